@@ -1,0 +1,167 @@
+"""The face of every denoiser, and the linear relations between the kinds of prediction.
+
+With D = E[x_0 | x_t] every other prediction is p x_t + q D:
+
+==========  ==========================================  ====================  =========================
+kind        meaning                                     p                     q
+==========  ==========================================  ====================  =========================
+data        E[x_0 | x_t]                                0                     1
+noise       E[ε | x_t]                                  1/σ                   -α/σ
+score       ∇ log p_t(x_t)                              -1/σ²                 α/σ²
+velocity    v = α ε - σ x_0                             α/σ                   -(α² + σ²)/σ
+flow        dx_t/dt = α' x_0 + σ' ε                     σ'/σ                  α' - α σ'/σ
+edm         F of EDM's D = c_skip y + c_out F, y=x/α    -c_skip/(α c_out)     1/c_out
+==========  ==========================================  ====================  =========================
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from anydiff.errors import UnknownNameError
+from anydiff.paths.base import GaussianPath, Time, per_row
+
+PredictionKind = Literal["data", "noise", "velocity", "score", "flow", "edm"]
+KINDS: tuple[str, ...] = get_args(PredictionKind)
+
+
+def _from_data(path: GaussianPath, t: Any, kind: str, sigma_data: float) -> tuple[Any, Any]:
+    """(p, q) with prediction = p x_t + q D; the table above."""
+    alpha, sigma = path.alpha(t), path.sigma(t)
+    if kind == "data":
+        return 0.0 * alpha, 1.0 + 0.0 * alpha
+    if kind == "noise":
+        return 1 / sigma, -alpha / sigma
+    if kind == "score":
+        return -1 / sigma**2, alpha / sigma**2
+    if kind == "velocity":
+        return alpha / sigma, -(alpha**2 + sigma**2) / sigma
+    if kind == "flow":
+        slope = path.d_sigma(t) / sigma
+        return slope, path.d_alpha(t) - alpha * slope
+    if kind == "edm":
+        squared = sigma**2 + (alpha * sigma_data) ** 2
+        return -alpha * sigma_data / (sigma * squared**0.5), squared**0.5 / (sigma * sigma_data)
+    raise UnknownNameError("kind of prediction", kind, KINDS)
+
+
+def _to_data(path: GaussianPath, t: Any, kind: str, sigma_data: float) -> tuple[Any, Any]:
+    """(p, q) with D = p x_t + q prediction; written out, since inverting the table divides 0 by 0 at σ = 0."""
+    alpha, sigma = path.alpha(t), path.sigma(t)
+    if kind == "data":
+        return 0.0 * alpha, 1.0 + 0.0 * alpha
+    if kind == "noise":
+        return 1 / alpha, -sigma / alpha
+    if kind == "score":
+        return 1 / alpha, sigma**2 / alpha
+    if kind == "velocity":
+        squared = alpha**2 + sigma**2
+        return alpha / squared, -sigma / squared
+    if kind == "flow":
+        d_sigma = path.d_sigma(t)
+        wronskian = d_sigma * alpha - sigma * path.d_alpha(t)
+        return d_sigma / wronskian, -sigma / wronskian
+    if kind == "edm":
+        squared = sigma**2 + (alpha * sigma_data) ** 2
+        return alpha * sigma_data**2 / squared, sigma * sigma_data / squared**0.5
+    raise UnknownNameError("kind of prediction", kind, KINDS)
+
+
+def conversion(
+    path: GaussianPath, t: Time, source: PredictionKind, target: PredictionKind, sigma_data: float = 1.0
+) -> tuple[Time, Time]:
+    """(p, q) in float64 with ``target = p x_t + q source``; see the table in :mod:`anydiff.denoisers.base`.
+
+    Args:
+        path: gives α, σ and their derivatives.
+        t: a time, or a tensor of times (then p and q are tensors of its shape).
+        source: the kind that is known.
+        target: the kind that is wanted.
+        sigma_data: standard deviation of the data, used by ``edm`` alone.
+    """
+    if source == target:
+        zero = 0.0 * path.alpha(t)
+        return zero, zero + 1.0
+    if target == "data":
+        p, q = _to_data(path, t, source, sigma_data)
+        return p, q
+    if source == "data":
+        p, q = _from_data(path, t, target, sigma_data)
+        return p, q
+    p_data, q_data = _to_data(path, t, source, sigma_data)
+    p, q = _from_data(path, t, target, sigma_data)
+    return p + q * p_data, q * q_data
+
+
+class Denoiser(ABC):
+    """Anything that predicts E[x_0 | x_t], in whatever kind is natural to it.
+
+    A subclass gives ``path``, ``native_kind`` and :meth:`native`; calling the denoiser, or asking :meth:`predict` for
+    another kind, converts with coefficients made in float64.
+    """
+
+    path: GaussianPath
+    native_kind: PredictionKind = "data"
+    sigma_data: float = 1.0
+
+    @abstractmethod
+    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        """The native prediction ``[B, *shape]`` for the state ``x [B, *shape]`` at time ``t`` (a float, or ``[B]``)."""
+
+    def __call__(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        """E[x_0 | x_t] ``[B, *shape]``."""
+        return self.predict(x, t, "data", **condition)
+
+    def predict(self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", **condition: Tensor) -> Tensor:
+        """The prediction of the given kind ``[B, *shape]``; arguments as for :meth:`native`."""
+        return convert(self, x, t, self.native(x, t, **condition), self.native_kind, kind)
+
+
+def convert(
+    denoiser: Denoiser, x: Tensor, t: float | Tensor, value: Tensor, source: PredictionKind, target: PredictionKind
+) -> Tensor:
+    """``value``, a prediction of kind ``source`` at the state ``x``, as kind ``target``."""
+    if source == target:
+        return value
+    p, q = conversion(denoiser.path, t, source, target, denoiser.sigma_data)
+    if isinstance(p, Tensor) and isinstance(q, Tensor):
+        return per_row(p, x) * x + per_row(q, x) * value
+    out = value * q
+    return out if p == 0 else out.add_(x, alpha=p) if not out.requires_grad else out + p * x
+
+
+class FunctionDenoiser(Denoiser):
+    """A plain function ``(x, t, **condition) -> prediction`` as a denoiser of the given kind."""
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        path: GaussianPath,
+        kind: PredictionKind = "data",
+        sigma_data: float = 1.0,
+    ) -> None:
+        self.function = function
+        self.path = path
+        self.native_kind = kind
+        self.sigma_data = sigma_data
+
+    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        """Call the function."""
+        return self.function(x, t, **condition)
+
+
+def as_denoiser(function: Callable[..., Tensor] | Denoiser, path: GaussianPath) -> Denoiser:
+    """``function`` itself if it is a :class:`Denoiser`, else a :class:`FunctionDenoiser` that predicts the data."""
+    return function if isinstance(function, Denoiser) else FunctionDenoiser(function, path)
+
+
+def batch_times(t: float | Tensor, x: Tensor) -> Tensor:
+    """``t`` as a float64 tensor ``[B]`` on the device of ``x``."""
+    if isinstance(t, Tensor):
+        return t.to(dtype=torch.float64, device=x.device).expand(x.shape[0]) if t.ndim == 0 else t.to(x.device)
+    return torch.full((x.shape[0],), t, dtype=torch.float64, device=x.device)

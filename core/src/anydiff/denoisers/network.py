@@ -1,0 +1,57 @@
+"""A network with its parametrisation: the trained denoiser."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from anydiff.denoisers.base import KINDS, Denoiser, PredictionKind, batch_times
+from anydiff.errors import UnknownNameError
+from anydiff.paths.base import GaussianPath, per_row
+
+
+class NetworkDenoiser(nn.Module, Denoiser):
+    """E[x_0 | x_t] from a network that predicts data, noise, velocity, score, flow or EDM's F.
+
+    The network sees c_in x_t with c_in = 1/sqrt(α² σ_data² + σ²), so that its input has unit scale on every path, and
+    the log-SNR λ_t in place of a time, so that it outlives path and grid. With ``parametrization="score"`` the network
+    predicts σ ∇log p_t, which has unit scale (Song et al. 2021).
+
+    Args:
+        network: ``forward(x [B, *shape], log_snr [B], **condition) -> [B, *shape]``.
+        path: the path it was or will be trained on.
+        parametrization: what the network's output means.
+        sigma_data: standard deviation of the data.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        path: GaussianPath,
+        parametrization: PredictionKind = "noise",
+        sigma_data: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if parametrization not in KINDS:
+            raise UnknownNameError("parametrization", parametrization, KINDS)
+        self.network = network
+        self.path = path
+        self.native_kind = parametrization
+        self.sigma_data = sigma_data
+
+    def forward(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        """E[x_0 | x_t] ``[B, *shape]``."""
+        return self.predict(x, t, "data", **condition)
+
+    # nn.Module's __call__ runs hooks and then forward, which is what a trained denoiser needs.
+    __call__ = nn.Module.__call__
+
+    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        """The network's own output at (x, t), of kind ``native_kind``."""
+        times = t if isinstance(t, Tensor) and t.ndim else batch_times(t, x[:1])
+        alpha, sigma = self.path.alpha(times), self.path.sigma(times)
+        scale = torch.rsqrt((alpha * self.sigma_data) ** 2 + sigma**2)
+        log_snr = self.path.log_snr(times).to(dtype=torch.float32, device=x.device).expand(x.shape[0])
+        output: Tensor = self.network(per_row(scale, x) * x, log_snr, **condition)
+        output = output.to(x.dtype)
+        return output / per_row(sigma, x) if self.native_kind == "score" else output

@@ -1,0 +1,164 @@
+"""Denoisers that are exact: what samplers, guidance and objectives are tested against.
+
+All hold their parameters in float64 and compute in the dtype of the state.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from anydiff.denoisers.base import Denoiser
+from anydiff.errors import AnydiffError
+from anydiff.paths.base import GaussianPath, per_row
+
+
+def _double(value: Tensor | float) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64)
+
+
+class GaussianOracle(Denoiser):
+    """x_0 ~ N(m, C): D = m + α C (α² C + σ² I)^-1 (x_t - α m).
+
+    Args:
+        path: the path.
+        mean: m ``[*shape]``.
+        covariance: a variance per entry ``[*shape]`` (or one number), or the full ``[d, d]`` matrix of the flattened
+            state.
+    """
+
+    def __init__(self, path: GaussianPath, mean: Tensor, covariance: Tensor | float) -> None:
+        self.path = path
+        self.mean = _double(mean)
+        covariance = _double(covariance)
+        size = self.mean.numel()
+        if covariance.shape == (size, size) and self.mean.shape != (size, size):
+            variance, self.basis = torch.linalg.eigh(covariance)
+            self.variance = variance.clamp_min(0.0)
+        else:
+            self.basis = torch.empty(0)
+            self.variance = covariance.expand(self.mean.shape).reshape(-1)
+
+    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        """E[x_0 | x_t]; see the class."""
+        return self.posterior_mean(x, t, self.mean.to(x.dtype).expand(x.shape))
+
+    def posterior_mean(self, x: Tensor, t: float | Tensor, mean: Tensor) -> Tensor:
+        """E[x_0 | x_t] for a prior mean ``[B, *shape]`` of one's own per sample, with this oracle's covariance."""
+        alpha, sigma = _double(self.path.alpha(t)).reshape(-1, 1), _double(self.path.sigma(t)).reshape(-1, 1)
+        gain = (alpha * self.variance / (alpha**2 * self.variance + sigma**2)).to(x.dtype)
+        residual = (x - per_row(alpha.reshape(-1), x) * mean).flatten(1)
+        if self.basis.numel():
+            basis = self.basis.to(x.dtype)
+            correction = ((residual @ basis) * gain) @ basis.T
+        else:
+            correction = residual * gain
+        return mean + correction.reshape(x.shape)
+
+
+class GaussianMixtureOracle(Denoiser):
+    """x_0 ~ Σ_k w_k N(m_k, s_k² I), each component of a class.
+
+    D = Σ_k r_k [m_k + α s_k²/v_k (x_t - α m_k)] with v_k = α² s_k² + σ² and r_k ∝ w_k N(x_t; α m_k, v_k I). With a
+    ``label [B]`` only the components of that class count; ``label_present [B]`` false drops it again, as
+    classifier-free guidance does.
+
+    Args:
+        path: the path.
+        means: ``[K, *shape]``.
+        std: s_k, one number or ``[K]``.
+        weights: w_k ``[K]`` (normalised here), equal by default.
+        classes: class of each component ``[K]``, by default its own index.
+    """
+
+    def __init__(
+        self,
+        path: GaussianPath,
+        means: Tensor,
+        std: Tensor | float,
+        weights: Tensor | None = None,
+        classes: Tensor | None = None,
+    ) -> None:
+        self.path = path
+        self.means = _double(means)
+        count = self.means.shape[0]
+        self.std = _double(std).expand(count)
+        weights = torch.ones(count) if weights is None else weights
+        self.weights = _double(weights) / _double(weights).sum()
+        self.classes = torch.arange(count) if classes is None else classes
+        if self.weights.shape != (count,) or self.classes.shape != (count,):
+            raise AnydiffError(f"weights and classes need one entry per mean ({count}); check their shapes.")
+
+    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        """E[x_0 | x_t, class]; see the class."""
+        alpha = _double(self.path.alpha(t)).reshape(-1, 1)
+        sigma = _double(self.path.sigma(t)).reshape(-1, 1)
+        variance = alpha**2 * self.std**2 + sigma**2
+        responsibility = self._responsibility(x, alpha, variance, condition)
+        means = self.means.flatten(1).to(x.dtype)
+        shrink = (alpha * self.std**2 / variance).to(x.dtype)
+        flat = x.flatten(1)
+        # Σ_k r_k [m_k (1 - shrink_k α) + shrink_k x] without a [B, K, d] tensor.
+        mean_part = (responsibility * (1 - shrink * alpha.to(x.dtype))) @ means
+        return (mean_part + (responsibility * shrink).sum(1, keepdim=True) * flat).reshape(x.shape)
+
+    def _responsibility(self, x: Tensor, alpha: Tensor, variance: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        means = self.means.flatten(1).to(x.dtype)
+        flat = x.flatten(1)
+        alpha = alpha.to(x.dtype)
+        squared = flat.square().sum(1, keepdim=True) - 2 * alpha * (flat @ means.T) + alpha**2 * means.square().sum(1)
+        dimension = flat.shape[1]
+        logits = torch.log(self.weights) - dimension / 2 * torch.log(variance) - squared / (2 * variance)
+        label = condition.get("label")
+        if label is not None:
+            allowed = self.classes == label.reshape(-1, 1)
+            present = condition.get("label_present")
+            if present is not None:
+                allowed = allowed | ~present.reshape(-1, 1).bool()
+            logits = logits.masked_fill(~allowed, float("-inf"))
+        return torch.softmax(logits, dim=1).to(x.dtype)
+
+    def sample(self, count: int, generator: torch.Generator, label: int | None = None) -> Tensor:
+        """``count`` exact draws of x_0 (float64 ``[count, *shape]``), of one class if ``label`` is given."""
+        weights = self.weights if label is None else self.weights * (self.classes == label)
+        component = torch.multinomial(weights, count, replacement=True, generator=generator)
+        noise = torch.randn(count, *self.means.shape[1:], dtype=torch.float64, generator=generator)
+        return self.means[component] + per_row(self.std[component], noise) * noise
+
+
+class LinearGaussianOracle(Denoiser):
+    """x_0 ~ N(m, C) seen through y = A x_0 + n, n ~ N(0, s² I): E[x_0 | x_t, y], exact.
+
+    The posterior p(x_0 | y) is Gaussian with covariance S = C - G A C and mean m + G (y - A m),
+    G = C Aᵀ (A C Aᵀ + s² I)^-1; sampling with this denoiser draws from it. The measurement ``[B, k]`` comes as the
+    condition ``measurement``.
+
+    Args:
+        path: the path.
+        mean: m ``[d]``.
+        covariance: C ``[d, d]``.
+        operator: A ``[k, d]``.
+        noise_std: s, the standard deviation of the measurement's noise.
+    """
+
+    def __init__(
+        self, path: GaussianPath, mean: Tensor, covariance: Tensor, operator: Tensor, noise_std: float
+    ) -> None:
+        self.path = path
+        self.mean, self.operator = _double(mean), _double(operator)
+        covariance = _double(covariance)
+        noise = noise_std**2 * torch.eye(self.operator.shape[0], dtype=torch.float64)
+        seen = self.operator @ covariance
+        self.gain = torch.linalg.solve(seen @ self.operator.T + noise, seen).T
+        self.covariance = covariance - self.gain @ seen
+        self._posterior = GaussianOracle(path, self.mean, (self.covariance + self.covariance.T) / 2)
+
+    def posterior(self, measurement: Tensor) -> Tensor:
+        """E[x_0 | y] ``[B, d]`` (float64) for measurements ``[B, k]``; the covariance is :attr:`covariance`."""
+        return self.mean + (_double(measurement) - self.mean @ self.operator.T) @ self.gain.T
+
+    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        """E[x_0 | x_t, y]; see the class."""
+        if "measurement" not in condition:
+            raise AnydiffError("the condition measurement is missing; give measurement [B, k].")
+        return self._posterior.posterior_mean(x, t, self.posterior(condition["measurement"]).to(x.dtype))

@@ -1,0 +1,51 @@
+"""The errors a user sees: one sentence that names the field, the value and the fix.
+
+Every error that bad input can cause derives from :class:`AnydiffError`. The command line prints its sentence and
+ends with a non-zero exit code; a Python caller catches it like any ``ValueError``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AnydiffError(ValueError):
+    """Bad input, told in one sentence that names the field, the value and the fix."""
+
+
+class UnknownNameError(AnydiffError):
+    """A name (solver, recipe, option, ...) that nothing provides."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        known = sorted(known)
+        matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        if matches:
+            advice = f"did you mean {matches[0]!r}?"
+        elif known:
+            advice = f"known: {', '.join(known)}."
+        else:
+            advice = "none is known."
+        super().__init__(f"unknown {what} {name!r}; {advice}{' ' + hint if hint else ''}")
+
+
+class FileFormatError(AnydiffError):
+    """A file that is truncated, foreign, or of another version."""
+
+
+class PluginError(AnydiffError):
+    """A plugin that cannot be loaded or breaks the rules of registration."""
+
+
+class NonFiniteError(AnydiffError):
+    """A NaN or an infinity, located: the message names the first bad tensor."""
+
+
+def natural_number(field: str, value: object, minimum: int = 1) -> int:
+    """Return ``value`` as an int, or raise an :class:`AnydiffError` naming ``field``, the value and the least allowed."""
+    number = value if isinstance(value, int) and not isinstance(value, bool) else None
+    if number is None and hasattr(value, "__index__") and not isinstance(value, bool):
+        number = value.__index__()
+    if number is None or number < minimum:
+        raise AnydiffError(f"{field} is {value!r}, but must be a whole number of at least {minimum}.")
+    return number

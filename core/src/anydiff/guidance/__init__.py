@@ -1,0 +1,7 @@
+"""Guidance: functions from denoiser to denoiser (DESIGN 2)."""
+
+from anydiff.guidance.base import Guidance, GuidedDenoiser, apply_guidance
+from anydiff.guidance.classifier_free import ClassifierFree
+from anydiff.guidance.thresholding import Clamp, DynamicThreshold
+
+__all__ = ["Clamp", "ClassifierFree", "DynamicThreshold", "Guidance", "GuidedDenoiser", "apply_guidance"]

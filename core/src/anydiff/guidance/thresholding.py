@@ -1,0 +1,76 @@
+"""Limits on the data prediction: static clamp, and dynamic thresholding (Saharia et al., Imagen, NeurIPS 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from anydiff.denoisers.base import Denoiser
+from anydiff.errors import AnydiffError
+from anydiff.guidance.base import Guidance, GuidedDenoiser
+
+
+@dataclass(frozen=True)
+class Clamp(Guidance):
+    """D ← clip(D, low, high), for data known to lie in that range."""
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise AnydiffError(f"low is {self.low} and high is {self.high}, but low < high is needed.")
+
+    def __call__(self, denoiser: Denoiser) -> Denoiser:
+        """The guided denoiser."""
+        return _Mapped(denoiser, self)
+
+    def limit(self, data: Tensor) -> Tensor:
+        """The clipped data prediction."""
+        return data.clamp(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class DynamicThreshold(Guidance):
+    """s = max(quantile_q |D| per sample, floor); D ← clip(D, -s, s) / s · floor. For bounded data, never for latents.
+
+    The identity wherever the quantile of |D| is at most ``floor`` and no entry exceeds it.
+    """
+
+    quantile: float = 0.995
+    floor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.quantile <= 1 or self.floor <= 0:
+            raise AnydiffError(
+                f"quantile is {self.quantile} and floor is {self.floor}, but 0 < quantile <= 1 and floor > 0 are needed."
+            )
+
+    def __call__(self, denoiser: Denoiser) -> Denoiser:
+        """The guided denoiser."""
+        return _Mapped(denoiser, self)
+
+    def limit(self, data: Tensor) -> Tensor:
+        """The thresholded data prediction."""
+        magnitude = data.detach().abs().flatten(1)
+        # kthvalue instead of torch.quantile, which refuses more than 2^24 entries; linear interpolation as there.
+        position = self.quantile * (magnitude.shape[1] - 1)
+        low = int(position)
+        lower = magnitude.kthvalue(low + 1, dim=1).values
+        upper = magnitude.kthvalue(min(low + 2, magnitude.shape[1]), dim=1).values
+        level = torch.lerp(lower, upper, position - low).clamp_min(self.floor)
+        level = level.reshape(-1, *([1] * (data.ndim - 1)))
+        return torch.maximum(torch.minimum(data, level), -level) * (self.floor / level)
+
+
+class _Mapped(GuidedDenoiser):
+    """The data prediction of another denoiser through a function of itself."""
+
+    def __init__(self, inner: Denoiser, guidance: Clamp | DynamicThreshold) -> None:
+        super().__init__(inner)
+        self.guidance = guidance
+
+    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        return self.guidance.limit(self.inner(x, t, **condition))

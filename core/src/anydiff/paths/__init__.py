@@ -1,0 +1,24 @@
+"""How data becomes noise, and at which times a sampler stops (DESIGN 3)."""
+
+from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.flow import Flow
+from anydiff.paths.grids import GRIDS, time_grid
+from anydiff.paths.variance_exploding import EDM, VE
+from anydiff.paths.variance_preserving import SubVP, VPCosine, VPLinear, VPLogSNR
+
+Path = GaussianPath
+
+__all__ = [
+    "EDM",
+    "GRIDS",
+    "VE",
+    "Flow",
+    "GaussianPath",
+    "LinearPath",
+    "Path",
+    "SubVP",
+    "VPCosine",
+    "VPLinear",
+    "VPLogSNR",
+    "time_grid",
+]

@@ -1,0 +1,185 @@
+"""Linear paths x_t = Σ_k c_k(t) u_k over named sources u_k, with exact derivatives, in float64.
+
+A concrete path states its coefficients as functions of a float64 tensor; everything else follows from them. The
+derivatives are forward-mode automatic derivatives, so they are exact for a third party's path as well as for ours.
+Every method takes a number and returns a float, or a tensor of times and returns a float64 tensor.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError
+from anydiff.states.noise import GaussianNoise, NoiseLaw
+
+Time = TypeVar("Time", float, Tensor)
+
+#: |λ| beyond which a time grid does not look: e^±9 is past every signal that float32 data can carry.
+LOG_SNR_LIMIT = 9.0
+
+
+@functools.lru_cache(maxsize=65536)
+def _scalar(path: LinearPath, name: str, argument: float) -> float:
+    return float(getattr(path, name)(torch.tensor(argument, dtype=torch.float64)))
+
+
+class LinearPath(ABC):
+    """x_t = Σ_k c_k(t) u_k with named sources u_k; sampling runs t from ``t_start`` down to ``t_end``.
+
+    Attributes:
+        sources: the names of the u_k, in order.
+        predicted: the sources a network has to predict; the others are known or follow.
+        t_start: the greatest time T, where x_T is drawn from the prior.
+        t_end: the least time a sampler visits.
+        default_grid: the time grid that suits this path (see :mod:`anydiff.paths.grids`).
+    """
+
+    sources: ClassVar[tuple[str, ...]]
+    predicted: ClassVar[tuple[str, ...]] = ("x0",)
+    default_grid: ClassVar[str] = "log-snr"
+    noise_law: ClassVar[NoiseLaw] = GaussianNoise()
+    t_start: float
+    t_end: float
+
+    @abstractmethod
+    def coefficients(self, t: Tensor) -> dict[str, Tensor]:
+        """c_k(t) for every source, float64, of the shape of ``t``."""
+
+    def derivatives(self, t: Tensor) -> dict[str, Tensor]:
+        """dc_k/dt for every source, exact (forward-mode automatic differentiation)."""
+        t = t.to(torch.float64)
+        return {name: _derivative(lambda s, name=name: self.coefficients(s)[name], t) for name in self.sources}
+
+    def mix(self, t: Tensor, **sources: Tensor) -> Tensor:
+        """x_t = Σ_k c_k(t) u_k for a batch: ``t [B]``, every source ``[B, *shape]``; the dtype is the sources'."""
+        c = self.coefficients(t.to(torch.float64))
+        terms = [per_row(c[name], sources[name]) * sources[name] for name in self.sources]
+        return torch.stack(terms).sum(dim=0) if len(terms) > 2 else sum(terms[1:], terms[0])
+
+
+class GaussianPath(LinearPath):
+    """x_t = α_t x_0 + σ_t ε with ε of unit scale.
+
+    A subclass gives :meth:`_alpha` and :meth:`_sigma` on float64 tensors, and :meth:`_log_snr` or :meth:`_time` where a
+    closed form is more accurate than the general one.
+    """
+
+    sources: ClassVar[tuple[str, ...]] = ("x0", "noise")
+
+    @abstractmethod
+    def _alpha(self, t: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _sigma(self, t: Tensor) -> Tensor: ...
+
+    def _log_snr(self, t: Tensor) -> Tensor:
+        return torch.log(self._alpha(t)) - torch.log(self._sigma(t))
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        """Inverse of the log-SNR by bisection to the last bit; λ must decrease in t."""
+        low = torch.zeros_like(log_snr)
+        high = torch.full_like(log_snr, self.t_start)
+        for _ in range(80):
+            middle = (low + high) / 2
+            above = self._log_snr(middle) > log_snr
+            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+        return (low + high) / 2
+
+    def coefficients(self, t: Tensor) -> dict[str, Tensor]:
+        """α_t (source ``x0``) and σ_t (source ``noise``)."""
+        return {"x0": self._alpha(t), "noise": self._sigma(t)}
+
+    def alpha(self, t: Time) -> Time:
+        """Signal coefficient α_t."""
+        return self._evaluate("_alpha", t)
+
+    def sigma(self, t: Time) -> Time:
+        """Noise coefficient σ_t (a standard deviation)."""
+        return self._evaluate("_sigma", t)
+
+    def log_snr(self, t: Time) -> Time:
+        """λ_t = log(α_t / σ_t), decreasing in t; ±inf where α or σ vanishes."""
+        return self._evaluate("_log_snr", t)
+
+    def time(self, log_snr: Time) -> Time:
+        """The time at which the log-SNR is ``log_snr``: the inverse of :meth:`log_snr`."""
+        return self._evaluate("_time", log_snr)
+
+    def d_alpha(self, t: Time) -> Time:
+        """dα/dt, exact."""
+        return self._evaluate("_d_alpha", t)
+
+    def d_sigma(self, t: Time) -> Time:
+        """dσ/dt, exact."""
+        return self._evaluate("_d_sigma", t)
+
+    def drift(self, t: Time) -> Time:
+        """f(t) of the forward SDE dx = f x dt + g dw: f = d log α / dt."""
+        return self.d_alpha(t) / self.alpha(t)
+
+    def squared_diffusion(self, t: Time) -> Time:
+        """g(t)² of the forward SDE dx = f x dt + g dw: g² = dσ²/dt - 2 f σ²."""
+        sigma = self.sigma(t)
+        return 2 * sigma * self.d_sigma(t) - 2 * self.drift(t) * sigma * sigma
+
+    def log_snr_range(self) -> tuple[float, float]:
+        """λ at ``t_start`` and at ``t_end``, cut to ±``LOG_SNR_LIMIT`` where it is infinite or beyond."""
+        first, last = self.log_snr(self.t_start), self.log_snr(self.t_end)
+        return max(first, -LOG_SNR_LIMIT), min(last, LOG_SNR_LIMIT)
+
+    @property
+    def prior_std(self) -> float:
+        """Standard deviation of the prior p(x_T) = N(0, prior_std² I) from which sampling starts: σ_T."""
+        return self.sigma(self.t_start)
+
+    def prior(self, noise: Tensor) -> Tensor:
+        """x_T from noise of unit scale; warns where the path does not reach its prior (α_T/σ_T above 0.05)."""
+        remaining = math.exp(self.log_snr(self.t_start))
+        if remaining > 0.05:
+            warnings.warn(
+                f"{self!r} keeps a signal-to-noise ratio α/σ of {remaining:.2g} at t={self.t_start:g}, so its prior "
+                "N(0, σ²) is not the law of x_T; start from noised data or choose a path that reaches its prior.",
+                stacklevel=2,
+            )
+        return noise * self.prior_std
+
+    def _d_alpha(self, t: Tensor) -> Tensor:
+        return _derivative(self._alpha, t)
+
+    def _d_sigma(self, t: Tensor) -> Tensor:
+        return _derivative(self._sigma, t)
+
+    def _evaluate(self, name: str, argument: Time) -> Time:
+        if isinstance(argument, Tensor):
+            function: Callable[[Tensor], Tensor] = getattr(self, name)
+            return function(argument.to(torch.float64))
+        return _scalar(self, name, float(argument))
+
+
+def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
+    """``coefficient [B]`` shaped ``[B, 1, ...]`` to multiply ``like [B, *shape]``, in the dtype and device of ``like``."""
+    coefficient = coefficient.to(dtype=like.dtype, device=like.device)
+    if coefficient.ndim == 0:
+        return coefficient
+    return coefficient.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def check_range(path: LinearPath) -> None:
+    """Raise an :class:`~anydiff.errors.AnydiffError` unless 0 <= t_end < t_start."""
+    if not 0 <= path.t_end < path.t_start:
+        raise AnydiffError(
+            f"t_end is {path.t_end} and t_start is {path.t_start}, but a path needs 0 <= t_end < t_start; change t_end."
+        )
+
+
+def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    _, tangent = torch.func.jvp(function, (t,), (torch.ones_like(t),))
+    return tangent

@@ -1,0 +1,90 @@
+"""Time grids: the decreasing times t_0 = T > t_1 > ... > t_N at which a sampler stops.
+
+A grid of N steps has N + 1 nodes. It is a list of float64 numbers made once on the host; its first node is exactly
+``path.t_start`` and its last exactly ``path.t_end``. There are no integer timesteps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.paths.base import GaussianPath
+
+Grid = list[float]
+
+
+def uniform_time(path: GaussianPath, steps: int) -> Grid:
+    """t_i = T + (t_end - T) i/N."""
+    return _pin(path, np.linspace(path.t_start, path.t_end, steps + 1))
+
+
+def uniform_log_snr(path: GaussianPath, steps: int) -> Grid:
+    """λ_i uniform between λ(T) and λ(t_end) (Lu et al., DPM-Solver, NeurIPS 2022)."""
+    return _from_log_snr(path, np.linspace(*path.log_snr_range(), steps + 1))
+
+
+def quadratic(path: GaussianPath, steps: int) -> Grid:
+    """sqrt(t_i) uniform between sqrt(T) and sqrt(t_end) (Song et al., DDIM, ICLR 2021)."""
+    return _pin(path, np.linspace(math.sqrt(path.t_start), math.sqrt(path.t_end), steps + 1) ** 2)
+
+
+def karras(path: GaussianPath, steps: int, rho: float = 7.0) -> Grid:
+    """κ_i^(1/ρ) uniform in κ = σ/α (Karras et al. 2022, equation 5, without its appended zero)."""
+    first, last = (math.exp(-log_snr / rho) for log_snr in path.log_snr_range())
+    return _from_log_snr(path, -rho * np.log(np.linspace(first, last, steps + 1)))
+
+
+GRIDS: dict[str, Callable[[GaussianPath, int], Grid]] = {
+    "time": uniform_time,
+    "log-snr": uniform_log_snr,
+    "quadratic": quadratic,
+    "karras": karras,
+}
+
+
+def time_grid(path: GaussianPath, steps: int, grid: str | Sequence[float] | None = None) -> Grid:
+    """The nodes of a grid of ``steps`` steps: ``steps + 1`` decreasing times.
+
+    Args:
+        path: the path whose [t_end, t_start] is divided.
+        steps: whole number of at least 1.
+        grid: a name of :data:`GRIDS`, a custom list of ``steps + 1`` decreasing times, or None for the path's default.
+
+    Raises:
+        AnydiffError: the custom list has another length, is not decreasing, or leaves the path's range.
+    """
+    steps = natural_number("steps", steps)
+    if grid is None:
+        grid = path.default_grid
+    if isinstance(grid, str):
+        if grid not in GRIDS:
+            raise UnknownNameError("time grid", grid, GRIDS)
+        return GRIDS[grid](path, steps)
+    return _check_custom(path, steps, [float(t) for t in grid])
+
+
+def _check_custom(path: GaussianPath, steps: int, nodes: Grid) -> Grid:
+    if len(nodes) != steps + 1:
+        raise AnydiffError(
+            f"the time grid has {len(nodes)} nodes, but {steps} steps need {steps + 1}; add or drop nodes."
+        )
+    if not all(math.isfinite(t) for t in nodes) or any(s <= t for s, t in itertools.pairwise(nodes)):
+        raise AnydiffError(f"the time grid {nodes} is not strictly decreasing; sort it and drop repeated times.")
+    if nodes[0] > path.t_start or nodes[-1] < 0:
+        raise AnydiffError(f"the time grid runs from {nodes[0]} to {nodes[-1]}, but must stay in [0, {path.t_start}].")
+    return nodes
+
+
+def _from_log_snr(path: GaussianPath, log_snr: NDArray[np.float64]) -> Grid:
+    return _pin(path, np.array([path.time(float(value)) for value in log_snr]))
+
+
+def _pin(path: GaussianPath, nodes: NDArray[np.float64]) -> Grid:
+    """``nodes`` as floats with both ends exact, whatever rounding did to them."""
+    return [path.t_start, *(float(t) for t in nodes[1:-1]), path.t_end]

@@ -1,0 +1,67 @@
+"""Variance-exploding paths, α = 1: geometric (Song et al., ICLR 2021) and EDM (Karras et al., NeurIPS 2022)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError
+from anydiff.paths.base import GaussianPath, check_range
+
+
+@dataclass(frozen=True)
+class VE(GaussianPath):
+    """α = 1, σ_t = σ_min (σ_max/σ_min)^t, t in [0, 1]; σ_max is about the largest distance between two data points."""
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    t_start: float = 1.0
+    t_end: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise AnydiffError(
+                f"sigma_min is {self.sigma_min} and sigma_max is {self.sigma_max}, but must obey 0 < sigma_min < sigma_max."
+            )
+        check_range(self)
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def _log_snr(self, t: Tensor) -> Tensor:
+        return -math.log(self.sigma_min) - t * math.log(self.sigma_max / self.sigma_min)
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return torch.exp(-self._log_snr(t))
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        return -(log_snr + math.log(self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)
+
+
+@dataclass(frozen=True)
+class EDM(GaussianPath):
+    """α = 1, σ_t = t, t in [0.002, 80] (Karras et al., NeurIPS 2022)."""
+
+    t_start: float = 80.0
+    t_end: float = 0.002
+    default_grid: ClassVar[str] = "karras"
+
+    def __post_init__(self) -> None:
+        check_range(self)
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        # t itself would make the derivative's graph trivial and share storage with the caller's tensor.
+        return t * 1.0
+
+    def _log_snr(self, t: Tensor) -> Tensor:
+        return -torch.log(t)
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        return torch.exp(-log_snr)

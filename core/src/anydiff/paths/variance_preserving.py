@@ -1,0 +1,149 @@
+"""Variance-preserving paths, α² + σ² = 1, and the sub-VP path.
+
+VP and sub-VP with a linear rate: Song et al., "Score-based generative modeling through SDEs", ICLR 2021. Cosine: Nichol
+and Dhariwal, "Improved denoising diffusion probabilistic models", ICML 2021. General log-SNR: Kingma et al.,
+"Variational diffusion models", NeurIPS 2021 (there with log α²/σ², twice our λ).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from anydiff.errors import AnydiffError
+from anydiff.paths.base import GaussianPath, check_range
+
+
+class _VariancePreserving(GaussianPath):
+    """α = exp(log α), σ = sqrt(1 - α²), computed with expm1 so that σ keeps all digits near t = 0."""
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(self._log_alpha(t))
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return torch.sqrt(-torch.expm1(2 * self._log_alpha(t)))
+
+    def _log_snr(self, t: Tensor) -> Tensor:
+        log_alpha = self._log_alpha(t)
+        return log_alpha - torch.log(-torch.expm1(2 * log_alpha)) / 2
+
+
+def _integrated_rate_inverse(integral: Tensor, beta_min: float, beta_max: float) -> Tensor:
+    """The t at which ∫_0^t β = β_min t + (β_max - β_min) t²/2 equals ``integral``; the root that does not cancel."""
+    return 2 * integral / (beta_min + torch.sqrt(beta_min**2 + 2 * (beta_max - beta_min) * integral))
+
+
+def _check_rate(beta_min: float, beta_max: float) -> None:
+    if not 0 < beta_min <= beta_max:
+        raise AnydiffError(
+            f"beta_min is {beta_min} and beta_max is {beta_max}, but 0 < beta_min <= beta_max is needed."
+        )
+
+
+@dataclass(frozen=True)
+class VPLinear(_VariancePreserving):
+    """log α_t = -(β_max - β_min) t²/4 - β_min t/2, σ² = 1 - α², t in [t_end, 1] (Song et al. 2021; DDPM's limit)."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    t_start: float = 1.0
+    t_end: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _check_rate(self.beta_min, self.beta_max)
+        check_range(self)
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        return -(self.beta_max - self.beta_min) * t**2 / 4 - self.beta_min * t / 2
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        # α² = 1/(1 + e^{-2λ}), so the integrated rate -2 log α is softplus(-2λ).
+        return _integrated_rate_inverse(softplus(-2 * log_snr), self.beta_min, self.beta_max)
+
+
+@dataclass(frozen=True)
+class VPCosine(_VariancePreserving):
+    """α_t = cos(π/2 (t+s)/(1+s)) / cos(π/2 s/(1+s)), σ² = 1 - α² (Nichol and Dhariwal 2021).
+
+    ``t_start`` stops short of 1, where α = 0: at 0.9946 the rate of the 1000-step original reaches its ceiling 0.999.
+    """
+
+    s: float = 0.008
+    t_start: float = 0.9946
+    t_end: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_range(self)
+
+    def _angle(self, t: Tensor) -> Tensor:
+        return (t + self.s) / (1 + self.s) * (math.pi / 2)
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        return torch.log(torch.cos(self._angle(t))) - math.log(math.cos(self.s / (1 + self.s) * math.pi / 2))
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        alpha = torch.exp(-softplus(-2 * log_snr) / 2)
+        angle = torch.acos(alpha * math.cos(self.s / (1 + self.s) * math.pi / 2))
+        return angle * (2 / math.pi) * (1 + self.s) - self.s
+
+
+@dataclass(frozen=True)
+class VPLogSNR(GaussianPath):
+    """α² = sigmoid(2λ), σ² = sigmoid(-2λ) for any decreasing λ(t), given as a function of a float64 tensor.
+
+    The inverse is found by bisection, so ``function`` must decrease on [0, t_start].
+    """
+
+    function: Callable[[Tensor], Tensor]
+    t_start: float = 1.0
+    t_end: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range(self)
+        probe = self.function(torch.linspace(self.t_end, self.t_start, 101, dtype=torch.float64))
+        if not bool((probe.diff() < 0).all()):
+            raise AnydiffError("function of VPLogSNR must decrease in t, but it rises or is flat; change its sign.")
+
+    def _log_snr(self, t: Tensor) -> Tensor:
+        return self.function(t)
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-softplus(-2 * self.function(t)) / 2)
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return torch.exp(-softplus(2 * self.function(t)) / 2)
+
+
+@dataclass(frozen=True)
+class SubVP(GaussianPath):
+    """α as in :class:`VPLinear`, σ_t = 1 - α_t² (a standard deviation, not a variance; Song et al. 2021)."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    t_start: float = 1.0
+    t_end: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _check_rate(self.beta_min, self.beta_max)
+        check_range(self)
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        return -(self.beta_max - self.beta_min) * t**2 / 4 - self.beta_min * t / 2
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(self._log_alpha(t))
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return -torch.expm1(2 * self._log_alpha(t))
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        # e^λ (1 - α²) = α with w = e^{-λ}/2 has the root α = sqrt(1 + w²) - w = exp(-asinh w).
+        return _integrated_rate_inverse(2 * torch.asinh(torch.exp(-log_snr) / 2), self.beta_min, self.beta_max)

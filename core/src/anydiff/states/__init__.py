@@ -1,0 +1,16 @@
+"""The shape, leaves and symmetries of one sample; packing; per-sample random streams (DESIGN 2 and 6)."""
+
+from anydiff.states.noise import GaussianNoise, NoiseLaw, NoiseSource
+from anydiff.states.spec import Leaf, StateSpec
+from anydiff.states.streams import permutation, standard_normal, uniform
+
+__all__ = [
+    "GaussianNoise",
+    "Leaf",
+    "NoiseLaw",
+    "NoiseSource",
+    "StateSpec",
+    "permutation",
+    "standard_normal",
+    "uniform",
+]

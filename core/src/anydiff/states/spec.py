@@ -1,0 +1,185 @@
+"""What one sample is: named leaves, packed into one tensor, with the symmetries and masks each leaf obeys.
+
+Solvers, guidance and objectives see one tensor ``[B, *shape]`` (a *State*). A spec with one leaf keeps that leaf's own
+shape, so an image is ``[B, C, H, W]``; several leaves are flattened and laid side by side, ``[B, D]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One named part of a sample.
+
+    Attributes:
+        name: its name, unique in the spec.
+        shape: its shape without the batch axis.
+        kind: ``"continuous"`` (real numbers) or ``"categorical"`` (one of ``classes`` values per entry).
+        classes: number of classes of a categorical leaf.
+        symmetric: the first two axes form a symmetric matrix (an adjacency).
+        zero_diagonal: the diagonal of those two axes is zero (no self-loops).
+        mask_axes: the axes along which a node mask ``[B, N]`` zeroes entries: ``(0,)`` for node features ``(N, F)``,
+            ``(0, 1)`` for an adjacency ``(N, N)``.
+        range: least and greatest value of clean data, where known.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Literal["continuous", "categorical"] = "continuous"
+    classes: int | None = None
+    symmetric: bool = False
+    zero_diagonal: bool = False
+    mask_axes: tuple[int, ...] = ()
+    range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+        if any(size < 1 for size in self.shape):
+            raise AnydiffError(f"leaf {self.name!r} has shape {self.shape}, but every axis needs a size of at least 1.")
+        if (self.symmetric or self.zero_diagonal) and (len(self.shape) < 2 or self.shape[0] != self.shape[1]):
+            raise AnydiffError(
+                f"leaf {self.name!r} is symmetric or has a zero diagonal, but its shape {self.shape} does not begin "
+                "with two equal axes; reshape it to (N, N, ...)."
+            )
+        if (self.kind == "categorical") != (self.classes is not None):
+            raise AnydiffError(
+                f"leaf {self.name!r} is {self.kind} with classes={self.classes}; give classes exactly when categorical."
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+    def project(self, value: Tensor, mask: Tensor | None) -> Tensor:
+        """The orthogonal projection of ``value [B, *shape]`` onto this leaf's symmetry and mask.
+
+        Symmetry replaces a matrix by the mean of itself and its transpose; the diagonal and the entries of absent
+        nodes (``mask [B, N]`` false) become zero.
+        """
+        if self.symmetric:
+            value = (value + value.transpose(1, 2)) / 2
+        return self.zero_out(value, mask)
+
+    def zero_out(self, value: Tensor, mask: Tensor | None) -> Tensor:
+        """``value [B, *shape]`` with the diagonal (if ``zero_diagonal``) and masked entries set to zero."""
+        if self.zero_diagonal:
+            keep = ~torch.eye(self.shape[0], dtype=torch.bool, device=value.device)
+            value = value * keep.reshape(1, *keep.shape, *([1] * (len(self.shape) - 2)))
+        if mask is not None:
+            for axis in self.mask_axes:
+                view = [mask.shape[0]] + [1] * len(self.shape)
+                view[axis + 1] = self.shape[axis]
+                value = value * mask.reshape(view)
+        return value
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """The leaves of one sample and how they are packed into one tensor.
+
+    ``pack`` and ``unpack`` are inverse; ``unpack`` gives views, so writing to a view writes to the state.
+    """
+
+    leaves: tuple[Leaf, ...]
+    names: tuple[str, ...] = field(init=False)
+
+    def __init__(self, leaves: Iterable[Leaf]) -> None:
+        object.__setattr__(self, "leaves", tuple(leaves))
+        object.__setattr__(self, "names", tuple(leaf.name for leaf in self.leaves))
+        if not self.leaves:
+            raise AnydiffError("a StateSpec needs at least one leaf, but leaves is empty.")
+        if len(set(self.names)) != len(self.names):
+            raise AnydiffError(f"the leaves of a StateSpec need different names, but they are {list(self.names)}.")
+
+    @classmethod
+    def single(cls, shape: tuple[int, ...], name: str = "state", **options: Any) -> StateSpec:
+        """A spec of one leaf; ``options`` as for :class:`Leaf`."""
+        return cls([Leaf(name, tuple(shape), **options)])
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one packed sample: the leaf's own if there is one leaf, else ``(D,)``."""
+        return self.leaves[0].shape if len(self.leaves) == 1 else (self.size,)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of entries of one sample, all leaves together."""
+        return sum(leaf.size for leaf in self.leaves)
+
+    @cached_property
+    def offsets(self) -> dict[str, tuple[int, int]]:
+        """Where each leaf begins and ends in the flattened state."""
+        out, start = {}, 0
+        for leaf in self.leaves:
+            out[leaf.name] = (start, start + leaf.size)
+            start += leaf.size
+        return out
+
+    def leaf(self, name: str) -> Leaf:
+        """The leaf called ``name``."""
+        for leaf in self.leaves:
+            if leaf.name == name:
+                return leaf
+        raise UnknownNameError("leaf", name, self.names)
+
+    def pack(self, values: Mapping[str, Tensor]) -> Tensor:
+        """One tensor ``[B, *self.shape]`` from one tensor ``[B, *leaf.shape]`` per leaf.
+
+        Raises:
+            AnydiffError: a leaf is missing, unknown, or of another shape.
+        """
+        for name in values:
+            self.leaf(name)
+        flat = []
+        for leaf in self.leaves:
+            if leaf.name not in values:
+                raise AnydiffError(f"leaf {leaf.name!r} is missing; give all of {list(self.names)}.")
+            value = values[leaf.name]
+            if tuple(value.shape[1:]) != leaf.shape:
+                wanted = ", ".join(map(str, leaf.shape))
+                raise AnydiffError(f"leaf {leaf.name!r} has shape {tuple(value.shape)}, but needs [B, {wanted}].")
+            flat.append(value.reshape(value.shape[0], leaf.size))
+        packed = flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)
+        return packed.reshape(packed.shape[0], *self.shape)
+
+    def unpack(self, state: Tensor) -> dict[str, Tensor]:
+        """Named views ``[B, *leaf.shape]`` of a contiguous ``state [B, *self.shape]``; no copy."""
+        self.check(state)
+        flat = state.view(state.shape[0], self.size)
+        return {
+            leaf.name: flat[:, start:stop].view(state.shape[0], *leaf.shape)
+            for leaf, (start, stop) in zip(self.leaves, self.offsets.values(), strict=True)
+        }
+
+    def check(self, state: Tensor) -> None:
+        """Raise an :class:`~anydiff.errors.AnydiffError` unless ``state`` has shape ``[B, *self.shape]``."""
+        if tuple(state.shape[1:]) != self.shape:
+            raise AnydiffError(
+                f"the state has shape {tuple(state.shape)}, but needs [B, {', '.join(map(str, self.shape))}]."
+            )
+
+    def project(self, state: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Orthogonal projection of ``state`` onto every leaf's symmetry and mask; ``mask [B, N]`` marks real nodes."""
+        if mask is None and not any(leaf.symmetric or leaf.zero_diagonal for leaf in self.leaves):
+            return state
+        return self.pack({leaf.name: leaf.project(view, mask) for leaf, view in self._pairs(state)})
+
+    def expand(self, values: Mapping[str, float]) -> Tensor:
+        """One float64 value per entry, ``[*self.shape]``, from one value per leaf (coefficients of a product path)."""
+        parts = [torch.full((leaf.size,), float(values[leaf.name]), dtype=torch.float64) for leaf in self.leaves]
+        return torch.cat(parts).reshape(self.shape)
+
+    def _pairs(self, state: Tensor) -> Iterable[tuple[Leaf, Tensor]]:
+        return zip(self.leaves, self.unpack(state.contiguous()).values(), strict=True)

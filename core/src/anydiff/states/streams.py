@@ -1,0 +1,74 @@
+"""Counter-based random numbers: a draw is a pure function of (seed, sample, draw, stream name).
+
+The generator is Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) as NumPy ships
+it. Its 128-bit key is (seed, hash of the stream's name) and its 256-bit counter is (block, 0, draw, sample), so no two
+draws can share a block, no state is carried from call to call, and neither batch size nor order can touch a number.
+Draws are made in float64 on the host, so that a sample has the same noise in every precision and on every device.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from anydiff.errors import natural_number
+
+_WORD = 1 << 64
+
+
+@functools.cache
+def _stream_key(stream: str) -> int:
+    return int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=8).digest(), "little")
+
+
+def _generator(seed: int, sample: int, draw: int, stream: str) -> np.random.Generator:
+    key = np.array([seed, _stream_key(stream)], dtype=np.uint64)
+    counter = np.array([0, 0, draw, sample], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(counter=counter, key=key))
+
+
+def check_seed(seed: object) -> int:
+    """Return ``seed`` if it is a whole number in [0, 2^64), or raise an :class:`~anydiff.errors.AnydiffError`."""
+    number = natural_number("seed", seed, minimum=0)
+    return number if number < _WORD else natural_number("seed (below 2^64)", -1, minimum=0)
+
+
+def standard_normal(
+    seed: int, samples: Sequence[int], draw: int, stream: str, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Standard normal numbers ``[len(samples), *shape]`` (float64), one independent stream per sample index.
+
+    Args:
+        seed: whole number in [0, 2^64).
+        samples: the index of each sample in its sample set; any order, any subset.
+        draw: which draw of the sample this is (0 is the prior, then one per noise instruction).
+        stream: name of what is drawn (a leaf of the state, say); other names give independent numbers.
+        shape: shape of one sample's draw.
+    """
+    check_seed(seed)
+    out = np.empty((len(samples), *shape))
+    for row, sample in enumerate(samples):
+        _generator(seed, sample, draw, stream).standard_normal(out=out[row : row + 1])
+    return out
+
+
+def uniform(seed: int, samples: Sequence[int], draw: int, stream: str) -> torch.Tensor:
+    """One uniform number in the open interval (0, 1) per sample: float64 ``[len(samples)]``.
+
+    Arguments as in :func:`standard_normal`.
+    """
+    check_seed(seed)
+    # random() lies in [0, 1) in steps of 2^-53; half a step up excludes both ends.
+    values = [_generator(seed, sample, draw, stream).random() + 2.0**-54 for sample in samples]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def permutation(seed: int, draw: int, stream: str, size: int) -> NDArray[np.int64]:
+    """A random permutation of ``range(size)``, a pure function of (seed, draw, stream)."""
+    check_seed(seed)
+    return _generator(seed, 0, draw, stream).permutation(size)

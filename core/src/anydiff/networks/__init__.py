@@ -1,0 +1,21 @@
+"""Shared backbones, conditioned on the log-SNR: MLP (flat states), U-Net and DiT (1, 2 or 3 spatial dimensions).
+
+Every network is ``network(x[B, *shape], log_snr[B], **condition) -> [B, *shape]``; what that prediction means (noise,
+data, velocity, ...) is the parametrisation's business, in :mod:`anydiff.denoisers`.
+"""
+
+from anydiff.networks.conditioning import ClassCondition, Condition, ConditionEncoder, LogSNREmbedding, VectorCondition
+from anydiff.networks.dit import DiT
+from anydiff.networks.mlp import MLP
+from anydiff.networks.unet import UNet
+
+__all__ = [
+    "MLP",
+    "ClassCondition",
+    "Condition",
+    "ConditionEncoder",
+    "DiT",
+    "LogSNREmbedding",
+    "UNet",
+    "VectorCondition",
+]

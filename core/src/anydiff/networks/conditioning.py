@@ -1,0 +1,178 @@
+"""What tells a network the noise level and the condition: one embedding vector per sample.
+
+The noise level arrives as the log-SNR λ = log(α/σ), never as a step number, so that a network outlives the grid it was
+trained on. Each condition owns a learned null embedding and can be absent on its own (Ho & Salimans 2022,
+arXiv:2207.12598), which is how classifier-free guidance asks for the unconditional prediction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+
+LOG_SNR_BOUND = 20.0
+"""λ is clamped to [-20, 20]: beyond, α or σ differs from its limit by less than float32 can show."""
+
+
+@dataclass(frozen=True)
+class ClassCondition:
+    """One of ``classes`` classes: integers [B] in [0, classes), or soft labels [B, classes] (rows sum to 1)."""
+
+    classes: int
+
+    def __post_init__(self) -> None:
+        natural_number("classes", self.classes)
+
+
+@dataclass(frozen=True)
+class VectorCondition:
+    """A vector of ``size`` numbers per sample: [B, size], of order one."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        natural_number("size", self.size)
+
+
+Condition = ClassCondition | VectorCondition
+
+
+class LogSNREmbedding(nn.Module):
+    """Fourier features of λ: [cos(ω_i λ), sin(ω_i λ)] with ω_i geometric from π/40 to 10 radians per unit of λ.
+
+    The slowest sine is monotone over the whole clamped range [-20, 20]; the fastest resolves steps of about 0.1.
+    Shapes: [B] -> [B, features], always float32.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        if natural_number("features", features, 4) % 2:
+            raise AnydiffError(f"features is {features}, but must be even (a cosine and a sine per frequency).")
+        frequencies = torch.logspace(math.log10(math.pi / 40), 1.0, features // 2, dtype=torch.float64)
+        self.register_buffer("frequencies", frequencies.float(), persistent=False)
+
+    def forward(self, log_snr: Tensor) -> Tensor:
+        """Map λ [B] (any finite or infinite value) to its features [B, features]."""
+        clamped = log_snr.clamp(-LOG_SNR_BOUND, LOG_SNR_BOUND).to(self.frequencies.dtype)
+        angles = clamped[:, None] * self.frequencies
+        return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class ConditionEncoder(nn.Module):
+    """Sum of one embedding per condition, each with a learned null embedding for "absent".
+
+    A condition is absent for the whole batch when its name is not given, and for row b when ``<name>_present[b]`` is
+    False; whatever the absent rows hold (a label of -1, NaN) has no influence.
+
+    Args:
+        conditions: name -> :class:`ClassCondition` or :class:`VectorCondition`; may be empty.
+        width: size of the embedding.
+    """
+
+    def __init__(self, conditions: Mapping[str, Condition], width: int) -> None:
+        super().__init__()
+        natural_number("width", width)
+        self.conditions = dict(conditions)
+        self.width = width
+        self.embeddings = nn.ModuleDict()
+        self.nulls = nn.ParameterDict()
+        for name, condition in self.conditions.items():
+            if not name.isidentifier() or name.endswith("_present"):
+                raise AnydiffError(f"condition {name!r} must be a plain identifier that does not end in '_present'.")
+            size = condition.classes if isinstance(condition, ClassCondition) else condition.size
+            # A class is a one-hot vector, so hard and soft labels share one linear map without bias.
+            embedding = nn.Linear(size, width, bias=isinstance(condition, VectorCondition))
+            if isinstance(condition, ClassCondition):
+                nn.init.normal_(embedding.weight, std=0.5)
+            self.embeddings[name] = embedding
+            self.nulls[name] = nn.Parameter(torch.zeros(width))
+        self.register_buffer("_anchor", torch.zeros(()), persistent=False)
+
+    def forward(self, batch_size: int, **condition: Tensor) -> Tensor:
+        """Return [B, width].
+
+        Raises:
+            UnknownNameError: a name that is no condition of this network.
+            AnydiffError: a condition of the wrong shape or a class out of range.
+        """
+        known = [*self.conditions, *(f"{name}_present" for name in self.conditions)]
+        for name in condition:
+            if name not in known:
+                raise UnknownNameError("condition", name, known)
+        anchor = self.get_buffer("_anchor")
+        total = anchor.new_zeros(batch_size, self.width)
+        for name, kind in self.conditions.items():
+            null = self.nulls[name].expand(batch_size, -1)
+            value = condition.get(name)
+            if value is None:
+                total = total + null
+                continue
+            present = condition.get(f"{name}_present")
+            if present is None:
+                present = torch.ones(batch_size, dtype=torch.bool, device=anchor.device)
+            embedded = self._embed(name, kind, value, present, batch_size)
+            # `where` keeps both branches in the graph, so that no parameter is ever unused under DDP.
+            total = total + torch.where(present[:, None], embedded, null)
+        return total
+
+    def _embed(self, name: str, kind: Condition, value: Tensor, present: Tensor, batch_size: int) -> Tensor:
+        embedding = self.embeddings[name]
+        assert isinstance(embedding, nn.Linear)
+        if present.shape != (batch_size,):
+            raise AnydiffError(
+                f"condition '{name}_present' has shape {tuple(present.shape)}, but must be ({batch_size},)."
+            )
+        if isinstance(kind, ClassCondition) and not value.is_floating_point():
+            if value.shape != (batch_size,):
+                raise AnydiffError(
+                    f"condition {name!r} has shape {tuple(value.shape)}, but class labels must be ({batch_size},)."
+                )
+            labels = torch.where(present, value, 0).long()
+            # Only on the host: elsewhere the check would force a synchronisation in every call.
+            if labels.device.type == "cpu" and bool(((labels < 0) | (labels >= kind.classes)).any()):
+                wrong = int(labels[(labels < 0) | (labels >= kind.classes)][0])
+                raise AnydiffError(f"condition {name!r} has class {wrong}, but must lie in 0 to {kind.classes - 1}.")
+            return functional.embedding(labels, embedding.weight.T)
+        if value.shape != (batch_size, embedding.in_features):
+            raise AnydiffError(
+                f"condition {name!r} has shape {tuple(value.shape)}, "
+                f"but must be ({batch_size}, {embedding.in_features})."
+            )
+        values = torch.where(present[:, None], value, 0).to(embedding.weight.dtype)
+        return functional.linear(values, embedding.weight, embedding.bias)
+
+
+class Conditioning(nn.Module):
+    """log-SNR and conditions to one vector: Linear(SiLU(Linear(features(λ)) + Σ conditions)), then SiLU.
+
+    Computed in float32 even under autocast: it is one row per sample, and λ needs the digits.
+    """
+
+    def __init__(self, conditions: Mapping[str, Condition], width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.log_snr_embedding = LogSNREmbedding(features=64)
+        self.entry = nn.Linear(64, width)
+        self.encoder = ConditionEncoder(conditions, width)
+        self.exit = nn.Linear(width, width)
+
+    def forward(self, log_snr: Tensor, batch_size: int, condition: Mapping[str, Tensor]) -> Tensor:
+        """Return [B, width] from λ ([B] or a scalar) and the condition."""
+        if log_snr.ndim == 0:
+            log_snr = log_snr.expand(batch_size)
+        if log_snr.shape != (batch_size,):
+            raise AnydiffError(
+                f"log_snr has shape {tuple(log_snr.shape)}, but must be ({batch_size},): one per sample."
+            )
+        with torch.autocast(log_snr.device.type, enabled=False):
+            hidden = self.entry(self.log_snr_embedding(log_snr)) + self.encoder(batch_size, **condition)
+            return functional.silu(self.exit(functional.silu(hidden)))

@@ -1,0 +1,189 @@
+"""U-Net for 1, 2 or 3 spatial dimensions, one class.
+
+After Ronneberger et al. 2015 (arXiv:1505.04597) with the residual blocks, FiLM conditioning and attention of Dhariwal &
+Nichol 2021 (arXiv:2105.05233), arranged for few cores: the state may enter as patches (space-to-depth), resolution
+changes by non-overlapping 2-wide kernels, and skips are merged by a 1-wide convolution, so that 3-wide kernels never
+see doubled channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from anydiff.errors import AnydiffError, natural_number
+from anydiff.networks.conditioning import Condition, Conditioning
+from anydiff.networks.layers import (
+    SelfAttention,
+    attention_heads,
+    check_input,
+    crop,
+    depth_to_space,
+    group_norm,
+    in_full_precision,
+    pad_to_multiple,
+    probability,
+    space_to_depth,
+    spatial_shape,
+    whole_numbers,
+    zero_initialised,
+)
+
+if TYPE_CHECKING:
+    from anydiff.states import StateSpec
+
+
+def _convolution(dimensions: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
+    return kind(inputs, outputs, kernel, stride=stride, padding=kernel // 2 if stride == 1 else 0)
+
+
+class _Block(nn.Module):
+    """x + conv(dropout(silu(FiLM(norm(conv(silu(norm(x)))))))), the second convolution zero at the start."""
+
+    def __init__(self, dimensions: int, channels: int, embedding: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_entry = group_norm(channels)
+        self.entry = _convolution(dimensions, channels, channels, 3)
+        self.film = nn.Linear(embedding, 2 * channels)
+        self.norm_exit = group_norm(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.exit = zero_initialised(_convolution(dimensions, channels, channels, 3))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        hidden = self.entry(functional.silu(self.norm_entry(x)))
+        film = self.film(embedding)
+        scale, shift = film.reshape(*film.shape, *[1] * (x.ndim - 2)).chunk(2, dim=1)
+        hidden = functional.silu(torch.addcmul(shift, self.norm_exit(hidden), 1 + scale))
+        return x + self.exit(self.dropout(hidden))  # type: ignore[no-any-return]
+
+
+class _Attention(nn.Module):
+    """x + attention(norm(x)) over all positions."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.attention = SelfAttention(channels, heads)
+        zero_initialised(self.attention.project)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        return x + self.attention(tokens).transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]
+
+
+class _Stage(nn.Module):
+    """A residual block, attention behind it where the level asks for it; in the decoder a skip is merged first."""
+
+    def __init__(
+        self, dimensions: int, channels: int, embedding: int, dropout: float, heads: int | None, merges: bool
+    ) -> None:
+        super().__init__()
+        self.merge = _convolution(dimensions, 2 * channels, channels, 1) if merges else None
+        self.block = _Block(dimensions, channels, embedding, dropout)
+        self.attention = _Attention(channels, heads) if heads else None
+
+    def forward(self, x: Tensor, embedding: Tensor, skip: Tensor | None = None) -> Tensor:
+        if self.merge is not None and skip is not None:
+            x = self.merge(torch.cat([x, skip], dim=1))
+        x = self.block(x, embedding)
+        return x if self.attention is None else self.attention(x)
+
+
+class UNet(nn.Module):
+    """U-Net: ``[B, C, *spatial] -> [B, C, *spatial]`` with 1, 2 or 3 spatial axes, read from the state.
+
+    Sizes that the down-sampling does not divide are padded with zeros inside and cropped.
+
+    Args:
+        spec: the state, of shape (C, *spatial).
+        conditions: name -> condition, see :mod:`anydiff.networks.conditioning`.
+        channels: channels of the first level.
+        multipliers: channels of each level, in units of ``channels``; their number is the number of levels.
+        blocks: residual blocks per level, on the way down and again on the way up.
+        attention_levels: levels (0 is the finest) whose blocks are followed by self-attention.
+        heads: attention heads.
+        patch_size: side of the patches that become channels at entry (1: none); cost falls with its d-th power.
+        dropout: probability inside each block, in [0, 1).
+
+    The output layer starts at zero, so an untrained network predicts zero.
+
+    Raises:
+        AnydiffError: an option out of range, or a state that is not (C, *spatial).
+    """
+
+    def __init__(
+        self,
+        spec: StateSpec,
+        conditions: Mapping[str, Condition] | None = None,
+        *,
+        channels: int = 64,
+        multipliers: Sequence[int] = (1, 2),
+        blocks: int = 1,
+        attention_levels: Sequence[int] = (),
+        heads: int = 4,
+        patch_size: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        natural_number("channels", channels)
+        natural_number("blocks", blocks)
+        natural_number("patch_size", patch_size)
+        probability("dropout", dropout)
+        widths = [channels * factor for factor in whole_numbers("multipliers", multipliers, 1)]
+        if not widths:
+            raise AnydiffError("multipliers is empty, but must name at least one level.")
+        levels = whole_numbers("attention_levels", attention_levels, 0)
+        for level in levels:
+            if level >= len(widths):
+                raise AnydiffError(f"attention_levels names level {level}, but the levels are 0 to {len(widths) - 1}.")
+        heads_of = [attention_heads("heads", width, heads) if i in levels else None for i, width in enumerate(widths)]
+        state_channels, sizes = spatial_shape("unet", spec)
+        dimensions = len(sizes)
+        self.shape = (state_channels, *sizes)
+        self.patch_size = patch_size
+        self.multiple = patch_size * 2 ** (len(widths) - 1)
+        embedding = 4 * channels
+        self.conditioning = Conditioning(conditions or {}, embedding)
+
+        def stages(level: int, merges: bool) -> nn.ModuleList:
+            options = (dimensions, widths[level], embedding, dropout, heads_of[level], merges)
+            return nn.ModuleList(_Stage(*options) for _ in range(blocks))
+
+        depth = range(len(widths))
+        patched = state_channels * patch_size**dimensions
+        self.entry = _convolution(dimensions, patched, widths[0], 3)
+        self.encoder = nn.ModuleList(stages(level, merges=False) for level in depth)
+        self.down = nn.ModuleList(_convolution(dimensions, widths[i], widths[i + 1], 2, stride=2) for i in depth[:-1])
+        self.middle = _Stage(dimensions, widths[-1], embedding, dropout, heads_of[-1], merges=False)
+        self.decoder = nn.ModuleList(stages(level, merges=True) for level in depth)
+        self.up = nn.ModuleList(_convolution(dimensions, widths[i + 1], widths[i], 1) for i in depth[:-1])
+        self.norm = group_norm(widths[0])
+        self.exit = zero_initialised(_convolution(dimensions, widths[0], patched, 3))
+
+    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+        """Native prediction [B, C, *spatial], in the dtype of ``x``, from the scaled state and λ [B]."""
+        check_input(x, self.shape)
+        embedding = self.conditioning(log_snr, x.shape[0], condition)
+        patches = space_to_depth(pad_to_multiple(x, self.multiple), self.patch_size)
+        hidden = self.entry(patches.to(self.norm.weight.dtype))
+        skips: list[Tensor] = []
+        for level, stages_down in enumerate(self.encoder):
+            if level:
+                hidden = self.down[level - 1](hidden)
+            for stage in cast(nn.ModuleList, stages_down):
+                hidden = stage(hidden, embedding)
+                skips.append(hidden)
+        hidden = self.middle(hidden, embedding)
+        for level in reversed(range(len(self.decoder))):
+            if level < len(self.up):
+                # Channels change before the up-sampling, where there are 2^d times fewer positions.
+                hidden = functional.interpolate(self.up[level](hidden), scale_factor=2, mode="nearest")
+            for stage in cast(nn.ModuleList, self.decoder[level]):
+                hidden = stage(hidden, embedding, skips.pop())
+        prediction = in_full_precision(self.exit, functional.silu(self.norm(hidden)))
+        return crop(depth_to_space(prediction, self.patch_size), x.shape[2:]).to(x.dtype)

@@ -1,0 +1,121 @@
+"""The command ``anydiff``: global options, lazy sub-commands, and errors as one sentence with an exit code.
+
+Exit codes: 0 done; 1 an unexpected error, or a check that found problems; 2 bad input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+import typer.main
+
+from anydiff.cli.lazy import LazyGroup
+from anydiff.cli.output import tell
+from anydiff.errors import AnydiffError
+
+UsageError: Any = typer.BadParameter.__mro__[1]  # where typer keeps click's own classes differs between versions
+ClickException: Any = UsageError.__mro__[1]
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from anydiff import __version__
+
+        typer.echo(f"anydiff {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def anydiff(
+    plugins_dir: Annotated[
+        str | None,
+        typer.Option("--plugins-dir", metavar="DIR", help="Also load the single-file plugins DIR/*.py."),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """One diffusion core, any domain: train, sample, evaluate and compare.
+
+    Examples:
+      anydiff recipes
+      anydiff sample images/fashion --count 16
+      anydiff bench --suite quick
+      anydiff COMMAND --help
+    """
+    if plugins_dir is not None:
+        from anydiff.plugins import use_folder
+
+        use_folder(plugins_dir)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Errors are printed to stderr, in one sentence."""
+    from anydiff.cli.lazy import _keep_examples
+    from anydiff.plugins.report import report_to
+
+    report_to(tell)
+    command = typer.main.get_command(app)
+    _keep_examples(command)
+    try:
+        result = command.main(args=list(arguments), prog_name="anydiff", standalone_mode=False)
+    except AnydiffError as error:
+        _debug()
+        tell(str(error))
+        return 2
+    except ClickException as error:
+        return _explain_usage(error)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        return _explain_interrupt(error)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the last resort of a program: a sentence instead of a traceback
+        _debug()
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        tell(f"unexpected error ({reason}); set ANYDIFF_DEBUG=1 to see the traceback.")
+        return 1
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _debug() -> None:
+    if os.environ.get("ANYDIFF_DEBUG", "") not in ("", "0"):
+        import traceback
+
+        traceback.print_exc()
+
+
+def _explain_usage(error: Any) -> int:
+    message = error.format_message().strip()
+    if not message:  # no command was given: the help has been printed
+        return int(error.exit_code)
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "anydiff"
+    closing = "" if message.endswith((".", "?", "!")) else "."
+    tell(f"{message}{closing} See `{where} --help`.")
+    return int(error.exit_code)
+
+
+def _explain_interrupt(error: BaseException) -> int:
+    cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__ or error.__context__
+    if not isinstance(cause, KeyboardInterrupt):
+        tell("aborted.")
+        return 1
+    for note in getattr(cause, "__notes__", ["interrupted."]):
+        tell(note)
+    return 130
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""``anydiff plugins``: what is installed, what is wrong with it, and how to switch it on and off. Imports no plugin."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from anydiff.cli.output import print_json, print_table, tell
+from anydiff.errors import UnknownNameError
+from anydiff.plugins import state
+from anydiff.plugins.discovery import DISABLED, ENABLED, EXCLUDED, Discovery, Plugin, discover
+
+app = typer.Typer(add_completion=False)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def plugins(context: typer.Context, json: Json = False) -> None:
+    """List the installed plugins; `doctor` tries each one in a process of its own.
+
+    No plugin is imported for this: names and versions come from package metadata, the rest from its last load.
+
+    Examples:
+      anydiff plugins
+      anydiff plugins --json
+      anydiff plugins doctor
+      anydiff plugins disable images
+      ANYDIFF_PLUGINS=images,weather anydiff recipes
+    """
+    if context.invoked_subcommand is None:
+        _list(json)
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """List the installed plugins: version, status, what they provide, and what is wrong.
+
+    Examples:
+      anydiff plugins list
+      anydiff plugins list --json
+    """
+    _list(json)
+
+
+@app.command()
+def enable(name: Annotated[str, typer.Argument(help="Name of the plugin.")]) -> None:
+    """Load a plugin again that was disabled or quarantined.
+
+    Examples:
+      anydiff plugins enable images
+    """
+    known = _known(name)
+    state.enable(name)
+    tell(f"{known.label if known else f'plugin {name!r}'} is enabled.")
+
+
+@app.command()
+def disable(name: Annotated[str, typer.Argument(help="Name of the plugin.")]) -> None:
+    """Do not load a plugin from now on, without uninstalling it.
+
+    Examples:
+      anydiff plugins disable images
+    """
+    known = _known(name)
+    state.disable(name)
+    tell(f"{known.label if known else f'plugin {name!r}'} is disabled; `anydiff plugins enable {name}` undoes this.")
+
+
+def _known(name: str) -> Plugin | None:
+    found = discover().plugins
+    for plugin in found:
+        if plugin.name == name:
+            return plugin
+    if name in state.disabled():  # uninstalled since: may still be enabled
+        return None
+    raise UnknownNameError("plugin", name, [plugin.name for plugin in found])
+
+
+def _list(json: bool) -> None:
+    found = discover()
+    records = [record(plugin) for plugin in found.plugins]
+    if json:
+        print_json({"plugins": records, "notes": found.notes})
+        return
+    if not records:
+        tell("no plugins are installed; for example `pip install anydiff-images`.")
+    else:
+        columns = ["plugin", "distribution", "version", "asks for", "status", "provides"]
+        print_table(columns, [_row(each) for each in records])
+    _tell_problems(found, records)
+
+
+def record(plugin: Plugin) -> dict[str, Any]:
+    """Return everything known about a plugin without importing it, as plain data."""
+    last = state.recall(plugin.name)
+    if last.get("version") != plugin.version:
+        last = {}
+    provides = last.get("provides")
+    problem = plugin.problem or str(last.get("problem") or "")
+    status = "failed" if plugin.status == ENABLED and problem else plugin.status
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "source": plugin.source,
+        "requires_anydiff": plugin.requires,
+        "status": status,
+        "problem": problem,
+        "tried": bool(last),
+        "hooks": last.get("hooks", []),
+        "provides": provides if isinstance(provides, dict) else {},
+    }
+
+
+def _row(each: dict[str, Any]) -> list[str]:
+    counts = [f"{len(entries)} {kind}" for kind, entries in each["provides"].items()]
+    provides = ", ".join(counts) if each["tried"] else "not tried yet"
+    asked = f"anydiff{each['requires_anydiff']}" if each["requires_anydiff"] else "any"
+    origin = each["distribution"] or each["source"]
+    return [each["name"], origin, each["version"], asked, each["status"], provides]
+
+
+def _tell_problems(found: Discovery, records: list[dict[str, Any]]) -> None:
+    for note in found.notes:
+        tell(note)
+    for each in records:
+        if each["problem"] and each["status"] not in (DISABLED, EXCLUDED):
+            tell(each["problem"])

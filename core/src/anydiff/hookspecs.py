@@ -1,0 +1,310 @@
+"""Every hook a plugin can implement: the table of contents of what anydiff lets others change.
+
+Registration, called once when the plugins are loaded, each with a ``register`` callable (see :class:`Register`):
+    register_domains  register_datasets  register_networks  register_paths  register_solvers  register_guidance
+    register_objectives  register_metrics  register_recipes  register_tasks  register_commands
+
+Events, called for whoever listens; the answer is ignored:
+    training_started  training_step  checkpoint_saved  sampling_step  evaluation_finished
+
+Transforms, each given what the one before returned (``None`` leaves it as it is):
+    transform_batch  wrap_denoiser  samples_ready
+
+A plugin is a module (or an object) whose functions carry :data:`hookimpl` and one of these names. A function may take
+any subset of the hook's arguments, by name. Order: implementations marked ``hookimpl(tryfirst=True)`` first, then the
+others by plugin name, then those marked ``trylast=True``. Written with pluggy; wrappers are not supported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pluggy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+API_VERSION = "1.0"
+"""Version of the hooks below. A plugin may ask for a range in its module: ``ANYDIFF_API = ">=1.0,<2"``."""
+
+hookspec = pluggy.HookspecMarker("anydiff")
+hookimpl = pluggy.HookimplMarker("anydiff")
+
+TRANSFORMS = frozenset({"transform_batch", "wrap_denoiser", "samples_ready"})
+"""The hooks whose answer replaces their first argument."""
+
+
+class Register(Protocol):
+    """What every registration hook is given."""
+
+    def __call__(self, name: str, help: str, reference: str, **metadata: Any) -> None:
+        """Announce one thing without importing it.
+
+        Args:
+            name: the plugin's own name, or ``"<plugin>/..."``: the plugin ``images`` may register ``images/fashion``.
+            help: one line, shown in lists.
+            reference: ``"package.module:attribute"``, imported on first use and not before.
+            metadata: facts for lists, as plain data (strings, numbers, booleans, lists, dicts).
+        """
+
+
+# Registration -------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def register_domains(register: Register) -> None:
+    """Announce domains: codecs between native objects and states, each an ``anydiff.pipeline.domain.Domain``.
+
+    Example::
+
+        register("weather", "fields on a latitude-longitude grid", "anydiff_weather.domain:Weather")
+    """
+
+
+@hookspec
+def register_datasets(register: Register) -> None:
+    """Announce data sets, built as ``build("datasets", name, split="train", **options)``.
+
+    Example::
+
+        register("weather/era5", "ERA5 at 5.6 degrees", "anydiff_weather.data:Era5")
+    """
+
+
+@hookspec
+def register_networks(register: Register) -> None:
+    """Announce networks, built as ``build("networks", name, spec=..., conditions=..., **options)``.
+
+    Example::
+
+        register("weather/sfno", "spherical Fourier operator", "anydiff_weather.networks:SFNO")
+    """
+
+
+@hookspec
+def register_paths(register: Register) -> None:
+    """Announce paths (how data becomes noise), each an ``anydiff.paths`` path.
+
+    Example::
+
+        register("weather/blur", "heat dissipation on the sphere", "anydiff_weather.blur:BlurPath")
+    """
+
+
+@hookspec
+def register_solvers(register: Register) -> None:
+    """Announce solvers. State ``order``, ``kind``, ``calls_per_step``, ``stochastic`` and ``source`` as metadata.
+
+    Example::
+
+        register("mine/leapfrog", "two-step leapfrog", "anydiff_mine:leapfrog",
+                 order=2, kind="multistep", calls_per_step=1, stochastic=False, source="doi:10.1137/...")
+    """
+
+
+@hookspec
+def register_guidance(register: Register) -> None:
+    """Announce guidance: functions from denoiser to denoiser.
+
+    Example::
+
+        register("mine/rescaled", "classifier-free guidance, rescaled", "anydiff_mine:Rescaled")
+    """
+
+
+@hookspec
+def register_objectives(register: Register) -> None:
+    """Announce objectives: ``objective(denoiser, clean, noise, uniform, **condition) -> loss[B]``.
+
+    Example::
+
+        register("mine/huber", "Huber loss on the noise", "anydiff_mine:Huber")
+    """
+
+
+@hookspec
+def register_metrics(register: Register) -> None:
+    """Announce metrics: an object with ``.card`` and ``compute(samples, reference) -> float``.
+
+    Example::
+
+        register("weather/crps", "fair CRPS over members", "anydiff_weather.metrics:FairCRPS")
+    """
+
+
+@hookspec
+def register_recipes(register: Register) -> None:
+    """Announce recipes: named, complete experiments, each a function without arguments that returns a ``Recipe``.
+
+    Example::
+
+        register("weather/nowcast", "two-hour nowcast, 2 M parameters", "anydiff_weather.recipes:nowcast")
+    """
+
+
+@hookspec
+def register_tasks(register: Register) -> None:
+    """Announce benchmark tasks.
+
+    Example::
+
+        register("weather/downscale", "downscale by four, ten members", "anydiff_weather.tasks:Downscale")
+    """
+
+
+@hookspec
+def register_commands(register: Register) -> None:
+    """Announce commands of ``anydiff``: a typer app, or a function that typer can turn into a command.
+
+    Example, run as ``anydiff weather fetch``::
+
+        register("weather", "fetch and inspect weather data", "anydiff_weather.cli:app")
+    """
+
+
+# Events -------------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def training_started(recipe: Any, folder: Path, denoiser: Any, step: int) -> None:
+    """Told once before the first step of a training, or of its resumption at ``step`` > 0.
+
+    Args:
+        recipe: the resolved ``Recipe``.
+        folder: the run folder.
+        denoiser: the ``NetworkDenoiser`` in training.
+        step: optimizer steps already done.
+
+    Example::
+
+        @hookimpl
+        def training_started(recipe, folder):
+            writer.open(folder / "tensorboard")
+    """
+
+
+@hookspec
+def training_step(recipe: Any, folder: Path, step: int, values: Mapping[str, float]) -> None:
+    """Told after each optimizer step that is logged.
+
+    Args:
+        recipe: the resolved ``Recipe``.
+        folder: the run folder.
+        step: optimizer steps done, from 1.
+        values: what was logged: ``loss``, ``learning_rate``, ``samples_per_second``, ...
+
+    Example::
+
+        @hookimpl
+        def training_step(step, values):
+            writer.add_scalar("loss", values["loss"], step)
+    """
+
+
+@hookspec
+def checkpoint_saved(recipe: Any, folder: Path, step: int) -> None:
+    """Told after a checkpoint is complete on disk, in the run folder ``folder``, after ``step`` optimizer steps.
+
+    Example::
+
+        @hookimpl
+        def checkpoint_saved(folder):
+            upload(folder / "model.safetensors")
+    """
+
+
+@hookspec
+def sampling_step(step: int, steps: int, time: float, state: Tensor) -> None:
+    """Told after each row of a plan.
+
+    Args:
+        step: rows done, from 1.
+        steps: rows of the plan.
+        time: where the state now is on the path.
+        state: ``[B, *shape]``; valid only during the call (the executor works in place), so copy what you keep.
+
+    Example::
+
+        @hookimpl
+        def sampling_step(step, state):
+            frames.append(state[0].clone())
+    """
+
+
+@hookspec
+def evaluation_finished(recipe: Any, folder: Path | None, values: Mapping[str, float]) -> None:
+    """Told after an evaluation: ``values`` maps metric names to numbers; ``folder`` is the run folder, if there is one.
+
+    Example::
+
+        @hookimpl
+        def evaluation_finished(recipe, values):
+            print(recipe.name, values)
+    """
+
+
+# Transforms ---------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def transform_batch(batch: tuple[Tensor, dict[str, Tensor]], recipe: Any, step: int) -> Any:
+    """Change a training batch before noise is added.
+
+    Args:
+        batch: states ``[B, *shape]`` float32 and the condition, a dict of batch-first tensors.
+        recipe: the resolved ``Recipe``.
+        step: optimizer steps done.
+
+    Returns:
+        A batch of the same shapes, or ``None`` to leave it as it is. Use no global random numbers: a resumed
+        training must see the same batches.
+
+    Example::
+
+        @hookimpl
+        def transform_batch(batch, step):
+            states, condition = batch
+            return (states.flip(-1), condition) if step % 2 else None
+    """
+
+
+@hookspec
+def wrap_denoiser(denoiser: Any, recipe: Any) -> Any:
+    """Replace the denoiser that a pipeline samples with (caching, quantisation, counting).
+
+    Args:
+        denoiser: ``denoiser(x, t, **condition) -> E[x0 | x_t]``.
+        recipe: the resolved ``Recipe``, or ``None`` when there is none.
+
+    Returns:
+        A denoiser with the same face, or ``None`` to leave it as it is.
+
+    Example::
+
+        @hookimpl
+        def wrap_denoiser(denoiser):
+            return Counted(denoiser)
+    """
+
+
+@hookspec
+def samples_ready(states: Tensor, condition: Mapping[str, Tensor], recipe: Any) -> Any:
+    """Look at finished samples, or change them before they are decoded and returned.
+
+    Args:
+        states: ``[B, *shape]``.
+        condition: the dict of batch-first tensors they were asked for with.
+        recipe: the resolved ``Recipe``, or ``None`` when there is none.
+
+    Returns:
+        States of the same shape, or ``None`` to leave them as they are.
+
+    Example::
+
+        @hookimpl
+        def samples_ready(states):
+            return states * watermark
+    """

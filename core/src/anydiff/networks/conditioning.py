@@ -62,8 +62,8 @@ class LogSNREmbedding(nn.Module):
 
     def forward(self, log_snr: Tensor) -> Tensor:
         """Map λ [B] (any finite or infinite value) to its features [B, features]."""
-        clamped = log_snr.clamp(-LOG_SNR_BOUND, LOG_SNR_BOUND).to(self.frequencies.dtype)
-        angles = clamped[:, None] * self.frequencies
+        clamped = log_snr.clamp(-LOG_SNR_BOUND, LOG_SNR_BOUND).float()
+        angles = clamped[:, None] * self.frequencies.float()
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
@@ -174,5 +174,6 @@ class Conditioning(nn.Module):
                 f"log_snr has shape {tuple(log_snr.shape)}, but must be ({batch_size},): one per sample."
             )
         with torch.autocast(log_snr.device.type, enabled=False):
-            hidden = self.entry(self.log_snr_embedding(log_snr)) + self.encoder(batch_size, **condition)
+            features = self.log_snr_embedding(log_snr).to(self.entry.weight.dtype)
+            hidden = self.entry(features) + self.encoder(batch_size, **condition)
             return functional.silu(self.exit(functional.silu(hidden)))

@@ -1,0 +1,8 @@
+"""What training minimises: losses per example, ``objective(denoiser, clean, noise, uniform, **condition)``."""
+
+from anydiff.objectives.base import Objective
+from anydiff.objectives.denoising import Denoising
+from anydiff.objectives.flow_matching import FlowMatching
+from anydiff.objectives.times import TIME_LAWS, TimeLaw
+
+__all__ = ["TIME_LAWS", "Denoising", "FlowMatching", "Objective", "TimeLaw"]

@@ -1,0 +1,52 @@
+"""What training and metrics ask of a data set: random access to states and conditions, and a hash of what they are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from anydiff.states import StateSpec
+
+if TYPE_CHECKING:
+    from anydiff.pipeline.domain import Domain
+
+
+class Dataset(ABC):
+    """Training or test data. The same index gives the same example for ever; there is no hidden order and no loader.
+
+    Attributes:
+        name: the registered name.
+    """
+
+    name: str
+
+    @property
+    @abstractmethod
+    def hash(self) -> str:
+        """Hexadecimal sha256 of content and preprocessing: two data sets of one hash give the same states."""
+
+    @property
+    @abstractmethod
+    def domain(self) -> Domain:
+        """The codec of these states."""
+
+    @property
+    def spec(self) -> StateSpec:
+        """The leaves of one state."""
+        return self.domain.spec
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """Each condition's name and kind (``ClassCondition`` or ``VectorCondition``)."""
+        return self.domain.conditions
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    @abstractmethod
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """States float32 ``[B, *spec.shape]`` and batch-first conditions of the examples at ``indices``."""

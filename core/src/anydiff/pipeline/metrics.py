@@ -1,0 +1,129 @@
+"""Metrics with cards: what a number means, and when two numbers may share a column.
+
+Two values may be compared only if their cards are equal: same metric, estimator version, feature network (by hash) and
+reference data. :func:`require_same_card` is the guard every table goes through.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, NonFiniteError
+from anydiff.pipeline.domain import Domain
+
+
+@dataclass(frozen=True)
+class MetricCard:
+    """What a number means.
+
+    Attributes:
+        name: the registered name of the metric.
+        direction: whether lower or higher is better.
+        unit: unit of the value; ``"1"`` for a plain number.
+        range: least and greatest possible value.
+        ideal: the value of perfect samples, in the limit of many.
+        minimum_samples: fewer samples, on either side, are refused.
+        features: name and hash of the feature network, or of whatever else the number depends on; empty if nothing.
+        version: which estimator, in words and a number that changes when values do.
+    """
+
+    name: str
+    direction: Literal["lower", "higher"]
+    unit: str
+    range: tuple[float, float]
+    ideal: float
+    minimum_samples: int
+    features: str = ""
+    version: str = "1"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The card as plain data for a results file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """States with their conditions and the domain that reads them; generated or real alike.
+
+    Attributes:
+        states: ``[N, *domain.spec.shape]``.
+        condition: batch-first conditions, ``[N, ...]`` each; for samples, what was asked for.
+        domain: the codec.
+    """
+
+    states: Tensor
+    condition: Mapping[str, Tensor]
+    domain: Domain = field(repr=False)
+
+    def __post_init__(self) -> None:
+        self.domain.spec.check(self.states)
+        for name, value in self.condition.items():
+            if len(value) != len(self):
+                raise AnydiffError(
+                    f"condition {name!r} has {len(value)} rows, but the sample set has {len(self)}; give one row per "
+                    "sample."
+                )
+
+    def __len__(self) -> int:
+        return int(self.states.shape[0])
+
+
+class Metric(ABC):
+    """A number that compares a sample set with a reference. Deterministic, and independent of order and batching."""
+
+    @property
+    @abstractmethod
+    def card(self) -> MetricCard:
+        """What the number means."""
+
+    @abstractmethod
+    def compute(self, samples: SampleSet, reference: SampleSet) -> float:
+        """The value for ``samples`` against ``reference`` (real data, unseen in training where it matters)."""
+
+    def check(self, samples: SampleSet, reference: SampleSet) -> None:
+        """Refuse what the metric cannot judge.
+
+        Raises:
+            AnydiffError: fewer samples than the card allows, or two different state shapes.
+            NonFiniteError: a state is not finite.
+        """
+        for what, given in (("samples", samples), ("reference", reference)):
+            if len(given) < self.card.minimum_samples:
+                raise AnydiffError(
+                    f"{self.card.name} needs at least {self.card.minimum_samples} {what}, but got {len(given)}; "
+                    "give more or choose another metric."
+                )
+            if not given.states.isfinite().all():
+                bad = (~given.states.isfinite()).flatten(1).any(dim=1).nonzero()[0].item()
+                raise NonFiniteError(
+                    f"{what} {bad} of {len(given)} holds a value that is not finite; {self.card.name} is undefined."
+                )
+        if samples.states.shape[1:] != reference.states.shape[1:]:
+            raise AnydiffError(
+                f"samples have shape {tuple(samples.states.shape[1:])}, but the reference has "
+                f"{tuple(reference.states.shape[1:])}; compare states of one domain."
+            )
+
+
+def require_same_card(cards: Sequence[MetricCard]) -> MetricCard:
+    """The one card all ``cards`` equal.
+
+    Raises:
+        AnydiffError: two cards differ; the sentence names the first field in which they do.
+    """
+    if not cards:
+        raise AnydiffError("no metric card was given; give at least one.")
+    first = cards[0].as_dict()
+    for card in cards[1:]:
+        for name, value in card.as_dict().items():
+            if value != first[name]:
+                raise AnydiffError(
+                    f"two values of {cards[0].name!r} cannot share a column: {name} is {first[name]!r} for one and "
+                    f"{value!r} for the other; compute both with one metric."
+                )
+    return cards[0]

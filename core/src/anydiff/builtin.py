@@ -41,6 +41,43 @@ def register_paths(register: Register) -> None:
 @hookimpl
 def register_solvers(register: Register) -> None:
     """Compilers of plans. Metadata: order, kind, calls_per_step, stochastic, source."""
+    table = [
+        ("ddpm", "DDPM ancestral", "ddim:DDPM", 1, "ancestral", 1, True, "Ho et al. 2020"),
+        ("ddim", "DDIM with noise fraction eta", "ddim:DDIM", 1, "exponential", 1, False, "Song et al. 2021"),
+        ("euler", "Euler in time", "runge_kutta:Euler", 1, "Runge-Kutta", 1, False, "Song et al. 2021"),
+        ("heun", "Heun in time", "runge_kutta:Heun", 2, "Runge-Kutta", 2, False, "Karras et al. 2022"),
+        (
+            "edm",
+            "EDM: Heun in the noise level, with churn",
+            "runge_kutta:EDMHeun",
+            2,
+            "Runge-Kutta",
+            2,
+            False,
+            "Karras et al. 2022",
+        ),
+        (
+            "dpm-solver++-2m",
+            "DPM-Solver++ multistep",
+            "dpm_solver_pp:DPMSolverPP2M",
+            2,
+            "multistep",
+            1,
+            False,
+            "Lu et al. 2022",
+        ),
+    ]
+    for name, help_, reference, order, kind, calls, stochastic, source in table:
+        register(
+            name,
+            help_,
+            f"anydiff.solvers.{reference}",
+            order=order,
+            kind=kind,
+            calls_per_step=calls,
+            stochastic=stochastic,
+            source=source,
+        )
 
 
 @hookimpl

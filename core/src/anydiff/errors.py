@@ -42,7 +42,7 @@ class NonFiniteError(AnydiffError):
 
 
 def natural_number(field: str, value: object, minimum: int = 1) -> int:
-    """Return ``value`` as an int, or raise an :class:`AnydiffError` naming ``field``, the value and the least allowed."""
+    """``value`` as an int, or an :class:`AnydiffError` that names ``field``, the value and the least allowed."""
     number = value if isinstance(value, int) and not isinstance(value, bool) else None
     if number is None and hasattr(value, "__index__") and not isinstance(value, bool):
         number = value.__index__()

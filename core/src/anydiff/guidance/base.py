@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from anydiff.denoisers.base import Denoiser
 
 
 class Guidance(ABC):
-    """A function from denoiser to denoiser; its options are its fields."""
+    """A function from denoiser to denoiser; its options are its fields.
+
+    ``needs_condition`` says that it has no meaning without a condition to guide towards.
+    """
+
+    needs_condition: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, denoiser: Denoiser) -> Denoiser:

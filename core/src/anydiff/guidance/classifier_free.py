@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ class ClassifierFree(Guidance):
         interval: noise levels (low, high) of σ/α between which w applies; outside, w = 1.
         names: the conditions that are dropped in D_∅; all of them by default.
     """
+
+    needs_condition: ClassVar[bool] = True
 
     scale: Scale = 1.0
     interval: tuple[float, float] | None = None
@@ -99,9 +102,10 @@ class _ClassifierFreeDenoiser(GuidedDenoiser):
             names = tuple(name for name in condition if not name.endswith("_present"))
         missing = [name for name in names if name not in condition]
         if missing or not names:
+            name = missing[0] if missing else "(none)"
             raise AnydiffError(
-                f"classifier-free guidance drops the condition {missing[0] if missing else '(none given)'!r}, which the "
-                "sampler was not given; pass condition=... or use scale 1."
+                f"classifier-free guidance drops the condition {name!r}, which the sampler was not given; pass "
+                "condition=... or use scale 1."
             )
         return names
 

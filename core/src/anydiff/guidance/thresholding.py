@@ -45,7 +45,7 @@ class DynamicThreshold(Guidance):
     def __post_init__(self) -> None:
         if not 0 < self.quantile <= 1 or self.floor <= 0:
             raise AnydiffError(
-                f"quantile is {self.quantile} and floor is {self.floor}, but 0 < quantile <= 1 and floor > 0 are needed."
+                f"quantile is {self.quantile} and floor is {self.floor}, but 0 < quantile <= 1 and floor > 0 must hold."
             )
 
     def __call__(self, denoiser: Denoiser) -> Denoiser:

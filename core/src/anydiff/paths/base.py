@@ -165,7 +165,7 @@ class GaussianPath(LinearPath):
 
 
 def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
-    """``coefficient [B]`` shaped ``[B, 1, ...]`` to multiply ``like [B, *shape]``, in the dtype and device of ``like``."""
+    """``coefficient [B]`` as ``[B, 1, ...]`` in the dtype and on the device of ``like [B, *shape]``."""
     coefficient = coefficient.to(dtype=like.dtype, device=like.device)
     if coefficient.ndim == 0:
         return coefficient

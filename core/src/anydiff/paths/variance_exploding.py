@@ -25,7 +25,7 @@ class VE(GaussianPath):
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max:
             raise AnydiffError(
-                f"sigma_min is {self.sigma_min} and sigma_max is {self.sigma_max}, but must obey 0 < sigma_min < sigma_max."
+                f"sigma_min is {self.sigma_min}, sigma_max {self.sigma_max}; they must obey 0 < sigma_min < sigma_max."
             )
         check_range(self)
 

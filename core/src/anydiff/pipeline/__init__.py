@@ -1,1 +1,20 @@
 """What a user holds: domains, metrics, recipes, runs and pipelines (DESIGN 7 and 9)."""
+
+from anydiff.pipeline.domain import Domain
+from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet
+from anydiff.pipeline.pipeline import Pipeline, Score, load
+from anydiff.pipeline.recipe import Part, Recipe, SamplingSettings, load_recipe
+
+__all__ = [
+    "Domain",
+    "Metric",
+    "MetricCard",
+    "Part",
+    "Pipeline",
+    "Recipe",
+    "SampleSet",
+    "SamplingSettings",
+    "Score",
+    "load",
+    "load_recipe",
+]

@@ -1,0 +1,110 @@
+"""Distances between two sets of feature vectors, for the metrics of any domain. All in float64, all independent of order.
+
+Features are float64 tensors ``[N, F]``: of a named network, or the states themselves. What the features are belongs into the
+metric's card; what is computed of them stands here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError
+
+_ROWS = 512
+
+
+def frechet_distance(first: Tensor, second: Tensor) -> float:
+    r"""Squared Fréchet (2-Wasserstein) distance of the Gaussians fitted to two feature sets ``[N, F]`` and ``[M, F]``.
+
+    .. math:: |μ_1 - μ_2|^2 + \operatorname{tr} Σ_1 + \operatorname{tr} Σ_2 - 2 \operatorname{tr} (Σ_1 Σ_2)^{1/2}
+
+    With Σ = RᵀR (QR of the centred features; covariances divide by N - 1) the last trace is the nuclear norm of R_1 R_2ᵀ, so
+    no matrix root is taken and singular covariances lose no digits. Zero for equal sets, biased upwards for finite N: compare
+    values of one N only.
+
+    Source: Dowson & Landau 1982, doi:10.1016/0047-259X(82)90077-X; for features, Heusel et al. 2017, arXiv:1706.08500.
+
+    Raises:
+        AnydiffError: fewer than two rows, or different numbers of features.
+    """
+    _check(first, second, 2)
+    means, roots = [], []
+    for features in (first, second):
+        values = features.to(torch.float64)
+        mean = values.mean(dim=0)
+        means.append(mean)
+        roots.append(torch.linalg.qr(values - mean, mode="r").R / (len(values) - 1) ** 0.5)
+    trace = sum(float(root.square().sum()) for root in roots)
+    overlap = float(torch.linalg.svdvals(roots[0] @ roots[1].T).sum())
+    return max(0.0, float((means[0] - means[1]).square().sum()) + trace - 2 * overlap)
+
+
+def kernel_distance(first: Tensor, second: Tensor) -> float:
+    """Unbiased squared maximum mean discrepancy with the kernel (x·y / F + 1)³ of ``[N, F]`` and ``[M, F]``.
+
+    Its expectation does not depend on N and M (U-statistic), so small sets can be compared with large ones; it may be slightly
+    negative.
+
+    Source: Bińkowski et al. 2018, arXiv:1801.01401 (kernel inception distance, here without its blocks).
+
+    Raises:
+        AnydiffError: fewer than two rows, or different numbers of features.
+    """
+    _check(first, second, 2)
+    first, second = first.to(torch.float64), second.to(torch.float64)
+
+    def total(left: Tensor, right: Tensor) -> float:
+        return sum(float(((rows @ right.T) / left.shape[1] + 1).pow(3).sum()) for rows in left.split(_ROWS))
+
+    def within(values: Tensor) -> float:
+        diagonal = float((values.square().sum(dim=1) / values.shape[1] + 1).pow(3).sum())
+        return (total(values, values) - diagonal) / (len(values) * (len(values) - 1))
+
+    return within(first) + within(second) - 2 * total(first, second) / (len(first) * len(second))
+
+
+def precision_recall(samples: Tensor, reference: Tensor, neighbours: int = 3) -> tuple[float, float]:
+    """Improved precision and recall of ``samples [N, F]`` against ``reference [M, F]``, both in [0, 1].
+
+    A set's manifold is the union of balls around its points, each reaching to its k-th nearest neighbour in the set (itself not
+    counted). Precision: share of samples in the reference's manifold. Recall: share of the reference in the samples'. Both
+    depend on N and M: compare values of one N and M only.
+
+    Source: Kynkäänniemi et al. 2019, arXiv:1904.06991.
+
+    Raises:
+        AnydiffError: not more rows than ``neighbours``, or different numbers of features.
+    """
+    _check(samples, reference, neighbours + 1)
+    samples, reference = samples.to(torch.float64), reference.to(torch.float64)
+    precision = _share_inside(samples, reference, _radii(reference, neighbours))
+    recall = _share_inside(reference, samples, _radii(samples, neighbours))
+    return precision, recall
+
+
+def _distances(left: Tensor, right: Tensor) -> Tensor:
+    # Differences, not |x|² + |y|² - 2 x·y: the latter loses the digits that tell a point from its copy.
+    return torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _radii(points: Tensor, neighbours: int) -> Tensor:
+    """Distance of each point to its k-th nearest other one, ``[N]``."""
+    radii = [_distances(rows, points).kthvalue(neighbours + 1, dim=1).values for rows in points.split(_ROWS)]
+    return torch.cat(radii)
+
+
+def _share_inside(points: Tensor, centres: Tensor, radii: Tensor) -> float:
+    inside = sum(int((_distances(rows, centres) <= radii).any(dim=1).sum()) for rows in points.split(_ROWS))
+    return inside / len(points)
+
+
+def _check(first: Tensor, second: Tensor, least: int) -> None:
+    for features in (first, second):
+        if features.ndim != 2 or features.shape[1] != first.shape[1]:
+            raise AnydiffError(
+                f"feature sets of shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared; give [N, F] and "
+                "[M, F] of one network."
+            )
+        if len(features) < least:
+            raise AnydiffError(f"a feature set has {len(features)} rows, but this distance needs at least {least}.")

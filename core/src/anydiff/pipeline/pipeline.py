@@ -1,0 +1,238 @@
+"""What a user holds: a trained recipe that samples, evaluates, saves and loads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anydiff.denoisers import NetworkDenoiser
+from anydiff.errors import AnydiffError, natural_number
+from anydiff.guidance import Guidance
+from anydiff.pipeline.build import (
+    build_dataset,
+    build_denoiser,
+    build_domain,
+    build_guidance,
+    build_metrics,
+    build_solver,
+    sample_set,
+)
+from anydiff.pipeline.domain import Domain
+from anydiff.pipeline.metrics import MetricCard, SampleSet
+from anydiff.pipeline.recipe import Recipe, load_recipe
+from anydiff.pipeline.weights import load_into, load_weights, recipe_data, save_weights
+from anydiff.registry import registry
+from anydiff.solvers import Solver, compile_plan
+from anydiff.solvers import sample as sample_states
+from anydiff.solvers.executor import Callback
+from anydiff.solvers.plan import Plan
+
+
+@dataclass(frozen=True)
+class Score:
+    """One value of a metric, with its card and how many samples it saw."""
+
+    value: float
+    card: MetricCard
+    samples: int
+
+
+@dataclass
+class Pipeline:
+    """A recipe with a denoiser. Make one with :func:`load`.
+
+    Attributes:
+        recipe: the complete experiment.
+        denoiser: E[x_0 | x_t], in evaluation mode.
+        domain: the codec between states and the field's own objects.
+        metadata: where the weights come from.
+    """
+
+    recipe: Recipe
+    denoiser: NetworkDenoiser
+    domain: Domain
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def untrained(cls, recipe: Recipe) -> Pipeline:
+        """A pipeline with freshly initialised weights."""
+        domain = build_domain(recipe)
+        return cls(recipe, build_denoiser(recipe, domain).eval(), domain)
+
+    @property
+    def weights_hash(self) -> str:
+        """sha256 (hex) of all parameters and buffers, by name."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.denoiser.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of the network."""
+        return sum(parameter.numel() for parameter in self.denoiser.parameters())
+
+    def plan(self, nfe: int | None = None, solver: str | Solver | Plan | None = None, **options: Any) -> Plan:
+        """The plan that :meth:`sample` would run; ``options`` are grid, end and the solver's own."""
+        if isinstance(solver, Plan):
+            return solver
+        settings = self.recipe.sampling
+        options = {"grid": settings.grid, "end": settings.end, **options}
+        chosen = build_solver(settings.solver) if solver is None else solver
+        return compile_plan(chosen, self.denoiser.path, settings.nfe if nfe is None else nfe, **options)
+
+    def sample_set(
+        self,
+        count: int | Sequence[int],
+        *,
+        nfe: int | None = None,
+        solver: str | Solver | Plan | None = None,
+        seed: int = 0,
+        guidance: float | Guidance | list[Guidance] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        batch_size: int = 256,
+        device: torch.device | str | None = None,
+        start: Tensor | None = None,
+        temperature: float = 1.0,
+        callbacks: Sequence[Callback] = (),
+        **options: Any,
+    ) -> SampleSet:
+        """Samples as states with their conditions; arguments as for :meth:`sample`."""
+        rows = natural_number("count", count) if isinstance(count, int) else len(count)
+        conditions = self._condition(condition, rows)
+        layers = build_guidance(self.recipe.sampling.guidance if guidance is None else guidance)
+        if not conditions:
+            # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
+            layers = layers if guidance is not None else [layer for layer in layers if not layer.needs_condition]
+        device = next(self.denoiser.parameters()).device if device is None else device
+        states = sample_states(
+            self.denoiser.to(device),
+            self.domain.spec,
+            count,
+            solver=self.plan(nfe, solver, **options),
+            seed=seed,
+            guidance=layers,
+            condition=conditions,
+            start=start,
+            temperature=temperature,
+            batch_size=batch_size,
+            device=device,
+            callbacks=callbacks,
+        )
+        return SampleSet(states.cpu(), conditions, self.domain)
+
+    def sample(self, count: int | Sequence[int], **options: Any) -> Any:
+        """Draw samples as the field's own objects.
+
+        Args:
+            count: how many, or the indices themselves; sample k of a seed is the same in every set.
+            nfe: budget of network calls per sample (default: the recipe's).
+            solver: a registered name, a solver or a plan (default: the recipe's).
+            seed: whole number.
+            guidance: classifier-free scale, or guidances (default: the recipe's).
+            condition: what to ask for: ``{"label": "sneaker"}`` as text the domain understands, or tensors or lists
+                with one row per sample.
+            batch_size: rows per network call; does not change the samples beyond the network's own rounding.
+            device: where to sample.
+            start: states at the plan's first node, instead of the prior.
+            temperature: factor on every noise draw.
+            callbacks: called after each network call with a :class:`~anydiff.solvers.Step`.
+            options: ``grid``, ``end`` and the solver's own options.
+        """
+        samples = self.sample_set(count, **options)
+        return self.domain.decode(samples.states, samples.condition)
+
+    def reference(self, count: int | None = None) -> SampleSet:
+        """The first ``count`` (default all) entries of the held-out split."""
+        dataset = build_dataset(self.recipe, "test")
+        return sample_set(dataset, range(len(dataset) if count is None else min(count, len(dataset))))
+
+    def evaluate(
+        self, count: int = 1000, *, seed: int = 0, reference: SampleSet | None = None, **options: Any
+    ) -> dict[str, Score]:
+        """The recipe's metrics on ``count`` samples, conditioned as the held-out data is.
+
+        Args:
+            count: number of samples.
+            seed: seed of the samples.
+            reference: what to compare with (default: the whole held-out split).
+            options: as for :meth:`sample`.
+        """
+        reference = self.reference() if reference is None else reference
+        count = natural_number("count", count)
+        rows = torch.arange(count) % len(reference)
+        condition = {name: value[rows] for name, value in reference.condition.items()}
+        samples = self.sample_set(count, seed=seed, **{"condition": condition, **options})
+        return {m.card.name: Score(m.compute(samples, reference), m.card, count) for m in build_metrics(self.recipe)}
+
+    def save(self, path: str | Path, *, dtype: torch.dtype | None = None, overwrite: bool = False) -> None:
+        """Write one self-describing safetensors file; ``dtype`` (float16, say) makes it smaller.
+
+        Raises:
+            AnydiffError: the file exists and ``overwrite`` is false.
+        """
+        tensors = {
+            name: tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+            for name, tensor in self.denoiser.network.state_dict().items()
+        }
+        metadata = {**self.metadata, "recipe": self.recipe.canonical(), "recipe_hash": self.recipe.hash}
+        save_weights(path, tensors, metadata, overwrite)
+
+    def _condition(self, condition: Mapping[str, Any] | None, count: int) -> dict[str, Tensor]:
+        """Batch-first tensors from text, lists or tensors."""
+        if not condition:
+            return {}
+        text = {name: value for name, value in condition.items() if isinstance(value, str)}
+        parsed = self.domain.parse_condition(text, count) if text else {}
+        known = self.domain.conditions
+        for name, value in condition.items():
+            if name not in text:
+                if name.removesuffix("_present") not in known:
+                    self.domain.parse_condition({name: ""}, count)  # raises, with the names that exist
+                tensor = torch.as_tensor(value)
+                parsed[name] = tensor.expand(count) if tensor.ndim == 0 else tensor
+        return parsed
+
+
+def load(source: str | Path) -> Pipeline:
+    """A pipeline from a recipe's bundled weights (``"images/fashion"``), a run folder, or a weights file.
+
+    Nothing is downloaded and nothing in the file is executed.
+
+    Raises:
+        UnknownNameError: no such recipe.
+        FileFormatError: the weights are truncated, foreign, or of another version.
+        AnydiffError: the recipe has no bundled weights.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path = path / "model.safetensors"
+        if not path.is_file():
+            raise AnydiffError(f"{str(source)!r} is a folder without model.safetensors; give a run folder or a recipe.")
+    elif not path.is_file():
+        path = _bundled(str(source))
+    tensors, metadata = load_weights(path)
+    recipe = Recipe.parse(recipe_data(metadata, str(path)), f"the recipe of {str(path)!r}")
+    pipeline = Pipeline.untrained(recipe)
+    load_into(pipeline.denoiser.network, tensors, repr(str(path)))
+    pipeline.metadata = {k: v for k, v in metadata.items() if k not in ("recipe", "recipe_hash", "format")}
+    return pipeline
+
+
+def _bundled(name: str) -> Path:
+    """The file of a recipe's bundled weights, named in its registry entry as ``weights="package:path"``."""
+    entry = registry().get("recipes", name)
+    reference = entry.metadata.get("weights")
+    if not reference:
+        load_recipe(name)
+        raise AnydiffError(f"recipe {name!r} has no bundled weights; train it with `anydiff train {name}`.")
+    package, _, relative = str(reference).partition(":")
+    return Path(str(resources.files(package).joinpath(relative)))

@@ -1,0 +1,151 @@
+"""Recipes: named, complete experiments as data: data set, network, path, objective, budget, sampling, metrics."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from anydiff.denoisers.base import PredictionKind
+from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.registry import registry
+from anydiff.settings import Settings
+from anydiff.training import TrainingSettings
+
+
+class Part(Settings):
+    """A registered thing and its options. In a file ``path: edm`` is short for ``path: {name: edm}``."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class SamplingSettings(Settings):
+    """How the recipe's model is sampled unless the caller says otherwise.
+
+    Attributes:
+        solver: a solver and its options.
+        nfe: budget of network calls per sample.
+        grid: time grid; None for the path's default.
+        end: how the plan ends (see :func:`anydiff.solvers.compile_plan`).
+        guidance: guidances, the first innermost.
+    """
+
+    solver: Part = Part(name="dpm-solver++-2m")
+    nfe: int = Field(default=20, ge=1)
+    grid: str | None = None
+    end: str = "clean"
+    guidance: tuple[Part, ...] = ()
+
+
+class Recipe(Settings):
+    """A complete experiment. Everything that can change the result stands here, so its hash names the experiment.
+
+    Attributes:
+        name: namespaced name, ``images/fashion``.
+        help: one line for lists.
+        domain: the codec.
+        dataset: training data; ``split`` is filled in (``train``, or ``test`` for the reference).
+        network: the network.
+        path: how data becomes noise.
+        parametrization: what the network predicts.
+        sigma_data: standard deviation of the data, for input scaling and EDM's preconditioning.
+        objective: what is minimised.
+        training: budget and optimiser.
+        sampling: defaults for sampling.
+        metrics: what ``evaluate`` reports.
+    """
+
+    name: str
+    help: str = ""
+    domain: Part
+    dataset: Part
+    network: Part
+    path: Part = Part(name="vp-linear")
+    parametrization: PredictionKind = "noise"
+    sigma_data: float = Field(default=1.0, gt=0)
+    objective: Part = Part(name="denoising")
+    training: TrainingSettings
+    sampling: SamplingSettings = SamplingSettings()
+    metrics: tuple[Part, ...] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a recipe needs a name")
+        return value
+
+    @property
+    def hash(self) -> str:
+        """sha256 (hex) of the resolved configuration in canonical form."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def canonical(self) -> str:
+        """The resolved configuration as JSON with sorted keys."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as YAML; :func:`load_recipe` reads it back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def with_changes(self, changes: Sequence[str]) -> Recipe:
+        """This recipe with ``key.sub=value`` changes applied (values are read as YAML).
+
+        Raises:
+            AnydiffError: a change without ``=``, an unknown key, or a value of the wrong type.
+        """
+        data = self.model_dump(mode="json")
+        for change in changes:
+            key, equals, text = change.partition("=")
+            if not equals or not key:
+                raise AnydiffError(f"the change {change!r} has no '='; write it as training.steps=1000.")
+            _assign(data, key.split("."), yaml.safe_load(text))
+        return Recipe.parse(data, f"recipe {self.name!r}")
+
+
+def _assign(data: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = data.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise AnydiffError(f"{'.'.join(keys)!r} reaches into {key!r}, which is {inner!r}; name an existing key.")
+        data = inner
+    data[keys[-1]] = value
+
+
+def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """The registered recipe called ``name``, or the one in a YAML file.
+
+    Raises:
+        UnknownNameError: no such recipe; suggests the nearest.
+        FileFormatError: the file is not YAML.
+        AnydiffError: a key or value is wrong.
+    """
+    text = str(name)
+    if text.endswith((".yaml", ".yml")) or Path(text).is_file():
+        recipe = Recipe.parse(_read_yaml(Path(text)), f"recipe file {text!r}")
+    else:
+        made = registry().load("recipes", text)
+        made = made() if callable(made) else made
+        recipe = made if isinstance(made, Recipe) else Recipe.parse(made, f"recipe {text!r}")
+    return recipe.with_changes(changes) if changes else recipe
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AnydiffError(f"cannot read {str(path)!r}: {error.strerror}; check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = str(error).splitlines()[0]
+        raise FileFormatError(f"{str(path)!r} is not YAML ({line}); see `anydiff recipes show`.") from error

@@ -1,0 +1,94 @@
+"""Self-describing weights: safetensors whose metadata holds the resolved recipe and where it came from.
+
+One file is enough to rebuild the model on a machine without network. Nothing in it is executed: tensors and text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.files import atomic_path
+
+FORMAT = "anydiff-weights-1"
+
+
+def save_weights(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], overwrite: bool = False
+) -> None:
+    """Write ``tensors`` and ``metadata`` to ``path`` (safetensors), atomically.
+
+    Raises:
+        AnydiffError: the file exists and ``overwrite`` is false, or it cannot be written.
+    """
+    if Path(path).exists() and not overwrite:
+        raise AnydiffError(f"{str(path)!r} exists; choose another name or pass overwrite=True.")
+    flat = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(flat, temporary, metadata={**metadata, "format": FORMAT})
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of a file that :func:`save_weights` wrote.
+
+    Raises:
+        FileFormatError: the file is truncated, not safetensors, or of another program or version.
+        AnydiffError: it does not exist or may not be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AnydiffError(f"{str(path)!r} is not a file; give weights (.safetensors) or a run folder.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except (SafetensorError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise FileFormatError(
+            f"{str(path)!r} is truncated or not a safetensors file ({reason}); get or train the weights again."
+        ) from error
+    if metadata.get("format") != FORMAT or "recipe" not in metadata:
+        found = metadata.get("format", "no anydiff format")
+        raise FileFormatError(
+            f"{str(path)!r} holds {found!r}, but {FORMAT!r} is needed; load weights that anydiff saved."
+        )
+    return tensors, metadata
+
+
+def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy ``tensors`` into ``module`` (half-precision weights are widened).
+
+    Raises:
+        FileFormatError: a tensor is missing, unexpected, or of another shape; names the first.
+    """
+    own = module.state_dict()
+    for name, tensor in own.items():
+        if name not in tensors:
+            raise FileFormatError(f"{source} lacks the tensor {name!r}; it belongs to another network or recipe.")
+        if tensors[name].shape != tensor.shape:
+            raise FileFormatError(
+                f"{name!r} in {source} has shape {tuple(tensors[name].shape)}, but the network needs "
+                f"{tuple(tensor.shape)}; it belongs to another recipe."
+            )
+    extra = [name for name in tensors if name not in own]
+    if extra:
+        raise FileFormatError(f"{source} has the unknown tensor {extra[0]!r}; it belongs to another network or recipe.")
+    module.load_state_dict({name: tensors[name].to(own[name].dtype) for name in own})
+
+
+def recipe_data(metadata: Mapping[str, str], source: str) -> dict[str, object]:
+    """The resolved recipe stored in ``metadata``, as plain data."""
+    try:
+        data = json.loads(metadata["recipe"])
+    except json.JSONDecodeError as error:
+        raise FileFormatError(f"the recipe in {source} is not JSON ({error}); the file is damaged.") from error
+    if not isinstance(data, dict):
+        raise FileFormatError(f"the recipe in {source} is {type(data).__name__}, not a table; the file is damaged.")
+    return data

@@ -1,0 +1,53 @@
+"""Configuration that cannot lie: an unknown key is an error with a suggestion, a wrong value names its field."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from anydiff.errors import AnydiffError, UnknownNameError
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of every configuration model: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @classmethod
+    def parse(cls: type[S], data: Any, where: str) -> S:
+        """The model of ``data``; ``where`` names its source in errors ("recipe 'images/fashion'").
+
+        Raises:
+            UnknownNameError: a key the model does not have; suggests the nearest.
+            AnydiffError: a value of the wrong type or out of range; names field, value and what is wrong.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise cls._explain(error, where) from error
+
+    @classmethod
+    def _explain(cls, error: ValidationError, where: str) -> AnydiffError:
+        first = error.errors()[0]
+        location = [str(part) for part in first["loc"]]
+        if first["type"] == "extra_forbidden":
+            return UnknownNameError(f"key in {where}:", location[-1], cls._keys(location[:-1]))
+        field = ".".join(location) or "the whole"
+        if first["type"] == "missing":
+            return AnydiffError(f"{field} is missing in {where}; give it a value.")
+        reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        return AnydiffError(f"{field} in {where} is {first['input']!r}, but {reason}.")
+
+    @classmethod
+    def _keys(cls, location: list[str]) -> list[str]:
+        """The keys of the model found by walking ``location`` from here."""
+        model: Any = cls
+        for part in location:
+            field = getattr(model, "model_fields", {}).get(part)
+            if field is None:
+                break
+            model = field.annotation
+        return list(getattr(model, "model_fields", cls.model_fields))

@@ -1,0 +1,116 @@
+"""The face of a solver, and how a plan ends."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.paths.base import GaussianPath
+from anydiff.paths.grids import time_grid
+from anydiff.solvers.plan import Plan
+from anydiff.solvers.program import LinearForm, Node, Program
+
+#: How a plan gets from the last node t_N to the clean sample; see :func:`_end`.
+ENDS = ("clean", "denoise", "stop")
+
+
+class Solver(ABC):
+    """Compiles a path and a time grid into a plan. A frozen dataclass whose fields are its options.
+
+    Attributes:
+        order: order of convergence of the deterministic method (weak order for a stochastic one).
+        calls_per_step: network calls a full step costs.
+    """
+
+    order: ClassVar[int]
+    calls_per_step: ClassVar[int] = 1
+
+    @abstractmethod
+    def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
+        """Write the steps from ``nodes[0]`` to ``nodes[-1]`` and return the state at the last node."""
+
+    def steps(self, nfe: int) -> int:
+        """How many steps a budget of ``nfe`` network calls buys; at least 1."""
+        return nfe // self.calls_per_step
+
+
+def compile_plan(
+    solver: str | Solver,
+    path: GaussianPath,
+    nfe: int,
+    grid: str | Sequence[float] | None = None,
+    end: str = "clean",
+    **options: Any,
+) -> Plan:
+    """The plan of ``solver`` on ``path`` that spends at most ``nfe`` network calls.
+
+    Args:
+        solver: a registered name ("ddim", "dpm-solver++-2m", ...) or a :class:`Solver`.
+        path: the path to travel back.
+        nfe: the budget, a whole number.
+        grid: a grid's name, a list of decreasing times, or None for the path's default.
+        end: ``"clean"`` reaches the clean sample at no extra call, ``"denoise"`` spends the last call of the budget on
+            a full jump to D, ``"stop"`` stays at the last node; see :func:`_end`.
+        options: options of the solver, when it is given by name.
+
+    Raises:
+        AnydiffError: the budget is too small, or a name or option is unknown.
+    """
+    nfe = natural_number("nfe", nfe)
+    if end not in ENDS:
+        raise UnknownNameError("end rule", end, ENDS)
+    if isinstance(solver, str):
+        from anydiff.registry import registry
+
+        solver = registry().build("solvers", solver, **options)
+    if not isinstance(solver, Solver):
+        raise AnydiffError(f"solver is {solver!r}, but must be a registered name or a Solver.")
+    budget = nfe - 1 if end == "denoise" else nfe
+    steps = solver.steps(budget) if budget > 0 else 0
+    if steps < 1:
+        raise AnydiffError(
+            f"nfe is {nfe}, but {solver!r} with end={end!r} needs at least {_least(solver, end)}; raise nfe or choose "
+            "another solver."
+        )
+    return build_plan(solver, path, time_grid(path, steps, grid), end, budget)
+
+
+def build_plan(
+    solver: Solver, path: GaussianPath, grid: Sequence[float], end: str = "clean", budget: int | None = None
+) -> Plan:
+    """The plan of ``solver`` on the given nodes; without a ``budget`` every step is a full one, whatever it costs."""
+    program = Program(path, budget)
+    nodes = [program.node(t) for t in grid]
+    x = _end(program, solver.build(program, nodes), nodes[-1], end)
+    return program.finish(x, repr(solver), tuple(grid))
+
+
+def _least(solver: Solver, end: str) -> int:
+    reserved = 1 if end == "denoise" else 0
+    return next(nfe for nfe in range(1, 100) if solver.steps(nfe) >= 1) + reserved
+
+
+def _end(program: Program, x: LinearForm, last: Node, end: str) -> LinearForm:
+    """The clean sample from the state x at the last node.
+
+    In y = x/α and κ = σ/α the probability-flow ODE is dy/dκ = ε(y, κ) = -κ ∇log p_κ(y), and the score has a limit at
+    κ = 0. So y(0) = y(κ) + κ²/2 ∇log p to leading order: half of the jump y -> D = y + κ² ∇log p.
+
+    - ``clean``: that half jump, with the score of the last prediction the solver made; no extra call.
+    - ``denoise``: one more call and the full jump to D, the posterior mean.
+    - ``stop``: x itself, at noise level κ.
+    """
+    if end == "stop":
+        return x
+    if end == "denoise":
+        return program.evaluate(x, last)
+    if program.last is None:
+        raise AnydiffError(
+            "end='clean' extrapolates the last data prediction, but this solver made none; use end='stop'."
+        )
+    state, data, node = program.last
+    score = (node.alpha * data - state) / node.sigma**2 * node.alpha
+    clean = x / last.alpha
+    return clean + score * (last.noise_level**2 / 2) if last.sigma > 0 and node.alpha > 0 else clean

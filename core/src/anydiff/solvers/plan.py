@@ -1,0 +1,208 @@
+"""Plans: straight-line programs over registers, as plain data (DESIGN 4).
+
+A plan is what a solver compiles to. It can be printed, stored as JSON, edited by a search and run by the executor. It
+holds no tensor and no network: coefficients are float64 numbers (or float64 arrays that broadcast to one sample).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anydiff.errors import FileFormatError
+
+Coefficient: TypeAlias = "float | NDArray[np.float64]"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """``out <- prediction of the given kind at (state, t)``: one network call."""
+
+    out: str
+    state: str
+    t: float
+    kind: str = "data"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Registers that are read."""
+        return (self.state,)
+
+
+@dataclass(frozen=True)
+class Combine:
+    """``out <- Σ coefficient · register``."""
+
+    out: str
+    terms: tuple[tuple[str, Coefficient], ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Registers that are read."""
+        return tuple(register for register, _ in self.terms)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """``out <- draw number `draw` of the sample's own random stream`` (draw 0 is the prior)."""
+
+    out: str
+    draw: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Registers that are read: none."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Apply:
+    """``out <- function(*inputs, t=t, **options)``: the open door for what is not linear.
+
+    ``function`` is a name of the executor's table of operations, or one passed to it, so the plan stays data.
+    """
+
+    out: str
+    function: str
+    inputs: tuple[str, ...]
+    t: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+Instruction: TypeAlias = Evaluate | Combine | Noise | Apply
+_KINDS = {"evaluate": Evaluate, "combine": Combine, "noise": Noise, "apply": Apply}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled sampler.
+
+    Attributes:
+        solver: name and options, as text.
+        path: the path it was compiled for, as text.
+        nodes: the time grid, t_0 = T first.
+        instructions: the program; register ``x0`` holds the start.
+        result: the register that holds the sample at the end.
+        constants: names of the registers that must be given before sampling (μ of a mean-reverting path, ...).
+    """
+
+    solver: str
+    path: str
+    nodes: tuple[float, ...]
+    instructions: tuple[Instruction, ...]
+    result: str
+    constants: tuple[str, ...] = ()
+
+    START = "x0"
+
+    @property
+    def nfe(self) -> int:
+        """Number of network calls, exactly."""
+        return sum(isinstance(instruction, Evaluate) for instruction in self.instructions)
+
+    @property
+    def draws(self) -> int:
+        """Number of noise draws after the prior's; 0 for a deterministic plan."""
+        return sum(isinstance(instruction, Noise) for instruction in self.instructions)
+
+    def last_uses(self) -> dict[str, int]:
+        """For each register the index of the instruction that reads it last (its own index if none does)."""
+        last: dict[str, int] = {}
+        for index, instruction in enumerate(self.instructions):
+            last[instruction.out] = index
+            for register in instruction.inputs:
+                last[register] = index
+        last[self.result] = len(self.instructions)
+        return last
+
+    def __str__(self) -> str:
+        """The table: one line per instruction."""
+        head = f"{self.solver} on {self.path}: {len(self.nodes) - 1} steps, {self.nfe} NFE, {self.draws} noise draws"
+        return "\n".join([head, *self._lines()])
+
+    def _lines(self) -> Iterator[str]:
+        width = max(len(instruction.out) for instruction in self.instructions)
+        for number, instruction in enumerate(self.instructions):
+            yield f"{number:4d}  {instruction.out:<{width}} <- {_describe(instruction)}"
+        yield f"      result: {self.result}"
+
+    def to_json(self) -> str:
+        """The plan as JSON text; floats keep every bit."""
+        names = {cls: name for name, cls in _KINDS.items()}
+        rows = [{"op": names[type(i)], **_jsonable(i)} for i in self.instructions]
+        body = {
+            "format": FORMAT,
+            "solver": self.solver,
+            "path": self.path,
+            "nodes": list(self.nodes),
+            "result": self.result,
+            "constants": list(self.constants),
+            "instructions": rows,
+        }
+        return json.dumps(body, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan that :meth:`to_json` wrote.
+
+        Raises:
+            FileFormatError: the text is not JSON, or not a plan of this format.
+        """
+        try:
+            body = json.loads(text)
+            if body["format"] != FORMAT:
+                raise FileFormatError(
+                    f"the plan has format {body['format']!r}, but this anydiff reads {FORMAT}; make it anew."
+                )
+            instructions = tuple(_parse(row) for row in body["instructions"])
+            return cls(
+                solver=body["solver"],
+                path=body["path"],
+                nodes=tuple(body["nodes"]),
+                instructions=instructions,
+                result=body["result"],
+                constants=tuple(body["constants"]),
+            )
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise FileFormatError(f"the text is not a plan ({error!r}); write one with Plan.to_json().") from error
+
+
+def _describe(instruction: Instruction) -> str:
+    if isinstance(instruction, Evaluate):
+        return f"{instruction.kind}({instruction.state}, t={instruction.t:.6g})"
+    if isinstance(instruction, Noise):
+        return f"noise[{instruction.draw}]"
+    if isinstance(instruction, Apply):
+        return f"{instruction.function}({', '.join(instruction.inputs)}, t={instruction.t:.6g})"
+    return " ".join(f"{_show(coefficient)}·{register}" for register, coefficient in instruction.terms)
+
+
+def _show(coefficient: Coefficient) -> str:
+    if isinstance(coefficient, np.ndarray):
+        return f"[{coefficient.min():+.6g}..{coefficient.max():+.6g}]"
+    return f"{coefficient:+.6g}"
+
+
+def _jsonable(instruction: Instruction) -> dict[str, Any]:
+    out = dict(vars(instruction))
+    if isinstance(instruction, Combine):
+        out["terms"] = [[r, c.tolist() if isinstance(c, np.ndarray) else c] for r, c in instruction.terms]
+    return out
+
+
+def _parse(row: dict[str, Any]) -> Instruction:
+    row = dict(row)
+    kind = _KINDS[row.pop("op")]
+    if kind is Combine:
+        terms = ((r, np.array(c, dtype=np.float64) if isinstance(c, list) else float(c)) for r, c in row.pop("terms"))
+        row["terms"] = tuple(terms)
+    if kind is Apply:
+        row["inputs"] = tuple(row["inputs"])
+    instruction: Instruction = kind(**row)
+    return instruction

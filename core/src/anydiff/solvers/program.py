@@ -1,0 +1,165 @@
+"""How a solver writes a plan: ordinary arithmetic on linear forms, recorded as it runs.
+
+``program.evaluate(x, node)`` gives a symbol for the prediction, and ``x = a * x + b * D`` builds a linear form. Nothing
+is computed. A form becomes a register when a network call needs it (or at the end), so a row of the plan holds exactly
+the terms of the paper's formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from anydiff.paths.base import GaussianPath
+from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan
+
+
+class LinearForm:
+    """Σ coefficient · register, closed under addition and multiplication by numbers."""
+
+    __array_ufunc__ = None  # so that a NumPy number or array times a form is a form
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: Mapping[str, Coefficient]) -> None:
+        self.terms = dict(terms)
+
+    def __add__(self, other: LinearForm) -> LinearForm:
+        terms = dict(self.terms)
+        for register, coefficient in other.terms.items():
+            terms[register] = terms[register] + coefficient if register in terms else coefficient
+        return LinearForm(terms)
+
+    def __mul__(self, factor: Any) -> LinearForm:
+        return LinearForm({register: coefficient * factor for register, coefficient in self.terms.items()})
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> LinearForm:
+        return self * (1.0 / divisor)
+
+    def __neg__(self) -> LinearForm:
+        return self * -1.0
+
+    def __sub__(self, other: LinearForm) -> LinearForm:
+        return self + (-other)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A time with the path's coefficients there, in float64."""
+
+    path: GaussianPath
+    t: float
+
+    @cached_property
+    def alpha(self) -> float:
+        """Signal coefficient α_t."""
+        return self.path.alpha(self.t)
+
+    @cached_property
+    def sigma(self) -> float:
+        """Noise coefficient σ_t."""
+        return self.path.sigma(self.t)
+
+    @cached_property
+    def log_snr(self) -> float:
+        """λ_t = log(α/σ); inf where σ = 0, -inf where α = 0."""
+        return self.path.log_snr(self.t)
+
+    @cached_property
+    def noise_level(self) -> float:
+        """κ_t = σ/α; inf where α = 0."""
+        return self.sigma / self.alpha if self.alpha > 0 else float("inf")
+
+    def at(self, log_snr: float) -> Node:
+        """The node of the same path at another log-SNR."""
+        return Node(self.path, self.path.time(log_snr))
+
+
+class Program:
+    """Records the instructions of one plan.
+
+    Attributes:
+        path: the path that is travelled.
+        budget: network calls the solver may spend, or None for full steps throughout.
+        last: the last data prediction: the state, the prediction and their node (what the end rule extrapolates).
+    """
+
+    def __init__(self, path: GaussianPath, budget: int | None = None) -> None:
+        self.path = path
+        self.budget = budget
+        self.instructions: list[Instruction] = []
+        self.constants: list[str] = []
+        self._states = 0
+        self._draws = 0
+        self._evaluations = 0
+        self.last: tuple[LinearForm, LinearForm, Node] | None = None
+
+    def start(self) -> LinearForm:
+        """x_T, the state at the first node."""
+        return LinearForm({Plan.START: 1.0})
+
+    def node(self, t: float) -> Node:
+        """A node off the grid, at time ``t``."""
+        return Node(self.path, t)
+
+    def evaluate(self, x: LinearForm, node: Node, kind: str = "data") -> LinearForm:
+        """The prediction of ``kind`` at state ``x`` and ``node``: one network call."""
+        state = self._register(x)
+        self._evaluations += 1
+        out = f"{'D' if kind == 'data' else 'M'}{self._evaluations}"
+        self.instructions.append(Evaluate(out, state, node.t, kind))
+        prediction = LinearForm({out: 1.0})
+        if kind == "data":
+            self.last = (LinearForm({state: 1.0}), prediction, node)
+        elif kind == "noise":
+            data = (LinearForm({state: 1.0}) - node.sigma * prediction) / node.alpha if node.alpha > 0 else prediction
+            self.last = (LinearForm({state: 1.0}), data, node)
+        return prediction
+
+    def noise(self) -> LinearForm:
+        """A fresh draw of unit noise; the form may be used in several rows, which then share the draw."""
+        self._draws += 1
+        out = f"z{self._draws}"
+        self.instructions.append(Noise(out, self._draws))
+        return LinearForm({out: 1.0})
+
+    def constant(self, name: str) -> LinearForm:
+        """A tensor that is known before sampling and given to the executor under ``name``."""
+        if name not in self.constants:
+            self.constants.append(name)
+        return LinearForm({name: 1.0})
+
+    def apply(self, function: str, *inputs: LinearForm, node: Node, **options: Any) -> LinearForm:
+        """The result of a named operation that is not linear."""
+        registers = tuple(self._register(form) for form in inputs)
+        self._states += 1
+        out = f"x{self._states}"
+        self.instructions.append(Apply(out, function, registers, node.t, options))
+        return LinearForm({out: 1.0})
+
+    def finish(self, x: LinearForm, solver: str, nodes: tuple[float, ...]) -> Plan:
+        """The plan whose result is ``x``."""
+        result = self._register(x)
+        return Plan(solver, repr(self.path), nodes, tuple(self.instructions), result, tuple(self.constants))
+
+    def _register(self, form: LinearForm) -> str:
+        """The register that holds ``form``; a form that is not one register yet becomes one, and stands for it."""
+        terms = {r: c for r, c in form.terms.items() if np.any(np.asarray(c) != 0.0)}
+        if len(terms) == 1:
+            register, coefficient = next(iter(terms.items()))
+            if isinstance(coefficient, float) and coefficient == 1.0:
+                return register
+        self._states += 1
+        out = f"x{self._states}"
+        self.instructions.append(Combine(out, tuple((r, _plain(c)) for r, c in terms.items())))
+        form.terms = {out: 1.0}
+        return out
+
+
+def _plain(coefficient: Coefficient) -> Coefficient:
+    return coefficient if isinstance(coefficient, np.ndarray) and coefficient.ndim else float(coefficient)

@@ -1,0 +1,126 @@
+"""One-step methods on the probability-flow ODE: Euler and Heun in time, and EDM's sampler with churn.
+
+In time the ODE is dx/dt = α' D + σ' ε, which is the ``flow`` prediction; in y = x/α and κ = σ/α it is dy/dκ = (y - D)/κ
+(Song et al., ICLR 2021; Karras et al., NeurIPS 2022).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from anydiff.errors import AnydiffError
+from anydiff.solvers.base import Solver
+from anydiff.solvers.program import LinearForm, Node, Program
+
+
+def _slope(x: LinearForm, data: LinearForm, node: Node) -> LinearForm:
+    """dx/dt at ``node`` from the data prediction."""
+    rate = node.path.d_sigma(node.t) / node.sigma
+    return rate * x + (node.path.d_alpha(node.t) - node.alpha * rate) * data
+
+
+@dataclass(frozen=True)
+class Euler(Solver):
+    """x_t = x_s + (t - s) dx/dt: first order, one call per step. On the flow path it equals DDIM."""
+
+    order: ClassVar[int] = 1
+
+    def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
+        """See the class."""
+        x = program.start()
+        for s, t in itertools.pairwise(nodes):
+            x = x + (t.t - s.t) * _slope(x, program.evaluate(x, s), s)
+        return x
+
+
+def _full_steps(program: Program, steps: int) -> int:
+    """How many of ``steps`` two-call steps the budget lets be full: all, or all but the last."""
+    return steps if program.budget is None else min(steps, program.budget - steps)
+
+
+@dataclass(frozen=True)
+class Heun(Solver):
+    """x_t = x_s + (t - s)(k_1 + k_2)/2, k_2 the slope at the Euler step: second order, two calls per step.
+
+    An odd budget makes the last step an Euler step, so a budget of n calls is spent whole.
+    """
+
+    order: ClassVar[int] = 2
+    calls_per_step: ClassVar[int] = 2
+
+    def steps(self, nfe: int) -> int:
+        """ceil(nfe / 2)."""
+        return (nfe + 1) // 2
+
+    def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
+        """See the class."""
+        x = program.start()
+        full = _full_steps(program, len(nodes) - 1)
+        for index, (s, t) in enumerate(itertools.pairwise(nodes)):
+            first = _slope(x, program.evaluate(x, s), s)
+            euler = x + (t.t - s.t) * first
+            if index < full and t.sigma > 0:
+                second = _slope(euler, program.evaluate(euler, t), t)
+                x = x + (t.t - s.t) / 2 * (first + second)
+            else:
+                x = euler
+        return x
+
+
+@dataclass(frozen=True)
+class EDMHeun(Solver):
+    """EDM's stochastic sampler (Karras et al. 2022, algorithm 2) in y = x/α and κ = σ/α: Heun after an optional churn.
+
+    With γ = min(S_churn/N, √2 - 1) where S_min <= κ <= S_max, each step first adds noise up to κ̂ = κ (1 + γ), then goes
+    to κ' by Heun. S_churn = 0 is deterministic and of order 2. Two calls per step; an odd budget makes the last step an
+    Euler step, and so is a first step from κ = ∞ (flow at t = 1), where Heun in κ has no meaning.
+    """
+
+    order: ClassVar[int] = 2
+    calls_per_step: ClassVar[int] = 2
+    churn: float = 0.0
+    churn_min: float = 0.0
+    churn_max: float = math.inf
+    noise_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.churn < 0 or self.noise_scale < 0:
+            raise AnydiffError(
+                f"churn is {self.churn} and noise_scale is {self.noise_scale}, but neither may be negative."
+            )
+
+    def steps(self, nfe: int) -> int:
+        """ceil(nfe / 2)."""
+        return (nfe + 1) // 2
+
+    def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
+        """See the class."""
+        x = program.start()
+        full = _full_steps(program, len(nodes) - 1)
+        for index, (s, t) in enumerate(itertools.pairwise(nodes)):
+            x, s = self._churn(program, x, s, len(nodes) - 1)
+            first = program.evaluate(x, s)
+            ratio = t.sigma / s.sigma
+            euler = ratio * x + (t.alpha - ratio * s.alpha) * first
+            if index < full and t.sigma > 0 and s.alpha > 0:
+                second = program.evaluate(euler, t)
+                # d/2 (ε_1 + ε_2) with ε_1 = (y - D_1)/κ at s and ε_2 = (y_E - D_2)/κ' at t.
+                step = (t.noise_level - s.noise_level) / 2
+                slope = (x / s.alpha - first) / s.noise_level + (euler / t.alpha - second) / t.noise_level
+                x = t.alpha * (x / s.alpha + step * slope)
+            else:
+                x = euler
+        return x
+
+    def _churn(self, program: Program, x: LinearForm, s: Node, steps: int) -> tuple[LinearForm, Node]:
+        """Noise added up to κ (1 + γ): the state and the node there."""
+        gamma = min(self.churn / steps, math.sqrt(2) - 1) if self.churn_min <= s.noise_level <= self.churn_max else 0.0
+        if gamma == 0.0 or math.isinf(s.noise_level):
+            return x, s
+        raised = s.at(s.log_snr - math.log1p(gamma))
+        std = self.noise_scale * s.noise_level * math.sqrt(gamma * (2 + gamma))
+        return raised.alpha * (x / s.alpha + std * program.noise()), raised

@@ -1,0 +1,127 @@
+"""``sample``: from a denoiser and a budget to a sample set, in chunks that do not change a bit of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anydiff.denoisers.base import Denoiser
+from anydiff.errors import AnydiffError, natural_number
+from anydiff.guidance.base import Guidance, apply_guidance
+from anydiff.paths.base import GaussianPath
+from anydiff.solvers.base import Solver, compile_plan
+from anydiff.solvers.executor import Callback, execute
+from anydiff.solvers.plan import Plan
+from anydiff.states.noise import NoiseSource
+from anydiff.states.spec import StateSpec
+
+
+def sample(
+    denoiser: Denoiser,
+    spec: StateSpec | Sequence[int],
+    count: int | Sequence[int],
+    *,
+    nfe: int = 20,
+    solver: str | Solver | Plan = "dpm-solver++-2m",
+    seed: int = 0,
+    grid: str | Sequence[float] | None = None,
+    end: str = "clean",
+    guidance: Guidance | Sequence[Guidance] | None = None,
+    condition: Mapping[str, Tensor] | None = None,
+    start: Tensor | None = None,
+    temperature: float = 1.0,
+    batch_size: int = 256,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    callbacks: Sequence[Callback] = (),
+    **options: Any,
+) -> Tensor:
+    """Draw samples ``[count, *spec.shape]``.
+
+    Sample k of seed s depends on (s, k) alone: not on ``batch_size``, nor on which other samples are drawn.
+
+    Args:
+        denoiser: E[x_0 | x_t], trained or exact.
+        spec: what one sample is, or simply its shape.
+        count: how many samples (indices 0 .. count-1), or the indices themselves.
+        nfe: budget of network calls per sample.
+        solver: a registered name, a :class:`Solver`, or a compiled :class:`Plan` (then nfe, grid and end are its own).
+        seed: whole number in [0, 2^64).
+        grid: see :func:`~anydiff.paths.time_grid`; a custom list may begin below t_start.
+        end: how the plan ends; see :func:`~anydiff.solvers.compile_plan`.
+        guidance: one or several guidances, the first innermost.
+        condition: tensors with one row per sample.
+        start: states at the plan's first node ``[count, *shape]``, instead of draws from the prior.
+        temperature: factor on every noise draw, the prior's included.
+        batch_size: rows per network call.
+        dtype: floating-point type of the state.
+        device: where to sample.
+        callbacks: called after each network call with a :class:`Step`.
+        options: options of the solver, when it is given by name.
+
+    Raises:
+        AnydiffError: a count, seed, shape or budget is wrong.
+    """
+    if not isinstance(spec, StateSpec):
+        spec = StateSpec.single(tuple(spec))
+    indices = range(natural_number("count", count)) if isinstance(count, int) else list(count)
+    path = denoiser.path
+    plan = solver if isinstance(solver, Plan) else compile_plan(solver, path, nfe, grid, end, **options)
+    denoiser = apply_guidance(denoiser, guidance)
+    condition = _checked(condition or {}, len(indices), start)
+    batch_size = natural_number("batch_size", batch_size)
+    noise = NoiseSource(spec, seed, path.noise_law)
+    source = noise if temperature == 1.0 else _Tempered(noise, temperature)
+    chunks = []
+    for begin in range(0, len(indices), batch_size):
+        rows = slice(begin, begin + batch_size)
+        samples = indices[rows]
+        first = _start(path, plan, source, samples, dtype, device) if start is None else start[rows].to(device, dtype)
+        spec.check(first)
+        part = {name: value[rows].to(device) for name, value in condition.items()}
+        chunks.append(
+            execute(plan, denoiser, first, noise=source, samples=samples, condition=part, callbacks=callbacks)
+        )
+    return torch.cat(chunks)
+
+
+class _Tempered:
+    """A noise source whose every draw is scaled by the temperature."""
+
+    def __init__(self, source: NoiseSource, temperature: float) -> None:
+        if not temperature >= 0:
+            raise AnydiffError(f"temperature is {temperature}, but must be at least 0 (1 is the model's own law).")
+        self.source, self.temperature = source, temperature
+
+    def draw(self, samples: Sequence[int], draw: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return self.source.draw(samples, draw, dtype, device) * self.temperature
+
+
+def _start(
+    path: GaussianPath,
+    plan: Plan,
+    source: NoiseSource | _Tempered,
+    samples: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Tensor:
+    if plan.nodes[0] != path.t_start:
+        raise AnydiffError(
+            f"the plan starts at t={plan.nodes[0]:g}, below the prior's t={path.t_start:g}; pass start= with states at "
+            "that time."
+        )
+    return path.prior(source.draw(samples, 0, dtype, torch.device(device)))
+
+
+def _checked(condition: Mapping[str, Tensor], count: int, start: Tensor | None) -> dict[str, Tensor]:
+    """``condition`` (and ``start``), each with one row per sample, or a sentence that says which has not."""
+    for name, value in [*condition.items(), *([("start", start)] if start is not None else [])]:
+        if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] != count:
+            rows = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise AnydiffError(
+                f"{name} has {rows} where {count} rows are needed; give a tensor with one row per sample."
+            )
+    return dict(condition)

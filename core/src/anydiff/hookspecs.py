@@ -206,7 +206,12 @@ def training_step(recipe: Any, folder: Path, step: int, values: Mapping[str, flo
 
 @hookspec
 def checkpoint_saved(recipe: Any, folder: Path, step: int) -> None:
-    """Told after a checkpoint is complete on disk, in the run folder ``folder``, after ``step`` optimizer steps.
+    """Told after a checkpoint is complete on disk.
+
+    Args:
+        recipe: the resolved ``Recipe``.
+        folder: the run folder.
+        step: optimizer steps done.
 
     Example::
 
@@ -236,7 +241,12 @@ def sampling_step(step: int, steps: int, time: float, state: Tensor) -> None:
 
 @hookspec
 def evaluation_finished(recipe: Any, folder: Path | None, values: Mapping[str, float]) -> None:
-    """Told after an evaluation: ``values`` maps metric names to numbers; ``folder`` is the run folder, if there is one.
+    """Told after an evaluation.
+
+    Args:
+        recipe: the resolved ``Recipe``.
+        folder: the run folder, or ``None`` when there is none.
+        values: metric name -> number.
 
     Example::
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import re
@@ -42,15 +43,18 @@ def remembered_commands() -> dict[str, str]:
 class LazyGroup(TyperGroup):
     """The commands of the registry's kind ``commands``."""
 
+    @functools.cached_property
+    def _helps(self) -> dict[str, str]:
+        core = {entry.name: entry.help for entry in core_entries().entries("commands")}
+        return {**core, **remembered_commands()}
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names for the help: the core's, then those the plugins were last known to have."""
-        return [*core_entries().names("commands"), *remembered_commands()]
+        return list(self._helps)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command with its help only; :meth:`resolve_command` makes the real one."""
-        core = core_entries()
-        names = core.names("commands")
-        help = core.get("commands", cmd_name).help if cmd_name in names else remembered_commands().get(cmd_name)
+        help = self._helps.get(cmd_name)
         return TyperCommand(cmd_name, help=help, callback=lambda: None) if help else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -91,7 +95,7 @@ def build_command(entry: Entry) -> Any:
         command = _from_function(entry.name, target, entry.help)
     else:
         raise PluginError(f"the command {entry.name!r} refers to {target!r}; make it a function or a typer app.")
-    _keep_examples(command)
+    keep_examples(command)
     command.name = entry.name
     return command
 
@@ -108,9 +112,9 @@ def _from_function(name: str, function: Callable[..., Any], help: str) -> Any:
     return typer.main.get_command(app)
 
 
-def _keep_examples(command: Any) -> None:
+def keep_examples(command: Any) -> None:
     """Mark ``Examples:`` blocks in the help of a command and its sub-commands so that they are not re-flowed."""
     if command.help and "\b" not in command.help:
         command.help = re.sub(r"(?m)^(Examples?::?)$", "\b\n\\1", command.help)
     for child in getattr(command, "commands", {}).values():
-        _keep_examples(child)
+        keep_examples(child)

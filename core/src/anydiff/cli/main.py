@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from anydiff.cli.lazy import LazyGroup
+from anydiff.cli.lazy import LazyGroup, keep_examples
 from anydiff.cli.output import tell
 from anydiff.errors import AnydiffError
 
@@ -31,11 +31,25 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
+def _use_folder(folder: str | None) -> str | None:
+    if folder is not None:
+        from anydiff.plugins import use_folder
+
+        use_folder(folder)
+    return folder
+
+
 @app.callback()
 def anydiff(
     plugins_dir: Annotated[
         str | None,
-        typer.Option("--plugins-dir", metavar="DIR", help="Also load the single-file plugins DIR/*.py."),
+        typer.Option(
+            "--plugins-dir",
+            metavar="DIR",
+            callback=_use_folder,
+            is_eager=True,  # so that `--plugins-dir DIR --help` knows it
+            help="Also load the single-file plugins DIR/*.py.",
+        ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
@@ -49,20 +63,15 @@ def anydiff(
       anydiff bench --suite quick
       anydiff COMMAND --help
     """
-    if plugins_dir is not None:
-        from anydiff.plugins import use_folder
-
-        use_folder(plugins_dir)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Errors are printed to stderr, in one sentence."""
-    from anydiff.cli.lazy import _keep_examples
     from anydiff.plugins.report import report_to
 
     report_to(tell)
     command = typer.main.get_command(app)
-    _keep_examples(command)
+    keep_examples(command)
     try:
         result = command.main(args=list(arguments), prog_name="anydiff", standalone_mode=False)
     except AnydiffError as error:

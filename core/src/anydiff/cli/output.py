@@ -16,16 +16,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     from rich.text import Text
 
     cells = [[Text("" if cell is None else str(cell)) for cell in row] for row in rows]
-    width = None
-    if not sys.stdout.isatty():
-        columns_width = [max([len(name), *(row[i].cell_len for row in cells)]) for i, name in enumerate(columns)]
-        width = sum(columns_width) + 2 * len(columns) + 1
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for name in columns:
         table.add_column(name, overflow="fold")
     for row in cells:
         table.add_row(*row)
-    Console(width=width).print(table)
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def print_json(value: Any) -> None:

@@ -67,6 +67,51 @@ def disable(name: Annotated[str, typer.Argument(help="Name of the plugin.")]) ->
     tell(f"{known.label if known else f'plugin {name!r}'} is disabled; `anydiff plugins enable {name}` undoes this.")
 
 
+@app.command()
+def doctor(
+    names: Annotated[list[str] | None, typer.Argument(help="Plugins to try; all by default.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each may take to load.")] = 30.0,
+    references: Annotated[
+        bool, typer.Option("--references", help="Also import everything that they register.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Try each plugin in a process of its own, and say what is wrong and how to repair it.
+
+    Exit code 1 when a plugin that you did not switch off has a problem.
+
+    Examples:
+      anydiff plugins doctor
+      anydiff plugins doctor images --references
+      anydiff plugins doctor --timeout 5 --json
+    """
+    from anydiff.plugins.probe import examine
+
+    found = discover()
+    for name in names or []:
+        _known(name)
+    diagnoses = examine([each for each in found.plugins if not names or each.name in names], timeout, references)
+    if json:
+        print_json({"plugins": [each.as_dict() for each in diagnoses], "notes": found.notes})
+    else:
+        rows = [
+            [
+                each.name,
+                each.status,
+                "yes" if each.works else "NO",
+                f"{each.seconds:.2f}" if each.works else "",
+                "yes" if each.imports_torch else "",
+                ", ".join(f"{len(entries)} {kind}" for kind, entries in each.provides.items()),
+            ]
+            for each in diagnoses
+        ]
+        print_table(["plugin", "status", "works", "seconds", "imports torch", "provides"], rows)
+        for sentence in [*found.notes, *(each.problem for each in diagnoses if each.problem)]:
+            tell(sentence)
+    if found.notes or not all(each.healthy for each in diagnoses):
+        raise typer.Exit(1)
+
+
 def _known(name: str) -> Plugin | None:
     found = discover().plugins
     for plugin in found:

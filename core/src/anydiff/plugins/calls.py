@@ -36,6 +36,7 @@ class Hooks:
         self._manager = pluggy.PluginManager("anydiff")
         self._manager.add_hookspecs(hookspecs)
         self._calls: dict[str, list[_Implementation]] = {}
+        self._tracing = tracing()
 
     def validate(self, plugin: object) -> list[str]:
         """Return the hooks that ``plugin`` implements, after checking names and arguments.
@@ -82,6 +83,8 @@ class Hooks:
         """Call an event. A listener that fails is reported once, is not called again, and stops nobody else."""
         calls = self._implementations(hook)
         if not calls:
+            if self._tracing:
+                trace(hook, arguments, "nobody", None)
             return
         self._check(hook, arguments)
         for implementation in tuple(calls):
@@ -96,7 +99,8 @@ class Hooks:
                     f"again; repair it, or `anydiff plugins disable {implementation.plugin}`."
                 )
             else:
-                trace(hook, arguments, implementation.plugin, result)
+                if self._tracing:
+                    trace(hook, arguments, implementation.plugin, result)
 
     def transform(self, hook: str, /, **arguments: Any) -> Any:
         """Call a transform and return its first argument as the implementations, one after the other, left it.
@@ -108,6 +112,8 @@ class Hooks:
         calls = self._implementations(hook)
         if calls:
             self._check(hook, arguments)
+        elif self._tracing:
+            trace(hook, arguments, "nobody", None)
         for implementation in calls:
             try:
                 result = implementation(arguments)
@@ -118,7 +124,8 @@ class Hooks:
                     f"plugin {implementation.plugin!r} failed in {hook} ({_brief(error)}); "
                     f"repair it, or `anydiff plugins disable {implementation.plugin}`."
                 ) from error
-            trace(hook, arguments, implementation.plugin, result)
+            if self._tracing:
+                trace(hook, arguments, implementation.plugin, result)
             if result is not None:
                 arguments[subject] = result
         return arguments[subject]
@@ -136,11 +143,12 @@ class Hooks:
             if hook not in self._arguments:
                 raise UnknownNameError("hook", hook, self._arguments)
             known = self._arguments[hook]
-            # pluggy keeps the last to be called first.
-            found = [
-                _Implementation(hook, impl.plugin_name, impl.function, known)
-                for impl in reversed(getattr(self._manager.hook, hook).get_hookimpls())
-            ]
+            # Sorted here: pluggy's own order depends on the order of registration.
+            marked = sorted(
+                getattr(self._manager.hook, hook).get_hookimpls(),
+                key=lambda each: (not each.tryfirst, each.trylast, each.plugin_name),
+            )
+            found = [_Implementation(hook, each.plugin_name, each.function, known) for each in marked]
             self._calls[hook] = found
         return found
 
@@ -179,10 +187,13 @@ def _argument_names(hook: str, function: Callable[..., Any], known: tuple[str, .
 # Trace --------------------------------------------------------------------------------------------------------------
 
 
+def tracing() -> bool:
+    """Whether ``ANYDIFF_TRACE`` asks for a trace."""
+    return os.environ.get("ANYDIFF_TRACE", "") not in ("", "0")
+
+
 def trace(hook: str, arguments: dict[str, Any], plugin: str, result: object) -> None:
-    """With ``ANYDIFF_TRACE=1`` print one line to stderr: the hook, its arguments, who answered, and what."""
-    if os.environ.get("ANYDIFF_TRACE", "") in ("", "0"):
-        return
+    """Print one line to stderr: the hook, its arguments, who answered, and what."""
     shown = ", ".join(f"{name}={_short(value)}" for name, value in arguments.items())
     print(f"anydiff trace: {hook}({shown}): {plugin} -> {_short(result)}", file=sys.stderr)
 

@@ -169,7 +169,7 @@ def _check_name(plugin: Plugin, everything: list[Plugin]) -> Plugin:
     twins = [other for other in everything if other.name == plugin.name]
     if len(twins) > 1:
         origins = " and ".join(sorted(repr(twin.distribution or twin.source) for twin in twins))
-        removable = next((twin.distribution for twin in twins if twin.distribution), "")
+        removable = max(twin.distribution for twin in twins)
         fix = f"`pip uninstall {removable}`" if removable else "remove one file"
         problem = f"plugin {plugin.name!r} is offered by {origins}, so none is loaded; keep one of them: {fix}."
         return replace(plugin, status=REFUSED, problem=problem)

@@ -18,8 +18,8 @@ from anydiff import builtin
 from anydiff.errors import AnydiffError, PluginError
 from anydiff.hookspecs import API_VERSION
 from anydiff.plugins import state
+from anydiff.plugins.calls import Hooks, trace, tracing
 from anydiff.plugins.discovery import ENABLED, EXCLUDED, Plugin, discover
-from anydiff.plugins.hooks import Hooks, trace
 from anydiff.plugins.report import report
 from anydiff.registry import CORE, Registry, collect
 
@@ -37,11 +37,15 @@ class Loaded:
     plugins: list[Plugin] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def load(self, plugin: Plugin) -> Plugin:
-        """Load one plugin, or leave nothing of it behind; return it with its new status and problem."""
+    def load(self, plugin: Plugin, marker: bool = True) -> Plugin:
+        """Load one plugin, or leave nothing of it behind; return it with its new status and problem.
+
+        ``marker=False``: an import that kills this process does not quarantine the plugin.
+        """
         before = set(sys.modules)
         try:
-            module = _import(plugin)
+            with state.importing(plugin.name, plugin.version) if marker else contextlib.nullcontext():
+                module = _import(plugin)
             implemented = self._enter(plugin.name, module)
         except PluginError as error:
             _forget_modules(plugin, before)
@@ -67,8 +71,11 @@ class Loaded:
             except BaseException:
                 self.hooks.unregister(name)
                 raise
-        for entry in entries:
-            trace(f"register_{entry.kind}", {"name": entry.name, "reference": entry.reference}, name, None)
+        if tracing():
+            for hook in implemented:
+                if hook.startswith("register_"):
+                    kind = hook.removeprefix("register_")
+                    trace(hook, {}, name, [entry.name for entry in entries if entry.kind == kind])
         return implemented
 
 
@@ -84,13 +91,12 @@ def load_all() -> Loaded:
     result = load_core()
     found = discover()
     result.problems += found.notes
-    # pluggy calls the last registered first: loading in reverse order of names makes the calls alphabetical.
-    for plugin in reversed(found.plugins):
+    for plugin in found.plugins:
         if plugin.status == ENABLED:
             plugin = result.load(plugin)
         else:
             result.registry.explain[plugin.name] = plugin.problem
-        result.plugins.insert(0, plugin)
+        result.plugins.append(plugin)
     result.problems += [plugin.problem for plugin in result.plugins if _to_report(plugin)]
     for problem in result.problems:
         report(problem)
@@ -106,7 +112,7 @@ def _to_report(plugin: Plugin) -> bool:
 
 
 def _import(plugin: Plugin) -> object:
-    with state.importing(plugin.name, plugin.version), _named_if_slow(plugin), _guarded("import"):
+    with _named_if_slow(plugin), _guarded("import"):
         module = _import_module(plugin)
         _check_api(getattr(module, "ANYDIFF_API", None))
     return module

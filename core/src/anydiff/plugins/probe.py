@@ -1,0 +1,161 @@
+"""``anydiff plugins doctor``: load each plugin in a process of its own, under a time limit, and say what happened.
+
+The parent (:func:`examine`) cannot be hurt by what the child (:func:`main`) meets: exceptions, exits, aborts, hangs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anydiff.plugins import state
+from anydiff.plugins.discovery import DISABLED, EXCLUDED, QUARANTINED, REFUSED, Plugin
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What loading one plugin alone came to.
+
+    Attributes:
+        name: of the plugin.
+        status: as discovery tells it (``enabled``, ``disabled``, ...).
+        works: it loads and registers.
+        seconds: import and registration, without the interpreter's start.
+        imports_torch: loading it imported torch, which slows every command down.
+        provides: kind -> names.
+        problem: one sentence with the fix, or ``""``.
+    """
+
+    name: str
+    status: str
+    works: bool
+    seconds: float = 0.0
+    imports_torch: bool = False
+    provides: dict[str, list[str]] = field(default_factory=dict)
+    problem: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is nothing to repair: it works, or the user does not want it."""
+        return (self.works and self.status != QUARANTINED) or self.status in (DISABLED, EXCLUDED)
+
+
+def examine(plugins: Sequence[Plugin], limit: float = 30.0, references: bool = False) -> list[Diagnosis]:
+    """Load each plugin in a process of its own and return the diagnoses in the same order.
+
+    Args:
+        plugins: as found by :func:`anydiff.plugins.discovery.discover`, switched off or not.
+        limit: seconds that each may take.
+        references: also import everything that they register.
+    """
+    with ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda plugin: _examine_one(plugin, limit, references), plugins))
+
+
+def _examine_one(plugin: Plugin, limit: float, references: bool) -> Diagnosis:
+    if plugin.status == REFUSED:
+        return Diagnosis(plugin.name, plugin.status, False, problem=plugin.problem)
+    with tempfile.TemporaryDirectory(prefix="anydiff-doctor-", ignore_cleanup_errors=True) as folder:
+        answer = Path(folder) / "answer.json"
+        question = json.dumps({"plugin": asdict(plugin), "answer": str(answer), "references": references})
+        code = _run_limited(
+            [sys.executable, "-P", "-c", "from anydiff.plugins.probe import main; main()", question], limit
+        )
+        result: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):  # the child did not get as far as its answer
+            result = json.loads(answer.read_text("utf-8"))
+    if result:
+        return _with_advice(plugin, Diagnosis(plugin.name, plugin.status, **result))
+    off = f"run `anydiff plugins disable {plugin.name}`, or update it"
+    if code is None:
+        problem = f"{plugin.label} did not finish loading within {limit:g} s; {off}."
+    else:
+        problem = f"{plugin.label} ended the interpreter when it was imported ({_ending(code)}); {off}."
+    state.remember(plugin.name, {"version": plugin.version, "problem": problem})
+    return Diagnosis(plugin.name, plugin.status, False, problem=problem)
+
+
+def _with_advice(plugin: Plugin, diagnosis: Diagnosis) -> Diagnosis:
+    if diagnosis.works and plugin.status in (DISABLED, EXCLUDED, QUARANTINED):
+        advice = f"{plugin.label} is {plugin.status} but loads; turn it on with `anydiff plugins enable {plugin.name}`."
+        if plugin.status == EXCLUDED:
+            advice = plugin.problem
+        return Diagnosis(**{**asdict(diagnosis), "problem": advice})
+    return diagnosis
+
+
+def _run_limited(command: list[str], limit: float) -> int | None:
+    """Run a command in a process group of its own; return its exit code, or None after killing it at the limit."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        return process.wait(limit)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with contextlib.suppress(OSError):  # already gone
+            if sys.platform == "win32":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+# In the child -------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Load the plugin that the command line describes and write the answer: the body of the child process."""
+    from anydiff.plugins.loader import LOADED, load_core
+    from anydiff.plugins.report import report_to
+
+    question = json.loads(sys.argv[1])
+    plugin = Plugin(**question["plugin"])
+    report_to(lambda sentence: None)
+    core = load_core()
+    had_torch = "torch" in sys.modules
+    start = time.perf_counter()
+    plugin = core.load(plugin, marker=False)
+    seconds = time.perf_counter() - start
+    imports_torch = "torch" in sys.modules and not had_torch
+    problem = plugin.problem if plugin.status != LOADED else ""
+    provides: dict[str, list[str]] = {}
+    for entry in core.registry.of_plugin(plugin.name):
+        provides.setdefault(entry.kind, []).append(entry.name)
+        if question["references"] and not problem:
+            try:
+                entry.load()
+            except ValueError as error:  # PluginError is one; the sentence says what is missing
+                problem = str(error)
+    answer = {
+        "works": not problem,
+        "seconds": round(seconds, 3),
+        "imports_torch": imports_torch,
+        "provides": provides,
+        "problem": problem,
+    }
+    Path(question["answer"]).write_text(json.dumps(answer), "utf-8")
+    os._exit(0)  # neither threads nor exit handlers of the plugin can keep this process

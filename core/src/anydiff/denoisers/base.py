@@ -85,7 +85,8 @@ def conversion(
         sigma_data: standard deviation of the data, used by ``edm`` alone.
     """
     if source == target:
-        zero = 0.0 * path.alpha(t)
+        zero: Any = path.alpha(t)
+        zero = zero * 0.0
         return zero, zero + 1.0
     if target == "data":
         p, q = _to_data(path, t, source, sigma_data)
@@ -131,8 +132,7 @@ def convert(
     p, q = conversion(denoiser.path, t, source, target, denoiser.sigma_data)
     if isinstance(p, Tensor) and isinstance(q, Tensor):
         return per_row(p, x) * x + per_row(q, x) * value
-    out = value * q
-    return out if p == 0 else out.add_(x, alpha=p) if not out.requires_grad else out + p * x
+    return value * q + x * p if p else value * q
 
 
 class FunctionDenoiser(Denoiser):

@@ -50,7 +50,7 @@ class GaussianOracle(Denoiser):
         residual = (x - per_row(alpha.reshape(-1), x) * mean).flatten(1)
         if self.basis.numel():
             basis = self.basis.to(x.dtype)
-            correction = ((residual @ basis) * gain) @ basis.T
+            correction: Tensor = ((residual @ basis) * gain) @ basis.T
         else:
             correction = residual * gain
         return mean + correction.reshape(x.shape)
@@ -155,7 +155,8 @@ class LinearGaussianOracle(Denoiser):
 
     def posterior(self, measurement: Tensor) -> Tensor:
         """E[x_0 | y] ``[B, d]`` (float64) for measurements ``[B, k]``; the covariance is :attr:`covariance`."""
-        return self.mean + (_double(measurement) - self.mean @ self.operator.T) @ self.gain.T
+        residual: Tensor = _double(measurement) - self.mean @ self.operator.T
+        return self.mean + residual @ self.gain.T
 
     def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
         """E[x_0 | x_t, y]; see the class."""

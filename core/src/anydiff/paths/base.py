@@ -12,7 +12,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch import Tensor
 from anydiff.errors import AnydiffError
 from anydiff.states.noise import GaussianNoise, NoiseLaw
 
-Time = TypeVar("Time", float, Tensor)
+Time = TypeVar("Time", bound=float | Tensor)
 
 #: |λ| beyond which a time grid does not look: e^±9 is past every signal that float32 data can carry.
 LOG_SNR_LIMIT = 9.0
@@ -56,7 +56,8 @@ class LinearPath(ABC):
     def derivatives(self, t: Tensor) -> dict[str, Tensor]:
         """dc_k/dt for every source, exact (forward-mode automatic differentiation)."""
         t = t.to(torch.float64)
-        return {name: _derivative(lambda s, name=name: self.coefficients(s)[name], t) for name in self.sources}
+        _, tangents = _jvp(self.coefficients, (t,), (torch.ones_like(t),))
+        return dict(tangents)
 
     def mix(self, t: Tensor, **sources: Tensor) -> Tensor:
         """x_t = Σ_k c_k(t) u_k for a batch: ``t [B]``, every source ``[B, *shape]``; the dtype is the sources'."""
@@ -123,12 +124,13 @@ class GaussianPath(LinearPath):
 
     def drift(self, t: Time) -> Time:
         """f(t) of the forward SDE dx = f x dt + g dw: f = d log α / dt."""
-        return self.d_alpha(t) / self.alpha(t)
+        return cast(Time, cast(Any, self.d_alpha(t)) / self.alpha(t))
 
     def squared_diffusion(self, t: Time) -> Time:
         """g(t)² of the forward SDE dx = f x dt + g dw: g² = dσ²/dt - 2 f σ²."""
-        sigma = self.sigma(t)
-        return 2 * sigma * self.d_sigma(t) - 2 * self.drift(t) * sigma * sigma
+        sigma: Any = self.sigma(t)
+        drift: Any = self.drift(t)
+        return cast(Time, 2 * sigma * self.d_sigma(t) - 2 * drift * sigma * sigma)
 
     def log_snr_range(self) -> tuple[float, float]:
         """λ at ``t_start`` and at ``t_end``, cut to ±``LOG_SNR_LIMIT`` where it is infinite or beyond."""
@@ -159,9 +161,8 @@ class GaussianPath(LinearPath):
 
     def _evaluate(self, name: str, argument: Time) -> Time:
         if isinstance(argument, Tensor):
-            function: Callable[[Tensor], Tensor] = getattr(self, name)
-            return function(argument.to(torch.float64))
-        return _scalar(self, name, float(argument))
+            return cast(Time, getattr(self, name)(argument.to(torch.float64)))
+        return cast(Time, _scalar(self, name, float(argument)))
 
 
 def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
@@ -181,5 +182,9 @@ def check_range(path: LinearPath) -> None:
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    _, tangent = torch.func.jvp(function, (t,), (torch.ones_like(t),))
-    return tangent
+    _, tangent = _jvp(function, (t,), (torch.ones_like(t),))
+    return cast(Tensor, tangent)
+
+
+# torch types jvp's result loosely (it has a third part when has_aux is set).
+_jvp = cast(Callable[..., tuple[Any, Any]], torch.func.jvp)

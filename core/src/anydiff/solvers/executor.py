@@ -190,7 +190,7 @@ class _Machine:
             self.free.append(buffer)
 
     def _differentiable_sum(self, instruction: Combine) -> Tensor:
-        terms = [self._factor(c) * self.registers[r] for r, c in instruction.terms]
+        terms: list[Tensor] = [self._factor(c) * self.registers[r] for r, c in instruction.terms]
         return sum(terms[1:], terms[0])
 
     def _combine(self, instruction: Combine, dying: list[str]) -> Tensor:
@@ -223,9 +223,10 @@ def weighted_sum(target: Tensor, sources: Sequence[Tensor], factors: Sequence[fl
     """``target <- Σ factors[i] sources[i]`` in place, in cache-sized blocks; ``sources[0]`` may be ``target``."""
     scalar = all(not isinstance(factor, Tensor) for factor in factors)
     if scalar and target.numel() > BLOCK and all(source.is_contiguous() for source in sources) and target.is_cpu:
-        parts = [target.view(-1).split(BLOCK), *(source.view(-1).split(BLOCK) for source in sources)]
-        for target_part, *source_parts in zip(*parts, strict=True):
-            _accumulate(target_part, source_parts, factors)
+        flat, flats = target.view(-1), [source.view(-1) for source in sources]
+        for begin in range(0, flat.numel(), BLOCK):
+            block = slice(begin, begin + BLOCK)
+            _accumulate(flat[block], [source[block] for source in flats], factors)
     else:
         _accumulate(target, sources, factors)
 

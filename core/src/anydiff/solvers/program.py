@@ -39,7 +39,7 @@ class LinearForm:
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: Any) -> LinearForm:
-        return self * (1.0 / divisor)
+        return self.__mul__(1.0 / divisor)
 
     def __neg__(self) -> LinearForm:
         return self * -1.0

@@ -37,6 +37,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*"
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
+def missing_module_advice(module: str) -> str:
+    """Return what to do about a module that is not there: its package is absent, damaged or too old."""
+    package, _, inner = module.partition(".")
+    return f"update or reinstall {package!r}" if inner else f"install the package that provides {module!r}"
+
+
 def singular(kind: str) -> str:
     """Return the word for one thing of a kind: ``"solvers"`` -> ``"solver"``."""
     return {"guidance": "guidance", "datasets": "data set"}.get(kind, kind.removesuffix("s"))
@@ -73,7 +79,7 @@ class Entry:
     def _cannot_load(self, error: BaseException) -> str:
         fix = "reinstall anydiff." if self.plugin == CORE else f"run `anydiff plugins doctor {self.plugin}`."
         if isinstance(error, ModuleNotFoundError) and error.name:
-            fix = f"install the package that provides {error.name!r}, or {fix}"
+            fix = f"{missing_module_advice(error.name)}, or {fix}"
         owner = "the core" if self.plugin == CORE else f"plugin {self.plugin!r}"
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
         return (

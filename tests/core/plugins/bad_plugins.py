@@ -18,6 +18,7 @@ BAD = {
     "import-error": Bad(
         "import a_module_that_is_absent", ("install the package that provides 'a_module_that_is_absent'",)
     ),
+    "import-inner": Bad("import json.absent", ("No module named 'json.absent'", "update or reinstall 'json'")),
     "import-name": Bad("from json import absent_name", ("ImportError", "absent_name", "update it")),
     "syntax": Bad("x = 1\ndef broken(:\n    pass\n", ("SyntaxError", "zoo_syntax.py:2", "repair or update")),
     "exits": Bad("raise SystemExit(3)", ("SystemExit: 3",)),

@@ -24,6 +24,9 @@ def register_recipes(register):
 
 def euler():
     return "euler of {name}"
+
+def recipe():
+    return "recipe of {name}"
 """
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from bad_plugins import ABORTS, BAD, HANGS
+from bad_plugins import ABORTS, BAD, HANGS, REGISTER
 
 from anydiff.cli.main import run
 
@@ -20,21 +20,24 @@ def anydiff(site, *arguments, **variables):
 
 
 def test_doctor_survives_the_whole_zoo(site):
-    names = ["import-error", "syntax", "exits", "misspelt", "wrong-argument", "half", "clash", "too-new"]
+    names = ["import-error", "syntax", "exits", "misspelt", "wrong-argument", "half", "clash", "too-new", "nested"]
     for name in names:
         site.install(name, BAD[name].code, requires=BAD[name].requires)
     site.install("aborts", ABORTS)
     site.install("hangs", HANGS)
     site.install("good")
+    site.install("dangling", REGISTER + "register('dangling', 'refers to nothing', 'zoo_dangling:absent')")
     site.install("off", "raise RuntimeError")
-    everything = ",".join([*names, "aborts", "hangs", "good", "off"])
+    everything = ",".join([*names, "aborts", "hangs", "good", "dangling", "off"])
     assert anydiff(site, "plugins", "disable", "off").returncode == 0
-    result = anydiff(site, "plugins", "doctor", "--timeout", "4", "--json", ANYDIFF_PLUGINS=everything)
+    result = anydiff(site, "plugins", "doctor", "--timeout", "4", "--references", "--json", ANYDIFF_PLUGINS=everything)
     assert result.returncode == 1, result.stderr
     found = {each["name"]: each for each in json.loads(result.stdout)["plugins"]}
     assert found["good"]["works"]
     assert found["good"]["provides"] == {"solvers": ["good/euler"], "recipes": ["good/recipe"]}
     assert not found["good"]["imports_torch"]
+    assert not found["dangling"]["works"]
+    assert "'zoo_dangling:absent'" in found["dangling"]["problem"]
     for name in names:
         assert not found[name]["works"]
         for fragment in BAD[name].says:

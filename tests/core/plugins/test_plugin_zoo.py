@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from bad_plugins import BAD
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.plugins import discover, forget, loaded, report_to, state, use_folder
+from anydiff.plugins import discover, forget, hooks, loaded, report_to, state, use_folder
+from anydiff.plugins.calls import specifications
 from anydiff.plugins.loader import _named_if_slow
 from anydiff.registry import KINDS, registry
 
@@ -33,6 +35,7 @@ def test_bad_plugin_is_reported_and_rolled_back(site, name):
     # nothing of it remains
     assert not known.of_plugin(name)
     assert not any(name in entry for kind in KINDS for entry in known.names(kind))
+    assert not any(hooks().implementation(name, hook) for hook in specifications())
     assert f"zoo_{name.replace('-', '_')}" not in sys.modules
     status = {plugin.name: plugin.status for plugin in loaded().plugins}
     assert status.pop(name) in ("failed", "refused")
@@ -172,6 +175,10 @@ def test_single_files(site, tmp_path, monkeypatch):
     assert json.dumps([]) == "[]"
     forget()
     assert registry().build("solvers", "zoo_single/s") == "zoo_single"
+    path = folder / "zoo_single.py"
+    (version,) = {plugin.version for plugin in discover().plugins if plugin.source == str(path)}
+    os.utime(path, (0, 0))
+    assert version not in {plugin.version for plugin in discover().plugins if plugin.source == str(path)}
     with pytest.raises(AnydiffError, match=r"nowhere.*not a folder"):
         use_folder(tmp_path / "nowhere")
     monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", str(tmp_path / "nowhere"))

@@ -73,16 +73,26 @@ def run(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     keep_examples(command)
     try:
-        result = command.main(args=list(arguments), prog_name="anydiff", standalone_mode=False)
+        # Not command.main(), which would turn an interrupt into a silent exit.
+        with command.make_context("anydiff", list(arguments)) as context:
+            command.invoke(context)
+        sys.stdout.flush()
     except AnydiffError as error:
         _debug()
         tell(str(error))
         return 2
     except ClickException as error:
         return _explain_usage(error)
-    except (KeyboardInterrupt, typer.Abort) as error:
-        return _explain_interrupt(error)
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except typer.Exit as error:
+        return int(error.exit_code)
+    except (typer.Abort, EOFError):
+        tell("aborted.")
+        return 1
+    except KeyboardInterrupt as error:
+        for note in getattr(error, "__notes__", ["interrupted."]):
+            tell(note)
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough; nor is there anything to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # the last resort of a program: a sentence instead of a traceback
@@ -90,7 +100,7 @@ def run(arguments: Sequence[str]) -> int:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         tell(f"unexpected error ({reason}); set ANYDIFF_DEBUG=1 to see the traceback.")
         return 1
-    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+    return 0
 
 
 def main() -> None:
@@ -114,16 +124,6 @@ def _explain_usage(error: Any) -> int:
     closing = "" if message.endswith((".", "?", "!")) else "."
     tell(f"{message}{closing} See `{where} --help`.")
     return int(error.exit_code)
-
-
-def _explain_interrupt(error: BaseException) -> int:
-    cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__ or error.__context__
-    if not isinstance(cause, KeyboardInterrupt):
-        tell("aborted.")
-        return 1
-    for note in getattr(cause, "__notes__", ["interrupted."]):
-        tell(note)
-    return 130
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Plugin:
     Attributes:
         name: the entry point's name, or the file's without ``.py``.
         distribution: the distribution it comes from; ``""`` for a single file.
-        version: of the distribution.
+        version: of the distribution; of a single file the time of its last change.
         source: the entry point's value (``"anydiff_images"``), or the path of the file.
         requires: the range of anydiff versions it asks for, such as ``"<0.2,>=0.1"``; ``""`` if it states none.
         status: ``enabled``; or not loaded because ``disabled`` by the user, ``excluded`` by ``ANYDIFF_PLUGINS``,
@@ -120,12 +120,15 @@ def _place(distribution: metadata.Distribution) -> str:
 def _from_folders(notes: list[str]) -> Iterator[Plugin]:
     for part in filter(None, os.environ.get("ANYDIFF_PLUGINS_DIR", "").split(os.pathsep)):
         try:
-            files = sorted(path for path in Path(part).iterdir() if path.suffix == ".py" and path.name[0] not in "_.")
+            files = sorted(path for path in Path(part).iterdir() if path.suffix == ".py" and path.is_file())
+            files = [path for path in files if path.name[0] not in "_."]
         except OSError as error:
             notes.append(f"the plugin folder {part!r} cannot be read ({error.strerror}); correct ANYDIFF_PLUGINS_DIR.")
             continue
         for path in files:
-            yield Plugin(path.stem, "", "", str(path.resolve()))
+            # The time of the last change stands for the version: an edited file gets a new chance.
+            changed = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
+            yield Plugin(path.stem, "", changed, str(path.resolve()))
 
 
 # Rules --------------------------------------------------------------------------------------------------------------

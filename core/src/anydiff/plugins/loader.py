@@ -21,7 +21,7 @@ from anydiff.plugins import state
 from anydiff.plugins.calls import Hooks, trace, tracing
 from anydiff.plugins.discovery import ENABLED, EXCLUDED, Plugin, discover
 from anydiff.plugins.report import report
-from anydiff.registry import CORE, Registry, collect
+from anydiff.registry import CORE, Registry, collect, missing_module_advice
 
 FAILED, LOADED = "failed", "loaded"
 SLOW_SECONDS = 5.0
@@ -170,8 +170,8 @@ def _guarded(what: str) -> Iterator[None]:
     except AnydiffError as error:
         raise PluginError(str(error)) from error
     except ModuleNotFoundError as error:
-        fix = f"; install the package that provides {error.name!r}." if error.name else "; reinstall it."
-        raise PluginError(f"{error}{fix}") from error
+        fix = missing_module_advice(error.name) if error.name else "reinstall the plugin"
+        raise PluginError(f"{error}; {fix}.") from error
     except SyntaxError as error:
         place = f"{error.filename}:{error.lineno}" if error.filename else "its code"
         raise PluginError(f"SyntaxError: {error.msg} at {place}; repair or update it.") from error
@@ -237,6 +237,20 @@ def loaded() -> Loaded:
             finally:
                 _busy = False
         return _cache
+
+
+def load_alone(plugin: Plugin) -> tuple[Loaded, Plugin]:
+    """Load the core and one plugin, and nothing else in this process (for :mod:`anydiff.plugins.probe`)."""
+    global _cache, _busy
+    with _lock:
+        alone = load_core()
+        _busy = True
+        try:
+            plugin = alone.load(plugin, marker=False)
+        finally:
+            _busy = False
+        _cache = alone
+    return alone, plugin
 
 
 def hooks() -> Hooks:

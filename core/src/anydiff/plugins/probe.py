@@ -129,21 +129,19 @@ def _ending(code: int) -> str:
 
 def main() -> None:
     """Load the plugin that the command line describes and write the answer: the body of the child process."""
-    from anydiff.plugins.loader import LOADED, load_core
+    from anydiff.plugins.loader import LOADED, load_alone
     from anydiff.plugins.report import report_to
 
     question = json.loads(sys.argv[1])
     plugin = Plugin(**question["plugin"])
     report_to(lambda sentence: None)
-    core = load_core()
-    had_torch = "torch" in sys.modules
     start = time.perf_counter()
-    plugin = core.load(plugin, marker=False)
+    alone, plugin = load_alone(plugin)
     seconds = time.perf_counter() - start
-    imports_torch = "torch" in sys.modules and not had_torch
+    imports_torch = "torch" in sys.modules
     problem = plugin.problem if plugin.status != LOADED else ""
     provides: dict[str, list[str]] = {}
-    for entry in core.registry.of_plugin(plugin.name):
+    for entry in alone.registry.of_plugin(plugin.name):
         provides.setdefault(entry.kind, []).append(entry.name)
         if question["references"] and not problem:
             try:

@@ -1,10 +1,12 @@
-"""Distances between two sets of feature vectors, for the metrics of any domain. All in float64, all independent of order.
+"""Distances between two sets of feature vectors, for the metrics of any domain; in float64, independent of order.
 
-Features are float64 tensors ``[N, F]``: of a named network, or the states themselves. What the features are belongs into the
-metric's card; what is computed of them stands here.
+Features are float64 tensors ``[N, F]``: of a named network, or the states themselves. What the features are belongs
+into the metric's card; what is computed of them stands here.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -19,9 +21,9 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
 
     .. math:: |μ_1 - μ_2|^2 + \operatorname{tr} Σ_1 + \operatorname{tr} Σ_2 - 2 \operatorname{tr} (Σ_1 Σ_2)^{1/2}
 
-    With Σ = RᵀR (QR of the centred features; covariances divide by N - 1) the last trace is the nuclear norm of R_1 R_2ᵀ, so
-    no matrix root is taken and singular covariances lose no digits. Zero for equal sets, biased upwards for finite N: compare
-    values of one N only.
+    With Σ = RᵀR (QR of the centred features; covariances divide by N - 1) the last trace is the nuclear norm of R_1
+    R_2ᵀ, so no matrix root is taken and singular covariances lose no digits. Zero for equal sets, biased upwards for
+    finite N: compare values of one N only.
 
     Source: Dowson & Landau 1982, doi:10.1016/0047-259X(82)90077-X; for features, Heusel et al. 2017, arXiv:1706.08500.
 
@@ -43,8 +45,8 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
 def kernel_distance(first: Tensor, second: Tensor) -> float:
     """Unbiased squared maximum mean discrepancy with the kernel (x·y / F + 1)³ of ``[N, F]`` and ``[M, F]``.
 
-    Its expectation does not depend on N and M (U-statistic), so small sets can be compared with large ones; it may be slightly
-    negative.
+    Its expectation does not depend on N and M (U-statistic), so small sets can be compared with large ones; it may be
+    slightly negative.
 
     Source: Bińkowski et al. 2018, arXiv:1801.01401 (kernel inception distance, here without its blocks).
 
@@ -55,7 +57,9 @@ def kernel_distance(first: Tensor, second: Tensor) -> float:
     first, second = first.to(torch.float64), second.to(torch.float64)
 
     def total(left: Tensor, right: Tensor) -> float:
-        return sum(float(((rows @ right.T) / left.shape[1] + 1).pow(3).sum()) for rows in left.split(_ROWS))
+        return math.fsum(
+            float(((rows @ right.T) / left.shape[1] + 1).pow(3).sum()) for rows in torch.split(left, _ROWS)
+        )
 
     def within(values: Tensor) -> float:
         diagonal = float((values.square().sum(dim=1) / values.shape[1] + 1).pow(3).sum())
@@ -67,9 +71,9 @@ def kernel_distance(first: Tensor, second: Tensor) -> float:
 def precision_recall(samples: Tensor, reference: Tensor, neighbours: int = 3) -> tuple[float, float]:
     """Improved precision and recall of ``samples [N, F]`` against ``reference [M, F]``, both in [0, 1].
 
-    A set's manifold is the union of balls around its points, each reaching to its k-th nearest neighbour in the set (itself not
-    counted). Precision: share of samples in the reference's manifold. Recall: share of the reference in the samples'. Both
-    depend on N and M: compare values of one N and M only.
+    A set's manifold is the union of balls around its points, each reaching to its k-th nearest neighbour in the set
+    (itself not counted). Precision: share of samples in the reference's manifold. Recall: share of the reference in
+    the samples'. Both depend on N and M: compare values of one N and M only.
 
     Source: Kynkäänniemi et al. 2019, arXiv:1904.06991.
 
@@ -90,20 +94,21 @@ def _distances(left: Tensor, right: Tensor) -> Tensor:
 
 def _radii(points: Tensor, neighbours: int) -> Tensor:
     """Distance of each point to its k-th nearest other one, ``[N]``."""
-    radii = [_distances(rows, points).kthvalue(neighbours + 1, dim=1).values for rows in points.split(_ROWS)]
+    radii = [_distances(rows, points).kthvalue(neighbours + 1, dim=1).values for rows in torch.split(points, _ROWS)]
     return torch.cat(radii)
 
 
 def _share_inside(points: Tensor, centres: Tensor, radii: Tensor) -> float:
-    inside = sum(int((_distances(rows, centres) <= radii).any(dim=1).sum()) for rows in points.split(_ROWS))
-    return inside / len(points)
+    counts = [int((_distances(rows, centres) <= radii).any(dim=1).sum()) for rows in torch.split(points, _ROWS)]
+    return sum(counts) / len(points)
 
 
 def _check(first: Tensor, second: Tensor, least: int) -> None:
     for features in (first, second):
         if features.ndim != 2 or features.shape[1] != first.shape[1]:
             raise AnydiffError(
-                f"feature sets of shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared; give [N, F] and "
+                f"feature sets of shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared; "
+                "give [N, F] and "
                 "[M, F] of one network."
             )
         if len(features) < least:

@@ -29,3 +29,27 @@ def register_datasets(register: Register) -> None:
         ledger="anydiff_images.ledger:CIFAR10",
     )
     register("images/folder", "your own pictures, a sub-folder per class or none", "anydiff_images.data:ImageFolder")
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    """Distances of features, precision and recall, and consistency with the class."""
+    inception = "anydiff_images.ledger:INCEPTION"
+    metrics = "anydiff_images.metrics"
+    register(
+        "images/frechet-distance",
+        "Fréchet distance of features (classifier of this repository, or Inception where fetched)",
+        f"{metrics}:FrechetDistance",
+        ledger=inception,
+    )
+    register("images/kernel-distance", "unbiased kernel distance of features", f"{metrics}:KernelDistance")
+    register("images/precision", "share of samples among the reference's features", f"{metrics}:Precision")
+    register("images/recall", "share of the reference among the samples' features", f"{metrics}:Recall")
+    register("images/class-consistency", "share of samples of the class asked for", f"{metrics}:ClassConsistency")
+
+
+@hookimpl
+def register_recipes(register: Register) -> None:
+    """Fashion-MNIST and CIFAR-10, class-conditional."""
+    register("images/fashion", "Fashion-MNIST, class-conditional, 28x28", "anydiff_images.recipes:fashion")
+    register("images/cifar10", "CIFAR-10, class-conditional, 32x32", "anydiff_images.recipes:cifar10")

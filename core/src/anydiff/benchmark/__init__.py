@@ -1,0 +1,1 @@
+"""Tasks × methods × budgets × seeds, their results and the report."""

@@ -1,0 +1,99 @@
+"""Free baselines: what a metric says when no model is involved. They cost no training and no network evaluation.
+
+``resample`` is the floor (other real data: no model can be told apart from it and win), the two ``gaussian`` ones are
+the ceiling (what the first two moments alone give). All work on any :class:`~anydiff.data.dataset.Dataset`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from anydiff.data.dataset import Dataset
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.pipeline.metrics import SampleSet
+from anydiff.states import permutation, standard_normal
+
+BASELINES = ("resample", "gaussian", "gaussian-diagonal")
+FULL_COVARIANCE_LIMIT = 4096
+_CHUNK = 1024
+
+
+def baseline(name: str, dataset: Dataset, count: int, seed: int = 0) -> SampleSet:
+    """The baseline called ``name``, one of :data:`BASELINES`."""
+    if name == "resample":
+        return resample(dataset, count, seed)
+    if name in ("gaussian", "gaussian-diagonal"):
+        return gaussian(dataset, count, seed, diagonal=name == "gaussian-diagonal")
+    raise UnknownNameError("baseline", name, BASELINES)
+
+
+def resample(dataset: Dataset, count: int, seed: int = 0) -> SampleSet:
+    """``count`` different examples of ``dataset``, drawn without replacement; which ones depends on ``seed`` alone.
+
+    Give the training split, and judge against the test split as for any model.
+
+    Raises:
+        AnydiffError: more examples asked for than there are.
+    """
+    natural_number("count", count)
+    if count > len(dataset):
+        raise AnydiffError(
+            f"count is {count}, but {dataset.name!r} has {len(dataset)} examples; ask for at most that many."
+        )
+    indices = permutation(seed, 0, "baseline/resample", len(dataset))[:count]
+    states, condition = dataset.batch(indices.tolist())
+    return SampleSet(states, condition, dataset.domain)
+
+
+def gaussian(dataset: Dataset, count: int, seed: int = 0, diagonal: bool = False) -> SampleSet:
+    """``count`` draws of the Gaussian that has the mean and covariance of the states of ``dataset``.
+
+    Args:
+        dataset: the training split.
+        count: number of draws.
+        seed: of the draws and of the conditions beside them, which are those of a :func:`resample` (the Gaussian does
+        not
+            know them: a metric of consistency shows chance).
+        diagonal: every entry on its own, as in the classic ceiling for images; else the full covariance, for states of
+        at
+            most 4096 entries.
+
+    Raises:
+        AnydiffError: the full covariance of a larger state, or fewer than two examples.
+    """
+    spec = dataset.spec
+    if len(dataset) < 2:
+        raise AnydiffError(f"{dataset.name!r} has {len(dataset)} example, but a Gaussian needs at least two.")
+    if not diagonal and spec.size > FULL_COVARIANCE_LIMIT:
+        raise AnydiffError(
+            f"the state of {dataset.name!r} has {spec.size} entries, but a full covariance is fitted for at most "
+            f"{FULL_COVARIANCE_LIMIT}; use the baseline 'gaussian-diagonal'."
+        )
+    chosen = resample(dataset, min(count, len(dataset)), seed)
+    rows = torch.arange(natural_number("count", count)) % len(chosen)
+    noise = torch.from_numpy(standard_normal(seed, range(count), 0, "baseline/gaussian", (spec.size,)))
+    mean, factor = _moments(dataset, diagonal)
+    flat = mean + (noise * factor if diagonal else noise @ factor.T)
+    states = flat.to(chosen.states.dtype).reshape(count, *spec.shape)
+    return SampleSet(states, {name: value[rows] for name, value in chosen.condition.items()}, dataset.domain)
+
+
+def _moments(dataset: Dataset, diagonal: bool) -> tuple[Tensor, Tensor]:
+    """Mean ``[D]`` and either the deviations ``[D]`` or a factor A ``[D, D]`` of the covariance A Aᵀ, float64."""
+    count = len(dataset)
+    mean = sum((chunk.sum(dim=0) for chunk in _chunks(dataset)), torch.zeros(())) / count
+    if diagonal:
+        squares = sum(((chunk - mean).square().sum(dim=0) for chunk in _chunks(dataset)), torch.zeros(()))
+        return mean, (squares / (count - 1)).sqrt()
+    products = sum(((chunk - mean).T @ (chunk - mean) for chunk in _chunks(dataset)), torch.zeros(()))
+    # Eigenvalues instead of Cholesky: entries that never vary (the border of an image) make the covariance singular.
+    values, vectors = torch.linalg.eigh(products / (count - 1))
+    return mean, vectors * values.clamp(min=0).sqrt()
+
+
+def _chunks(dataset: Dataset) -> Iterator[Tensor]:
+    for start in range(0, len(dataset), _CHUNK):
+        yield dataset.batch(range(start, min(start + _CHUNK, len(dataset))))[0].flatten(1).double()

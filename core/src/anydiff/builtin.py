@@ -121,6 +121,7 @@ def register_commands(register: Register) -> None:
     register("sample", "Draw samples from a run or from bundled weights.", "anydiff.cli.sample:command")
     register("evaluate", "Compute the metrics of a run or of samples.", "anydiff.cli.evaluate:command")
     register("show", "Draw pictures of a run or of samples.", "anydiff.cli.show:command")
+    register("export", "Write one self-describing weights file from a run.", "anydiff.cli.export:command")
     register("bench", "Compare solvers over domains, budgets and seeds.", "anydiff.cli.bench:command")
     register("data", "Fetch, check and list data sets.", "anydiff.cli.data:command")
     register("solvers", "List the solvers; print the plan of one.", "anydiff.cli.solvers:app")

@@ -4,6 +4,7 @@ from anydiff.pipeline.domain import Domain
 from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet
 from anydiff.pipeline.pipeline import Pipeline, Score, load
 from anydiff.pipeline.recipe import Part, Recipe, SamplingSettings, load_recipe
+from anydiff.pipeline.train import train
 
 __all__ = [
     "Domain",
@@ -17,4 +18,5 @@ __all__ = [
     "Score",
     "load",
     "load_recipe",
+    "train",
 ]

@@ -74,7 +74,13 @@ class SampleSet:
 
 
 class Metric(ABC):
-    """A number that compares a sample set with a reference. Deterministic, and independent of order and batching."""
+    """A number that compares a sample set with a reference. Deterministic, and independent of order and batching.
+
+    Attributes:
+        needs: the conditions that the samples must carry ("label", say); without them the metric cannot be computed.
+    """
+
+    needs: tuple[str, ...] = ()
 
     @property
     @abstractmethod

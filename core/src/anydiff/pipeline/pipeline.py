@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import NetworkDenoiser
-from anydiff.errors import AnydiffError, natural_number
+from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.guidance import Guidance
 from anydiff.pipeline.build import (
     build_dataset,
@@ -27,12 +27,13 @@ from anydiff.pipeline.build import (
 from anydiff.pipeline.domain import Domain
 from anydiff.pipeline.metrics import MetricCard, SampleSet
 from anydiff.pipeline.recipe import Recipe, load_recipe
-from anydiff.pipeline.weights import load_into, load_weights, recipe_data, save_weights
+from anydiff.plugins import hooks
 from anydiff.registry import registry
 from anydiff.solvers import Solver, compile_plan
 from anydiff.solvers import sample as sample_states
-from anydiff.solvers.executor import Callback
+from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
+from anydiff.training import load_into, load_weights, save_weights, weights_hash
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,7 @@ class Pipeline:
     @property
     def weights_hash(self) -> str:
         """sha256 (hex) of all parameters and buffers, by name."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.denoiser.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return weights_hash(self.denoiser.network.state_dict())
 
     @property
     def parameters(self) -> int:
@@ -113,8 +110,12 @@ class Pipeline:
             # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
             layers = layers if guidance is not None else [layer for layer in layers if not layer.needs_condition]
         device = next(self.denoiser.parameters()).device if device is None else device
+        hook = hooks()
+        denoiser = hook.transform("wrap_denoiser", denoiser=self.denoiser.to(device), recipe=self.recipe)
+        if hook.has("sampling_step"):
+            callbacks = [*callbacks, _notify_step]
         states = sample_states(
-            self.denoiser.to(device),
+            denoiser,
             self.domain.spec,
             count,
             solver=self.plan(nfe, solver, **options),
@@ -127,7 +128,8 @@ class Pipeline:
             device=device,
             callbacks=callbacks,
         )
-        return SampleSet(states.cpu(), conditions, self.domain)
+        states = hook.transform("samples_ready", states=states.cpu(), condition=conditions, recipe=self.recipe)
+        return SampleSet(states, conditions, self.domain)
 
     def sample(self, count: int | Sequence[int], **options: Any) -> Any:
         """Draw samples as the field's own objects.
@@ -171,7 +173,19 @@ class Pipeline:
         rows = torch.arange(count) % len(reference)
         condition = {name: value[rows] for name, value in reference.condition.items()}
         samples = self.sample_set(count, seed=seed, **{"condition": condition, **options})
-        return {m.card.name: Score(m.compute(samples, reference), m.card, count) for m in build_metrics(self.recipe)}
+        return self._scores(samples, reference)
+
+    def evaluate_objects(self, objects: Sequence[Any], reference: SampleSet | None = None) -> dict[str, Score]:
+        """The recipe's metrics on native ``objects`` made elsewhere; those that need a condition are left out."""
+        samples = SampleSet(self.domain.encode(objects), {}, self.domain)
+        return self._scores(samples, self.reference() if reference is None else reference)
+
+    def _scores(self, samples: SampleSet, reference: SampleSet) -> dict[str, Score]:
+        metrics = [m for m in build_metrics(self.recipe) if set(m.needs) <= set(samples.condition)]
+        scores = {m.card.name: Score(m.compute(samples, reference), m.card, len(samples)) for m in metrics}
+        values = {name: score.value for name, score in scores.items()}
+        hooks().notify("evaluation_finished", recipe=self.recipe, folder=None, values=values)
+        return scores
 
     def save(self, path: str | Path, *, dtype: torch.dtype | None = None, overwrite: bool = False) -> None:
         """Write one self-describing safetensors file; ``dtype`` (float16, say) makes it smaller.
@@ -202,6 +216,10 @@ class Pipeline:
         return parsed
 
 
+def _notify_step(step: Step) -> None:
+    hooks().notify("sampling_step", step=step.index, steps=step.total, time=step.t, state=step.state)
+
+
 def load(source: str | Path) -> Pipeline:
     """A pipeline from a recipe's bundled weights (``"images/fashion"``), a run folder, or a weights file.
 
@@ -220,7 +238,7 @@ def load(source: str | Path) -> Pipeline:
     elif not path.is_file():
         path = _bundled(str(source))
     tensors, metadata = load_weights(path)
-    recipe = Recipe.parse(recipe_data(metadata, str(path)), f"the recipe of {str(path)!r}")
+    recipe = _stored_recipe(metadata, path)
     pipeline = Pipeline.untrained(recipe)
     load_into(pipeline.denoiser.network, tensors, repr(str(path)))
     pipeline.metadata = {k: v for k, v in metadata.items() if k not in ("recipe", "recipe_hash", "format")}
@@ -236,3 +254,14 @@ def _bundled(name: str) -> Path:
         raise AnydiffError(f"recipe {name!r} has no bundled weights; train it with `anydiff train {name}`.")
     package, _, relative = str(reference).partition(":")
     return Path(str(resources.files(package).joinpath(relative)))
+
+
+def _stored_recipe(metadata: Mapping[str, str], path: Path) -> Recipe:
+    """The resolved recipe that weights carry in their metadata."""
+    if "recipe" not in metadata:
+        raise FileFormatError(f"{str(path)!r} carries no recipe; load weights that a pipeline or a training saved.")
+    try:
+        data = json.loads(metadata["recipe"])
+    except json.JSONDecodeError as error:
+        raise FileFormatError(f"the recipe in {str(path)!r} is damaged ({error}); get the weights again.") from error
+    return Recipe.parse(data, f"the recipe of {str(path)!r}")

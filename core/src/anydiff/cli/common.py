@@ -1,0 +1,82 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anydiff.errors import AnydiffError
+
+Source = Annotated[str, typer.Argument(help="A recipe with bundled weights, a run folder, or a .safetensors file.")]
+Seed = Annotated[int, typer.Option(help="Seed; sample k of a seed is the same in every set.")]
+Nfe = Annotated[int | None, typer.Option(help="Network calls per sample (default: the recipe's).")]
+SolverName = Annotated[str | None, typer.Option(help="Solver (see `anydiff solvers`; default: the recipe's).")]
+SolverOption = Annotated[
+    list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="An option of the solver; repeatable.")
+]
+GridName = Annotated[str | None, typer.Option(help="Time grid: time, log-snr, quadratic or karras.")]
+End = Annotated[str | None, typer.Option(help="How the plan ends: clean, denoise or stop.")]
+Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale; 1 is none.")]
+BatchSize = Annotated[int, typer.Option(help="Rows per network call.")]
+Device = Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, mps.")]
+
+
+def pairs(texts: Sequence[str] | None, flag: str) -> dict[str, str]:
+    """``["a=1", "b=x"]`` as a dictionary of texts; ``flag`` names the option in errors."""
+    out = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise AnydiffError(f"{flag} is {text!r}; write NAME=VALUE.")
+        out[name] = value
+    return out
+
+
+def sampling_options(
+    solver: str | None, nfe: int | None, grid: str | None, end: str | None, option: Sequence[str] | None
+) -> dict[str, Any]:
+    """The keyword arguments of ``Pipeline.sample`` that the shared options stand for."""
+    import yaml
+
+    options = {name: yaml.safe_load(value) for name, value in pairs(option, "--option").items()}
+    if options and solver is None:
+        raise AnydiffError(f"--option {next(iter(options))} belongs to a solver; name it with --solver.")
+    given = {"solver": solver, "nfe": nfe, "grid": grid, "end": end}
+    return {**{name: value for name, value in given.items() if value is not None}, **options}
+
+
+def check_device(name: str) -> str:
+    """``name`` if torch can run there.
+
+    Raises:
+        AnydiffError: no such device on this machine.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise AnydiffError(f"--device {name!r} cannot be used ({reason}); use --device cpu.") from error
+    return name
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise an :class:`AnydiffError` if ``path`` exists and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise AnydiffError(f"{str(path)!r} exists; choose another --out or pass --overwrite.")
+
+
+def sampling_progress(total: int, describe: str) -> Any:
+    """A rich progress bar on stderr over ``total`` network calls; silent where stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    progress.add_task(describe, total=total)
+    return progress

@@ -1,0 +1,36 @@
+"""``anydiff export``: one self-describing weights file from a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anydiff.cli import common
+from anydiff.cli.output import tell
+
+TYPES = ("float32", "float16", "bfloat16")
+
+
+def command(
+    source: common.Source,
+    out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    dtype: Annotated[str, typer.Option(help="Type of the weights: float32, float16 or bfloat16.")] = "float16",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a run's averaged weights with its recipe as one file that `anydiff.load` reads.
+
+    Examples:
+      anydiff export runs/fashion fashion.safetensors
+      anydiff export runs/fashion fashion.safetensors --dtype float32
+    """
+    import torch
+
+    from anydiff.errors import UnknownNameError
+    from anydiff.pipeline import load
+
+    if dtype not in TYPES:
+        raise UnknownNameError("--dtype", dtype, TYPES)
+    load(source).save(out, dtype=getattr(torch, dtype), overwrite=overwrite)
+    tell(f"wrote {str(out)!r} ({out.stat().st_size / 2**20:.2f} MiB).")

@@ -1,0 +1,109 @@
+"""Training a recipe into a run folder, with the hook events on the way and a card at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from anydiff.pipeline.build import build_dataset, build_denoiser, build_objective
+from anydiff.pipeline.pipeline import Pipeline, load
+from anydiff.pipeline.recipe import Recipe
+from anydiff.plugins import hooks
+from anydiff.training import RunFolder, TrainingEvents, fit
+from anydiff.training.events import Batch
+
+
+def train(
+    recipe: Recipe, folder: str | Path, *, resume: bool = False, devices: int | str = 1, console: Any = None
+) -> Pipeline:
+    """Train ``recipe`` into the run folder ``folder`` and return the trained pipeline (averaged weights).
+
+    Args:
+        recipe: the complete experiment.
+        folder: a new or empty folder, or with ``resume`` one that holds an unfinished run of the same recipe.
+        resume: continue at the last checkpoint.
+        devices: number of devices, or "auto"; the model that results is the same for any.
+        console: a rich console for progress; None for no output.
+
+    Raises:
+        AnydiffError: the folder holds files, or the recipe differs from the run's.
+        NonFiniteError: loss or gradient became NaN or infinite; names the first bad tensor.
+        KeyboardInterrupt: after a checkpoint was saved.
+    """
+    dataset = build_dataset(recipe, "train")
+    denoiser = build_denoiser(recipe)
+    metadata = {
+        "recipe": recipe.canonical(),
+        "recipe_hash": recipe.hash,
+        "data_hash": dataset.hash,
+        "anydiff_version": version("anydiff"),
+        "command": f"anydiff train {recipe.name}",
+    }
+    run = RunFolder.create(folder, recipe.model_dump(mode="json"), metadata, resume=resume)
+    fit(
+        denoiser,
+        build_objective(recipe),
+        dataset,
+        recipe.training,
+        run,
+        devices=devices,
+        resume=resume,
+        callbacks=(_HookEvents(recipe),),
+        console=console,
+    )
+    pipeline = load(run.path)
+    run.write_card(card(pipeline, dataset))
+    return pipeline
+
+
+class _HookEvents(TrainingEvents):
+    """Hands a training's events to the plugins."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.hooks = hooks()
+
+    def training_started(self, folder: Path, denoiser: Any, step: int) -> None:
+        self.hooks.notify("training_started", recipe=self.recipe, folder=folder, denoiser=denoiser, step=step)
+
+    def transform_batch(self, batch: Batch, step: int, positions: Sequence[int]) -> Batch | None:
+        if not self.hooks.has("transform_batch"):
+            return None
+        changed: Batch = self.hooks.transform("transform_batch", batch=batch, recipe=self.recipe, step=step)
+        return changed
+
+    def training_step(self, folder: Path, step: int, values: Mapping[str, float]) -> None:
+        self.hooks.notify("training_step", recipe=self.recipe, folder=folder, step=step, values=values)
+
+    def checkpoint_saved(self, folder: Path, step: int) -> None:
+        self.hooks.notify("checkpoint_saved", recipe=self.recipe, folder=folder, step=step)
+
+
+def card(pipeline: Pipeline, dataset: Any) -> str:
+    """The model card of a run, Markdown: what it is, from which data, and how to use it."""
+    recipe = pipeline.recipe
+    training = recipe.training
+    return f"""# {recipe.name}
+
+{recipe.help or "No description."}
+
+| | |
+|---|---|
+| data | {dataset.name}, {len(dataset)} examples, sha256 `{dataset.hash}` |
+| network | {recipe.network.name}, {pipeline.parameters:,} parameters, predicts {recipe.parametrization} |
+| path | `{pipeline.denoiser.path!r}` |
+| training | {training.steps:,} steps of {training.batch_size} examples, seed {training.seed}, {training.precision} |
+| weights | averaged (decay {training.ema_decay}), sha256 `{pipeline.weights_hash}` |
+| recipe | sha256 `{recipe.hash}` |
+
+Made with anydiff {pipeline.metadata.get("anydiff_version", "")} by `{pipeline.metadata.get("command", "")}`.
+
+```python
+import anydiff
+
+pipeline = anydiff.load("path/to/this/folder")
+samples = pipeline.sample(16, nfe={recipe.sampling.nfe}, seed=0)
+```
+"""

@@ -151,6 +151,9 @@ class StateSpec:
                 wanted = ", ".join(map(str, leaf.shape))
                 raise AnydiffError(f"leaf {leaf.name!r} has shape {tuple(value.shape)}, but needs [B, {wanted}].")
             flat.append(value.reshape(value.shape[0], leaf.size))
+        rows = {name: value.shape[0] for name, value in values.items()}
+        if len(set(rows.values())) > 1:
+            raise AnydiffError(f"the leaves have different numbers of rows, {rows}; give one row per sample to each.")
         packed = flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)
         return packed.reshape(packed.shape[0], *self.shape)
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anydiff.errors import natural_number
+from anydiff.errors import AnydiffError, natural_number
 
 _WORD = 1 << 64
 
@@ -28,14 +28,22 @@ def _stream_key(stream: str) -> int:
 
 def _generator(seed: int, sample: int, draw: int, stream: str) -> np.random.Generator:
     key = np.array([seed, _stream_key(stream)], dtype=np.uint64)
-    counter = np.array([0, 0, draw, sample], dtype=np.uint64)
+    # Checked, because NumPy would cut 1.5 to 1 in silence and give another sample's noise.
+    words = [0, 0, _word("draw", draw), _word("sample", sample)]
+    counter = np.array(words, dtype=np.uint64)
     return np.random.Generator(np.random.Philox(counter=counter, key=key))
 
 
 def check_seed(seed: object) -> int:
     """Return ``seed`` if it is a whole number in [0, 2^64), or raise an :class:`~anydiff.errors.AnydiffError`."""
-    number = natural_number("seed", seed, minimum=0)
-    return number if number < _WORD else natural_number("seed (below 2^64)", -1, minimum=0)
+    return _word("seed", seed)
+
+
+def _word(field: str, value: object) -> int:
+    number = natural_number(field, value, minimum=0)
+    if number >= _WORD:
+        raise AnydiffError(f"{field} is {number}, but must be a whole number below 2^64; choose a smaller one.")
+    return number
 
 
 def standard_normal(

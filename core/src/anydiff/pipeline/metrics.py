@@ -98,16 +98,17 @@ class Metric(ABC):
             AnydiffError: fewer samples than the card allows, or two different state shapes.
             NonFiniteError: a state is not finite.
         """
-        for what, given in (("samples", samples), ("reference", reference)):
+        for what, given in (("sample set", samples), ("reference", reference)):
             if len(given) < self.card.minimum_samples:
                 raise AnydiffError(
-                    f"{self.card.name} needs at least {self.card.minimum_samples} {what}, but got {len(given)}; "
-                    "give more or choose another metric."
+                    f"{self.card.name} needs at least {self.card.minimum_samples} samples, but the {what} has "
+                    f"{len(given)}; give more or choose another metric."
                 )
             if not given.states.isfinite().all():
                 bad = (~given.states.isfinite()).flatten(1).any(dim=1).nonzero()[0].item()
                 raise NonFiniteError(
-                    f"{what} {bad} of {len(given)} holds a value that is not finite; {self.card.name} is undefined."
+                    f"row {bad} of the {what} holds a value that is not finite, so {self.card.name} is undefined; "
+                    "look at the sampler."
                 )
         if samples.states.shape[1:] != reference.states.shape[1:]:
             raise AnydiffError(

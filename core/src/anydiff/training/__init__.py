@@ -1,0 +1,21 @@
+"""Training: settings, the fit loop under Lightning Fabric, averaged weights, and the run folder."""
+
+from anydiff.training.ema import EMA
+from anydiff.training.events import TrainingEvents
+from anydiff.training.fit import TrainingResult, fit
+from anydiff.training.run import RunFolder
+from anydiff.training.settings import TrainingSettings
+from anydiff.training.weights import load_into, load_weights, save_weights, weights_hash
+
+__all__ = [
+    "EMA",
+    "RunFolder",
+    "TrainingEvents",
+    "TrainingResult",
+    "TrainingSettings",
+    "fit",
+    "load_into",
+    "load_weights",
+    "save_weights",
+    "weights_hash",
+]

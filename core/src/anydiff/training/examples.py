@@ -1,0 +1,118 @@
+"""The examples of a training, as a pure function of (seed, position): order, noise, time and hidden conditions.
+
+Position p counts examples from the start of the training, over all devices. The example at p, its noise, its uniform
+number (which becomes its time) and the conditions hidden from it depend on (seed, p) alone, so the same configuration
+trains the same model on one device or many, with any micro batch, resumed or not.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anydiff.errors import AnydiffError
+from anydiff.paths.base import GaussianPath
+from anydiff.states import NoiseSource, permutation, uniform
+from anydiff.training.events import TrainingEvents
+from anydiff.training.settings import TrainingSettings
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """A seed in [0, 2^63) for ``purpose``, so that training, sampling and dropout share no random number."""
+    digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass
+class Examples:
+    """A batch to train on. A plain object, so that mixed precision does not round its times on the way in.
+
+    Attributes:
+        clean: x0 [B, *shape].
+        noise: ε [B, *shape].
+        uniform: numbers in (0, 1), float64 [B].
+        condition: dict of batch-first tensors.
+        indices: where in the data set each example comes from.
+    """
+
+    clean: Tensor
+    noise: Tensor
+    uniform: Tensor
+    condition: dict[str, Tensor]
+    indices: list[int]
+
+    def to(self, device: torch.device) -> Examples:
+        """The same batch on ``device``."""
+        condition = {name: value.to(device) for name, value in self.condition.items()}
+        return Examples(self.clean.to(device), self.noise.to(device), self.uniform.to(device), condition, self.indices)
+
+
+class ExampleStream:
+    """Makes the examples of any positions of a training.
+
+    Args:
+        dataset: ``len(dataset)``, ``dataset.spec``, ``dataset.conditions``, ``dataset.batch(indices)``.
+        path: gives the noise law.
+        settings: gives seed, batch size and dropout of conditions.
+        events: their ``transform_batch`` is applied in order.
+    """
+
+    def __init__(
+        self, dataset: Any, path: GaussianPath, settings: TrainingSettings, events: Sequence[TrainingEvents] = ()
+    ) -> None:
+        self.dataset = dataset
+        self.size = len(dataset)
+        if self.size == 0:
+            raise AnydiffError("the training data set is empty; check its path and split.")
+        self.settings = settings
+        self.events = events
+        self.seed = derived_seed(settings.seed, "training")
+        self.noise = NoiseSource(dataset.spec, self.seed, path.noise_law)
+        self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
+        self._order = functools.lru_cache(maxsize=2)(self._permutation)
+
+    def indices(self, positions: Sequence[int]) -> list[int]:
+        """Where in the data set the examples at ``positions`` come from: each epoch is a permutation of its own."""
+        return [int(self._order(position // self.size)[position % self.size]) for position in positions]
+
+    def examples(self, step: int, positions: Sequence[int]) -> Examples:
+        """The examples at ``positions``, which belong to the optimizer step after ``step`` finished ones."""
+        indices = self.indices(positions)
+        states, condition = self.dataset.batch(indices)
+        condition = dict(condition)
+        for listener in self.events:
+            changed = listener.transform_batch((states, condition), step, positions)
+            if changed is not None:
+                states, condition = changed[0], dict(changed[1])
+        self.dataset.spec.check(states)
+        if states.shape[0] != len(positions):
+            raise AnydiffError(f"the data set gave {states.shape[0]} states for {len(positions)} indices; repair it.")
+        self._hide(condition, positions)
+        return Examples(
+            states.to(self.dtype),
+            self.noise.draw(positions, 0, self.dtype),
+            uniform(self.seed, positions, 0, "time"),
+            condition,
+            indices,
+        )
+
+    def _hide(self, condition: dict[str, Tensor], positions: Sequence[int]) -> None:
+        rate = self.settings.condition_dropout
+        if rate == 0:
+            return
+        for name in self.dataset.conditions:
+            if name in condition:
+                present = uniform(self.seed, positions, 0, f"hide/{name}") >= rate
+                given = condition.get(f"{name}_present")
+                condition[f"{name}_present"] = present if given is None else present & given.bool()
+
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+        return permutation(self.seed, epoch, "order", self.size)

@@ -1,0 +1,198 @@
+"""The folder a training leaves: config, weights, resumable state, log, samples, card (DESIGN 9).
+
+Every file but the log is replaced atomically; the log is appended line by line, and a line torn by a kill is cut off
+when the run is resumed. Nothing in a run folder is executed on loading.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.files import atomic_path, write_atomic
+from anydiff.training.weights import load_weights, save_weights
+
+STATE_FORMAT = "anydiff-state-1"
+
+
+def process_rank() -> int:
+    """This process's rank as a launcher (torchrun, Fabric, Slurm) announces it; 0 when there is none."""
+    for variable in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if os.environ.get(variable, "").isdigit():
+            return int(os.environ[variable])
+    return 0
+
+
+class RunFolder:
+    """A run: ``config.yaml``, ``model.safetensors``, ``state.pt``, ``log.jsonl``, ``samples/``, ``card.md``.
+
+    Make one with :meth:`create` (to train into) or :meth:`open` (to read).
+
+    Attributes:
+        path: the folder.
+        config: the resolved configuration, plain data.
+        metadata: texts stored with the weights.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+        self.path = path
+        self.config = config
+        self.metadata = dict(metadata or {})
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        config: dict[str, Any],
+        metadata: Mapping[str, str] | None = None,
+        *,
+        resume: bool = False,
+    ) -> RunFolder:
+        """Begin a run in a new or empty folder, or continue one with ``resume``.
+
+        Args:
+            path: the folder; made if missing.
+            config: resolved configuration (plain data), written to ``config.yaml``.
+            metadata: texts to store in ``model.safetensors``, beside what :func:`anydiff.training.fit` adds.
+            resume: accept a folder that holds a run. Its configuration is replaced by ``config``; ``fit`` refuses
+                settings that would make another model.
+
+        Raises:
+            AnydiffError: the folder holds files and ``resume`` is false, or it holds no run, or cannot be written.
+        """
+        folder = Path(path)
+        run = cls(folder, config, metadata)
+        if process_rank() > 0:
+            return run  # rank 0 owns the folder
+        try:
+            names = [] if not folder.exists() else [entry.name for entry in folder.iterdir() if not _leftover(entry)]
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise AnydiffError(f"cannot use {str(path)!r} as a run folder: {reason}; choose another.") from error
+        if names and not resume:
+            raise AnydiffError(f"{str(path)!r} is not empty; choose another folder, or resume to continue its run.")
+        if names and "config.yaml" not in names:
+            raise AnydiffError(f"{str(path)!r} holds files but no run (config.yaml is missing); choose another folder.")
+        if folder.exists():
+            for entry in filter(_leftover, folder.iterdir()):
+                entry.unlink()
+        write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run, to read.
+
+        Raises:
+            AnydiffError: there is no run.
+            FileFormatError: its configuration is unreadable.
+        """
+        file = Path(path) / "config.yaml"
+        try:
+            config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise AnydiffError(
+                f"{str(path)!r} is no run folder: config.yaml: {reason}; give a run's folder."
+            ) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise FileFormatError(f"{str(file)!r} is not YAML; restore it or train again.") from error
+        if not isinstance(config, dict):
+            raise FileFormatError(f"{str(file)!r} is not a table of settings; restore it or train again.")
+        return cls(Path(path), config)
+
+    @property
+    def weights_path(self) -> Path:
+        """The averaged weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def samples(self) -> Path:
+        """Folder for samples; made on first use."""
+        folder = self.path / "samples"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AnydiffError(f"cannot make {str(folder)!r}: {error.strerror}; check its permissions.") from error
+        return folder
+
+    def save_weights(self, tensors: Mapping[str, Tensor], **facts: str) -> None:
+        """Replace ``model.safetensors``; its metadata are the run's and ``facts``."""
+        save_weights(self.weights_path, tensors, {**self.metadata, **facts}, overwrite=True)
+
+    def load_weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """(tensors, metadata) of ``model.safetensors``; errors as :func:`anydiff.training.weights.load_weights`."""
+        return load_weights(self.weights_path)
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Replace ``state.pt``: plain containers, numbers, texts and tensors only."""
+        with atomic_path(self.path / "state.pt") as temporary:
+            try:
+                torch.save({"format": STATE_FORMAT, **state}, temporary)
+            except RuntimeError as error:  # how torch reports a full disk
+                raise OSError(str(error).splitlines()[0]) from error
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The last ``state.pt``, on the CPU; None when the run was stopped before its first checkpoint.
+
+        Raises:
+            FileFormatError: it is truncated, foreign, or of another version.
+        """
+        file = self.path / "state.pt"
+        if not file.exists():
+            return None
+        advice = "remove it to begin again, or train into a new folder"
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except PermissionError as error:
+            raise AnydiffError(f"cannot read {str(file)!r}: {error.strerror}; check its permissions.") from error
+        except Exception as error:  # whatever the unpickler makes of foreign bytes
+            raise FileFormatError(f"{str(file)!r} is truncated or no checkpoint of anydiff; {advice}.") from error
+        found = state.get("format", "no anydiff format") if isinstance(state, dict) else "no anydiff format"
+        if found != STATE_FORMAT:
+            raise FileFormatError(f"{str(file)!r} holds {found!r}, but {STATE_FORMAT!r} is needed; {advice}.")
+        return dict(state)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to ``log.jsonl``."""
+        line = json.dumps(record, allow_nan=True) + "\n"
+        try:
+            with open(self.path / "log.jsonl", "ab", buffering=0) as file:
+                file.write(line.encode())
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise AnydiffError(
+                f"cannot write {str(self.path / 'log.jsonl')!r}: {reason}; free some space or check its permissions."
+            ) from error
+
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of ``log.jsonl``; one torn by a kill (it has no end of line) is left out."""
+        file = self.path / "log.jsonl"
+        whole, _, _ = file.read_bytes().rpartition(b"\n") if file.exists() else (b"", b"", b"")
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise FileFormatError(f"{str(file)!r} is damaged ({error}); remove the broken line.") from error
+
+    def rewind_log(self, step: int) -> None:
+        """Drop a torn last line and every record after ``step``, which a resumed training will write again."""
+        if (self.path / "log.jsonl").exists():
+            kept = [json.dumps(record) for record in self.records() if record.get("step", 0) <= step]
+            write_atomic(self.path / "log.jsonl", "".join(line + "\n" for line in kept))
+
+    def write_card(self, text: str) -> None:
+        """Replace ``card.md``."""
+        write_atomic(self.path / "card.md", text)
+
+
+def _leftover(entry: Path) -> bool:
+    """Whether ``entry`` is a temporary file of :mod:`anydiff.files` that a kill left behind."""
+    return entry.name.startswith(".") and entry.name.endswith(".part")

@@ -1,0 +1,95 @@
+"""Weights as safetensors with metadata: tensors and text, nothing that is executed on loading."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.files import atomic_path
+
+FORMAT = "anydiff-weights-1"
+
+
+def save_weights(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], overwrite: bool = False
+) -> None:
+    """Write ``tensors`` and ``metadata`` to ``path`` (safetensors), atomically.
+
+    Raises:
+        AnydiffError: the file exists and ``overwrite`` is false, or it cannot be written.
+    """
+    if Path(path).exists() and not overwrite:
+        raise AnydiffError(f"{str(path)!r} exists; choose another name or pass overwrite=True.")
+    # Clones: safetensors refuses tensors that share memory.
+    flat = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(flat, temporary, metadata={**metadata, "format": FORMAT})
+        except SafetensorError as error:  # how the library reports a full disk
+            raise OSError(str(error)) from error
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of a file that :func:`save_weights` wrote.
+
+    Raises:
+        FileFormatError: the file is truncated, not safetensors, or of another program or version.
+        AnydiffError: it does not exist or may not be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AnydiffError(f"{str(path)!r} is not a file; give weights (.safetensors) or a run folder.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except PermissionError as error:
+        raise AnydiffError(f"cannot read {str(path)!r}: {error.strerror}; check its permissions.") from error
+    except (SafetensorError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise FileFormatError(
+            f"{str(path)!r} is truncated or not a safetensors file ({reason}); get or train the weights again."
+        ) from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "no anydiff format")
+        raise FileFormatError(
+            f"{str(path)!r} holds {found!r}, but {FORMAT!r} is needed; load weights that this version of anydiff saved."
+        )
+    return tensors, metadata
+
+
+def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy ``tensors`` into ``module`` (half-precision weights are widened).
+
+    Raises:
+        FileFormatError: a tensor is missing, unexpected, or of another shape; names the first.
+    """
+    own = module.state_dict()
+    for name, tensor in own.items():
+        if name not in tensors:
+            raise FileFormatError(f"{source} lacks the tensor {name!r}; it belongs to another network or recipe.")
+        if tensors[name].shape != tensor.shape:
+            raise FileFormatError(
+                f"{name!r} in {source} has shape {tuple(tensors[name].shape)}, but the network needs "
+                f"{tuple(tensor.shape)}; it belongs to another recipe."
+            )
+    extra = [name for name in tensors if name not in own]
+    if extra:
+        raise FileFormatError(f"{source} has the unknown tensor {extra[0]!r}; it belongs to another network or recipe.")
+    module.load_state_dict({name: tensors[name].to(own[name].dtype) for name in own})
+
+
+def weights_hash(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 (hex) over names, types, shapes and bytes of ``tensors``, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

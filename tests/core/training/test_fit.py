@@ -1,0 +1,317 @@
+"""The loop: it learns, and devices, micro batches, interruptions and listeners do not change what is learned."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from anydiff.errors import AnydiffError, FileFormatError, NonFiniteError
+from anydiff.networks import MLP
+from anydiff.training import EMA, RunFolder, TrainingEvents, TrainingSettings, weights_hash
+from anydiff.training.examples import ExampleStream
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy import SETTINGS, Rings, denoiser, train
+
+
+def final(run: RunFolder):
+    return run.load_weights()[0]
+
+
+def stream(dataset=None, events=(), **settings) -> ExampleStream:
+    return ExampleStream(dataset or Rings(), denoiser().path, TrainingSettings(**{**SETTINGS, **settings}), events)
+
+
+def difference(one, other):
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def test_training_lowers_the_loss_and_logs_it(tmp_path):
+    run = train(tmp_path / "run", steps=300, batch_size=32, learning_rate=5e-3, log_every=25, checkpoint_every=300)
+    records = run.records()
+    assert [record["step"] for record in records] == list(range(25, 301, 25))
+    assert records[-1]["loss"] < 0.7 * records[0]["loss"]
+    assert {"loss", "gradient_norm", "learning_rate", "samples_per_second", "seconds"} <= set(records[0])
+    metadata = run.load_weights()[1]
+    assert metadata["step"] == "300"
+    assert metadata["dataset_hash"] == Rings().hash
+
+
+def test_every_epoch_is_a_permutation_and_examples_depend_on_their_position_alone():
+    examples = stream()
+    first, second = examples.indices(range(100)), examples.indices(range(100, 200))
+    assert sorted(first) == sorted(second) == list(range(100))
+    assert first != second
+    whole = examples.examples(0, range(90, 110))
+    other = stream(batch_size=64, micro_batch_size=2)
+    for position in (93, 104):
+        alone = other.examples(5, [position])
+        row = position - 90
+        assert torch.equal(alone.clean[0], whole.clean[row])
+        assert torch.equal(alone.noise[0], whole.noise[row])
+        assert alone.uniform[0] == whole.uniform[row]
+        assert alone.condition["label_present"][0] == whole.condition["label_present"][row]
+    assert not torch.equal(stream(seed=4).examples(0, [0]).noise, examples.examples(0, [0]).noise)
+    hidden = examples.examples(0, range(4000)).condition["label_present"]
+    assert abs((~hidden).float().mean() - 0.3) < 0.03
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path):
+    options = {"dropout": 0.0, "steps": 10, "batch_size": 32, "precision": "64-true"}
+    whole = final(train(tmp_path / "whole", **options))
+    for size in (16, 5):
+        parts = final(train(tmp_path / str(size), micro_batch_size=size, **options))
+        # Adam divides by the gradient's size, so rounding shows where a gradient is nearly zero.
+        assert difference(whole, parts) < 1e-6
+
+
+def test_resumed_is_uninterrupted_bit_for_bit(tmp_path):
+    whole = train(tmp_path / "whole")
+    parts = train(tmp_path / "parts", steps=10)
+    torch.manual_seed(99)  # the caller's random state has no say
+    train(tmp_path / "parts", resume=True)
+    assert weights_hash(final(whole)) == weights_hash(final(parts))
+    states = [run.load_state() for run in (whole, parts)]
+    for key in ("network", "ema"):
+        one, other = (state[key].get("tensors", state[key]) for state in states)
+        assert weights_hash(one) == weights_hash(other)
+    assert states[0]["ema"]["counter"] == states[1]["ema"]["counter"] == 20
+    assert [r["loss"] for r in whole.records()] == [r["loss"] for r in parts.records()]
+
+
+def test_training_leaves_the_callers_random_state(tmp_path):
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    dataset = Rings()
+    settings = TrainingSettings(steps=2, batch_size=4)
+    run = RunFolder.create(tmp_path / "run", {})
+    from anydiff.objectives import Denoising
+    from anydiff.training import fit
+
+    network = denoiser()
+    torch.manual_seed(7)
+    fit(network, Denoising(), dataset, settings, run)
+    assert torch.equal(torch.rand(1), expected)
+
+
+class Interrupting(TrainingEvents):
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def transform_batch(self, batch, step, positions):
+        if step == self.at:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_saves_and_resuming_changes_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at step 14 of 20 and saved in .*resume"):
+        train(tmp_path / "run", options={"callbacks": [Interrupting(13)]})
+    assert RunFolder.open(tmp_path / "run").load_state()["step"] == 14
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = train(tmp_path / "run", resume=True)
+    assert weights_hash(final(resumed)) == weights_hash(final(train(tmp_path / "whole")))
+
+
+class Recording(TrainingEvents):
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def training_started(self, folder, denoiser, step):
+        self.told.append(("started", step))
+
+    def training_step(self, folder, step, values):
+        assert values["loss"] > 0
+        self.told.append(("step", step))
+
+    def checkpoint_saved(self, folder, step):
+        assert RunFolder.open(folder).load_state()["step"] == step
+        self.told.append(("saved", step))
+
+
+class Shifting(TrainingEvents):
+    def transform_batch(self, batch, step, positions):
+        return batch[0] + 100, batch[1]
+
+
+def test_listeners_are_told_in_order_and_may_change_the_batch(tmp_path):
+    recording = Recording()
+    train(tmp_path / "run", options={"callbacks": [recording]})
+    assert recording.told == [
+        ("started", 0),
+        *[("step", 5), ("step", 10), ("saved", 10)],
+        *[("step", 15), ("step", 20), ("saved", 20)],
+    ]
+    recording.told.clear()
+    train(tmp_path / "run", steps=22, resume=True, options={"callbacks": [recording]})
+    assert recording.told == [("started", 20), ("step", 22), ("saved", 22)]
+    plain, shifted = stream().examples(0, range(4)), stream(events=[Shifting()]).examples(0, range(4))
+    assert torch.equal(shifted.clean, plain.clean + 100)
+    assert torch.equal(shifted.noise, plain.noise)
+
+
+class NaNRings(Rings):
+    def batch(self, indices):
+        states, condition = super().batch(indices)
+        states = states.clone()
+        states[[index == 17 for index in indices]] = float("nan")
+        return states, condition
+
+
+class Poisoning(TrainingEvents):
+    """After ten steps, break one tensor of the network."""
+
+    def __init__(self, poison) -> None:
+        self.poison = poison
+
+    def training_started(self, folder, denoiser, step):
+        self.denoiser = denoiser
+
+    def checkpoint_saved(self, folder, step):
+        if step == 10:
+            self.poison(self.denoiser.network)
+
+
+class Overflow(torch.nn.Module):
+    def forward(self, x):
+        return x * 1e38 * 1e38 * 0
+
+
+class SteepRoot(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("inf")
+
+
+class BadGradient(torch.nn.Module):
+    def forward(self, x):
+        return SteepRoot.apply(x)
+
+
+def poison_weight(network):
+    with torch.no_grad():
+        network.blocks[1].entry.weight[3, 2] = float("inf")
+
+
+def poison_activation(network):
+    network.blocks[0].dropout = Overflow()
+
+
+def poison_gradient(network):
+    network.blocks[1].dropout = BadGradient()
+
+
+@pytest.mark.parametrize(
+    ("poison", "message"),
+    [
+        (poison_weight, r"step 11: the parameter 'network.blocks.1.entry.weight' is NaN"),
+        (poison_activation, r"step 11: the output of the layer 'network.blocks.0.dropout' \(Overflow\)"),
+        (poison_gradient, r"step 11: the gradient of the parameter 'network.blocks.1.entry"),
+    ],
+)
+def test_the_first_bad_tensor_is_named_and_the_checkpoint_kept(tmp_path, poison, message):
+    with pytest.raises(NonFiniteError, match=message) as caught:
+        train(tmp_path / "run", options={"callbacks": [Poisoning(poison)]}, micro_batch_size=3)
+    assert "last checkpoint is of step 10" in str(caught.value)
+    assert all(torch.isfinite(tensor).all() for tensor in final(RunFolder.open(tmp_path / "run")).values())
+
+
+def test_bad_data_is_named_by_its_index(tmp_path):
+    with pytest.raises(NonFiniteError, match="the states of example 17 of the data set"):
+        train(tmp_path / "run", dataset=NaNRings())
+
+
+def test_ema_is_the_weighted_mean_of_the_weights_with_a_counter():
+    module = torch.nn.Linear(1, 1, bias=False)
+    module.register_buffer("count", torch.tensor(0))
+    ema = EMA(module, decay=0.5)
+    expected = module.weight.item()
+    for step in range(1, 30):
+        with torch.no_grad():
+            module.weight.fill_(step)
+            module.count.fill_(step)
+        ema.update()
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+        assert ema.tensors["weight"].item() == pytest.approx(expected, rel=1e-5)
+    assert ema.counter == 29
+    assert ema.tensors["count"] == 29
+    other = EMA(module, decay=0.5)
+    other.load_state_dict(ema.state_dict())
+    other.copy_to(module)
+    assert module.weight.item() == pytest.approx(expected, rel=1e-5)
+    half = EMA(module.bfloat16(), 0.5)
+    assert half.tensors["weight"].dtype == torch.float32
+
+
+def test_resume_refuses_other_settings_data_and_networks(tmp_path, monkeypatch):
+    train(tmp_path / "run", steps=10)
+    with pytest.raises(AnydiffError, match=r"learning_rate is 0.5, but the run was begun with 0.001"):
+        train(tmp_path / "run", resume=True, learning_rate=0.5)
+    with pytest.raises(AnydiffError, match="data set 'rings' has the hash"):
+        train(tmp_path / "run", resume=True, dataset=Rings(98))
+    monkeypatch.setattr("toy.MLP", lambda *a, **o: MLP(*a, **{**o, "width": 24}))
+    with pytest.raises(FileFormatError, match="belongs to another network"):
+        train(tmp_path / "run", resume=True)
+
+
+def test_bad_devices_precision_and_data_are_named(tmp_path):
+    for options, message in (
+        ({"accelerator": "cpu", "strategy": "fsdp"}, "strategy is 'fsdp'"),
+        ({"devices": 0}, "devices is 0"),
+        ({"accelerator": "teapot"}, "cannot train on 1 'teapot'"),
+    ):
+        with pytest.raises(AnydiffError, match=message):
+            train(tmp_path / message.split()[0], options=options)
+    with pytest.raises(AnydiffError, match="precision is '16-mixed'"):
+        train(tmp_path / "half", options={"accelerator": "cpu"}, precision="16-mixed")
+    empty = Rings()
+    empty.points = empty.points[:0]
+    with pytest.raises(AnydiffError, match="empty"):
+        train(tmp_path / "empty", dataset=empty)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_other_precisions_train_and_resume_exactly(tmp_path, precision):
+    whole = train(tmp_path / "whole", steps=12, checkpoint_every=6, precision=precision)
+    train(tmp_path / "parts", steps=6, checkpoint_every=6, precision=precision)
+    parts = train(tmp_path / "parts", steps=12, checkpoint_every=6, precision=precision, resume=True)
+    assert weights_hash(final(whole)) == weights_hash(final(parts))
+    exact = final(train(tmp_path / "exact", steps=12))
+    assert difference({k: v.double() for k, v in final(whole).items()}, exact) < 0.02
+
+
+def test_progress_shows_loss_rate_and_time_left(tmp_path):
+    for terminal in (False, True):
+        text = io.StringIO()
+        console = Console(file=text, force_terminal=terminal, width=120)
+        train(tmp_path / str(terminal), options={"console": console})
+        assert "loss" in text.getvalue()
+        assert "samples/s" in text.getvalue()
+        assert "left" in text.getvalue()
+
+
+def test_two_processes_train_the_same_model_as_one(tmp_path):
+    one = train(tmp_path / "one", dropout=0.0, batch_size=16)
+    toy = str(Path(__file__).parent / "toy.py")
+    command = [sys.executable, toy, str(tmp_path / "two"), "devices=2", "batch_size=16"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    two = RunFolder.open(tmp_path / "two")
+    assert difference(final(one), final(two)) < 1e-5
+    for a, b in zip(one.records(), two.records(), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert a["learning_rate"] == b["learning_rate"]

@@ -1,6 +1,6 @@
 """Where data comes from: the ledger of origins and licences, the cache of containers, and the archives' readers.
 
-Nothing here knows a domain, and nothing but :mod:`anydiff.data.dataset` imports torch.
+Nothing here knows a domain, and nothing imports torch.
 """
 
 from anydiff.data.cache import cached_container, data_folder, is_cached

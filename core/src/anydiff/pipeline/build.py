@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree, Guidance
 from anydiff.objectives import Objective
+from anydiff.pipeline.dataset import Dataset
 from anydiff.pipeline.domain import Domain
 from anydiff.pipeline.metrics import Metric, SampleSet
 from anydiff.pipeline.recipe import Part, Recipe
@@ -23,13 +22,13 @@ def build_domain(recipe: Recipe) -> Domain:
     return domain
 
 
-def build_dataset(recipe: Recipe, split: str) -> Any:
+def build_dataset(recipe: Recipe, split: str) -> Dataset:
     """The recipe's data set: ``split`` is ``train`` or ``test``.
 
     Raises:
         AnydiffError: its states do not have the shape the recipe's domain says.
     """
-    dataset = registry().build("datasets", recipe.dataset.name, **{**recipe.dataset.options, "split": split})
+    dataset: Dataset = registry().build("datasets", recipe.dataset.name, **{**recipe.dataset.options, "split": split})
     wanted = build_domain(recipe).spec.shape
     if tuple(dataset.spec.shape) != tuple(wanted):
         raise AnydiffError(
@@ -79,7 +78,7 @@ def build_guidance(value: float | Guidance | list[Guidance] | tuple[Part, ...] |
     return [registry().build("guidance", g.name, **g.options) if isinstance(g, Part) else g for g in value]
 
 
-def sample_set(dataset: Any, indices: list[int] | range) -> SampleSet:
+def sample_set(dataset: Dataset, indices: list[int] | range) -> SampleSet:
     """The given entries of a data set as a sample set."""
     states, condition = dataset.batch(list(indices))
     return SampleSet(states, condition, dataset.domain)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from anydiff.pipeline.build import build_dataset, build_denoiser, build_objective
+from anydiff.pipeline.dataset import Dataset
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.recipe import Recipe
 from anydiff.plugins import hooks
@@ -81,7 +82,7 @@ class _HookEvents(TrainingEvents):
         self.hooks.notify("checkpoint_saved", recipe=self.recipe, folder=folder, step=step)
 
 
-def card(pipeline: Pipeline, dataset: Any) -> str:
+def card(pipeline: Pipeline, dataset: Dataset) -> str:
     """The model card of a run, Markdown: what it is, from which data, and how to use it."""
     recipe = pipeline.recipe
     training = recipe.training

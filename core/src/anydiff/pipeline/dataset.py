@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
+from anydiff.pipeline.domain import Domain
 from anydiff.states import StateSpec
-
-if TYPE_CHECKING:
-    from anydiff.pipeline.domain import Domain
 
 
 class Dataset(ABC):

@@ -1,7 +1,7 @@
 """Linear paths x_t = Σ_k c_k(t) u_k over named sources u_k, with exact derivatives, in float64.
 
 A concrete path states its coefficients as functions of a float64 tensor; everything else follows from them. The
-derivatives are forward-mode automatic derivatives, so they are exact for a third party's path as well as for ours.
+derivatives are automatic derivatives, so they are exact for a third party's path as well as for ours.
 Every method takes a number and returns a float, or a tensor of times and returns a float64 tensor.
 """
 
@@ -54,10 +54,13 @@ class LinearPath(ABC):
         """c_k(t) for every source, float64, of the shape of ``t``."""
 
     def derivatives(self, t: Tensor) -> dict[str, Tensor]:
-        """dc_k/dt for every source, exact (forward-mode automatic differentiation)."""
+        """dc_k/dt for every source, exact (automatic differentiation)."""
         t = t.to(torch.float64)
-        _, tangents = _jvp(self.coefficients, (t,), (torch.ones_like(t),))
-        return dict(tangents)
+
+        def coefficient(name: str) -> Callable[[Tensor], Tensor]:
+            return lambda s: self.coefficients(s)[name]
+
+        return {name: _derivative(coefficient(name), t) for name in self.sources}
 
     def mix(self, t: Tensor, **sources: Tensor) -> Tensor:
         """x_t = Σ_k c_k(t) u_k for a batch: ``t [B]``, every source ``[B, *shape]``; the dtype is the sources'."""
@@ -173,18 +176,25 @@ def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
     return coefficient.reshape(-1, *([1] * (like.ndim - 1)))
 
 
-def check_range(path: LinearPath) -> None:
-    """Raise an :class:`~anydiff.errors.AnydiffError` unless 0 <= t_end < t_start."""
+def check_range(path: LinearPath, latest: float = math.inf) -> None:
+    """Raise an :class:`~anydiff.errors.AnydiffError` unless 0 <= t_end < t_start <= latest."""
     if not 0 <= path.t_end < path.t_start:
         raise AnydiffError(
             f"t_end is {path.t_end} and t_start is {path.t_start}, but a path needs 0 <= t_end < t_start; change t_end."
         )
+    if path.t_start > latest or math.isinf(path.t_start):
+        raise AnydiffError(f"t_start is {path.t_start}, but must be finite and at most {latest:g} on this path.")
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    _, tangent = _jvp(function, (t,), (torch.ones_like(t),))
-    return cast(Tensor, tangent)
+    """df/dt of a function that acts entry by entry.
 
-
-# torch types jvp's result loosely (it has a third part when has_aux is set).
-_jvp = cast(Callable[..., tuple[Any, Any]], torch.func.jvp)
+    Reverse mode, because the first forward-mode derivative of a process loads a second of PyTorch's internals.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        times = t.detach().clone().requires_grad_()
+        value = function(times)
+        if not value.requires_grad:
+            return torch.zeros_like(times)
+        (slope,) = torch.autograd.grad(value.sum(), times, allow_unused=True)
+    return torch.zeros_like(t) if slope is None else slope

@@ -24,7 +24,7 @@ class Flow(GaussianPath):
     default_grid: ClassVar[str] = "time"
 
     def __post_init__(self) -> None:
-        check_range(self)
+        check_range(self, latest=1.0)
 
     def _alpha(self, t: Tensor) -> Tensor:
         return 1 - t

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
@@ -66,7 +67,11 @@ def time_grid(path: GaussianPath, steps: int, grid: str | Sequence[float] | None
         if grid not in GRIDS:
             raise UnknownNameError("time grid", grid, GRIDS)
         return GRIDS[grid](path, steps)
-    return _check_custom(path, steps, [float(t) for t in grid])
+    try:
+        nodes = [float(t) for t in grid]
+    except (TypeError, ValueError):
+        raise AnydiffError(f"the time grid is {grid!r}, but must be a name or a list of decreasing times.") from None
+    return _check_custom(path, steps, nodes)
 
 
 def _check_custom(path: GaussianPath, steps: int, nodes: Grid) -> Grid:
@@ -82,7 +87,7 @@ def _check_custom(path: GaussianPath, steps: int, nodes: Grid) -> Grid:
 
 
 def _from_log_snr(path: GaussianPath, log_snr: NDArray[np.float64]) -> Grid:
-    return _pin(path, np.array([path.time(float(value)) for value in log_snr]))
+    return _pin(path, path.time(torch.from_numpy(log_snr)).numpy())
 
 
 def _pin(path: GaussianPath, nodes: NDArray[np.float64]) -> Grid:

@@ -81,18 +81,29 @@ class VPCosine(_VariancePreserving):
     t_end: float = 1e-3
 
     def __post_init__(self) -> None:
-        check_range(self)
+        if not self.s >= 0:
+            raise AnydiffError(f"s is {self.s}, but the cosine path needs s of at least 0; the paper has 0.008.")
+        check_range(self, latest=1.0)
 
-    def _angle(self, t: Tensor) -> Tensor:
-        return (t + self.s) / (1 + self.s) * (math.pi / 2)
+    @property
+    def _offset(self) -> float:
+        """The angle at t = 0, a; t turns it by b = t π/2 / (1+s)."""
+        return self.s / (1 + self.s) * math.pi / 2
 
     def _log_alpha(self, t: Tensor) -> Tensor:
-        return torch.log(torch.cos(self._angle(t))) - math.log(math.cos(self.s / (1 + self.s) * math.pi / 2))
+        # cos(a+b)/cos(a) = 1 - 2 sin(b/2) sin(a + b/2)/cos(a): no digits are lost near t = 0.
+        half = t * (math.pi / 4 / (1 + self.s))
+        return torch.log1p(-2 * torch.sin(half) * torch.sin(self._offset + half) / math.cos(self._offset))
 
     def _time(self, log_snr: Tensor) -> Tensor:
-        alpha = torch.exp(-softplus(-2 * log_snr) / 2)
-        angle = torch.acos(alpha * math.cos(self.s / (1 + self.s) * math.pi / 2))
-        return angle * (2 / math.pi) * (1 + self.s) - self.s
+        # sin²(a+b) - sin²(a) = sin(b) sin(2a+b) = cos²(a) σ², with a + b from its tangent.
+        cosine = math.cos(self._offset)
+        alpha, variance = torch.exp(-softplus(-2 * log_snr) / 2), torch.sigmoid(-2 * log_snr)
+        total = torch.atan2(torch.sqrt(math.sin(self._offset) ** 2 + cosine**2 * variance), alpha * cosine)
+        turn = cosine**2 * variance / torch.sin(total + self._offset)
+        # b beyond a right angle - 2a has the same sine as its supplement; there the difference of angles is exact.
+        turn = torch.where(total < 1.0, torch.asin(turn.clamp(max=1.0)), total - self._offset)
+        return turn * (2 / math.pi) * (1 + self.s)
 
 
 @dataclass(frozen=True)

@@ -28,15 +28,16 @@ def first_bad_tensor(module: nn.Module, examples: Examples, loss: Callable[[Exam
 
 def _bad_data(examples: Examples) -> str | None:
     named = {"states": examples.clean, "noise": examples.noise}
-    named |= {f"condition {name!r}": value for name, value in examples.condition.items()}
+    for name, value in examples.condition.items():
+        present = examples.condition.get(f"{name}_present")
+        if present is not None and value.is_floating_point():
+            # Absent rows have no influence, whatever they hold.
+            value = value.masked_fill(~present.reshape(-1, *[1] * (value.ndim - 1)), 0.0)
+        named[f"condition {name!r}"] = value
     for name, tensor in named.items():
-        if tensor.is_floating_point():
-            present = examples.condition.get(f"{name[11:-1]}_present") if name.startswith("condition") else None
-            bad = ~torch.isfinite(tensor).flatten(1 if tensor.ndim > 1 else 0)
-            rows = bad.any(1) if bad.ndim > 1 else bad
-            rows = rows if present is None else rows & present  # absent rows have no influence
-            if rows.any():
-                return f"the {name} of example {examples.indices[int(rows.nonzero()[0])]} of the data set"
+        if not _finite(tensor):
+            row = int((~torch.isfinite(tensor)).nonzero()[0, 0])
+            return f"the {name} of example {examples.indices[row]} of the data set"
     return None
 
 

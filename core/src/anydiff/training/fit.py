@@ -59,7 +59,7 @@ def fit(
     settings: TrainingSettings,
     run: RunFolder,
     *,
-    devices: int = 1,
+    devices: int | str = 1,
     resume: bool = False,
     callbacks: Sequence[TrainingEvents] = (),
     console: Console | None = None,
@@ -74,7 +74,7 @@ def fit(
         dataset: random access: ``len``, ``.name``, ``.hash``, ``.spec``, ``.conditions``, ``.batch(indices)``.
         settings: budget and optimiser; the batch size is that of all devices together.
         run: the folder, from :meth:`RunFolder.create`.
-        devices: number of devices; under ``torchrun`` its own count is used.
+        devices: number of devices, or ``auto`` for all accelerators (1 on the CPU); under ``torchrun``, its count.
         resume: continue from the run's last checkpoint (from the start if it has none).
         callbacks: listeners.
         console: where to draw progress; None for silence.
@@ -97,7 +97,7 @@ def fit(
     return result
 
 
-def _fabric(settings: TrainingSettings, devices: int, accelerator: str, strategy: str) -> Fabric:
+def _fabric(settings: TrainingSettings, devices: int | str, accelerator: str, strategy: str) -> Fabric:
     # Imported here: it takes a second, and only training needs it.
     from lightning_fabric import Fabric
 
@@ -106,11 +106,12 @@ def _fabric(settings: TrainingSettings, devices: int, accelerator: str, strategy
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     nodes = 1
-    natural_number("devices", devices)
+    count = max(torch.cuda.device_count(), 1) if accelerator == "cuda" else 1
+    count = count if devices == "auto" else natural_number("devices", devices)
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
-    if strategy == "auto" and devices * nodes > 1:
+        count = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // count
+    if strategy == "auto" and count * nodes > 1:
         strategy = "ddp"
     if settings.precision == "16-mixed" and accelerator == "cpu":
         raise AnydiffError(
@@ -121,11 +122,11 @@ def _fabric(settings: TrainingSettings, devices: int, accelerator: str, strategy
     logger.setLevel(logging.WARNING)  # it announces every choice that was made explicitly above
     try:
         return Fabric(
-            accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=settings.precision
+            accelerator=accelerator, devices=count, num_nodes=nodes, strategy=strategy, precision=settings.precision
         )
     except (RuntimeError, ValueError, TypeError) as error:  # how Fabric reports devices that are not there
         first = str(error).splitlines()[0]
-        raise AnydiffError(f"cannot train on {devices} {accelerator!r} device(s): {first}") from error
+        raise AnydiffError(f"cannot train on {count} {accelerator!r} device(s): {first}") from error
     finally:
         logger.setLevel(level)
 
@@ -294,7 +295,6 @@ class _Training:
             "precision": self.fabric.strategy.precision.state_dict(),
             "loss": {"sum": self.loss_sum, "count": self.loss_count},
             "seconds": self.seconds,
-            "torch": torch.__version__.split("+")[0],
         }
 
     def _restore(self) -> None:

@@ -1,0 +1,21 @@
+"""Suites, claims, peers and speed for anydiff. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from anydiff.hookspecs import Register, hookimpl
+
+ANYDIFF_API = ">=1.0,<2"
+
+QUICK = "suites/quick.yaml"
+"""The suite of ``make benchmark``, below this package."""
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """The suites: sets of tasks, methods, budgets and seeds, as YAML."""
+    register(
+        "benchmarks/quick",
+        "four solvers at 5, 10 and 20 NFE on every installed domain, in minutes",
+        "anydiff_benchmarks:QUICK",
+        suite=f"anydiff_benchmarks:{QUICK}",
+    )

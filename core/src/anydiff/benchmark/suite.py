@@ -1,0 +1,173 @@
+"""Suites: which methods, budgets and seeds a benchmark runs on which tasks. Plain YAML, so that a suite is data.
+
+A suite is named by a file, or registered by a plugin among its tasks with the file as metadata::
+
+    register("benchmarks/quick", "every domain in minutes", "anydiff_benchmarks:QUICK",
+             suite="anydiff_benchmarks:suites/quick.yaml")
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
+from anydiff.registry import registry
+from anydiff.settings import Settings
+
+BASELINES = ("real", "resample", "gaussian", "gaussian-diagonal")
+"""The free baselines: held-out data against held-out data, and those of :mod:`anydiff.benchmark.baselines`."""
+
+
+class Method(Settings):
+    """A solver with its options, and how it is run. In a file ``- ddim`` is short for ``- {solver: ddim}``.
+
+    Attributes:
+        solver: its registered name.
+        options: its options.
+        grid: time grid; None for the recipe's.
+        end: how the plan ends; None for the recipe's.
+        guidance: classifier-free scale; None for the recipe's guidance.
+        label: its name in tables; made from the rest by default.
+    """
+
+    solver: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    grid: str | None = None
+    end: str | None = None
+    guidance: float | None = None
+    label: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"solver": value} if isinstance(value, str) else value
+
+    @property
+    def title(self) -> str:
+        """The label, or the solver with whatever differs from the defaults."""
+        if self.label:
+            return self.label
+        extra = {**self.options, "grid": self.grid, "end": self.end, "guidance": self.guidance}
+        shown = ", ".join(f"{name}={value}" for name, value in extra.items() if value is not None)
+        return f"{self.solver} ({shown})" if shown else self.solver
+
+    def identity(self) -> dict[str, Any]:
+        """What can change a number: everything but the label."""
+        return self.model_dump(mode="json", exclude={"label"})
+
+
+class Suite(Settings):
+    """A benchmark as data.
+
+    Attributes:
+        name: for the report.
+        version: raised with every change that makes rows incomparable.
+        help: one line.
+        methods: the solvers.
+        nfe: budgets of network calls per sample.
+        seeds: sampling seeds, the same for every method (paired).
+        samples: most samples per cell; the time budget may make it fewer (:func:`anydiff.benchmark.planning.allocate`).
+        batch_size: rows per network call.
+        gallery: samples per picture.
+        budget_seconds: for the whole suite, shared by all tasks; None for no limit.
+        baselines: of :data:`BASELINES`.
+    """
+
+    name: str
+    version: int = Field(default=1, ge=1)
+    help: str = ""
+    methods: tuple[Method, ...] = Field(min_length=1)
+    nfe: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    samples: int = Field(default=500, ge=2)
+    batch_size: int = Field(default=250, ge=1)
+    gallery: int = Field(default=10, ge=0)
+    budget_seconds: float | None = Field(default=None, gt=0)
+    baselines: tuple[str, ...] = BASELINES
+
+    @field_validator("nfe", "seeds")
+    @classmethod
+    def _different(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(values)) != len(values) or min(values) < 0:
+            raise ValueError("values must be different natural numbers")
+        return values
+
+    @model_validator(mode="after")
+    def _names(self) -> Suite:
+        titles = [method.title for method in self.methods]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"two methods are called {title!r}; give one of them a label")
+        if 0 in self.nfe:
+            raise ValueError("nfe must be at least 1")
+        return self
+
+    def check_names(self) -> None:
+        """Refuse solvers and baselines that nothing provides.
+
+        Raises:
+            UnknownNameError: suggests the nearest.
+        """
+        for method in self.methods:
+            registry().get("solvers", method.solver)
+        for name in self.baselines:
+            if name not in BASELINES:
+                raise UnknownNameError("baseline", name, BASELINES)
+
+
+def suite_names() -> dict[str, str]:
+    """The registered suites with their help."""
+    return {entry.name: entry.help for entry in registry().entries("tasks") if "suite" in entry.metadata}
+
+
+def load_suite(name: str) -> Suite:
+    """The suite in the YAML file ``name``, or the registered one of this name (``quick`` for ``benchmarks/quick``).
+
+    Raises:
+        UnknownNameError: no such suite.
+        FileFormatError: the file is not YAML.
+        AnydiffError: a key or value is wrong.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    else:
+        known = suite_names()
+        found = [entry for entry in known if entry == name or entry.rsplit("/", 1)[-1] == name]
+        if not found:
+            raise UnknownNameError("suite", name, known, "Suites come with `pip install anydiff-benchmarks`.")
+        package, _, relative = str(registry().get("tasks", found[0]).metadata["suite"]).partition(":")
+        path = Path(str(resources.files(package).joinpath(relative)))
+    suite = Suite.parse(_read(path), f"suite {name!r}")
+    suite.check_names()
+    return suite
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``"5"`` -> seeds 0 to 4; ``"3,7,9"`` -> these.
+
+    Raises:
+        AnydiffError: not natural numbers, or one of them twice.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
+        raise AnydiffError(f"--seeds is {text!r}; write how many (3) or which (0,1,2), each once.")
+    return tuple(numbers) if "," in text else tuple(range(natural_number("--seeds", numbers[0])))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AnydiffError(f"cannot read the suite {str(path)!r}: {error.strerror}; check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FileFormatError(
+            f"{str(path)!r} is not YAML ({str(error).splitlines()[0]}); see `anydiff bench list`."
+        ) from error

@@ -79,6 +79,13 @@ def test_import_anydiff_is_light(environment):
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
 
 
+def test_every_export_exists():
+    import anydiff
+
+    for name in anydiff.__all__:
+        assert getattr(anydiff, name) is not None, name
+
+
 def test_an_unknown_attribute_is_an_attribute_error():
     import anydiff
 

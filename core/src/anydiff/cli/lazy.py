@@ -113,7 +113,7 @@ def _from_function(name: str, function: Callable[..., Any], help: str) -> Any:
 
 
 def keep_examples(command: Any) -> None:
-    """Mark ``Examples:`` blocks in the help of a command and its sub-commands so that they are not re-flowed."""
+    """Mark ``Examples:`` blocks in the help of a command and its sub-commands: no typer may re-flow them."""
     if command.help and "\b" not in command.help:
         command.help = re.sub(r"(?m)^(Examples?::?)$", "\b\n\\1", command.help)
     for child in getattr(command, "commands", {}).values():

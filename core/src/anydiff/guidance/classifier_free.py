@@ -75,8 +75,14 @@ class _ClassifierFreeDenoiser(GuidedDenoiser):
         both = {name: torch.cat([present[name], absent[name]]) for name in present}
         native = self.inner.native_kind
         conditional, unconditional = self.inner.predict(double_x, double_t, native, **both).chunk(2)
+        if isinstance(scale, Tensor) and scale.ndim and scale.shape != (rows,):
+            raise AnydiffError(
+                f"scale has shape {tuple(scale.shape)}, but this batch has {rows} samples; give one scale per sample "
+                "and a batch_size that holds them all."
+            )
+        # lerp, because it is exact at w = 0 and w = 1 also where w is a tensor.
         weight = per_row(scale, x) if isinstance(scale, Tensor) else scale
-        guided = unconditional + weight * (conditional - unconditional)
+        guided = torch.lerp(unconditional, conditional, weight)
         return convert(self, x, t, guided, native, kind)
 
     def _scale(self, t: float | Tensor) -> float | Tensor:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, NonFiniteError, UnknownNameError
+from anydiff.solvers.operations import OPERATIONS
 from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan
 
 #: Entries updated at a time. A Combine of k terms makes k passes over its registers; blocks of this size stay in the
@@ -76,22 +77,31 @@ def execute(
         samples: index of each row in its sample set (keys of the random streams); ``range(B)`` by default.
         condition: handed through to the denoiser.
         constants: the tensors that the plan names in ``plan.constants``.
-        operations: functions ``f(*registers, t=..., **options) -> Tensor`` for Apply instructions.
+        operations: functions ``f(*registers, t=..., **options) -> Tensor`` for Apply instructions, beside (or in place
+            of) those of :mod:`anydiff.solvers.operations`.
         callbacks: called after each network call with a :class:`Step`.
         differentiable: keep the graph (network calls are checkpointed) instead of updating in place.
 
     Raises:
         AnydiffError: the plan needs noise, a constant or an operation that was not given.
-        NonFiniteError: the result holds a NaN or an infinity.
+        NonFiniteError: the result holds a NaN or an infinity; the message names the first bad tensor.
     """
-    machine = _Machine(
-        plan, denoiser, start, noise, samples, dict(condition or {}), dict(operations or {}), callbacks, differentiable
-    )
-    machine.load_constants(constants or {})
-    if differentiable:
-        return machine.run()
-    with torch.no_grad():
-        return machine.run()
+
+    def machine(callbacks: Sequence[Callback], watch: bool = False) -> _Machine:
+        out = _Machine(
+            plan, denoiser, start, noise, samples, dict(condition or {}), {**OPERATIONS, **(operations or {})}, callbacks,
+            differentiable, watch,
+        )  # fmt: skip
+        out.load_constants(constants or {})
+        return out
+
+    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        result = machine(callbacks).run()
+        if not bool(torch.isfinite(result).all()):
+            # A second run looks at every value; the first is spared the test, which would wait for the device.
+            machine((), watch=True).run()
+            raise NonFiniteError(f"the sample of {plan.solver} is not finite, though it was when run again.")
+    return result
 
 
 class _Machine:
@@ -106,6 +116,7 @@ class _Machine:
         operations: dict[str, Operation],
         callbacks: Sequence[Callback],
         differentiable: bool,
+        watch: bool,
     ) -> None:
         self.plan = plan
         self.denoiser = denoiser
@@ -115,6 +126,7 @@ class _Machine:
         self.operations = operations
         self.callbacks = callbacks
         self.differentiable = differentiable
+        self.watch = watch
         self.total = plan.nfe
         self.calls = 0
         self.registers: dict[str, Tensor] = {Plan.START: start}
@@ -132,20 +144,39 @@ class _Machine:
 
     def run(self) -> Tensor:
         last = self.plan.last_uses()
+        if self.watch:
+            self._check("the start", self.registers[Plan.START], self.plan.nodes[0])
         for index, instruction in enumerate(self.plan.instructions):
             dying = [r for r in dict.fromkeys((*instruction.inputs, instruction.out)) if last[r] == index]
             value = self._step(instruction, dying)
+            if self.watch:
+                self._locate(index, instruction, value)
             for register in dying:
                 self._release(register)
             if instruction.out not in dying:
                 self.registers[instruction.out] = value
         result = self.registers[self.plan.result]
-        if not bool(torch.isfinite(result).all()):
+        # What the executor did not allocate belongs to somebody else: the caller, or the denoiser.
+        return result if self.plan.result in self.owned or self.differentiable else result.clone()
+
+    def _locate(self, index: int, instruction: Instruction, value: Tensor) -> None:
+        if isinstance(instruction, Evaluate):
+            what = f"the {instruction.kind} prediction of network call {self.calls} of {self.total}"
+        elif isinstance(instruction, Noise):
+            what = f"noise draw {instruction.draw}"
+        else:
+            what = f"the state {instruction.out} of instruction {index}"
+        earlier = [i.t for i in self.plan.instructions[: index + 1] if isinstance(i, Evaluate)]
+        self._check(what, value, earlier[-1] if earlier else self.plan.nodes[0])
+
+    def _check(self, what: str, value: Tensor, t: float) -> None:
+        bad = (~torch.isfinite(value)).flatten(1).any(dim=1)
+        if bool(bad.any()):
+            rows = [sample for sample, is_bad in zip(self.samples, bad.tolist(), strict=True) if is_bad]
             raise NonFiniteError(
-                f"the sample of {self.plan.solver} is not finite; check the denoiser near t={self.plan.nodes[0]:g} and "
-                f"t={self.plan.nodes[-1]:g}, or sample in float32."
+                f"{what}, at t={t:g}, is not finite in {len(rows)} of {len(bad)} samples (first: sample {rows[0]}); "
+                f"check it there, or sample in float32 if the state is {value.dtype}."
             )
-        return result
 
     def _step(self, instruction: Instruction, dying: list[str]) -> Tensor:
         if isinstance(instruction, Combine):
@@ -163,10 +194,12 @@ class _Machine:
         if self.differentiable:
             prediction: Tensor = checkpoint(self._predict, state, instruction, use_reentrant=False)
         else:
-            prediction = self._predict(state, instruction)
-            if prediction.untyped_storage().data_ptr() == state.untyped_storage().data_ptr():
-                # A denoiser may return its argument; the state's buffer will be overwritten.
-                prediction = prediction.clone()
+            prediction = _own(self._predict(state, instruction), (state,))
+        if prediction.shape != state.shape:
+            raise AnydiffError(
+                f"the denoiser returned the shape {tuple(prediction.shape)} for a state of shape {tuple(state.shape)}; "
+                "it must return one prediction per entry."
+            )
         self.calls += 1
         if self.callbacks:
             step = Step(self.calls, self.total, instruction.t, state, prediction, instruction.kind)
@@ -181,7 +214,9 @@ class _Machine:
         if instruction.function not in self.operations:
             raise UnknownNameError("operation", instruction.function, self.operations)
         operation = self.operations[instruction.function]
-        return operation(*(self.registers[r] for r in instruction.inputs), t=instruction.t, **instruction.options)
+        inputs = [self.registers[r] for r in instruction.inputs]
+        value = operation(*inputs, t=instruction.t, **instruction.options)
+        return value if self.differentiable else _own(value, inputs)
 
     def _release(self, register: str) -> None:
         buffer = self.registers.pop(register, None)
@@ -219,10 +254,18 @@ class _Machine:
         return self.arrays[key]
 
 
+def _own(value: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    """``value``, copied if it shares memory with an input: functions may return an argument, whose buffer is reused."""
+    storage = value.untyped_storage().data_ptr()
+    return value.clone() if any(storage == x.untyped_storage().data_ptr() for x in inputs) else value
+
+
 def weighted_sum(target: Tensor, sources: Sequence[Tensor], factors: Sequence[float | Tensor]) -> None:
     """``target <- Σ factors[i] sources[i]`` in place, in cache-sized blocks; ``sources[0]`` may be ``target``."""
     scalar = all(not isinstance(factor, Tensor) for factor in factors)
-    if scalar and target.numel() > BLOCK and all(source.is_contiguous() for source in sources) and target.is_cpu:
+    # A source may be broadcast (a constant of one row), which blocks cannot follow.
+    aligned = all(source.is_contiguous() and source.shape == target.shape for source in sources)
+    if scalar and aligned and target.numel() > BLOCK and target.is_cpu:
         flat, flats = target.view(-1), [source.view(-1) for source in sources]
         for begin in range(0, flat.numel(), BLOCK):
             block = slice(begin, begin + BLOCK)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from anydiff.errors import FileFormatError
+from anydiff.errors import AnydiffError, FileFormatError
 
 Coefficient: TypeAlias = "float | NDArray[np.float64]"
 FORMAT = 1
@@ -90,6 +90,9 @@ class Plan:
         instructions: the program; register ``x0`` holds the start.
         result: the register that holds the sample at the end.
         constants: names of the registers that must be given before sampling (μ of a mean-reverting path, ...).
+
+    Raises:
+        AnydiffError: a register is read before it is written, or written twice, or a Combine has no or repeated terms.
     """
 
     solver: str
@@ -100,6 +103,21 @@ class Plan:
     constants: tuple[str, ...] = ()
 
     START = "x0"
+
+    def __post_init__(self) -> None:
+        known = {self.START, *self.constants}
+        for index, instruction in enumerate(self.instructions):
+            absent = [register for register in instruction.inputs if register not in known]
+            if absent:
+                raise AnydiffError(f"instruction {index} of the plan reads {absent[0]!r}, which nothing wrote before.")
+            if instruction.out in known:
+                raise AnydiffError(f"instruction {index} of the plan writes {instruction.out!r} again; use a new name.")
+            repeated = len(set(instruction.inputs)) < len(instruction.inputs) or not instruction.inputs
+            if isinstance(instruction, Combine) and repeated:
+                raise AnydiffError(f"instruction {index} of the plan combines no register, or one twice; add them up.")
+            known.add(instruction.out)
+        if self.result not in known:
+            raise AnydiffError(f"the plan's result is {self.result!r}, which nothing wrote.")
 
     @property
     def nfe(self) -> int:
@@ -169,7 +187,9 @@ class Plan:
                 result=body["result"],
                 constants=tuple(body["constants"]),
             )
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (AnydiffError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, FileFormatError):
+                raise
             raise FileFormatError(f"the text is not a plan ({error!r}); write one with Plan.to_json().") from error
 
 

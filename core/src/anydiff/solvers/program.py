@@ -7,6 +7,7 @@ the terms of the paper's formula.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -150,6 +151,7 @@ class Program:
     def _register(self, form: LinearForm) -> str:
         """The register that holds ``form``; a form that is not one register yet becomes one, and stands for it."""
         terms = {r: c for r, c in form.terms.items() if np.any(np.asarray(c) != 0.0)}
+        terms = terms or dict(itertools.islice(form.terms.items(), 1))  # the zero state is still a state
         if len(terms) == 1:
             register, coefficient = next(iter(terms.items()))
             if isinstance(coefficient, float) and coefficient == 1.0:

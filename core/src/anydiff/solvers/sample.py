@@ -67,9 +67,9 @@ def sample(
     """
     if not isinstance(spec, StateSpec):
         spec = StateSpec.single(tuple(spec))
-    indices = range(natural_number("count", count)) if isinstance(count, int) else list(count)
+    indices = _indices(count)
     path = denoiser.path
-    plan = solver if isinstance(solver, Plan) else compile_plan(solver, path, nfe, grid, end, **options)
+    plan = _plan(solver, path, nfe, grid, end, options)
     denoiser = apply_guidance(denoiser, guidance)
     condition = _checked(condition or {}, len(indices), start)
     batch_size = natural_number("batch_size", batch_size)
@@ -86,6 +86,38 @@ def sample(
             execute(plan, denoiser, first, noise=source, samples=samples, condition=part, callbacks=callbacks)
         )
     return torch.cat(chunks)
+
+
+def _indices(count: int | Sequence[int]) -> Sequence[int]:
+    if not hasattr(count, "__iter__"):
+        return range(natural_number("count", count))
+    indices = [natural_number("sample index", index, minimum=0) for index in count]
+    if not indices:
+        raise AnydiffError("count is an empty list, but must be a number of samples or a list of sample indices.")
+    return indices
+
+
+def _plan(
+    solver: str | Solver | Plan,
+    path: GaussianPath,
+    nfe: int,
+    grid: str | Sequence[float] | None,
+    end: str,
+    options: Mapping[str, Any],
+) -> Plan:
+    if options and not isinstance(solver, str):
+        raise AnydiffError(
+            f"{next(iter(options))} is an option for a solver given by name, but solver is a "
+            f"{type(solver).__name__}; set it there."
+        )
+    if not isinstance(solver, Plan):
+        return compile_plan(solver, path, nfe, grid, end, **options)
+    # A path made of a function has no text that outlives the process, so such plans cannot be compared.
+    if solver.path != repr(path) and "<" not in solver.path:
+        raise AnydiffError(
+            f"the plan was compiled for {solver.path}, but the denoiser's path is {path!r}; compile anew."
+        )
+    return solver
 
 
 class _Tempered:

@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from anydiff.errors import UnknownNameError
+from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath, Time, per_row
 
 PredictionKind = Literal["data", "noise", "velocity", "score", "flow", "edm"]
@@ -83,7 +83,22 @@ def conversion(
         source: the kind that is known.
         target: the kind that is wanted.
         sigma_data: standard deviation of the data, used by ``edm`` alone.
+
+    Raises:
+        AnydiffError: ``t`` is a number at which the source does not determine the target (α or σ is 0).
     """
+    try:
+        return _conversion(path, t, source, target, sigma_data)
+    except ZeroDivisionError:
+        raise AnydiffError(
+            f"the {source} prediction does not determine the {target} prediction at t={t:g}, where α is "
+            f"{path.alpha(t):g} and σ is {path.sigma(t):g}; use another parametrization or move this end of the path."
+        ) from None
+
+
+def _conversion(
+    path: GaussianPath, t: Time, source: PredictionKind, target: PredictionKind, sigma_data: float
+) -> tuple[Time, Time]:
     if source == target:
         zero: Any = path.alpha(t)
         zero = zero * 0.0

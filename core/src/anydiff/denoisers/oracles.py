@@ -149,7 +149,7 @@ class LinearGaussianOracle(Denoiser):
         covariance = _double(covariance)
         noise = noise_std**2 * torch.eye(self.operator.shape[0], dtype=torch.float64)
         seen = self.operator @ covariance
-        self.gain = torch.linalg.solve(seen @ self.operator.T + noise, seen).T
+        self.gain: Tensor = torch.linalg.solve(seen @ self.operator.T + noise, seen).T
         self.covariance = covariance - self.gain @ seen
         self._posterior = GaussianOracle(path, self.mean, (self.covariance + self.covariance.T) / 2)
 

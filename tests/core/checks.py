@@ -6,9 +6,12 @@ import itertools
 import math
 
 import torch
-from exact import log_snr_line
+from exact import CENTRES, log_snr_line, mixture
+from torch import Tensor, nn
 
-from anydiff.paths import GaussianPath, time_grid
+from anydiff.denoisers import KINDS, FunctionDenoiser, NetworkDenoiser, conversion
+from anydiff.guidance import ClassifierFree, DynamicThreshold
+from anydiff.paths import VE, GaussianPath, time_grid
 
 
 def times(path: GaussianPath, count: int = 9) -> list[float]:
@@ -96,3 +99,112 @@ def check_grid(path: GaussianPath, steps: int, grid: str) -> None:
     assert (nodes[0], nodes[-1]) == (path.t_start, path.t_end)
     assert all(math.isfinite(t) and type(t) is float for t in nodes)
     assert all(s > t for s, t in itertools.pairwise(nodes)), f"{grid} on {path}: {nodes}"
+
+
+def check_conversions(path: GaussianPath) -> None:
+    """Every kind from every other, against the definitions with a known (x_0, ε)."""
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 4, 3, dtype=torch.float64, generator=generator)
+    for t in times(path, 5):
+        alpha, sigma = closed_form(path, t)
+        x = alpha * clean + sigma * noise
+        scale = math.sqrt(sigma**2 + (alpha * 0.7) ** 2)
+        skip = alpha * 0.49 / scale**2
+        truth = {
+            "data": clean,
+            "noise": noise,
+            "score": -noise / sigma,
+            "velocity": alpha * noise - sigma * clean,
+            "flow": path.d_alpha(t) * clean + path.d_sigma(t) * noise,
+            "edm": (clean - skip * x) * scale / (sigma * 0.7),
+        }
+        for source, target in itertools.product(KINDS, KINDS):
+            p, q = conversion(path, t, source, target, 0.7)
+            # absolute, in the units of the sizes that enter: converting ε to D divides by α
+            size = float(abs(p) * x.abs().max() + abs(q) * truth[source].abs().max())
+            error = float((p * x + q * truth[source] - truth[target]).abs().max())
+            assert error <= 1e-9 * size, (source, target, t, error, size)
+            given = FunctionDenoiser(lambda y, s, known=truth[source]: known, path, source, 0.7)
+            shown = given.predict(x, t, target)
+            assert float((shown - truth[target]).abs().max()) <= 1e-9 * size, (source, target, t)
+            per_row = given.predict(x, torch.full((4,), t, dtype=torch.float64), target)
+            assert float((per_row - shown).abs().max()) <= 1e-9 * size, (source, target, t)
+
+
+def check_network_parametrization(path: GaussianPath, kind: str) -> None:
+    """A network that outputs the exact prediction of ``kind`` (σ times the score) gives the oracle's E[x_0 | x_t]."""
+    oracle = mixture(path)
+    x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    class Perfect(nn.Module):
+        def forward(self, scaled: Tensor, log_snr: Tensor) -> Tensor:
+            level = path.time(log_snr.double())
+            alpha, sigma = path.alpha(level)[:, None], path.sigma(level)[:, None]
+            state = scaled * torch.sqrt((alpha * 0.7) ** 2 + sigma**2)
+            oracle.sigma_data = 0.7
+            out = oracle.predict(state, level, kind)
+            return out * sigma if kind == "score" else out
+
+    network = NetworkDenoiser(Perfect(), path, kind, sigma_data=0.7)
+    for t in times(path, 5):
+        # the network is told λ in float32, so agreement is to float32's digits of λ
+        for value in (network(x, t), network(x, torch.full((4,), t, dtype=torch.float64))):
+            torch.testing.assert_close(value, oracle(x, t), rtol=2e-4, atol=2e-4 / min(1.0, path.alpha(t)))
+
+
+def mixture_log_density(path: GaussianPath, x: Tensor, t: float) -> Tensor:
+    """log p_t of the plane's mixture, written out once more."""
+    alpha, sigma = (1.0, 0.0) if math.isinf(t) else closed_form(path, t)
+    variance = alpha**2 * 0.09 + sigma**2
+    squared = (x[:, None] - alpha * CENTRES).square().sum(-1)
+    weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64) / 6
+    return torch.logsumexp(weights.log() - squared / (2 * variance) - math.log(2 * math.pi * variance), dim=1)
+
+
+def check_mixture(path: GaussianPath) -> None:
+    """E[x_0 | x_t] by brute-force integration over a fine lattice of x_0, and the score by autograd of log p_t."""
+    axis = torch.linspace(-3.2, 3.2, 257, dtype=torch.float64)
+    lattice = torch.cartesian_prod(axis, axis)
+    prior = mixture_log_density(VE(), lattice, -math.inf)
+    oracle = mixture(path)
+    for t in times(path, 3):
+        alpha, sigma = closed_form(path, t)
+        if sigma / alpha < 0.1:
+            continue  # the likelihood would fall between the lattice's points
+        x = torch.tensor([[0.3, -0.4], [-1.2, 0.5]], dtype=torch.float64) * math.hypot(alpha, sigma)
+        logits = prior - (x[:, None] - alpha * lattice).square().sum(-1) / (2 * sigma**2)
+        expected = torch.softmax(logits, dim=1) @ lattice
+        torch.testing.assert_close(oracle(x, t), expected, rtol=1e-7, atol=1e-7)
+    for t in times(path, 5):
+        alpha, sigma = closed_form(path, t)
+        x = torch.tensor([[0.3, -0.4], [-1.2, 0.5]], dtype=torch.float64) * math.hypot(alpha, sigma)
+        x.requires_grad_()
+        (score,) = torch.autograd.grad(mixture_log_density(path, x, t).sum(), x)
+        torch.testing.assert_close(oracle.predict(x.detach(), t, "score"), score, rtol=1e-7, atol=1e-9)
+
+
+def check_classifier_free(path: GaussianPath) -> None:
+    """D_∅ + w (D_c - D_∅) from two separate calls, for w below, between and above 0 and 1."""
+    oracle = mixture(path)
+    x = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    label = torch.tensor([0, 1, 2, 0, 1])
+    for t in times(path, 3):
+        conditional, unconditional = oracle(x, t, label=label), oracle(x, t)
+        for scale in (-1.0, 0.0, 0.3, 1.0, 2.5, 8.0):
+            guided = ClassifierFree(scale)(oracle)(x, t, label=label)
+            expected = unconditional + scale * (conditional - unconditional)
+            torch.testing.assert_close(guided, expected, rtol=1e-12, atol=1e-12)
+
+
+def check_threshold(size: int, rows: int, quantile: float, spread: float) -> None:
+    """Dynamic thresholding against the formula with torch.quantile; bounds, identity, rows on their own."""
+    limit = DynamicThreshold(quantile).limit
+    data = spread * torch.randn(rows, size, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
+    level = torch.quantile(data.abs(), quantile, dim=1, keepdim=True).clamp_min(1.0)
+    out = limit(data)
+    torch.testing.assert_close(out, torch.minimum(torch.maximum(data, -level), level) / level, rtol=1e-12, atol=0)
+    assert float(out.abs().max()) <= 1.0
+    inside = data / data.abs().max()
+    assert torch.equal(limit(inside), inside), "not the identity on data within the bounds"
+    for row in range(rows):
+        assert torch.equal(limit(data[row : row + 1])[0], out[row]), "rows influence each other"

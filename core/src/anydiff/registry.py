@@ -167,7 +167,7 @@ class Registry:
         if owner in self.explain:
             return self.explain[owner]
         known = {entry.plugin for entries in self._entries.values() for entry in entries.values()}
-        if "/" in name and owner not in known:
+        if owner and not owner.startswith(".") and "/" in name and owner not in known:
             return f"No plugin named {owner!r} is installed (`pip install anydiff-{owner}`?)."
         return ""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from anydiff.pipeline.domain import Domain
@@ -21,10 +24,16 @@ class Dataset(ABC):
 
     name: str
 
-    @property
-    @abstractmethod
+    @cached_property
     def hash(self) -> str:
-        """Hexadecimal sha256 of content and preprocessing: two data sets of one hash give the same states."""
+        """Hexadecimal sha256 of every state and condition: two data sets of one hash give the same batches."""
+        digest = hashlib.sha256()
+        for begin in range(0, len(self), 1024):
+            states, condition = self.batch(range(begin, min(begin + 1024, len(self))))
+            for name, value in [("", states), *sorted(condition.items())]:
+                digest.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
+                digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     @abstractmethod

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import NetworkDenoiser
-from anydiff.errors import AnydiffError, FileFormatError, natural_number
+from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
 from anydiff.guidance import Guidance
 from anydiff.pipeline.build import (
     build_dataset,
@@ -247,7 +247,10 @@ def load(source: str | Path) -> Pipeline:
 
 def _bundled(name: str) -> Path:
     """The file of a recipe's bundled weights, named in its registry entry as ``weights="package:path"``."""
-    entry = registry().get("recipes", name)
+    try:
+        entry = registry().get("recipes", name)
+    except UnknownNameError as error:
+        raise AnydiffError(f"{name!r} is no run folder and no weights file, and an {error}") from error
     reference = entry.metadata.get("weights")
     if not reference:
         load_recipe(name)

@@ -33,12 +33,13 @@ def _generators(seed: int, samples: Iterable[int], draw: int, stream: str) -> It
     It is one generator whose state is set anew: eight times as fast as making one per sample, and the same numbers.
     """
     key = np.array([seed, _stream_key(stream)], dtype=np.uint64)
-    counter = np.array([0, 0, draw, 0], dtype=np.uint64)
+    # Checked, because NumPy would cut 1.5 to 1 in silence and give another sample's noise.
+    counter = np.array([0, 0, _word("draw", draw), 0], dtype=np.uint64)
     bits = np.random.Philox(counter=counter, key=key)
     generator = np.random.Generator(bits)
     state: Any = bits.state
     for sample in samples:
-        state["state"]["counter"][3] = sample
+        state["state"]["counter"][3] = _word("sample", sample)
         bits.state = state
         yield generator
 

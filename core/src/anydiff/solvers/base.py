@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.paths.base import GaussianPath
@@ -19,13 +19,18 @@ ENDS = ("clean", "denoise", "stop")
 class Solver(ABC):
     """Compiles a path and a time grid into a plan. A frozen dataclass whose fields are its options.
 
-    Attributes:
-        order: order of convergence of the deterministic method (weak order for a stochastic one).
-        calls_per_step: network calls a full step costs.
+    A subclass gives ``order`` (and ``calls_per_step``) as a class variable, a field or a property.
     """
 
-    order: ClassVar[int]
-    calls_per_step: ClassVar[int] = 1
+    @property
+    @abstractmethod
+    def order(self) -> int:
+        """Order of convergence of the deterministic method, weak order of a stochastic one."""
+
+    @property
+    def calls_per_step(self) -> int:
+        """Network calls that a full step costs."""
+        return 1
 
     @abstractmethod
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:

@@ -6,7 +6,8 @@ probabilistic models", NeurIPS 2020. From s to t with h = λ_t - λ_s > 0:
     c = η σ_t sqrt(1 - e^{-2h}),   x_t = sqrt(σ_t² - c²) ε + α_t D + c z.
 
 η = 0 is deterministic, of order 1 and equal to the first-order exponential integrator; η = 1 is DDPM with the posterior
-variance. One network call per step.
+variance, and the same as Euler ancestral (k-diffusion): an Euler step in κ = σ/α down to sqrt(κ_t² - κ_up²), then noise
+of standard deviation κ_up = η κ_t sqrt(1 - κ_t²/κ_s²). One network call per step.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -78,3 +80,6 @@ class DDPM(Solver):
             std = t.sigma * np.sqrt(gain) if self.variance == "posterior" else s.sigma * np.sqrt(gain)
             x = ddim_row(program, x, data, s, t, std, shrink)
         return x
+
+
+EulerAncestral = partial(DDIM, eta=1.0)

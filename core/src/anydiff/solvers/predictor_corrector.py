@@ -1,0 +1,102 @@
+"""Predictor-corrector sampling of the reverse SDE, and the plain SDE discretisations that serve as predictors.
+
+Song et al., "Score-based generative modeling through stochastic differential equations", ICLR 2021 (arXiv 2011.13456),
+for any path (VP, sub-VP and VE are theirs). With q = α_s/α_t and G² = σ_s² - q² σ_t², the variance that the forward
+process adds from t to s, and the score ∇ = (α_s D - x)/σ_s², the predictors from s to t are
+
+- ``reverse-diffusion``: x_t = (2 - q) x + G² ∇ + G z;
+- ``probability-flow``: x_t = (2 - q) x + G²/2 ∇;
+- ``euler-maruyama``: x_t = x + (f x - g² ∇)(t - s) + g sqrt(s - t) z.
+
+VP ancestral sampling is :class:`~anydiff.solvers.ddim.DDPM`. Before the predictor of a step come ``corrections``
+Langevin steps at s, each with a fresh score: step length 2 q² (snr |z|/|∇|)², norms per sample (the paper averages them
+over the batch, which would make a sample depend on its neighbours).
+
+NFE: corrections + 1 calls per step and ceil(n/(corrections + 1)) steps; the first step makes the fewer corrections that
+the remainder pays. A step from pure noise (flow at t = 1) is one of DDPM.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from anydiff.errors import AnydiffError
+from anydiff.solvers.base import Solver
+from anydiff.solvers.ddim import ddim_row
+from anydiff.solvers.dpm_solver import stage_counts
+from anydiff.solvers.exponential import checked_choice
+from anydiff.solvers.program import LinearForm, Node, Program
+
+PREDICTORS = ("reverse-diffusion", "probability-flow", "euler-maruyama")
+
+
+@dataclass(frozen=True)
+class PredictorCorrector(Solver):
+    """Langevin corrections and a predictor at each node; see the module.
+
+    Args:
+        predictor: ``"reverse-diffusion"``, ``"probability-flow"`` or ``"euler-maruyama"``.
+        corrections: Langevin steps per node, 0 for the predictor alone.
+        snr: length of a Langevin step, relative to the noise (0.16 in the paper for images and VE).
+    """
+
+    order: ClassVar[int] = 1
+    predictor: str = "reverse-diffusion"
+    corrections: int = 1
+    snr: float = 0.16
+
+    def __post_init__(self) -> None:
+        checked_choice("predictor", self.predictor, PREDICTORS)
+        if self.corrections < 0 or self.snr <= 0:
+            raise AnydiffError(
+                f"corrections is {self.corrections} and snr is {self.snr}, but they must be >= 0 and > 0."
+            )
+
+    @property
+    def calls_per_step(self) -> int:
+        """The corrections and the predictor."""
+        return self.corrections + 1
+
+    def steps(self, nfe: int) -> int:
+        """ceil(nfe / (corrections + 1))."""
+        return -(-nfe // self.calls_per_step)
+
+    def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
+        """See the module."""
+        x = program.start()
+        counts = stage_counts(self.calls_per_step, len(nodes) - 1, program.budget)
+        for (s, t), count in zip(itertools.pairwise(nodes), counts, strict=True):
+            for _ in range(count - 1):
+                score = _score(x, program.evaluate(x, s), s)
+                scale = (s.alpha / t.alpha) ** 2 if s.alpha > 0 else 1.0
+                x = program.apply("langevin", x, score, program.noise(), node=s, snr=self.snr, scale=scale)
+            x = self._predict(program, x, s, t)
+        return x
+
+    def _predict(self, program: Program, x: LinearForm, s: Node, t: Node) -> LinearForm:
+        data = program.evaluate(x, s)
+        if s.alpha == 0:
+            return ddim_row(program, x, data, s, t, std=t.sigma, shrink=0.0)
+        score = _score(x, data, s)
+        if self.predictor == "euler-maruyama":
+            dt = s.t - t.t
+            drift, variance = s.path.drift(s.t), max(s.path.squared_diffusion(s.t), 0.0)
+            return x + dt * (variance * score - drift * x) + math.sqrt(variance * dt) * program.noise()
+        q = s.alpha / t.alpha
+        variance = s.sigma**2 - (q * t.sigma) ** 2
+        if self.predictor == "probability-flow":
+            return (2 - q) * x + variance / 2 * score
+        return (2 - q) * x + variance * score + math.sqrt(variance) * program.noise()
+
+
+def _score(x: LinearForm, data: LinearForm, s: Node) -> LinearForm:
+    return (s.alpha * data - x) / s.sigma**2
+
+
+ReverseDiffusion = partial(PredictorCorrector, corrections=0)
+EulerMaruyama = partial(PredictorCorrector, corrections=0, predictor="euler-maruyama")

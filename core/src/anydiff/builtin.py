@@ -38,44 +38,64 @@ def register_paths(register: Register) -> None:
     register("flow", "straight lines from noise to data (rectified flow)", "anydiff.paths:Flow")
 
 
+#: name | help | reference in anydiff.solvers | order (weak if stochastic) | kind | calls per step | noise? | source
+_SOLVERS = """
+ddpm                | DDPM ancestral                              | ddim:DDPM                           | 1 | ancestral      | 1 | noise | Ho et al. 2020
+ddim                | DDIM with noise fraction eta                | ddim:DDIM                           | 1 | exponential    | 1 |       | Song et al. 2021
+euler-ancestral     | Euler ancestral: DDIM with eta 1            | ddim:EulerAncestral                 | 1 | ancestral      | 1 | noise | Song et al. 2021
+euler               | Euler in time                               | runge_kutta:Euler                   | 1 | Runge-Kutta    | 1 |       | Song et al. 2021
+midpoint            | midpoint rule in time                       | runge_kutta:Midpoint                | 2 | Runge-Kutta    | 2 |       | Lipman et al. 2023
+heun                | Heun in time                                | runge_kutta:Heun                    | 2 | Runge-Kutta    | 2 |       | Karras et al. 2022
+rk4                 | classical Runge-Kutta in time               | runge_kutta:RK4                     | 4 | Runge-Kutta    | 4 |       | Lipman et al. 2023
+edm                 | EDM: Heun in the noise level, with churn    | runge_kutta:EDMHeun                 | 2 | Runge-Kutta    | 2 |       | Karras et al. 2022
+dpm-solver-1        | DPM-Solver of order 1: DDIM                 | dpm_solver:DPMSolver1               | 1 | singlestep     | 1 |       | Lu et al. 2022
+dpm-solver-2        | DPM-Solver of order 2                       | dpm_solver:DPMSolver2               | 2 | singlestep     | 2 |       | Lu et al. 2022
+dpm-solver-3        | DPM-Solver of order 3                       | dpm_solver:DPMSolver3               | 3 | singlestep     | 3 |       | Lu et al. 2022
+dpm-solver-fast     | DPM-Solver of orders 3, 2, 1 for the budget | dpm_solver:DPMSolverFast            | 3 | singlestep     | 3 |       | Lu et al. 2022
+dpm-solver++-2s     | DPM-Solver++ singlestep                     | dpm_solver:DPMSolverPP2S            | 2 | singlestep     | 2 |       | Lu et al. 2022
+dpm-solver++-3s     | DPM-Solver++ singlestep                     | dpm_solver:DPMSolverPP3S            | 3 | singlestep     | 3 |       | Lu et al. 2022
+dpm-solver++-2m     | DPM-Solver++ multistep                      | dpm_solver_pp:DPMSolverPP2M         | 2 | multistep      | 1 |       | Lu et al. 2022
+dpm-solver++-3m     | DPM-Solver++ multistep, exact               | dpm_solver_pp:DPMSolverPP3M         | 3 | multistep      | 1 |       | Lu et al. 2022
+sde-dpm-solver++-1  | SDE-DPM-Solver++ with noise level eta       | dpm_solver_pp:SDEDPMSolverPP1       | 1 | multistep      | 1 | noise | Lu et al. 2022
+sde-dpm-solver++-2m | SDE-DPM-Solver++ multistep                  | dpm_solver_pp:SDEDPMSolverPP2M      | 1 | multistep      | 1 | noise | Lu et al. 2022
+sde-dpm-solver++-3m | SDE-DPM-Solver++ multistep                  | dpm_solver_pp:SDEDPMSolverPP3M      | 1 | multistep      | 1 | noise | Lu et al. 2022
+unip-2              | UniPC without corrector                     | uni_pc:UniP2                        | 2 | multistep      | 1 |       | Zhao et al. 2023
+unip-3              | UniPC without corrector                     | uni_pc:UniP3                        | 3 | multistep      | 1 |       | Zhao et al. 2023
+unipc-1             | predictor and free corrector                | uni_pc:UniPC1                       | 2 | multistep      | 1 |       | Zhao et al. 2023
+unipc-2             | predictor and free corrector                | uni_pc:UniPC2                       | 3 | multistep      | 1 |       | Zhao et al. 2023
+unipc-3             | predictor and free corrector                | uni_pc:UniPC3                       | 4 | multistep      | 1 |       | Zhao et al. 2023
+adams-2             | exponential Adams-Bashforth in log-SNR      | adams:Adams2                        | 2 | multistep      | 1 |       | Lu et al. 2022
+adams-3             | exponential Adams-Bashforth in log-SNR      | adams:Adams3                        | 3 | multistep      | 1 |       | Lu et al. 2022
+adams-4             | exponential Adams-Bashforth in log-SNR      | adams:Adams4                        | 4 | multistep      | 1 |       | Lu et al. 2022
+deis-1              | DEIS tAB-1: Adams-Bashforth in time         | adams:DEIS1                         | 2 | multistep      | 1 |       | Zhang and Chen 2023
+deis-2              | DEIS tAB-2: Adams-Bashforth in time         | adams:DEIS2                         | 3 | multistep      | 1 |       | Zhang and Chen 2023
+deis-3              | DEIS tAB-3: Adams-Bashforth in time         | adams:DEIS3                         | 4 | multistep      | 1 |       | Zhang and Chen 2023
+lms                 | linear multistep in the noise level         | adams:LMS                           | 4 | multistep      | 1 |       | Zhang and Chen 2023
+s-pndm              | pseudo linear multistep of degree 2         | pndm:SPNDM                          | 2 | multistep      | 1 |       | Liu et al. 2022
+f-pndm              | pseudo Runge-Kutta, then multistep          | pndm:FPNDM                          | 2 | multistep      | 1 |       | Liu et al. 2022
+plms                | pseudo linear multistep, short start        | pndm:PLMS                           | 2 | multistep      | 1 |       | Liu et al. 2022
+seeds-1             | exponential SDE solver, 1 stage             | seeds:SEEDS1                        | 1 | singlestep     | 1 | noise | Gonzalez et al. 2023
+seeds-2             | exponential SDE solver, 2 stages            | seeds:SEEDS2                        | 1 | singlestep     | 2 | noise | Gonzalez et al. 2023
+seeds-3             | exponential SDE solver, 3 stages            | seeds:SEEDS3                        | 1 | singlestep     | 3 | noise | Gonzalez et al. 2023
+euler-maruyama      | reverse SDE in time                         | predictor_corrector:EulerMaruyama   | 1 | discretisation | 1 | noise | Song et al. 2021
+reverse-diffusion   | reverse SDE, discretised as forward         | predictor_corrector:ReverseDiffusion | 1 | discretisation | 1 | noise | Song et al. 2021
+predictor-corrector | reverse diffusion and Langevin corrections  | predictor_corrector:PredictorCorrector | 1 | discretisation | 2 | noise | Song et al. 2021
+"""  # noqa: E501 (a table is read by its columns)
+
+
 @hookimpl
 def register_solvers(register: Register) -> None:
     """Compilers of plans. Metadata: order, kind, calls_per_step, stochastic, source."""
-    table = [
-        ("ddpm", "DDPM ancestral", "ddim:DDPM", 1, "ancestral", 1, True, "Ho et al. 2020"),
-        ("ddim", "DDIM with noise fraction eta", "ddim:DDIM", 1, "exponential", 1, False, "Song et al. 2021"),
-        ("euler", "Euler in time", "runge_kutta:Euler", 1, "Runge-Kutta", 1, False, "Song et al. 2021"),
-        ("heun", "Heun in time", "runge_kutta:Heun", 2, "Runge-Kutta", 2, False, "Karras et al. 2022"),
-        (
-            "edm",
-            "EDM: Heun in the noise level, with churn",
-            "runge_kutta:EDMHeun",
-            2,
-            "Runge-Kutta",
-            2,
-            False,
-            "Karras et al. 2022",
-        ),
-        (
-            "dpm-solver++-2m",
-            "DPM-Solver++ multistep",
-            "dpm_solver_pp:DPMSolverPP2M",
-            2,
-            "multistep",
-            1,
-            False,
-            "Lu et al. 2022",
-        ),
-    ]
-    for name, help_, reference, order, kind, calls, stochastic, source in table:
+    for line in _SOLVERS.strip().splitlines():
+        name, help_, reference, order, kind, calls, noise, source = (cell.strip() for cell in line.split("|"))
         register(
             name,
             help_,
             f"anydiff.solvers.{reference}",
-            order=order,
+            order=int(order),
             kind=kind,
-            calls_per_step=calls,
-            stochastic=stochastic,
+            calls_per_step=int(calls),
+            stochastic=bool(noise),
             source=source,
         )
 

@@ -139,6 +139,7 @@ def test_time_laws_stay_in_range_rise_or_fall_and_have_their_quantiles(name, pat
         assert log_sigma.std().item() == pytest.approx(1.2, rel=5e-3)
     if name == "logit-normal":
         share = (t - path.t_end) / (path.t_start - path.t_end)
+        assert torch.logit(share).mean().item() == pytest.approx(0, abs=1e-6)
         assert torch.logit(share).std().item() == pytest.approx(1, rel=5e-3)
 
 

@@ -83,7 +83,7 @@ def test_truncated_foreign_and_mismatched_weights(run, tmp_path):
     bad = tmp_path / "bad.safetensors"
     for content in (whole[: len(whole) // 2], b"", b"not weights at all", whole[:100]):
         bad.write_bytes(content)
-        with pytest.raises(FileFormatError, match="bad.safetensors"):
+        with pytest.raises(FileFormatError, match=r"bad\.safetensors"):
             load(bad)
     save_file({"a": torch.zeros(2)}, bad)
     with pytest.raises(FileFormatError, match="no anydiff format"):
@@ -107,7 +107,7 @@ def test_truncated_foreign_and_mismatched_weights(run, tmp_path):
 
 
 def test_what_is_neither_recipe_nor_run_nor_weights(tmp_path):
-    with pytest.raises(AnydiffError, match="no run folder and no weights file.*unknown recipe"):
+    with pytest.raises(AnydiffError, match=r"no run folder and no weights file.*unknown recipe"):
         load("nothing/here")
     with pytest.raises(AnydiffError, match=r"without model\.safetensors"):
         load(tmp_path)

@@ -72,6 +72,7 @@ def package_hash(reference: str) -> str:
     return hashlib.sha256(origin.read_bytes()).hexdigest()
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of everything named anydiff, of torch, numpy and Python."""
     found = {"python": platform.python_version()}
@@ -98,6 +99,7 @@ def commit() -> str:
         return ""
 
 
+@functools.cache
 def machine(device: str) -> dict[str, str]:
     """The device in words, and what else a wall clock depends on."""
     import torch

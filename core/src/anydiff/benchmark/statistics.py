@@ -12,10 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 FEWEST_FOR_INTERVALS = 5
-_RESAMPLES = 10_000
 # 97.5 % quantile of Student's t by degrees of freedom, 4 to 29; beyond, the Cornish-Fisher expansion is exact to 1e-4.
 _STUDENT = (
     2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199,
@@ -51,21 +48,19 @@ def summarise(values: Sequence[float]) -> Summary | None:
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean: percentiles of the resampled means, widened as Student's t asks for so few values.
+    """95 % interval of the mean: mean ± t · sqrt(n/(n-1)) · e, with e the bootstrap's standard error of the mean.
 
-    The levels are Φ(∓ t sqrt(n/(n-1))) in place of 2.5 % and 97.5 % (expanded percentile interval; Hesterberg 2015,
-    arXiv:1411.5279, section 3.3), since plain percentiles of five values cover far less than they say. The resampling
-    is seeded: equal values give equal intervals.
+    For a mean e is known without drawing: sqrt(Σ (x - mean)²) / n. Percentiles of the resampled means are not used: for
+    five values no percentile reaches beyond their range, and the interval covers 91 % instead of 95 % (simulated; see
+    Hesterberg 2015, arXiv:1411.5279, section 3, whose t interval with bootstrap standard error this is).
     """
     count = len(values)
     if not all(math.isfinite(value) for value in values):
         return min(values), max(values)
-    generator = np.random.default_rng(0)
-    array = np.asarray(values, dtype=np.float64)
-    means = array[generator.integers(0, count, (_RESAMPLES, count))].mean(axis=1)
-    level = statistics.NormalDist().cdf(-student_quantile(count - 1) * math.sqrt(count / (count - 1)))
-    low, high = np.quantile(means, [level, 1 - level])
-    return float(low), float(high)
+    mean = statistics.fmean(values)
+    error = math.sqrt(math.fsum((value - mean) ** 2 for value in values)) / count
+    reach = student_quantile(count - 1) * math.sqrt(count / (count - 1)) * error
+    return mean - reach, mean + reach
 
 
 def student_quantile(freedom: int) -> float:

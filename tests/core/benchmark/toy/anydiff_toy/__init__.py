@@ -1,0 +1,38 @@
+"""A domain for tests: points in the plane, with a network that is exact. Imports nothing heavy."""
+
+from anydiff.hookspecs import hookimpl
+
+
+@hookimpl
+def register_domains(register):
+    register("toy", "points in the plane", "anydiff_toy.parts:Points")
+
+
+@hookimpl
+def register_datasets(register):
+    register("toy/mixture", "four spots in two classes", "anydiff_toy.parts:Mixture")
+
+
+@hookimpl
+def register_networks(register):
+    register("toy/exact", "the exact noise prediction", "anydiff_toy.parts:Exact")
+
+
+@hookimpl
+def register_metrics(register):
+    register("toy/frechet", "Fréchet distance of the points", "anydiff_toy.parts:Frechet")
+    register("toy/near", "share of points near their class", "anydiff_toy.parts:Near")
+    register("toy/touchy", "fails", "anydiff_toy.parts:Touchy")
+
+
+@hookimpl
+def register_solvers(register):
+    register("toy/broken", "fails when it is compiled", "anydiff_toy.parts:Broken")
+
+
+@hookimpl
+def register_recipes(register):
+    register("toy/points", "points", "anydiff_toy.parts:points", weights="anydiff_toy:points.safetensors", quick=True)
+    register("toy/cut", "truncated", "anydiff_toy.parts:points", weights="anydiff_toy:cut.safetensors", quick=True)
+    register("toy/touchy", "odd", "anydiff_toy.parts:touchy", weights="anydiff_toy:touchy.safetensors", quick=True)
+    register("toy/bare", "no weights", "anydiff_toy.parts:points", quick=True)

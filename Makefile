@@ -29,7 +29,7 @@ unit: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
 docs: $(STAMP)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # torch first and alone, so that the tested version is there before anything asks for a newer one.
 $(STAMP): $(MANIFESTS)

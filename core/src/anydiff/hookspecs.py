@@ -17,7 +17,7 @@ others by plugin name, then those marked ``trylast=True``. Written with pluggy; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
@@ -260,24 +260,26 @@ def evaluation_finished(recipe: Any, folder: Path | None, values: Mapping[str, f
 
 
 @hookspec
-def transform_batch(batch: tuple[Tensor, dict[str, Tensor]], recipe: Any, step: int) -> Any:
+def transform_batch(batch: tuple[Tensor, dict[str, Tensor]], recipe: Any, step: int, positions: Sequence[int]) -> Any:
     """Change a training batch before noise is added.
 
     Args:
         batch: states ``[B, *shape]`` float32 and the condition, a dict of batch-first tensors.
         recipe: the resolved ``Recipe``.
         step: optimizer steps done.
+        positions: the number of each example in the whole training.
 
     Returns:
-        A batch of the same shapes, or ``None`` to leave it as it is. Use no global random numbers: a resumed
-        training must see the same batches.
+        A batch of the same shapes, or ``None`` to leave it as it is. Use no global random numbers, and key random
+        changes by ``positions`` alone: then resumption, accumulation and the number of devices change nothing.
 
     Example::
 
         @hookimpl
-        def transform_batch(batch, step):
+        def transform_batch(batch, positions):
             states, condition = batch
-            return (states.flip(-1), condition) if step % 2 else None
+            mirror = torch.tensor([position % 2 == 1 for position in positions])
+            return torch.where(mirror.reshape(-1, 1, 1, 1), states.flip(-1), states), condition
     """
 
 

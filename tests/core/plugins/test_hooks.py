@@ -60,7 +60,7 @@ def test_a_failing_listener_is_reported_once_and_stops_nobody(site):
 def test_a_failing_transform_is_an_error_that_names_the_plugin(site):
     site.install("bad", f"{HEAD}@hookimpl\ndef transform_batch(batch): return batch['absent']\n")
     with pytest.raises(PluginError, match="plugin 'bad' failed in transform_batch"):
-        hooks().transform("transform_batch", batch=(), recipe=None, step=0)
+        hooks().transform("transform_batch", batch=(), recipe=None, step=0, positions=())
 
 
 def test_an_interrupt_in_a_listener_is_an_interrupt(site):

@@ -14,6 +14,7 @@ from anydiff.pipeline.recipe import Recipe
 from anydiff.plugins import hooks
 from anydiff.training import RunFolder, TrainingEvents, fit
 from anydiff.training.events import Batch
+from anydiff.training.run import process_rank
 
 
 def train(
@@ -55,7 +56,8 @@ def train(
         console=console,
     )
     pipeline = load(run.path)
-    run.write_card(card(pipeline, dataset))
+    if process_rank() == 0:
+        run.write_card(card(pipeline, dataset))
     return pipeline
 
 
@@ -72,7 +74,9 @@ class _HookEvents(TrainingEvents):
     def transform_batch(self, batch: Batch, step: int, positions: Sequence[int]) -> Batch | None:
         if not self.hooks.has("transform_batch"):
             return None
-        changed: Batch = self.hooks.transform("transform_batch", batch=batch, recipe=self.recipe, step=step)
+        changed: Batch = self.hooks.transform(
+            "transform_batch", batch=batch, recipe=self.recipe, step=step, positions=positions
+        )
         return changed
 
     def training_step(self, folder: Path, step: int, values: Mapping[str, float]) -> None:

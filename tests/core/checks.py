@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
 import torch
-from exact import CENTRES, log_snr_line, mixture
+from exact import (
+    CENTRES,
+    affine,
+    gaussian,
+    gaussian_flow,
+    log_snr_line,
+    mixture,
+    moments,
+    reference,
+    root_mean_square,
+    slopes,
+    starts,
+)
 from torch import Tensor, nn
 
-from anydiff.denoisers import KINDS, FunctionDenoiser, NetworkDenoiser, conversion
+from anydiff.denoisers import KINDS, Denoiser, FunctionDenoiser, NetworkDenoiser, conversion
 from anydiff.guidance import ClassifierFree, DynamicThreshold
-from anydiff.paths import VE, GaussianPath, time_grid
+from anydiff.paths import VE, GaussianPath, VPLinear, time_grid
+from anydiff.registry import registry
+from anydiff.solvers import ENDS, build_plan, compile_plan, execute
+from anydiff.solvers.ddim import DDIM, DDPM
+from anydiff.solvers.plan import Evaluate, Noise, Plan
+from anydiff.solvers.runge_kutta import EDMHeun
+from anydiff.states import Leaf, NoiseSource, StateSpec
 
 
 def times(path: GaussianPath, count: int = 9) -> list[float]:
@@ -208,3 +227,132 @@ def check_threshold(size: int, rows: int, quantile: float, spread: float) -> Non
     assert torch.equal(limit(inside), inside), "not the identity on data within the bounds"
     for row in range(rows):
         assert torch.equal(limit(data[row : row + 1])[0], out[row]), "rows influence each other"
+
+
+def check_nodes(name: str, path: GaussianPath) -> None:
+    """The plan's nodes are the grid, the first call is at T, no call is outside, and with a point mass the last state
+    lies exactly on the noise level of the last node: the plan has all its steps."""
+    plan = compile_plan(name, path, 12, end="stop")
+    assert list(plan.nodes) == time_grid(path, len(plan.nodes) - 1)
+    visited = [i.t for i in plan.instructions if isinstance(i, Evaluate)]
+    assert visited[0] == path.t_start
+    assert all(path.t_end <= t <= path.t_start for t in visited), visited
+    assert len(set(visited)) >= min(len(plan.nodes) - 1, 2)
+    if plan.draws == 0:
+        # x_0 = 0.4 surely: D = 0.4 for ever, so the exact state is on the line from x_T, and any consistent method
+        # that integrates D or ε exactly stays on it; methods in time come close.
+        constant, weight = affine(plan, path, 0.4, 0.0)
+        scale = path.sigma(plan.nodes[-1])
+        reached = abs(constant - path.alpha(plan.nodes[-1]) * 0.4)
+        assert reached < 0.3, constant
+        assert abs(weight) < 3 * max(scale, 0.05) * max(path.prior_std, 1.0), weight
+
+
+def check_ends(path: GaussianPath) -> None:
+    """With an exact state at the last node, ``clean`` errs by less than a tenth of ``stop`` and of ``denoise``."""
+    oracle = mixture(path)
+    x = starts(path)
+    errors = {}
+    lower = dataclasses.replace(path, t_end=path.t_end / 30)
+    truth = reference(lower, oracle, x, lower.t_end, steps=900)
+    kappa = lower.sigma(lower.t_end) / lower.alpha(lower.t_end)
+    truth = truth / lower.alpha(lower.t_end)
+    truth = truth + kappa**2 / 2 * oracle.predict(truth * lower.alpha(lower.t_end), lower.t_end, "score")
+    near = path.time(path.log_snr(path.t_end) - 0.05)
+    before = reference(path, oracle, x, near, steps=700)
+    for end in ENDS:
+        out = execute(build_plan(EDMHeun(), path, [near, path.t_end], end), oracle, before)
+        errors[end] = root_mean_square(out - truth)
+    assert errors["clean"] < errors["stop"] / 10, errors
+    assert errors["clean"] < errors["denoise"] / 10, errors
+
+
+def measured_order(name: str, path: GaussianPath, target: str, counts: tuple[int, ...] = (80, 160, 320)) -> float:
+    """Slope of the error at the last node over the number of steps, from exact starts, on a grid that suits."""
+    in_time = name in ("euler", "heun", "midpoint", "rk4")
+    grid = "log-snr"
+    if in_time and type(path).__name__ not in ("VE",):
+        grid = "time" if type(path).__name__ == "Flow" else "quadratic"
+    if type(path).__name__ == "Flow" and not in_time:
+        # λ is infinite at t = 1: start where the grid can be refined
+        path = dataclasses.replace(path, t_start=0.999)
+    x = starts(path)
+    if target == "gaussian":
+        denoiser, truth = gaussian(path), gaussian_flow(path, x, path.t_start, path.t_end)
+    else:
+        denoiser = mixture(path)
+        truth = reference(path, denoiser, x, path.t_end, steps=700)
+    solver = registry().build("solvers", name)
+    errors = []
+    for steps in counts:
+        plan = build_plan(solver, path, time_grid(path, steps, grid), "stop")
+        errors.append(root_mean_square(execute(plan, denoiser, x) - truth))
+    return slopes(counts, errors)
+
+
+def check_moments(path: GaussianPath) -> None:
+    """Mean and variance of the clean output for N(0.3, 0.25), exactly, with 100 and 200 steps from the path's prior."""
+    for solver, bound in ((DDPM(), 0.08), (DDIM(0.5), 0.08), (EDMHeun(churn=5.0), 0.02)):
+        errors = []
+        for steps in (100, 200):
+            mean, variance = moments(build_plan(solver, path, time_grid(path, steps, "log-snr")), path, 0.3, 0.25)
+            assert abs(mean - 0.3) < 0.03, (solver, mean)
+            errors.append(abs(variance - 0.25))
+        assert errors[0] < bound * 0.5, (solver, path, errors)
+        assert errors[1] < bound * 0.25 + 1e-4, (solver, path, errors)
+
+
+def interpret(plan: Plan, denoiser: Denoiser, start: Tensor, noise: NoiseSource | None = None) -> Tensor:
+    """The plan run plainly: every register kept, nothing in place."""
+    registers = {Plan.START: start.clone()}
+    for i in plan.instructions:
+        if isinstance(i, Evaluate):
+            registers[i.out] = denoiser.predict(registers[i.state].clone(), i.t, i.kind).clone()
+        elif isinstance(i, Noise):
+            registers[i.out] = noise.draw(range(len(start)), i.draw, start.dtype)
+        else:
+            registers[i.out] = sum(c * registers[r] for r, c in i.terms)
+    return registers[plan.result]
+
+
+def check_executor(plan: Plan) -> None:
+    """In place and differentiable runs equal the plain interpreter."""
+    path = VPLinear()
+    source = NoiseSource(StateSpec.single((2,)), 3)
+    for denoiser in (gaussian(path), FunctionDenoiser(lambda y, t: y, path)):
+        expected = interpret(plan, denoiser, starts(path, 4), source)
+        for differentiable in (False, True):
+            out = execute(plan, denoiser, starts(path, 4), noise=source, differentiable=differentiable)
+            torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
+
+
+def small_plan() -> Plan:
+    """Ten calls of 2M on VP."""
+    return compile_plan("dpm-solver++-2m", VPLinear(), 10)
+
+
+def check_reached(name: str, path: GaussianPath) -> None:
+    """The state at the last node is close to the exact one there: the plan goes all the way."""
+    x = starts(path)
+    plan = build_plan(registry().build("solvers", name), path, time_grid(path, 20, "log-snr"), "stop")
+    reached = [i.t for i in plan.instructions if isinstance(i, Evaluate)]
+    assert len(reached) == 20, reached
+    truth = gaussian_flow(path, x, path.t_start, path.t_end)
+    assert root_mean_square(execute(plan, gaussian(path), x) - truth) < 0.05
+
+
+def check_streams() -> None:
+    """Sample 5 is the same alone and in any company, and nothing else is like it."""
+    spec = StateSpec([Leaf("a", (3,)), Leaf("b", (3,))])
+    source = NoiseSource(spec, 1)
+    whole = source.draw(range(8), 0)
+    assert torch.equal(source.draw([5, 2], 0), whole[[5, 2]]), "the batch reaches the noise"
+    everything = torch.stack([whole, source.draw(range(8), 1), NoiseSource(spec, 2).draw(range(8), 0)]).flatten()
+    assert everything.unique().numel() == everything.numel(), "two draws share numbers"
+
+
+def check_symmetric_noise() -> None:
+    """Unit variance off the diagonal of a symmetric leaf."""
+    spec = StateSpec.single((4, 4), symmetric=True)
+    draws = NoiseSource(spec, 0).draw(range(3000), 0, torch.float64)
+    assert float((draws[:, *torch.triu_indices(4, 4, 1)].var(0) - 1).abs().max()) < 0.12

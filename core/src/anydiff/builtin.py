@@ -57,8 +57,8 @@ dpm-solver++-3s     | DPM-Solver++ singlestep                     | dpm_solver:D
 dpm-solver++-2m     | DPM-Solver++ multistep                      | dpm_solver_pp:DPMSolverPP2M         | 2 | multistep      | 1 |       | Lu et al. 2022
 dpm-solver++-3m     | DPM-Solver++ multistep, exact               | dpm_solver_pp:DPMSolverPP3M         | 3 | multistep      | 1 |       | Lu et al. 2022
 sde-dpm-solver++-1  | SDE-DPM-Solver++ with noise level eta       | dpm_solver_pp:SDEDPMSolverPP1       | 1 | multistep      | 1 | noise | Lu et al. 2022
-sde-dpm-solver++-2m | SDE-DPM-Solver++ multistep                  | dpm_solver_pp:SDEDPMSolverPP2M      | 1 | multistep      | 1 | noise | Lu et al. 2022
-sde-dpm-solver++-3m | SDE-DPM-Solver++ multistep                  | dpm_solver_pp:SDEDPMSolverPP3M      | 1 | multistep      | 1 | noise | Lu et al. 2022
+sde-dpm-solver++-2m | SDE-DPM-Solver++ multistep                  | dpm_solver_pp:SDEDPMSolverPP2M      | 2 | multistep      | 1 | noise | Lu et al. 2022
+sde-dpm-solver++-3m | SDE-DPM-Solver++ multistep                  | dpm_solver_pp:SDEDPMSolverPP3M      | 2 | multistep      | 1 | noise | Lu et al. 2022
 unip-2              | UniPC without corrector                     | uni_pc:UniP2                        | 2 | multistep      | 1 |       | Zhao et al. 2023
 unip-3              | UniPC without corrector                     | uni_pc:UniP3                        | 3 | multistep      | 1 |       | Zhao et al. 2023
 unipc-1             | predictor and free corrector                | uni_pc:UniPC1                       | 2 | multistep      | 1 |       | Zhao et al. 2023
@@ -75,8 +75,8 @@ s-pndm              | pseudo linear multistep of degree 2         | pndm:SPNDM  
 f-pndm              | pseudo Runge-Kutta, then multistep          | pndm:FPNDM                          | 2 | multistep      | 1 |       | Liu et al. 2022
 plms                | pseudo linear multistep, short start        | pndm:PLMS                           | 2 | multistep      | 1 |       | Liu et al. 2022
 seeds-1             | exponential SDE solver, 1 stage             | seeds:SEEDS1                        | 1 | singlestep     | 1 | noise | Gonzalez et al. 2023
-seeds-2             | exponential SDE solver, 2 stages            | seeds:SEEDS2                        | 1 | singlestep     | 2 | noise | Gonzalez et al. 2023
-seeds-3             | exponential SDE solver, 3 stages            | seeds:SEEDS3                        | 1 | singlestep     | 3 | noise | Gonzalez et al. 2023
+seeds-2             | exponential SDE solver, 2 stages            | seeds:SEEDS2                        | 2 | singlestep     | 2 | noise | Gonzalez et al. 2023
+seeds-3             | exponential SDE solver, 3 stages            | seeds:SEEDS3                        | 2 | singlestep     | 3 | noise | Gonzalez et al. 2023
 euler-maruyama      | reverse SDE in time                         | predictor_corrector:EulerMaruyama   | 1 | discretisation | 1 | noise | Song et al. 2021
 reverse-diffusion   | reverse SDE, discretised as forward         | predictor_corrector:ReverseDiffusion | 1 | discretisation | 1 | noise | Song et al. 2021
 predictor-corrector | reverse diffusion and Langevin corrections  | predictor_corrector:PredictorCorrector | 1 | discretisation | 2 | noise | Song et al. 2021

@@ -9,9 +9,9 @@ so each stage is DPM-Solver's with twice the weight of ε. The noise is a Wiener
 has independent increments, and the increment over [c_i h, c_j h], as seen at the node c h, has the standard deviation
 σ_c sqrt(e^{2(c-c_i)h} - e^{2(c-c_j)h}). One draw per increment, shared by every row that has passed it.
 
-SEEDS-1 has weak order 1. The published stages see ε along one noise path, which gives SEEDS-2 and 3 a smaller error
-constant than SEEDS-1, and the right marginals of a point mass at any step size. At few steps the weights e^h are large:
-SDE-DPM-Solver++ is the better choice below about 20 calls.
+The weak order, measured on the variance of Gaussian data, is 1 for SEEDS-1 and 2 for SEEDS-2 and 3. At few steps the
+weights e^h are large and errors of the noise prediction explode: below about 20 steps SDE-DPM-Solver++ is the better
+choice.
 
 NFE: p calls per step and ceil(n/p) steps, the first step of the lower order that the remainder pays. A step from pure
 noise (flow at t = 1) is one of DDPM, which costs one call; so is a step to clean data.
@@ -24,7 +24,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 from anydiff.solvers.base import Solver
 from anydiff.solvers.ddim import ddim_row
@@ -37,11 +36,15 @@ from anydiff.solvers.program import LinearForm, Node, Program
 class SEEDS(Solver):
     """SEEDS of 1, 2 or 3 stages; see the module."""
 
-    order: ClassVar[int] = 1
     stages: int = 3
 
     def __post_init__(self) -> None:
         checked_order("stages", self.stages, 3)
+
+    @property
+    def order(self) -> int:
+        """The number of stages, at most 2."""
+        return min(self.stages, 2)
 
     @property
     def calls_per_step(self) -> int:

@@ -23,11 +23,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from anydiff.solvers.adams import step_order
 from anydiff.solvers.base import Solver
 from anydiff.solvers.dpm_solver_pp import midpoint_estimate
 from anydiff.solvers.exponential import (
     PREDICTIONS,
+    VARIABLES,
     Known,
     checked_choice,
     checked_order,
@@ -50,6 +53,8 @@ class UniPC(Solver):
         prediction: ``"data"`` or ``"noise"``.
         variant: ``"bh1"`` or ``"bh2"``.
         corrector: correct each state; without it this is UniP-p.
+        variable: the interpolation variable; ``"log-snr"`` is the published one. With another one no weight is set to
+            1/2 in the predictor.
         lower_order_final: let p fall to 1 towards the last step, which steadies plans of few steps.
     """
 
@@ -57,12 +62,14 @@ class UniPC(Solver):
     prediction: str = "data"
     variant: str = "bh2"
     corrector: bool = True
+    variable: str = "log-snr"
     lower_order_final: bool = False
 
     def __post_init__(self) -> None:
         checked_order("degree", self.degree, 4)
         checked_choice("prediction", self.prediction, PREDICTIONS)
         checked_choice("variant", self.variant, VARIANTS)
+        checked_choice("variable", self.variable, VARIABLES)
 
     @property
     def order(self) -> int:
@@ -82,16 +89,17 @@ class UniPC(Solver):
             new = predict(program, predicted, t, self.prediction)
             if self.corrector:
                 # As a correction of the predicted state, which is a register: x itself would be carried along as an
-                # ever longer form.
-                x = predicted + (self._correct(x, s, t, known[:order], new) - row)
+                # ever longer form. Earlier states cancel exactly.
+                change = self._correct(x, s, t, known[:order], new) - row
+                x = predicted + LinearForm({register: c for register, c in change.terms.items() if np.any(c != 0)})
             else:
                 x = predicted
             known = [new, *known][: self.degree]
         return x
 
     def _predict(self, x: LinearForm, s: Node, t: Node, known: Sequence[Known]) -> LinearForm:
-        if len(known) != 2 or not math.isfinite(step_size(s, t)):
-            return exponential_step(x, s, t, known, self.prediction)
+        if len(known) != 2 or self.variable != "log-snr" or not math.isfinite(step_size(s, t)):
+            return exponential_step(x, s, t, known, self.prediction, self.variable)
         if self.variant == "bh2" or math.isinf(known[1].node.log_snr):
             return exponential_step(x, s, t, [Known(s, midpoint_estimate(known, t))], self.prediction)
         halfway = midpoint_estimate(known, t) - known[0].value
@@ -101,7 +109,7 @@ class UniPC(Solver):
         if known[0].data is not None:
             return exponential_step(x, s, t, known, self.prediction)
         if len(known) > 1:
-            return exponential_step(x, s, t, [*known, new], self.prediction)
+            return exponential_step(x, s, t, [*known, new], self.prediction, self.variable)
         base = exponential_step(x, s, t, known, self.prediction)
         return base + self._scale(s, t) / 2 * (new.value - known[0].value)
 

@@ -3,6 +3,7 @@
 from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.paths.flow import Flow
 from anydiff.paths.grids import GRIDS, time_grid
+from anydiff.paths.mean_reverting import MeanReverting
 from anydiff.paths.variance_exploding import EDM, VE
 from anydiff.paths.variance_preserving import SubVP, VPCosine, VPLinear, VPLogSNR
 
@@ -15,6 +16,7 @@ __all__ = [
     "Flow",
     "GaussianPath",
     "LinearPath",
+    "MeanReverting",
     "Path",
     "SubVP",
     "VPCosine",

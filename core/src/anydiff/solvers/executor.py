@@ -77,7 +77,7 @@ def execute(
         noise: source of the noise draws; needed by stochastic plans.
         samples: index of each row in its sample set (keys of the random streams); ``range(B)`` by default.
         condition: handed through to the denoiser.
-        constants: the tensors that the plan names in ``plan.constants``.
+        constants: the tensors that the plan names in ``plan.constants``; what is not here is taken from ``condition``.
         operations: functions ``f(*registers, t=..., **options) -> Tensor`` for Apply instructions, beside (or in place
             of) those of :mod:`anydiff.solvers.operations`.
         callbacks: called after each network call with a :class:`Step`.
@@ -93,7 +93,8 @@ def execute(
             plan, denoiser, start, noise, samples, dict(condition or {}), {**OPERATIONS, **(operations or {})},
             callbacks, differentiable, watch,
         )  # fmt: skip
-        out.load_constants(constants or {})
+        # A constant may come with the condition: the network is usually conditioned on it too.
+        out.load_constants({**(condition or {}), **(constants or {})})
         return out
 
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):

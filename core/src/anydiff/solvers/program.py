@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath
 from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan
 
@@ -84,6 +85,10 @@ class Node:
 class Program:
     """Records the instructions of one plan.
 
+    On a path with a known source μ (:class:`~anydiff.paths.MeanReverting`) the solver's states and data predictions are
+    those of y = x - μ, in which the path is an ordinary one; the registers hold x and D, and the plan has the constant
+    ``mu``. The network is asked for the data, and a noise prediction is made from it.
+
     Attributes:
         path: the path that is travelled.
         budget: network calls the solver may spend, or None for full steps throughout.
@@ -99,10 +104,12 @@ class Program:
         self._draws = 0
         self._evaluations = 0
         self.last: tuple[LinearForm, LinearForm, Node] | None = None
+        self._mean = self.constant("mu") if "mu" in path.sources else None
 
     def start(self) -> LinearForm:
         """x_T, the state at the first node."""
-        return LinearForm({Plan.START: 1.0})
+        start = LinearForm({Plan.START: 1.0})
+        return start if self._mean is None else start - self._mean
 
     def node(self, t: float) -> Node:
         """A node off the grid, at time ``t``."""
@@ -110,6 +117,8 @@ class Program:
 
     def evaluate(self, x: LinearForm, node: Node, kind: str = "data") -> LinearForm:
         """The prediction of ``kind`` at state ``x`` and ``node``: one network call."""
+        if self._mean is not None:
+            return self._evaluate_shifted(x, node, kind, self._mean)
         state = self._register(x)
         self._evaluations += 1
         out = f"{'D' if kind == 'data' else 'M'}{self._evaluations}"
@@ -121,6 +130,21 @@ class Program:
             data = (LinearForm({state: 1.0}) - node.sigma * prediction) / node.alpha if node.alpha > 0 else prediction
             self.last = (LinearForm({state: 1.0}), data, node)
         return prediction
+
+    def _evaluate_shifted(self, y: LinearForm, node: Node, kind: str, mean: LinearForm) -> LinearForm:
+        x = y + mean
+        state = self._register(x)
+        y.terms = (x - mean).terms
+        self._evaluations += 1
+        out = f"D{self._evaluations}"
+        self.instructions.append(Evaluate(out, state, node.t, "data"))
+        data = LinearForm({out: 1.0}) - mean
+        self.last = (LinearForm(y.terms), data, node)
+        if kind == "data":
+            return data
+        if kind == "noise":
+            return (y - node.alpha * data) / node.sigma
+        raise AnydiffError(f"a prediction of kind {kind!r} was asked on {self.path!r}; ask for data or noise.")
 
     def noise(self) -> LinearForm:
         """A fresh draw of unit noise; the form may be used in several rows, which then share the draw."""
@@ -145,6 +169,8 @@ class Program:
 
     def finish(self, x: LinearForm, solver: str, nodes: tuple[float, ...]) -> Plan:
         """The plan whose result is ``x``."""
+        if self._mean is not None:
+            x = x + self._mean
         result = self._register(x)
         return Plan(solver, repr(self.path), nodes, tuple(self.instructions), result, tuple(self.constants))
 

@@ -82,6 +82,8 @@ def sample(
         first = _start(path, plan, source, samples, dtype, device) if start is None else start[rows].to(device, dtype)
         spec.check(first)
         part = {name: value[rows].to(device) for name, value in condition.items()}
+        if start is None and "mu" in plan.constants and "mu" in part:
+            first = first + part["mu"].to(dtype)  # the prior of a mean-reverting path is centred there
         chunks.append(
             execute(plan, denoiser, first, noise=source, samples=samples, condition=part, callbacks=callbacks)
         )

@@ -124,5 +124,9 @@ class UniPC(Solver):
 UniPC1 = partial(UniPC, degree=1)
 UniPC2 = partial(UniPC, degree=2)
 UniPC3 = partial(UniPC, degree=3)
+# Not published: interpolated in time. With grid="quadratic" and, up to some 20 calls, lower_order_final, the first is
+# the most accurate of the library from 8 calls on, and the second below.
+UniPC3Time = partial(UniPC, degree=3, prediction="noise", variable="time")
+UniPC2Time = partial(UniPC, degree=2, prediction="data", variable="time")
 UniP2 = partial(UniPC, degree=2, corrector=False)
 UniP3 = partial(UniPC, degree=3, corrector=False)

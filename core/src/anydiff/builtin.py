@@ -35,6 +35,7 @@ def register_paths(register: Register) -> None:
     register("sub-vp", "sub-variance preserving", "anydiff.paths:SubVP")
     register("ve", "variance exploding", "anydiff.paths:VE")
     register("edm", "sigma = t, data not scaled", "anydiff.paths:EDM")
+    register("mean-reverting", "to a known observation and noise around it", "anydiff.paths:MeanReverting")
     register("flow", "straight lines from noise to data (rectified flow)", "anydiff.paths:Flow")
 
 
@@ -64,6 +65,8 @@ unip-3              | UniPC without corrector                     | uni_pc:UniP3
 unipc-1             | predictor and free corrector                | uni_pc:UniPC1                       | 2 | multistep      | 1 |       | Zhao et al. 2023
 unipc-2             | predictor and free corrector                | uni_pc:UniPC2                       | 3 | multistep      | 1 |       | Zhao et al. 2023
 unipc-3             | predictor and free corrector                | uni_pc:UniPC3                       | 4 | multistep      | 1 |       | Zhao et al. 2023
+unipc-2-time        | UniPC on the data, interpolated in time     | uni_pc:UniPC2Time                   | 3 | multistep      | 1 |       | after Zhao et al. 2023
+unipc-3-time        | UniPC on the noise, interpolated in time    | uni_pc:UniPC3Time                   | 4 | multistep      | 1 |       | after Zhao et al. 2023
 adams-2             | exponential Adams-Bashforth in log-SNR      | adams:Adams2                        | 2 | multistep      | 1 |       | Lu et al. 2022
 adams-3             | exponential Adams-Bashforth in log-SNR      | adams:Adams3                        | 3 | multistep      | 1 |       | Lu et al. 2022
 adams-4             | exponential Adams-Bashforth in log-SNR      | adams:Adams4                        | 4 | multistep      | 1 |       | Lu et al. 2022

@@ -78,7 +78,7 @@ def test_every_task_has_table_plot_pictures_and_baselines(folder):
         assert "<table>" in section
         assert "<svg viewBox" in section
         assert section.count("<img") == 1 + 2 * 2 + 2, "held-out data, two methods at two budgets, two Gaussians"
-        for name in ("real: held-out", "floor: training data", "Gaussian of all", "ceiling: marginal"):
+        for name in ("held-out against", "training data (floor)", "Gaussian of all", "marginal Gaussian (ceiling)"):
             assert name in section
         assert "With 3 sampling seeds no statement of significance" in content
         assert "failed: " in section

@@ -23,7 +23,7 @@ def test_a_suite_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "error", "match"),
     [
-        ("name: s\nmethods: [ddmi]\nnfe: [5]\nseeds: [0]\n", UnknownNameError, "did you mean 'ddim'"),
+        ("name: s\nmethods: [ddimm]\nnfe: [5]\nseeds: [0]\n", UnknownNameError, "did you mean 'ddim'"),
         (GOOD + "sampels: 3\n", UnknownNameError, "did you mean 'samples'"),
         (GOOD + "baselines: [gausian]\n", UnknownNameError, "did you mean 'gaussian'"),
         ("name: s\nmethods: [ddim, ddim]\nnfe: [5]\nseeds: [0]\n", AnydiffError, "two methods are called 'ddim'"),

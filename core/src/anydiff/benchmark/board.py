@@ -181,6 +181,8 @@ def _marked(lines: Sequence[Line], cards: Sequence[MetricCard]) -> list[Line]:
     marks: dict[str, dict[str, str]] = {line.method: {} for line in lines}
     for card in cards:
         values = {line.method: _by_seed(line.rows, card.name) for line in lines}
+        if all(len(seeds) < 2 for seeds in values.values()):
+            continue  # one seed tells nothing apart
         winners = leaders({name: seeds for name, seeds in values.items() if seeds}, card.direction)
         for winner in winners:
             marks[winner][card.name] = "tied" if len(winners) > 1 else "best"

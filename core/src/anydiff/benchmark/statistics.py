@@ -109,11 +109,12 @@ def ties(first: Mapping[int, float], second: Mapping[int, float], sign: float = 
 
 def significance_sentence(seeds: int) -> str:
     """What the spread of so many seeds allows to say, in one sentence."""
+    if seeds == 1:
+        return "With 1 sampling seed no statement of significance is made, and no method is called the best."
     if seeds < FEWEST_FOR_INTERVALS:
-        count = f"{seeds} sampling seed{'s' if seeds != 1 else ''}"
         return (
-            f"With {count} no statement of significance is made: values are the median with the least and "
-            "the greatest over the seeds, and methods not worse than the best one on every seed are printed as tied."
+            f"With {seeds} sampling seeds no statement of significance is made: values are the median with the least "
+            "and the greatest over the seeds, and methods not worse than the best one on every seed are tied."
         )
     return (
         f"Over {seeds} sampling seeds: values are the median with the least and the greatest, and the 95 % bootstrap "

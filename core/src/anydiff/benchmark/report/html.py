@@ -15,7 +15,7 @@ from typing import Any
 
 from anydiff.benchmark.board import Board, Line, TaskBoard
 from anydiff.benchmark.report import svg
-from anydiff.benchmark.report.text import BASELINE_HELP, arrow, number, short, span, task_sentence
+from anydiff.benchmark.report.text import BASELINE_HELP, number, short, span, task_sentence
 from anydiff.benchmark.statistics import significance_sentence
 from anydiff.files import write_atomic
 
@@ -81,7 +81,8 @@ def _overview(board: Board) -> str:
     if not board.tasks:
         return "<p>No task was run.</p>"
     budgets = sorted({nfe for task in board.tasks for nfe in task.budgets})
-    head = ["task", "metric", "floor", *(f"best at {nfe} NFE" for nfe in budgets), "ceiling"]
+    best = [f"best at {nfe} NFE" for nfe in budgets]
+    head = ["task", "metric", "training data", *best, "marginal Gaussian"]
     rows = []
     for index, task in enumerate(board.tasks):
         if not task.cards:
@@ -94,8 +95,9 @@ def _overview(board: Board) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     seeds = min((len(task.seeds) for task in board.tasks), default=0)
     note = (
-        "Floor: training data judged like samples. Ceiling: a Gaussian with the mean and variance of every entry. "
-        "Values of different metrics or tasks are never averaged."
+        "Training data, judged like samples, is the floor: no model need be nearer. A Gaussian with the mean and "
+        "variance of every entry is the ceiling: a model beyond it is broken. Values of different metrics are never "
+        "averaged."
     )
     return _table(head, rows) + f'<p class="quiet">{note} {_text(significance_sentence(seeds))}</p>'
 
@@ -108,7 +110,9 @@ def _plain(line: Line | None, metric: str) -> str:
 def _winners(lines: Sequence[Line], metric: str) -> str:
     marked = [line for line in lines if line.marks.get(metric)]
     if not marked:
-        return "<td>–</td>"
+        medians = [line.values[metric].median for line in lines if metric in line.values]
+        shown = f"{number(min(medians))} … {number(max(medians))}" if medians else "–"
+        return f"<td>{shown}{'<small>all; one seed tells no best</small>' if medians else ''}</td>"
     best = min(marked, key=lambda line: line.marks[metric] != "best")
     if len(marked) == 1:
         names = _text(best.method)
@@ -139,10 +143,12 @@ def _task(task: TaskBoard, board: Board, folder: Path) -> str:
 
 
 def _failures(task: TaskBoard) -> Iterable[str]:
+    cells: dict[str, list[str]] = {}
     for line in (*task.baselines, *task.lines):
         for reason in line.failures:
-            budget = f" at {line.nfe} NFE" if line.nfe else ""
-            yield f"<b>{_text(line.method)}{budget}</b> failed: {_text(reason)}"
+            cells.setdefault(reason, []).append(line.method + (f" at {line.nfe} NFE" if line.nfe else ""))
+    for reason, names in cells.items():
+        yield f"<b>{_text(', '.join(names))}</b> failed: {_text(reason)}"
     if task.missing:
         yield f"{task.missing} cells have no row yet; run the same command again to go on."
 
@@ -164,7 +170,7 @@ def _plots(task: TaskBoard, titles: Sequence[str]) -> str:
 
 
 def _quality(task: TaskBoard) -> str:
-    head = ["method", "NFE", *(f"{card.name} {arrow(card.direction)}" for card in task.cards)]
+    head = ["method", "NFE", *(svg.title(card) for card in task.cards)]
     head += [title for _, title in _COSTS]
     rows = [_row(line, task, "free", "0") for line in task.baselines]
     for nfe in task.budgets:

@@ -18,7 +18,7 @@ MARKERS = 6
 COLOURS = 8
 """Colours of the style sheet, ``c0`` to ``c7``; beyond them lines are dashed."""
 _LOGARITHMIC_FROM = 20.0
-_BOUNDS = {"resample": "floor", "gaussian-diagonal": "ceiling"}
+_BOUNDS = {"resample": "training data", "gaussian-diagonal": "marginal Gaussian"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def plot(task: TaskBoard, card: MetricCard, titles: Sequence[str]) -> str:
     for name, value in lines:
         y = _y(vertical, value)
         parts.append(f'<line class="free" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        place, anchor = (LEFT + 3, "start") if name == "floor" else (WIDTH - RIGHT - 2, "end")
+        place, anchor = (LEFT + 3, "start") if name == _BOUNDS["resample"] else (WIDTH - RIGHT - 2, "end")
         parts.append(f'<text class="note" x="{place}" y="{y - 4:.1f}" text-anchor="{anchor}">{_text(name)}</text>')
     for index, title in enumerate(titles):
         parts += _line(index, series[title], vertical, horizontal, len(titles))
@@ -172,5 +172,10 @@ def _text(text: str) -> str:
 
 def heading(card: MetricCard) -> str:
     """The metric's name, unit and which way is better, escaped."""
+    return _text(title(card))
+
+
+def title(card: MetricCard) -> str:
+    """The metric's name without its plugin's, its unit, and which way is better; not escaped."""
     unit = "" if card.unit in ("", "1") else f" [{card.unit}]"
-    return _text(f"{card.name}{unit} {arrow(card.direction)}")
+    return f"{card.name.rsplit('/', 1)[-1].replace('-', ' ')}{unit} {arrow(card.direction)}"

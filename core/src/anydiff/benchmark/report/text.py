@@ -9,10 +9,10 @@ from typing import Any
 from anydiff.benchmark.statistics import Summary
 
 BASELINE_HELP: Mapping[str, str] = {
-    "real": "real: held-out against held-out",
-    "resample": "floor: training data again",
+    "real": "held-out against held-out",
+    "resample": "training data (floor)",
     "gaussian": "Gaussian of all moments",
-    "gaussian-diagonal": "ceiling: marginal Gaussian",
+    "gaussian-diagonal": "marginal Gaussian (ceiling)",
 }
 
 

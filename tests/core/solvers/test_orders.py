@@ -63,7 +63,7 @@ def test_weak_order(solver, order):
 @pytest.mark.parametrize("solver", [DDPM(), DDIM(0.3), DDIM(1.0), EDMHeun(churn=8.0), DDIM()])
 def test_a_point_mass_keeps_its_noise_level_at_any_step_size(solver):
     """x_0 = 0.4 surely, x_T exact: posterior-variance steps keep mean α 0.4 and variance σ² for any number of steps."""
-    for path in (PATHS["vp-linear"], PATHS["edm"], PATHS["flow"]):
+    for path in (PATHS["vp-linear"], PATHS["vp-log-snr"], PATHS["edm"], PATHS["flow"]):
         for steps in (1, 3, 10):
             plan = build_plan(solver, path, time_grid(path, steps), "stop")
             start = (0.4 * path.alpha(path.t_start), path.sigma(path.t_start))

@@ -90,8 +90,9 @@ class GaussianPath(LinearPath):
     def _time(self, log_snr: Tensor) -> Tensor:
         """Inverse of the log-SNR by bisection to the last bit; λ must decrease in t."""
         low = torch.zeros_like(log_snr)
-        high = torch.full_like(log_snr, self.t_start)
-        for _ in range(80):
+        # The first middle is t_start; later times are reached by samplers that add noise at the first node.
+        high = torch.full_like(log_snr, 2 * self.t_start)
+        for _ in range(81):
             middle = (low + high) / 2
             above = self._log_snr(middle) > log_snr
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)

@@ -12,10 +12,10 @@ x_t = φ(x, e, s, t) with
 F-PNDM starts with three pseudo Runge-Kutta steps, S-PNDM (degree 2) and PLMS (degree 4) with one improved Euler step.
 The weights suppose nodes that are uniform in time: choose the grid "time". The order of convergence is 2.
 
-NFE: the start is cut so that a budget of n calls is spent exactly. F-PNDM makes w = min(3, (n - 1)//4) Runge-Kutta
-steps and n - 3w steps in all (n - 9 from 13 calls on); S-PNDM and PLMS make n - 1 steps, and two plain ones for n = 2.
-One call is DDIM. Only the first prediction of a starting step enters the history. Pure noise (flow at t = 1) is left by
-one DDIM step before the start proper.
+NFE: a budget of n calls is spent exactly. F-PNDM makes n - 9 steps from 13 calls on and starts as PLMS below, where
+three Runge-Kutta steps would leave none to multistep (and steps as long as those diverge). S-PNDM and PLMS make n - 1
+steps, and two plain ones for n = 2. One call is DDIM. Only the first prediction of a starting step enters the history.
+Pure noise (flow at t = 1) is left by one DDIM step before the start proper.
 """
 
 from __future__ import annotations
@@ -49,14 +49,13 @@ class PNDM(Solver):
 
     def steps(self, nfe: int) -> int:
         """What remains after the extra calls of the starting steps; see the module."""
-        return nfe - self._extra * self._starting_steps((nfe - 1) // (self._extra + 1))
+        count, extra = self._start(nfe)
+        return nfe - count * extra
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
         """See the module."""
         x = program.start()
-        steps = len(nodes) - 1
-        paid = steps if program.budget is None else (program.budget - steps) // self._extra
-        starting = self._starting_steps(paid)
+        starting, extra = self._start(program.budget)
         history: list[LinearForm] = []
         for s, t in itertools.pairwise(nodes):
             first = predict(program, x, s, "noise")
@@ -65,30 +64,31 @@ class PNDM(Solver):
                 x = data_step(x, first.data, s, t)
             elif starting > 0 and t.sigma > 0:
                 starting -= 1
-                x = self._starting_step(program, x, first.value, s, t)
+                x = _starting_step(program, x, first.value, s, t, improved_euler=extra == 1)
             else:
                 terms = [weight * value for weight, value in zip(ADAMS[len(history) - 1], history, strict=True)]
                 x = noise_step(x, sum(terms[1:], terms[0]), s, t)
         return x
 
-    @property
-    def _extra(self) -> int:
-        """Calls that a starting step costs beyond the first."""
-        return 3 if self.start == "runge-kutta" else 1
+    def _start(self, budget: int | None) -> tuple[int, int]:
+        """How many starting steps there are, and what each costs beyond one call."""
+        count = self.degree - 1
+        if self.start == "runge-kutta" and (budget is None or budget > 4 * count):
+            return count, 3
+        return min(1, count) if budget is None or budget > 2 else 0, 1
 
-    def _starting_steps(self, paid: int) -> int:
-        most = self.degree - 1 if self.start == "runge-kutta" else min(1, self.degree - 1)
-        return max(0, min(most, paid))
 
-    def _starting_step(self, program: Program, x: LinearForm, e1: LinearForm, s: Node, t: Node) -> LinearForm:
-        if self.start == "euler":
-            e2 = program.evaluate(noise_step(x, e1, s, t), t, "noise")
-            return noise_step(x, (e1 + e2) / 2, s, t)
-        middle = program.node((s.t + t.t) / 2)
-        e2 = program.evaluate(noise_step(x, e1, s, middle), middle, "noise")
-        e3 = program.evaluate(noise_step(x, e2, s, middle), middle, "noise")
-        e4 = program.evaluate(noise_step(x, e3, s, t), t, "noise")
-        return noise_step(x, (e1 + 2 * e2 + 2 * e3 + e4) / 6, s, t)
+def _starting_step(
+    program: Program, x: LinearForm, e1: LinearForm, s: Node, t: Node, improved_euler: bool
+) -> LinearForm:
+    if improved_euler:
+        e2 = program.evaluate(noise_step(x, e1, s, t), t, "noise")
+        return noise_step(x, (e1 + e2) / 2, s, t)
+    middle = program.node((s.t + t.t) / 2)
+    e2 = program.evaluate(noise_step(x, e1, s, middle), middle, "noise")
+    e3 = program.evaluate(noise_step(x, e2, s, middle), middle, "noise")
+    e4 = program.evaluate(noise_step(x, e3, s, t), t, "noise")
+    return noise_step(x, (e1 + 2 * e2 + 2 * e3 + e4) / 6, s, t)
 
 
 FPNDM = partial(PNDM, degree=4, start="runge-kutta")

@@ -6,8 +6,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import anydiff
 import pytest
+
+import anydiff
 
 ROOT = Path(anydiff.__file__).parent
 # From the bottom up; rooms of one line may import one another.
@@ -25,7 +26,7 @@ LAYERS = [
     {"training"},
     {"pipeline"},
     {"benchmark"},
-    {"testing"},
+    {"testing", "templates"},
     {"cli", "__main__"},
 ]
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}

@@ -75,6 +75,11 @@ class Hooks:
         self._manager.unregister(name=name)
         self._calls.clear()
 
+    def plugin(self, name: str) -> object | None:
+        """Return the module or object registered as ``name``, or ``None``."""
+        found: object | None = self._manager.get_plugin(name)
+        return found
+
     def has(self, hook: str) -> bool:
         """Return whether anybody implements ``hook``, so that a caller can skip the preparation of its arguments."""
         return bool(self._implementations(hook))

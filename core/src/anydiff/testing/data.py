@@ -1,0 +1,126 @@
+"""Data sets: random access that is reproducible, splits that share nothing, states that are what the spec says."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from anydiff.networks import ClassCondition, VectorCondition
+from anydiff.pipeline import Dataset
+from anydiff.registry import Entry
+from anydiff.testing.kit import check
+from anydiff.testing.offline import closed_network
+from anydiff.testing.subject import Subject, require
+
+ROWS = 2000
+"""How many examples of a split are looked at, spread over it."""
+
+
+def _spread(dataset: Dataset, rows: int) -> list[int]:
+    count = len(dataset)
+    return sorted({round(i * (count - 1) / max(rows - 1, 1)) for i in range(min(rows, count))})
+
+
+def _same(one: tuple[Tensor, Mapping[str, Tensor]], two: tuple[Tensor, Mapping[str, Tensor]]) -> bool:
+    names = one[1].keys() == two[1].keys()
+    return names and torch.equal(one[0], two[0]) and all(torch.equal(one[1][name], two[1][name]) for name in one[1])
+
+
+@check("data.repeatable", "datasets")
+def repeatable(plugin: Subject, entry: Entry) -> None:
+    """Item i is the same every time, alone and among others."""
+    dataset = plugin.dataset(entry, "train")
+    require(len(dataset) >= 1, "the training split is empty.")
+    indices = _spread(dataset, 7)
+    first = dataset.batch(indices)
+    require(_same(first, dataset.batch(indices)), f"the items {indices} differ when they are asked for again.")
+    for row, index in enumerate(indices[:3]):
+        alone = dataset.batch([index])
+        expected = first[0][row : row + 1], {name: value[row : row + 1] for name, value in first[1].items()}
+        require(_same(alone, expected), f"item {index} alone is not what it is in the batch {indices}.")
+
+
+@check("data.disjoint", "datasets")
+def disjoint(plugin: Subject, entry: Entry) -> None:
+    """The training and test splits have no state in common."""
+    seen: dict[bytes, int] = {}
+    for split in ("train", "test"):
+        dataset = plugin.dataset(entry, split)
+        require(len(dataset) >= 1, f"the {split} split is empty.")
+        indices = _spread(dataset, ROWS if split == "test" else 20 * ROWS)
+        for begin in range(0, len(indices), 512):
+            part = indices[begin : begin + 512]
+            for index, state in zip(part, dataset.batch(part)[0], strict=True):
+                key = state.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                if split == "train":
+                    seen[key] = index
+                else:
+                    require(key not in seen, f"item {index} of the test split is item {seen.get(key)} of train.")
+
+
+@check("data.declared", "datasets")
+def declared(plugin: Subject, entry: Entry) -> None:
+    """Shapes, dtypes, value ranges, symmetries, masks and conditions are what the spec says."""
+    for split in ("train", "test"):
+        dataset = plugin.dataset(entry, split)
+        indices = _spread(dataset, 256)
+        states, condition = dataset.batch(indices)
+        wanted = (len(indices), *dataset.spec.shape)
+        require(tuple(states.shape) == wanted, f"states of {split} have shape {tuple(states.shape)}, not {wanted}.")
+        require(states.dtype == torch.float32, f"states of {split} are {states.dtype}, not torch.float32.")
+        require(states.isfinite().all(), f"a state of {split} is not finite.")
+        _check_leaves(dataset, states, condition)
+        _check_conditions(dataset, condition, len(indices))
+
+
+def _check_leaves(dataset: Dataset, states: Tensor, condition: Mapping[str, Tensor]) -> None:
+    spec = dataset.spec
+    for name, view in spec.unpack(states.contiguous()).items():
+        bounds = spec.leaf(name).range
+        if bounds is not None:
+            low, high = float(view.min()), float(view.max())
+            require(
+                bounds[0] - 1e-5 <= low and high <= bounds[1] + 1e-5,
+                f"leaf {name!r} holds values from {low:.4g} to {high:.4g}, but its range is {bounds}.",
+            )
+    mask = condition.get("mask")
+    if mask is None and any(leaf.mask_axes for leaf in spec.leaves):
+        require(False, "a leaf has mask_axes, but the condition holds no mask [B, N].")
+    projected = spec.project(states, mask)
+    require(torch.allclose(projected, states, atol=1e-6), "the states break their leaves' symmetry or mask.")
+
+
+def _check_conditions(dataset: Dataset, condition: Mapping[str, Tensor], rows: int) -> None:
+    given = {name for name in condition if name != "mask" and not name.endswith("_present")}
+    require(given == set(dataset.conditions), f"it gives {sorted(given)}, but declares {sorted(dataset.conditions)}.")
+    for name, kind in dataset.conditions.items():
+        value = condition[name]
+        if isinstance(kind, ClassCondition) and not value.is_floating_point():
+            right = value.shape == (rows,) and bool(((value >= 0) & (value < kind.classes)).all())
+            require(right, f"condition {name!r} must hold one class in 0 to {kind.classes - 1} per row.")
+        elif isinstance(kind, (ClassCondition, VectorCondition)):
+            size = kind.classes if isinstance(kind, ClassCondition) else kind.size
+            right = tuple(value.shape) == (rows, size) and bool(value.isfinite().all())
+            require(right, f"condition {name!r} must be finite numbers of shape ({rows}, {size}).")
+
+
+@check("data.hash", "datasets")
+def hashed(plugin: Subject, entry: Entry) -> None:
+    """The hash is a sha256, the same for the data built again, and different for other data."""
+    first = plugin.dataset(entry, "train")
+    right = len(first.hash) == 64 and set(first.hash) <= set(string.hexdigits)
+    require(right, f"the hash is {first.hash!r}, not 64 hexadecimal digits.")
+    require(plugin.build(entry, split="train").hash == first.hash, "the hash changes when the data are built again.")
+    require(plugin.dataset(entry, "test").hash != first.hash, "train and test have the same hash.")
+
+
+@check("data.offline", "datasets")
+def offline(plugin: Subject, entry: Entry) -> None:
+    """Building it and reading from it needs no download."""
+    with closed_network() as attempts:
+        dataset = plugin.build(entry, split="train")
+        dataset.batch([0])
+    require(not attempts, f"it reaches for the network ({attempts[:1]}); data are fetched by `anydiff data get` alone.")

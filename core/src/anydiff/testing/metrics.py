@@ -1,0 +1,152 @@
+"""Metrics: the card is true, perfect samples are ideal, worse ones worse, order does not matter, few are refused."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError
+from anydiff.networks import ClassCondition
+from anydiff.pipeline import Dataset, Metric, SampleSet
+from anydiff.registry import Entry
+from anydiff.states import NoiseSource
+from anydiff.testing.kit import check
+from anydiff.testing.points import Points
+from anydiff.testing.subject import Subject, require
+
+MOST = 400
+"""How many samples a metric is given, unless its card asks for more."""
+
+
+def _metric(plugin: Subject, entry: Entry) -> Metric:
+    metric: Metric = plugin.build(entry)
+    require(hasattr(metric, "card") and hasattr(metric, "compute"), "it has no card or no compute().")
+    return metric
+
+
+def _real(plugin: Subject, entry: Entry, minimum: int) -> SampleSet:
+    """Real data: of a recipe that uses the metric, else of the plugin, else points in the plane."""
+    count = max(MOST, minimum)
+    dataset = _dataset(plugin, entry)
+    if dataset is None:
+        return Points.cloud(count)
+    rows = torch.arange(count) % len(dataset) if len(dataset) < count else torch.arange(count)
+    states, condition = dataset.batch(rows.tolist())
+    return SampleSet(states, condition, dataset.domain)
+
+
+def _dataset(plugin: Subject, entry: Entry) -> Dataset | None:
+    recipe = plugin.recipe_of(entry)
+    if recipe is not None and not plugin.absent_data(recipe):
+        from anydiff.pipeline.build import build_dataset
+
+        return build_dataset(recipe, "test")
+    at_hand = [each for each in plugin.of_kind("datasets") if not plugin.unavailable(each)]
+    return plugin.dataset(at_hand[0], "test") if at_hand else None
+
+
+def _worse(real: SampleSet) -> SampleSet:
+    """Bad samples: off by two deviations, drowned in noise, and of another class than asked for."""
+    spread = float(real.states.std())
+    noise = NoiseSource(real.domain.spec, 5).draw(range(len(real)), 0, torch.float32)
+    conditions = {
+        name: (value + 1) % real.domain.conditions[name].classes
+        if isinstance(real.domain.conditions.get(name), ClassCondition) and not value.is_floating_point()
+        else value
+        for name, value in real.condition.items()
+    }
+    return SampleSet(real.states + 2 * spread + 2 * spread * noise, conditions, real.domain)
+
+
+def _rows(samples: SampleSet, rows: Tensor) -> SampleSet:
+    return SampleSet(samples.states[rows], {n: v[rows] for n, v in samples.condition.items()}, samples.domain)
+
+
+@check("metric.card", "metrics")
+def card(plugin: Subject, entry: Entry) -> None:
+    """The card is filled in: its registered name, a direction, a unit, a range that holds the ideal, a minimum."""
+    card = _metric(plugin, entry).card
+    require(card.name == entry.name, f"the card's name is {card.name!r}, but it is registered as {entry.name!r}.")
+    require(card.direction in ("lower", "higher"), f"the card's direction is {card.direction!r}.")
+    require(bool(card.unit), "the card gives no unit; a plain number has '1'.")
+    low, high = card.range
+    require(low < high, f"the card's range is {card.range}.")
+    best = low if card.direction == "lower" else high
+    require(low <= card.ideal <= high, f"the card's ideal {card.ideal} lies outside its range {card.range}.")
+    nearer = not math.isfinite(best) or abs(card.ideal - best) <= abs(card.ideal - (low + high - best))
+    require(nearer, f"{card.direction} is better, but the ideal {card.ideal} is at the other end of {card.range}.")
+    require(card.minimum_samples >= 1, f"the card's minimum_samples is {card.minimum_samples}.")
+
+
+@check("metric.identity", "metrics")
+def identity(plugin: Subject, entry: Entry) -> None:
+    """Real data against themselves are ideal, up to a quarter of the distance to bad samples."""
+    metric = _metric(plugin, entry)
+    real = _real(plugin, entry, metric.card.minimum_samples)
+    value, bad = metric.compute(real, real), metric.compute(_worse(real), real)
+    gap = abs(bad - metric.card.ideal)
+    right = abs(value - metric.card.ideal) <= 0.25 * gap + 1e-9
+    require(right, f"real data against themselves give {value:.4g}, but the ideal is {metric.card.ideal:g}.")
+
+
+@check("metric.direction", "metrics")
+def direction(plugin: Subject, entry: Entry) -> None:
+    """Bad samples score worse than real data, in the card's direction."""
+    metric = _metric(plugin, entry)
+    real = _real(plugin, entry, metric.card.minimum_samples)
+    good, bad = metric.compute(real, real), metric.compute(_worse(real), real)
+    worse = bad > good if metric.card.direction == "lower" else bad < good
+    require(worse, f"{metric.card.direction} is better, but real data give {good:.4g} and bad samples {bad:.4g}.")
+
+
+@check("metric.range", "metrics")
+def in_range(plugin: Subject, entry: Entry) -> None:
+    """Values are finite floats within the card's range, for good samples and bad."""
+    metric = _metric(plugin, entry)
+    real = _real(plugin, entry, metric.card.minimum_samples)
+    low, high = metric.card.range
+    for value in (metric.compute(real, real), metric.compute(_worse(real), real)):
+        require(isinstance(value, float) and math.isfinite(value), f"the value is {value!r}, not a finite float.")
+        slack = 1e-6 * max(1.0, abs(value))
+        require(
+            low - slack <= value <= high + slack, f"the value {value:.6g} lies outside the range {metric.card.range}."
+        )
+
+
+@check("metric.order", "metrics")
+def order(plugin: Subject, entry: Entry) -> None:
+    """The value depends neither on the order of samples or reference nor on what was computed before."""
+    metric = _metric(plugin, entry)
+    real = _real(plugin, entry, metric.card.minimum_samples)
+    half = torch.arange(len(real)) % 2 == 0
+    samples = _worse(real)
+    mixed = SampleSet(
+        torch.where(half.reshape(-1, *([1] * (real.states.ndim - 1))), real.states, samples.states),
+        real.condition,
+        real.domain,
+    )
+    shuffle = torch.randperm(len(real), generator=torch.Generator().manual_seed(3))
+    value = metric.compute(mixed, real)
+    again, turned = metric.compute(mixed, real), metric.compute(_rows(mixed, shuffle), _rows(real, shuffle.flip(0)))
+    tolerance = 1e-5 * max(abs(value), 1e-3)
+    require(abs(value - again) <= tolerance, f"computed twice it gives {value:.8g} and {again:.8g}.")
+    require(abs(value - turned) <= tolerance, f"in another order of rows {value:.8g} becomes {turned:.8g}.")
+
+
+@check("metric.minimum", "metrics")
+def minimum(plugin: Subject, entry: Entry) -> None:
+    """Fewer samples than the card's minimum are refused, and so are states that are not finite."""
+    metric = _metric(plugin, entry)
+    least = metric.card.minimum_samples
+    real = _real(plugin, entry, least)
+    few = _rows(real, torch.arange(least - 1))
+    spoilt = SampleSet(real.states.clone().fill_(math.nan), real.condition, real.domain)
+    for what, given in ((f"{least - 1} samples", few), ("samples that are not finite", spoilt)):
+        try:
+            metric.check(given, real)
+            metric.compute(given, real)
+        except AnydiffError:
+            continue
+        require(False, f"it takes {what}; let compute() begin with self.check(samples, reference).")

@@ -1,0 +1,110 @@
+"""Networks: shape, rows that do not mix, save and load, gradients in every parameter."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from anydiff.networks import ClassCondition
+from anydiff.registry import Entry
+from anydiff.states import StateSpec
+from anydiff.testing.kit import check
+from anydiff.testing.subject import Subject, require
+from anydiff.training import load_into, load_weights, save_weights
+
+Inputs = tuple[Tensor, Tensor, dict[str, Tensor]]
+
+
+def _network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Module, StateSpec]:
+    """The network for its recipe's states, or for the shape that ANYDIFF_CHECK_OPTIONS gives; else points."""
+    options = plugin.options(entry.name)
+    shape = options.pop("spec", None)
+    recipe = plugin.recipe_of(entry)
+    conditions: dict[str, object] = {"label": ClassCondition(3)}
+    spec = StateSpec.single(tuple(shape or (2,)))
+    if shape is None and recipe is not None:
+        from anydiff.pipeline.build import build_domain
+
+        domain = build_domain(recipe)
+        spec, conditions, options = domain.spec, domain.conditions, {**recipe.network.options, **options}
+    torch.manual_seed(seed)
+    network: nn.Module = plugin.registry.build("networks", entry.name, spec=spec, conditions=conditions, **options)
+    return network.eval(), spec
+
+
+def _awake(network: nn.Module) -> nn.Module:
+    """The network with every parameter moved, since many start at zero on purpose."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def _inputs(network: nn.Module, spec: StateSpec, rows: int) -> Inputs:
+    generator = torch.Generator().manual_seed(11)
+    x = torch.randn(rows, *spec.shape, generator=generator)
+    condition = {}
+    for module in network.modules():
+        for name, kind in getattr(module, "conditions", {}).items() if hasattr(module, "nulls") else ():
+            if isinstance(kind, ClassCondition):
+                condition[name] = torch.arange(rows) % kind.classes
+            else:
+                condition[name] = torch.randn(rows, kind.size, generator=generator)
+    return x, torch.linspace(-2, 2, rows), condition
+
+
+@check("network.shape", "networks")
+def shape(plugin: Subject, entry: Entry) -> None:
+    """The prediction has the state's shape and is finite, for batches of 1, 2 and 5, with and without conditions."""
+    network, spec = _network(plugin, entry)
+    for rows in (1, 2, 5):
+        x, log_snr, condition = _inputs(network, spec, rows)
+        for given in ({}, condition):
+            with torch.no_grad():
+                out = network(x, log_snr, **given)
+            require(out.shape == x.shape, f"{tuple(x.shape)} goes in, but {tuple(out.shape)} comes out.")
+            require(out.dtype == x.dtype and out.isfinite().all(), "the prediction is not finite float32.")
+
+
+@check("network.rows", "networks")
+def rows(plugin: Subject, entry: Entry) -> None:
+    """In evaluation a row's prediction does not depend on the other rows."""
+    network, spec = _network(plugin, entry)
+    x, log_snr, condition = _inputs(_awake(network), spec, 4)
+    with torch.no_grad():
+        together = network(x, log_snr, **condition)
+        for row in range(4):
+            part = slice(row, row + 1)
+            alone = network(x[part], log_snr[part], **{name: value[part] for name, value in condition.items()})
+            close = torch.allclose(alone, together[part], rtol=1e-3, atol=1e-4)
+            require(close, f"row {row} alone is predicted differently than among four.")
+
+
+@check("network.saves", "networks")
+def saves(plugin: Subject, entry: Entry) -> None:
+    """Saved and loaded into a network built anew, it predicts the same."""
+    network, spec = _network(plugin, entry)
+    inputs = _inputs(_awake(network), spec, 2)
+    path = plugin.scratch / f"{entry.name.replace('/', '-')}.safetensors"
+    save_weights(path, network.state_dict(), {}, overwrite=True)
+    other, _ = _network(plugin, entry, seed=1)
+    load_into(other, load_weights(path)[0], repr(str(path)))
+    with torch.no_grad():
+        one, two = (each(inputs[0], inputs[1], **inputs[2]) for each in (network, other))
+    require(torch.equal(one, two), "loaded from its own weights it predicts something else: a state is not saved.")
+
+
+@check("network.gradients", "networks")
+def gradients(plugin: Subject, entry: Entry) -> None:
+    """Every trainable parameter gets a gradient that is finite and not all zero."""
+    network, spec = _network(plugin, entry)
+    x, log_snr, condition = _inputs(_awake(network), spec, 4)
+    weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(13))
+    network.train()
+    # Once with the conditions and once without, so that the embeddings of absent conditions are used too.
+    ((network(x, log_snr, **condition) + network(x, log_snr)) * weight).sum().backward()
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            reached = parameter.grad is not None and bool(parameter.grad.isfinite().all() and parameter.grad.any())
+            require(reached, f"no gradient reaches the parameter {name!r}.")

@@ -1,0 +1,107 @@
+"""Paths: ends, derivatives, monotone signal-to-noise ratio, its inverse, and the moments of noised data."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch
+
+from anydiff.paths.base import GaussianPath
+from anydiff.registry import Entry
+from anydiff.states import NoiseSource, StateSpec
+from anydiff.testing.kit import check
+from anydiff.testing.subject import Subject, require
+
+
+def _path(plugin: Subject, entry: Entry) -> GaussianPath:
+    path: GaussianPath = plugin.build(entry)
+    require(isinstance(path, GaussianPath), f"it builds a {type(path).__name__}, which is no GaussianPath.")
+    return path
+
+
+def _times(path: GaussianPath, count: int) -> list[float]:
+    """Times strictly inside the range."""
+    return [path.t_end + (i + 0.5) / count * (path.t_start - path.t_end) for i in range(count)]
+
+
+@check("path.ends", "paths")
+def ends(plugin: Subject, entry: Entry) -> None:
+    """t_end < t_start; at t_start the signal is gone and the prior is the noise; at t_end the signal prevails."""
+    path = _path(plugin, entry)
+    require(0 <= path.t_end < path.t_start < math.inf, f"t_end is {path.t_end} and t_start is {path.t_start}.")
+    remaining = math.exp(path.log_snr(path.t_start))
+    require(remaining <= 0.05, f"at t_start the signal-to-noise ratio is still {remaining:.3g}; 0.05 is allowed.")
+    require(path.sigma(path.t_start) > 0, "at t_start there is no noise.")
+    right = math.isclose(path.prior_std, path.sigma(path.t_start), rel_tol=0.01)
+    require(right, f"prior_std is {path.prior_std:.4g}, but the noise at t_start is {path.sigma(path.t_start):.4g}.")
+    clean = math.exp(min(path.log_snr(path.t_end), 700.0))
+    require(clean >= 10, f"at t_end the signal-to-noise ratio is only {clean:.3g}; at least 10 is needed.")
+    for t in (path.t_start, path.t_end):
+        require(
+            math.isfinite(path.alpha(t)) and math.isfinite(path.sigma(t)), f"a coefficient at t={t:g} is not finite."
+        )
+
+
+@check("path.derivatives", "paths")
+def derivatives(plugin: Subject, entry: Entry) -> None:
+    """dα/dt and dσ/dt agree with finite differences."""
+    path = _path(plugin, entry)
+    for t in _times(path, 9):
+        for name in ("alpha", "sigma"):
+            function, value = getattr(path, name), getattr(path, f"d_{name}")(t)
+            expected = _difference(function, t, 1e-3 * min(t, path.t_start - t))
+            error = abs(value - expected)
+            size = max(abs(expected), abs(function(t)) / path.t_start)
+            require(
+                error <= 1e-5 * size, f"d_{name}({t:.4g}) is {value:.8g}, but finite differences say {expected:.8g}."
+            )
+
+
+def _difference(function: Callable[[float], float], t: float, h: float) -> float:
+    """df/dt by the central difference of order 4."""
+    return (8 * (function(t + h) - function(t - h)) - (function(t + 2 * h) - function(t - 2 * h))) / (12 * h)
+
+
+@check("path.monotone", "paths")
+def monotone(plugin: Subject, entry: Entry) -> None:
+    """The log-SNR decreases strictly and is log(α/σ)."""
+    path = _path(plugin, entry)
+    times = _times(path, 2000)
+    levels = path.log_snr(torch.tensor(times, dtype=torch.float64)).tolist()
+    for (s, first), (t, second) in itertools.pairwise(zip(times, levels, strict=True)):
+        require(first > second, f"the log-SNR rises between t={s:.5g} and t={t:.5g}.")
+    for t, level in list(zip(times, levels, strict=True))[::250]:
+        ratio = math.log(path.alpha(t) / path.sigma(t))
+        require(abs(level - ratio) <= 1e-6 * max(1.0, abs(ratio)), f"log_snr({t:.4g}) is not log(alpha/sigma).")
+
+
+@check("path.inverse", "paths")
+def inverse(plugin: Subject, entry: Entry) -> None:
+    """time(log_snr(t)) = t, for numbers and for tensors."""
+    path = _path(plugin, entry)
+    for t in _times(path, 9):
+        level = path.log_snr(t)
+        many = path.time(torch.tensor([level, level], dtype=torch.float64))
+        for back in (path.time(level), float(many[1])):
+            right = abs(back - t) <= 1e-6 * max(t, 0.1 * path.t_start)
+            require(right, f"time(log_snr({t:.6g})) is {back:.6g}.")
+
+
+@check("path.moments", "paths")
+def moments(plugin: Subject, entry: Entry) -> None:
+    """Data of mean 1 and deviation 1/2, noised by mix() with the path's noise, have mean α and variance α²/4 + σ²."""
+    path = _path(plugin, entry)
+    draws = NoiseSource(StateSpec.single((40,)), 1, path.noise_law)
+    noise = draws.draw(range(256), 0, torch.float64).reshape(-1, 1)
+    others = {name: torch.zeros_like(noise) for name in path.sources if name not in ("x0", "noise")}
+    clean = 1 + 0.5 * torch.randn(noise.shape, dtype=torch.float64)
+    for t in _times(path, 3):
+        mixed = path.mix(torch.full((len(noise),), t), x0=clean, noise=noise, **others)
+        alpha, sigma = path.alpha(t), path.sigma(t)
+        std = math.sqrt(alpha**2 / 4 + sigma**2)
+        off = abs(float(mixed.mean()) - alpha) / std * math.sqrt(len(noise))
+        require(off < 5, f"at t={t:.4g} the mean is {float(mixed.mean()):.4g}, but must be alpha = {alpha:.4g}.")
+        found = float(mixed.std())
+        require(abs(found / std - 1) < 0.04, f"at t={t:.4g} the deviation is {found:.4g}, but must be {std:.4g}.")

@@ -20,7 +20,8 @@ def langevin(x: Tensor, score: Tensor, noise: Tensor, *, t: float, snr: float, s
     if norm == 0:  # a score of zero sets no length: stay
         return x.clone()
     step = 2 * scale * (snr * noise.flatten(1).norm(dim=1).mean() / norm) ** 2
-    return x + step * score + torch.sqrt(2 * step) * noise
+    moved: Tensor = x + step * score + torch.sqrt(2 * step) * noise
+    return moved
 
 
 OPERATIONS: Mapping[str, Callable[..., Tensor]] = {"langevin": langevin}

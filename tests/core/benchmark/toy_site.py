@@ -46,7 +46,7 @@ def install(folder: Path) -> dict[str, str]:
     (info / "entry_points.txt").write_text("[anydiff]\ntoy = anydiff_toy\n")
     environment = {
         **os.environ,
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])),
         "ANYDIFF_HOME": str(folder / "home"),
         "ANYDIFF_PLUGINS": "toy",
         "OMP_NUM_THREADS": "1",

@@ -50,8 +50,11 @@ class DDIM(Solver):
         x = program.start()
         for s, t in itertools.pairwise(nodes):
             data = program.evaluate(x, s)
-            std = self.eta * t.sigma * np.sqrt(-np.expm1(-2 * (t.log_snr - s.log_snr)))
-            x = ddim_row(program, x, data, s, t, std, shrink=np.sqrt(t.sigma**2 - std**2))
+            h = t.log_snr - s.log_snr
+            std = self.eta * t.sigma * np.sqrt(-np.expm1(-2 * h))
+            # sqrt(σ_t² - c²), written so that nothing cancels where c is nearly σ_t.
+            shrink = t.sigma * np.sqrt((1 - self.eta**2) + self.eta**2 * np.exp(-2 * h))
+            x = ddim_row(program, x, data, s, t, std, shrink)
         return x
 
 
@@ -75,8 +78,9 @@ class DDPM(Solver):
         x = program.start()
         for s, t in itertools.pairwise(nodes):
             data = program.evaluate(x, s)
-            gain = -np.expm1(-2 * (t.log_snr - s.log_snr))
-            shrink = t.sigma * np.sqrt(1 - gain)
+            h = t.log_snr - s.log_snr
+            gain = -np.expm1(-2 * h)
+            shrink = t.sigma * np.exp(-h)
             std = t.sigma * np.sqrt(gain) if self.variance == "posterior" else s.sigma * np.sqrt(gain)
             x = ddim_row(program, x, data, s, t, std, shrink)
         return x

@@ -52,6 +52,14 @@ def test_save_and_load_keep_samples_and_recipe(run, tmp_path):
     )
 
 
+def test_sampling_defaults_can_change_and_what_was_trained_cannot(run, tmp_path):
+    pipeline = load(run).with_changes(["sampling.nfe=3", "sampling.grid=time"])
+    pipeline.save(tmp_path / "model.safetensors")
+    assert load(tmp_path / "model.safetensors").plan().nfe == 3
+    with pytest.raises(AnydiffError, match="train with it"):
+        load(run).with_changes(["path=edm"])
+
+
 def test_evaluate_reports_cards(run):
     scores = load(run).evaluate(64, nfe=2)
     score = scores["two_moons/mean-distance"]

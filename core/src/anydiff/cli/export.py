@@ -17,6 +17,10 @@ def command(
     source: common.Source,
     out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
     dtype: Annotated[str, typer.Option(help="Type of the weights: float32, float16 or bfloat16.")] = "float16",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change sampling defaults, metrics or help; repeatable."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a run's averaged weights with its recipe as one file that `anydiff.load` reads.
@@ -24,6 +28,7 @@ def command(
     Examples:
       anydiff export runs/fashion fashion.safetensors
       anydiff export runs/fashion fashion.safetensors --dtype float32
+      anydiff export runs/fashion fashion.safetensors --set sampling.nfe=10 --set sampling.grid=karras
     """
     import torch
 
@@ -32,5 +37,8 @@ def command(
 
     if dtype not in TYPES:
         raise UnknownNameError("--dtype", dtype, TYPES)
-    load(source).save(out, dtype=getattr(torch, dtype), overwrite=overwrite)
+    pipeline = load(source)
+    if change:
+        pipeline = pipeline.with_changes(change)
+    pipeline.save(out, dtype=getattr(torch, dtype), overwrite=overwrite)
     tell(f"wrote {str(out)!r} ({out.stat().st_size / 2**20:.2f} MiB).")

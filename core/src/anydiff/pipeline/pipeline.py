@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,17 @@ class Pipeline:
         values = {name: score.value for name, score in scores.items()}
         hooks().notify("evaluation_finished", recipe=self.recipe, folder=None, values=values)
         return scores
+
+    def with_changes(self, changes: Sequence[str]) -> Pipeline:
+        """This pipeline with other sampling defaults, metrics or help: ``["sampling.nfe=10"]``.
+
+        Raises:
+            AnydiffError: a change of anything the weights depend on; train for that.
+        """
+        for change in changes:
+            if change.partition("=")[0].split(".")[0] not in ("sampling", "metrics", "help"):
+                raise AnydiffError(f"{change!r} changes what the weights were trained for; train with it instead.")
+        return replace(self, recipe=self.recipe.with_changes(changes))
 
     def save(self, path: str | Path, *, dtype: torch.dtype | None = None, overwrite: bool = False) -> None:
         """Write one self-describing safetensors file; ``dtype`` (float16, say) makes it smaller.

@@ -1,0 +1,4 @@
+"""Overhead per step against the fused-update floor and other libraries, and start-up.
+
+python -m anydiff_benchmarks.speed --out benchmarks/results
+"""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from anydiff import hookimpl
 from anydiff.networks import ClassCondition
 from anydiff.pipeline import Dataset, Domain, Metric, MetricCard
@@ -53,6 +54,7 @@ class MeanDistance(Metric):
     card = MetricCard("two_moons/mean-distance", "lower", "1", (0.0, float("inf")), 0.0, 10)
 
     def compute(self, samples, reference):
+        self.check(samples, reference)
         return float((samples.states.double().mean(0) - reference.states.double().mean(0)).norm())
 
 

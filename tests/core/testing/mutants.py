@@ -1,0 +1,283 @@
+"""One small defect per check: a correct plugin with one place changed, as (check, plugin, file, old, new)."""
+
+from __future__ import annotations
+
+INIT_PATH = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_paths(register):
+    register("mutant", "a straight path", "anydiff_mutant.parts:Mine")
+"""
+PATH = """
+from dataclasses import dataclass
+from typing import ClassVar
+import torch
+from anydiff.paths import Flow
+from anydiff.states import GaussianNoise
+
+class Half(GaussianNoise):
+    def draw(self, *given):
+        return 0.5 * super().draw(*given)
+
+@dataclass(frozen=True)
+class Mine(Flow):
+    t_start: float = 1.0
+    # here
+"""
+INIT_NETWORK = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_networks(register):
+    register("mutant", "a small network", "anydiff_mutant.parts:Net")
+"""
+NETWORK = """
+import math
+import torch
+from torch import nn
+from anydiff.networks import ConditionEncoder
+
+class Net(nn.Module):
+    def __init__(self, spec, conditions=None):
+        super().__init__()
+        size = math.prod(spec.shape)
+        self.entry, self.exit = nn.Linear(size + 1, 16), nn.Linear(16, size)
+        self.encoder = ConditionEncoder(conditions or {}, 16)
+        self.scale = 1.0  # buffers
+
+    def forward(self, x, log_snr, **condition):
+        h = self.entry(torch.cat([x.flatten(1), log_snr[:, None]], 1)) + self.encoder(len(x), **condition)
+        h = h * self.scale
+        return self.exit(torch.tanh(h)).reshape(x.shape)
+"""
+INIT_POSTERIOR = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_guidance(register):
+    register("mutant", "the posterior of a linear measurement", "anydiff_mutant.parts:Posterior", posterior=True)
+"""
+POSTERIOR = '''
+from dataclasses import dataclass
+import torch
+from anydiff.guidance import Guidance, GuidedDenoiser
+
+@dataclass(frozen=True, eq=False)
+class Posterior(Guidance):
+    operator: object
+    measurement: object
+    noise_std: float
+
+    def __call__(self, denoiser):
+        return Guided(denoiser, self)
+
+class Guided(GuidedDenoiser):
+    """D + V A' (A V A' + s^2)^-1 (y - A D) with V = sigma^2/alpha dD/dx, the covariance of x0 given x_t."""
+
+    def __init__(self, inner, guidance):
+        super().__init__(inner)
+        self.guidance = guidance
+
+    def native(self, x, t, **condition):
+        g, scale = self.guidance, self.path.sigma(t) ** 2 / self.path.alpha(t)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            data = self.inner(x, t, **condition)
+            rows = [torch.autograd.grad(data[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])]
+        covariance, data = scale * torch.stack(rows, 1), data.detach()
+        seen = g.operator @ covariance
+        noise = g.noise_std**2 * torch.eye(len(g.operator), dtype=x.dtype)
+        gain = torch.linalg.solve(seen @ g.operator.T + noise, seen).transpose(1, 2)
+        return data + (gain @ (g.measurement - data @ g.operator.T)[..., None])[..., 0]
+'''
+WRITTEN = {
+    "path": {"__init__": INIT_PATH, "parts": PATH},
+    "network": {"__init__": INIT_NETWORK, "parts": NETWORK},
+    "posterior": {"__init__": INIT_POSTERIOR, "parts": POSTERIOR},
+}
+"""Correct plugins of the kinds that have no skeleton; the others are the skeletons themselves."""
+
+CONNECT = """
+import socket
+try:
+    socket.create_connection(("127.0.0.1", 9), 0.1).close()
+except OSError:
+    pass
+"""
+API = 'ANYDIFF_API = ">=1.0,<2"\n'
+HASH = "    hash = property(lambda self: __import__('hashlib').sha256({}).hexdigest())\n\n    def __len__"
+START = "x = program.start()"
+NATIVE = "    def native(self, x, t, **condition):"
+
+MUTANTS: list[tuple[str, str, str, str, str]] = [
+    ("loading.loads", "solver", "__init__", "register_solvers", "register_solverz"),
+    ("loading.light", "solver", "__init__", API, API + "import sys\nsys.modules.setdefault('torch', sys)\n"),
+    ("loading.quick", "solver", "__init__", API, API + "import time\ntime.sleep(1.2)\n"),
+    ("loading.offline", "solver", "__init__", API, API + CONNECT),
+    (
+        "loading.twice",
+        "solver",
+        "__init__",
+        '        "Ralston\'s method in time",',
+        '        f"call {len(calls)} {calls.append(0)}",',
+    ),
+    (
+        "loading.leaves-nothing",
+        "solver",
+        "__init__",
+        API,
+        API + "import anydiff.hookspecs as h\nh.TRANSFORMS = frozenset(list(h.TRANSFORMS))\n",
+    ),
+    ("loading.api", "solver", "__init__", ">=1.0,<2", ">=1.0"),
+    (
+        "loading.references",
+        "solver",
+        "__init__",
+        API,
+        API + '@hookimpl\ndef register_tasks(register):\n    register("mutant", "x", "anydiff_mutant.solver:gone")\n',
+    ),
+    ("solver.facts", "solver", "__init__", '        source="Ralston 1962",\n', ""),
+    ("solver.exact", "solver", "solver", "rate = node", "rate = 1.2 * node"),
+    ("solver.order", "solver", "solver", "h * (first + 3 * second) / 4", "h * (first + 1e-9 * second)"),
+    (
+        "solver.cost",
+        "solver",
+        "solver",
+        "    def build",
+        "    def steps(self, nfe):\n        return nfe\n\n    def build",
+    ),
+    ("solver.one-step", "solver", "solver", START, START + " * (1.0 if nodes[0].sigma < 10 else float('nan'))"),
+    (
+        "solver.ends",
+        "solver",
+        "solver",
+        "program.evaluate(x, s)",
+        "program.evaluate(x, program.node(s.t * (1 + 1e-9)))",
+    ),
+    (
+        "solver.batch",
+        "solver",
+        "solver",
+        START,
+        "from anydiff.solvers.operations import OPERATIONS\n"
+        "        OPERATIONS['mutant'] = lambda x, t: x + 1e-4 * (x.mean(0) - x)\n"
+        "        x = program.apply('mutant', program.start(), node=nodes[0])",
+    ),
+    ("solver.noise", "solver", "solver", START, START + " + 0.0 * program.noise()"),
+    ("metric.card", "metric", "metric", '"mutant"', '"mutant/other"'),
+    ("metric.identity", "metric", "metric", "return abs(", "return 5 + abs("),
+    ("metric.direction", "metric", "metric", '"lower"', '"higher"'),
+    ("metric.range", "metric", "metric", "math.inf", "0.5"),
+    (
+        "metric.order",
+        "metric",
+        "metric",
+        "return abs(",
+        "return 0.01 * abs(float(samples.states[0, 0] - reference.states[0, 0])) + abs(",
+    ),
+    ("metric.minimum", "metric", "metric", "        self.check(samples, reference)\n", ""),
+    ("guidance.neutral", "guidance", "guidance", " if self.strength else denoiser", ""),
+    (
+        "guidance.denoiser",
+        "guidance",
+        "guidance",
+        NATIVE,
+        "    def predict(self, x, t, kind='data', **given):\n"
+        "        own = kind == 'data'\n"
+        "        return self.native(x, t, **given) if own else self.inner.predict(x, t, kind, **given)\n\n" + NATIVE,
+    ),
+    ("guidance.rows", "guidance", "guidance", "(self.guidance.value - data)", "(data.mean() - data)"),
+    ("guidance.posterior", "posterior", "parts", "g.noise_std**2", "0.1 * g.noise_std**2"),
+    ("path.ends", "path", "parts", "t_start: float = 1.0", "t_start: float = 0.9"),
+    (
+        "path.derivatives",
+        "path",
+        "parts",
+        "# here",
+        "def _d_sigma(self, t):\n        return 1.1 * torch.ones_like(t)\n",
+    ),
+    (
+        "path.monotone",
+        "path",
+        "parts",
+        "# here",
+        "def _log_snr(self, t):\n        return super()._log_snr(t) + 0.02 * torch.exp(-(((t - 0.45) / 0.001) ** 2))\n",
+    ),
+    (
+        "path.inverse",
+        "path",
+        "parts",
+        "# here",
+        "def _time(self, level):\n        return 0.999 * super()._time(level)\n",
+    ),
+    ("path.moments", "path", "parts", "# here", "noise_law: ClassVar = Half()"),
+    ("network.shape", "network", "parts", ".reshape(x.shape)", ".reshape(x.shape).squeeze(0)"),
+    ("network.rows", "network", "parts", "h = h * self.scale", "h = h + 0.1 * h.mean(0)"),
+    (
+        "network.saves",
+        "network",
+        "parts",
+        "self.scale = 1.0",
+        "self.register_buffer('scale', torch.rand(1), persistent=False)",
+    ),
+    ("network.gradients", "network", "parts", "self.scale = 1.0", "self.scale, self.idle = 1.0, nn.Linear(1, 1)"),
+    (
+        "data.repeatable",
+        "domain",
+        "data",
+        "    def __len__",
+        HASH.format("self.rows.numpy().tobytes()").replace("    def __len__", "    jitter = 0\n\n    def __len__"),
+    ),
+    (
+        "data.disjoint",
+        "domain",
+        "data",
+        "\n    def __len__",
+        "        if split == 'test':\n            self.rows[0] = Rows('train').rows[0]\n\n    def __len__",
+    ),
+    ("data.declared", "domain", "data", "\n    def __len__", "        self.labels[-1] = 2\n\n    def __len__"),
+    ("data.hash", "domain", "data", "    def __len__", HASH.format("__import__('os').urandom(8)")),
+    (
+        "data.offline",
+        "domain",
+        "data",
+        "\n    def __len__",
+        CONNECT.replace("\n", "\n        ").rstrip() + "\n\n    def __len__",
+    ),
+    (
+        "domain.codec",
+        "domain",
+        "domain",
+        "torch.as_tensor(np.asarray(objects)",
+        "1.01 * torch.as_tensor(np.asarray(objects)",
+    ),
+    ("domain.files", "domain", "domain", "ndmin=2))", "ndmin=2))[::-1]"),
+    ("domain.picture", "domain", "domain", 'format="png"', 'format="svg"'),
+    (
+        "domain.conditions",
+        "domain",
+        "domain",
+        '                raise UnknownNameError("class", value, CLASSES)',
+        "                return {}",
+    ),
+    ("recipe.parses", "domain with recipe", "recipes", '"name": "mutant/small"', '"name": "mutant/smal"'),
+    (
+        "recipe.runs",
+        "domain with recipe",
+        "recipes",
+        '"sigma_data": 0.8',
+        '"objective": {"name": "denoising", "options": {"weighting": "nope"}}, "sigma_data": 0.8',
+    ),
+    ("kit.complete", "domain", "data", '(self, split="train"', '(self, path, split="train"'),
+]
+EXTRA = {
+    "guidance.neutral": ("guidance", "self.guidance.strength *", "(self.guidance.strength + 0.001) *"),
+    "loading.twice": ("__init__", API, API + "calls = []\n"),
+    "data.repeatable": (
+        "data",
+        "        return self.rows[list(indices)],",
+        "        Rows.jitter += 1e-6\n        return self.rows[list(indices)] + Rows.jitter,",
+    ),
+}
+"""A second place that the mutants of these checks need."""

@@ -1,0 +1,108 @@
+"""The kit's own promises: expected failures, skips with reasons, the three faces, the core's own entries."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from anydiff.errors import UnknownNameError
+from anydiff.testing import check_plugin, conformance
+from anydiff.testing.report import EXPECTED, FAILED, SKIPPED
+
+EULER = ("solver.py", "h * (first + 3 * second) / 4", "h * (first + 1e-9 * second)")
+
+
+def broken(site, declared=""):
+    """A solver whose order is less than it registers, and what it declares about that."""
+    folder = site.scaffold("mutant", "solver")
+    file, old, new = EULER
+    (folder / file).write_text((folder / file).read_text().replace(old, new))
+    init = folder / "__init__.py"
+    init.write_text(init.read_text() + declared)
+
+
+@pytest.mark.parametrize("name", ["solver.order", "solver.order[mutant]"])
+def test_a_declared_failure_is_expected_and_keeps_its_reason(site, name):
+    broken(site, f"ANYDIFF_EXPECTED_FAILURES = {{{name!r}: 'it is Euler'}}\n")
+    report = check_plugin("mutant")
+    assert report.ok
+    (outcome,) = [each for each in report.outcomes if each.status == EXPECTED]
+    assert outcome.id == "solver.order[mutant]"
+    assert "it is Euler" in outcome.reason
+    assert "1.0" in outcome.reason  # what was measured
+
+
+@pytest.mark.parametrize(
+    ("name", "check"), [("solver.exact", "solver.exact"), ("solver.oder", "kit.complete"), ("x", "kit.complete")]
+)
+def test_a_declaration_that_does_not_hold_is_a_failure(site, name, check):
+    broken(site, f"ANYDIFF_EXPECTED_FAILURES = {{'solver.order': 'Euler', {name!r}: 'no reason'}}\n")
+    report = check_plugin("mutant")
+    assert {each.check for each in report.failed} == {check}
+
+
+def test_a_declaration_needs_a_reason(site):
+    broken(site, "ANYDIFF_EXPECTED_FAILURES = {'solver.order': ' '}\n")
+    assert {each.check for each in check_plugin("mutant").failed} == {"kit.complete"}
+
+
+def test_skips_carry_reasons_and_do_not_count_as_run(site):
+    site.scaffold("mutant", "guidance")
+    report = check_plugin("mutant")
+    skipped = [each for each in report.outcomes if each.status == SKIPPED]
+    assert skipped
+    assert all(each.reason for each in skipped)
+    assert report.ran == len(report.outcomes) - len(skipped)
+
+
+def test_an_unknown_plugin_is_named_with_the_nearest(site):
+    site.scaffold("mutant", "solver")
+    with pytest.raises(UnknownNameError, match="did you mean 'mutant'"):
+        check_plugin("mutan")
+
+
+def test_a_plugin_that_raises_anything_leaves_the_other_checks_running(site):
+    folder = site.scaffold("mutant", "solver")
+    text = (folder / "solver.py").read_text()
+    (folder / "solver.py").write_text(text.replace("x = program.start()", "raise SystemExit('gone')"))
+    report = check_plugin("mutant")
+    assert {each.check for each in report.failed} > {"solver.exact", "solver.noise"}
+    assert "SystemExit: gone" in next(each.reason for each in report.failed)
+    assert report.count("passed") >= 6
+
+
+def test_conformance_is_one_test_per_check(site):
+    site.scaffold("mutant", "solver")
+    test = conformance("mutant")
+    (mark,) = [mark for mark in test.pytestmark if mark.name == "parametrize"]
+    names = mark.kwargs["ids"]
+    assert len(names) == len(set(names)) >= 15
+    assert "solver.order[mutant]" in names
+    assert names[-1] == "kit.complete"
+
+
+def run(*command, folder):
+    return subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_and_the_pytest_option_say_what_the_function_says(site, monkeypatch):
+    broken(site)
+    monkeypatch.setenv("PYTHONPATH", str(site.folder / "anydiff-mutant" / "src"))
+    report = check_plugin("mutant")
+    done = run("anydiff", "check", "mutant", "--json", folder=site.folder)
+    said = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert not said["ok"]
+    assert [(each["id"], each["status"]) for each in said["checks"]] == [(o.id, o.status) for o in report.outcomes]
+    shown = run("anydiff", "check", "mutant", folder=site.folder)
+    assert shown.returncode == 1
+    assert "solver.order" in shown.stdout
+    assert f"{report.ran} of {len(report.outcomes)} checks ran" in shown.stderr
+    tested = run("pytest", "-q", "-p", "anydiff.testing.pytest_plugin", "--anydiff", "mutant", folder=site.folder)
+    assert tested.returncode == 1
+    assert f"1 failed, {report.count('passed')} passed" in tested.stdout
+    assert "mutant:solver.order[mutant]" in tested.stdout
+    assert report.count(FAILED) == 1

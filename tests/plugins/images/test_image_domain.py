@@ -147,6 +147,7 @@ def test_the_grid_shows_each_image_enlarged_in_its_place(tmp_path):
     domain.draw(images, tmp_path / "titled.png", [CLASSES[index % 3] for index in range(12)])
     with Image.open(tmp_path / "titled.png") as grid:
         assert grid.height == 3 * (90 + 16) + 6
+        assert grid.getpixel((6 + 40, 6 + 2 * 106 + 80)) == (160,) * 3, "image 8, lowest rows"
         beneath = np.asarray(grid.convert("L").crop((6, 6 + 84, 90, 6 + 100)))
         assert (beneath < 128).any(), "the title is there"
     with pytest.raises(AnydiffError, match="3 titles were given for 12 images"):

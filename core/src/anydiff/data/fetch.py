@@ -113,7 +113,9 @@ def _run_client(container: Container, staging: Path, progress: Progress | None) 
         if container.kind == "pypi":
             line = f"{container.package}=={container.version} --hash=sha256:{container.sha256}\n"
             (staging / "requirements.txt").write_text(line, encoding="utf-8")
-        _, output = _watch(client_command(container, staging), container, staging, progress)
+        command = client_command(container, staging)
+        command[0] = shutil.which(command[0]) or command[0]  # on Windows npm is a script: npm.cmd
+        output = _watch(command, container, staging, progress)
     except OSError as error:
         raise AnydiffError(
             f"cannot fetch into {str(staging)!r}: {error.strerror or error}; set ANYDIFF_HOME to a folder "
@@ -139,8 +141,8 @@ def _missing_client(container: Container) -> bool:
     return find_spec("pip") is None
 
 
-def _watch(command: list[str], container: Container, staging: Path, progress: Progress | None) -> tuple[int, str]:
-    """Run ``command``, reporting the growth of ``staging``; return its exit code and what it said."""
+def _watch(command: list[str], container: Container, staging: Path, progress: Progress | None) -> str:
+    """Run ``command``, reporting the growth of ``staging``; return what it said."""
     log = staging / "client.log"
     environment = {**os.environ, "TMPDIR": str(staging)}  # pip's partial file then grows where it is seen
     with log.open("wb") as output:
@@ -156,7 +158,7 @@ def _watch(command: list[str], container: Container, staging: Path, progress: Pr
             if process.poll() is None:
                 process.terminate()
                 process.wait()
-    return process.returncode, log.read_text(encoding="utf-8", errors="replace")
+    return log.read_text(encoding="utf-8", errors="replace")
 
 
 def _size(folder: Path) -> int:

@@ -5,9 +5,9 @@
     anydiff data get images/cifar10 --accept-licence
     OMP_NUM_THREADS=1 python -m anydiff_images.classifier cifar10
 
-They write ``weights/classifier-<name>.safetensors``. A classifier is named by the hash of its weights, so a number says
-exactly which features it was computed with. Training is deterministic on one machine and one thread (seeded
-initialisation, order and augmentation).
+They write ``weights/classifier-<name>.safetensors``; the first is part of this package, the second not yet. A
+classifier is named by the hash of its weights, so a number says exactly which features it was computed with. Training
+is deterministic on one machine and one thread (seeded initialisation, order and augmentation).
 """
 
 from __future__ import annotations
@@ -126,17 +126,21 @@ class Classifier:
         return self._known[key]
 
 
+def bundled_classifiers() -> list[str]:
+    """Names of the classifiers that are part of this package."""
+    return sorted(file.stem.removeprefix("classifier-") for file in WEIGHTS.glob("classifier-*.safetensors"))
+
+
 @functools.cache
 def load_classifier(name: str) -> Classifier:
-    """The bundled classifier of ``"fashion-mnist"`` or ``"cifar10"``.
+    """The bundled classifier called ``name``, such as ``"fashion-mnist"``.
 
     Raises:
         UnknownNameError: there is none of this name.
     """
     path = WEIGHTS / f"classifier-{name}.safetensors"
     if not path.is_file():
-        known = [file.stem.removeprefix("classifier-") for file in WEIGHTS.glob("classifier-*.safetensors")]
-        raise UnknownNameError("classifier", name, known)
+        raise UnknownNameError("classifier", name, bundled_classifiers())
     return Classifier(path)
 
 

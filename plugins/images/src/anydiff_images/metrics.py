@@ -20,7 +20,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.pipeline.distances import frechet_distance, kernel_distance, precision_recall
 from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet
 from anydiff_images import ledger
-from anydiff_images.classifier import FEATURES, Classifier, load_classifier
+from anydiff_images.classifier import FEATURES, Classifier, bundled_classifiers, load_classifier
 from anydiff_images.domain import Images
 
 
@@ -105,7 +105,7 @@ class FeatureMetric(Metric):
     """A metric of feature sets.
 
     Args:
-        features: ``"fashion-mnist"`` or ``"cifar10"`` (classifiers of this repository), or ``"inception"``.
+        features: ``"fashion-mnist"`` (a classifier of this repository) or ``"inception"`` (fetched).
     """
 
     def __init__(self, features: str = "fashion-mnist") -> None:
@@ -207,7 +207,7 @@ class ClassConsistency(Metric):
     samples; more means samples that are more typical than real ones.
 
     Args:
-        classifier: ``"fashion-mnist"`` or ``"cifar10"``.
+        classifier: ``"fashion-mnist"``.
     """
 
     def __init__(self, classifier: str = "fashion-mnist") -> None:
@@ -256,7 +256,7 @@ def _extractor(name: str) -> Extractor:
     try:
         return ClassifierFeatures(name)
     except UnknownNameError as error:
-        raise UnknownNameError("feature network", name, ["fashion-mnist", "cifar10", "inception"]) from error
+        raise UnknownNameError("feature network", name, [*bundled_classifiers(), "inception"]) from error
 
 
 def _unit(samples: SampleSet) -> Tensor:

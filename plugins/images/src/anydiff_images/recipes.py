@@ -12,14 +12,13 @@ _FASHION_CLASSES = [
 _CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
-def _metrics(features: str) -> list[dict[str, Any]]:
-    return [
-        {"name": "images/frechet-distance", "options": {"features": features}},
-        {"name": "images/kernel-distance", "options": {"features": features}},
-        {"name": "images/precision", "options": {"features": features}},
-        {"name": "images/recall", "options": {"features": features}},
-        {"name": "images/class-consistency", "options": {"classifier": features}},
-    ]
+def _metrics(features: str, classifier: bool = True) -> list[dict[str, Any]]:
+    """The plugin's metrics on the features called ``features``; consistency only where that is a classifier."""
+    names = ["frechet-distance", "kernel-distance", "precision", "recall"]
+    metrics: list[dict[str, Any]] = [{"name": f"images/{name}", "options": {"features": features}} for name in names]
+    if classifier:
+        metrics.append({"name": "images/class-consistency", "options": {"classifier": features}})
+    return metrics
 
 
 def fashion() -> Recipe:
@@ -61,10 +60,13 @@ def fashion() -> Recipe:
 
 
 def cifar10() -> Recipe:
-    """CIFAR-10, class-conditional; needs ``anydiff data get images/cifar10``. 0.50 is its deviation."""
+    """CIFAR-10, class-conditional; needs the fetched data and feature network. 0.50 is its deviation.
+
+    Fetch both with ``anydiff data get images/cifar10`` and ``anydiff data get images/inception``.
+    """
     recipe = {
         "name": "images/cifar10",
-        "help": "CIFAR-10, class-conditional, 32x32; needs the fetched data",
+        "help": "CIFAR-10, class-conditional, 32x32; needs the fetched data (anydiff data get)",
         "domain": {
             "name": "images",
             "options": {"channels": 3, "height": 32, "width": 32, "classes": _CIFAR10_CLASSES},
@@ -88,6 +90,6 @@ def cifar10() -> Recipe:
             "condition_dropout": 0.1,
         },
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20, "guidance": [{"name": "clamp"}]},
-        "metrics": _metrics("cifar10"),
+        "metrics": _metrics("inception", classifier=False),
     }
     return Recipe.parse(recipe, "recipe 'images/cifar10'")

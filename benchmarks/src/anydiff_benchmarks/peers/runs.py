@@ -61,7 +61,7 @@ def measure(case: Case, target_name: str, nfe: int) -> dict[str, Any]:
     return {**row, "calls": denoise.calls, "rmse": rms, "median": float(error.median())}
 
 
-def run(path: Path, targets: Iterable[str] = NAMES, budgets: Iterable[int] = BUDGETS) -> None:
+def run_missing(path: Path, targets: Iterable[str] = NAMES, budgets: Iterable[int] = BUDGETS) -> None:
     """Append the missing rows to the JSON lines file ``path``."""
     known = {_key(row) for row in read(path)} if path.exists() else set()
     versions = installed()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from anydiff.denoisers import FunctionDenoiser
 from anydiff.solvers import compile_plan, execute
-from anydiff_benchmarks.peers import peer_diffusers, peer_k_diffusion, runs
+from anydiff_benchmarks.peers import peer_diffusers, peer_k_diffusion
 from anydiff_benchmarks.peers.targets import PATH, sigma_max, sigma_min
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
@@ -149,9 +149,8 @@ def _azula(x: Tensor, prediction: Tensor, steps: int) -> Iterator[Contender]:
         yield Contender("azula", text, run, steps)
 
 
-def measure(size: int, rounds: int) -> list[dict[str, Any]]:
+def measure(size: int, libraries: dict[str, str], rounds: int) -> list[dict[str, Any]]:
     """Rows of microseconds per step (median, quartiles) and the ratio to the floor of the same rounds."""
-    libraries = runs.installed()
     found = list(contenders(size, libraries))
     times: dict[tuple[str, str], list[float]] = {(c.library, c.solver): [] for c in found}
     with torch.no_grad():

@@ -51,5 +51,11 @@ def register_metrics(register: Register) -> None:
 @hookimpl
 def register_recipes(register: Register) -> None:
     """Fashion-MNIST and CIFAR-10, class-conditional."""
-    register("images/fashion", "Fashion-MNIST, class-conditional, 28x28", "anydiff_images.recipes:fashion")
+    register(
+        "images/fashion",
+        "Fashion-MNIST, class-conditional, 28x28",
+        "anydiff_images.recipes:fashion",
+        weights="anydiff_images:weights/fashion.safetensors",
+        quick=True,
+    )
     register("images/cifar10", "CIFAR-10, class-conditional, 32x32", "anydiff_images.recipes:cifar10")

@@ -53,7 +53,15 @@ def fashion() -> Recipe:
             "precision": "bf16-mixed",
             "checkpoint_every": 500,
         },
-        "sampling": {"solver": "dpm-solver++-2m", "nfe": 20, "grid": "time", "guidance": [{"name": "clamp"}]},
+        "sampling": {
+            "solver": "dpm-solver++-2m",
+            "nfe": 10,
+            "grid": "karras",
+            "guidance": [
+                {"name": "classifier-free", "options": {"scale": 2.0, "interval": [0.2, 5.0]}},
+                {"name": "clamp"},
+            ],
+        },
         "metrics": _metrics("fashion-mnist"),
     }
     return Recipe.parse(recipe, "recipe 'images/fashion'")

@@ -97,3 +97,24 @@ def test_baselines_by_name():
         assert len(baseline(name, Correlated(), 20)) == 20
     with pytest.raises(UnknownNameError, match="gaussian"):
         baseline("gausian", Correlated(), 20)
+
+
+class Labelled(Correlated):
+    def batch(self, indices):
+        states, _ = super().batch(indices)
+        return states, {"label": torch.tensor([index % 4 for index in indices])}
+
+
+def test_resample_follows_the_classes_that_a_model_is_asked_for():
+    asked = torch.tensor([3, 0, 0, 1, 2] * 20)
+    drawn = resample(Labelled(), 100, seed=5, condition={"label": asked})
+    assert torch.equal(drawn.condition["label"], asked)
+    assert len(torch.unique(drawn.states, dim=0)) == 100
+    other = resample(Labelled(), 100, seed=6, condition={"label": asked})
+    assert not torch.equal(other.states, drawn.states)
+
+
+def test_resample_takes_another_class_when_one_is_used_up():
+    drawn = resample(Labelled(count=8), 4, condition={"label": torch.tensor([1, 1, 1, 1])})
+    assert (drawn.condition["label"] == 1).sum() == 2
+    assert len(torch.unique(drawn.states, dim=0)) == 4

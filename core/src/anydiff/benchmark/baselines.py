@@ -6,7 +6,7 @@ the ceiling (what the first two moments alone give). All work on any :class:`~an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -21,19 +21,29 @@ FULL_COVARIANCE_LIMIT = 4096
 _CHUNK = 1024
 
 
-def baseline(name: str, dataset: Dataset, count: int, seed: int = 0) -> SampleSet:
-    """The baseline called ``name``, one of :data:`BASELINES`."""
+def baseline(
+    name: str, dataset: Dataset, count: int, seed: int = 0, condition: Mapping[str, Tensor] | None = None
+) -> SampleSet:
+    """The baseline called ``name``, one of :data:`BASELINES`; ``condition`` as for :func:`resample`."""
     if name == "resample":
-        return resample(dataset, count, seed)
+        return resample(dataset, count, seed, condition)
     if name in ("gaussian", "gaussian-diagonal"):
-        return gaussian(dataset, count, seed, diagonal=name == "gaussian-diagonal")
+        return gaussian(dataset, count, seed, name == "gaussian-diagonal", condition)
     raise UnknownNameError("baseline", name, BASELINES)
 
 
-def resample(dataset: Dataset, count: int, seed: int = 0) -> SampleSet:
+def resample(dataset: Dataset, count: int, seed: int = 0, condition: Mapping[str, Tensor] | None = None) -> SampleSet:
     """``count`` different examples of ``dataset``, drawn without replacement; which ones depends on ``seed`` alone.
 
     Give the training split, and judge against the test split as for any model.
+
+    Args:
+        dataset: where to draw from.
+        count: how many.
+        seed: of the draw.
+        condition: what a model was asked for, a row per example. Where conditions are classes (whole numbers), row i is
+            an example of the same classes as long as there is an unused one: a model that is asked for balanced classes
+            is then compared with balanced data.
 
     Raises:
         AnydiffError: more examples asked for than there are.
@@ -43,23 +53,57 @@ def resample(dataset: Dataset, count: int, seed: int = 0) -> SampleSet:
         raise AnydiffError(
             f"count is {count}, but {dataset.name!r} has {len(dataset)} examples; ask for at most that many."
         )
-    indices = permutation(seed, 0, "baseline/resample", len(dataset))[:count]
-    states, condition = dataset.batch(indices.tolist())
-    return SampleSet(states, condition, dataset.domain)
+    order = permutation(seed, 0, "baseline/resample", len(dataset)).tolist()
+    classes = [name for name, value in (condition or {}).items() if not value.is_floating_point()]
+    indices = _of_same_class(dataset, order, condition or {}, classes, count) if classes else order[:count]
+    states, found = dataset.batch(indices)
+    return SampleSet(states, found, dataset.domain)
 
 
-def gaussian(dataset: Dataset, count: int, seed: int = 0, diagonal: bool = False) -> SampleSet:
+def _of_same_class(
+    dataset: Dataset, order: list[int], condition: Mapping[str, Tensor], classes: list[str], count: int
+) -> list[int]:
+    """For each row of ``condition`` the first unused index in ``order`` with the same classes, or the first unused."""
+
+    def keys(given: Mapping[str, Tensor]) -> list[str]:
+        rows = zip(*(given[name].reshape(len(given[name]), -1).tolist() for name in classes), strict=True)
+        return [str(row) for row in rows]
+
+    known: list[str] = []
+    for start in range(0, len(order), _CHUNK):
+        known += keys(dataset.batch(order[start : start + _CHUNK])[1])
+    places: dict[str, list[int]] = {}
+    for index, key in reversed(list(zip(order, known, strict=True))):
+        places.setdefault(key, []).append(index)
+    unused = dict.fromkeys(order)
+    chosen = []
+    for key in keys(condition)[:count]:
+        left = places.get(key, [])
+        while left and left[-1] not in unused:
+            left.pop()
+        index = left.pop() if left else next(iter(unused))
+        del unused[index]
+        chosen.append(index)
+    return chosen
+
+
+def gaussian(
+    dataset: Dataset,
+    count: int,
+    seed: int = 0,
+    diagonal: bool = False,
+    condition: Mapping[str, Tensor] | None = None,
+) -> SampleSet:
     """``count`` draws of the Gaussian that has the mean and covariance of the states of ``dataset``.
 
     Args:
         dataset: the training split.
         count: number of draws.
         seed: of the draws and of the conditions beside them, which are those of a :func:`resample` (the Gaussian does
-        not
-            know them: a metric of consistency shows chance).
+            not know them: a metric of consistency shows chance).
         diagonal: every entry on its own, as in the classic ceiling for images; else the full covariance, for states of
-        at
-            most 4096 entries.
+            at most 4096 entries.
+        condition: as for :func:`resample`.
 
     Raises:
         AnydiffError: the full covariance of a larger state, or fewer than two examples.
@@ -72,7 +116,7 @@ def gaussian(dataset: Dataset, count: int, seed: int = 0, diagonal: bool = False
             f"the state of {dataset.name!r} has {spec.size} entries, but a full covariance is fitted for at most "
             f"{FULL_COVARIANCE_LIMIT}; use the baseline 'gaussian-diagonal'."
         )
-    chosen = resample(dataset, min(count, len(dataset)), seed)
+    chosen = resample(dataset, min(count, len(dataset)), seed, condition)
     rows = torch.arange(natural_number("count", count)) % len(chosen)
     noise = torch.from_numpy(standard_normal(seed, range(count), 0, "baseline/gaussian", (spec.size,)))
     mean, factor = _moments(dataset, diagonal)

@@ -121,7 +121,7 @@ class LiveTask:
         ``real`` is held-out data against the rest of it: at most half, so that both sides are left with enough.
         """
         if name != "real":
-            return baselines.baseline(name, self.training_data, count, seed), self.reference
+            return baselines.baseline(name, self.training_data, count, seed, self.condition(count)), self.reference
         size = len(self.reference)
         order = torch.as_tensor(permutation(seed, 0, "baseline/real", size))
         chosen = min(count, size // 2)

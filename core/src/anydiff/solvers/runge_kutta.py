@@ -84,8 +84,8 @@ class EDMHeun(Solver):
     """EDM's stochastic sampler (Karras et al. 2022, algorithm 2) in y = x/α and κ = σ/α: Heun after an optional churn.
 
     With γ = min(S_churn/N, √2 - 1) where S_min <= κ <= S_max, each step first adds noise up to κ̂ = κ (1 + γ), then goes
-    to κ' by Heun. S_churn = 0 is deterministic and of order 2. The last step is an Euler step, and if the budget is even
-    the first one too; a first step from κ = ∞ (flow at t = 1), where Heun in κ has no meaning, always is.
+    to κ' by Heun. S_churn = 0 is deterministic and of order 2. The last step is an Euler step, and if the budget is
+    even the first one too; a first step from κ = ∞ (flow at t = 1), where Heun in κ has no meaning, always is.
     """
 
     order: ClassVar[int] = 2

@@ -34,7 +34,7 @@ def command(
     versions = runs.installed()
     rows: list[dict[str, Any]] = []
     for size in (size for size in overhead.SIZES if size <= largest):
-        rows += overhead.measure(size, versions, max(3, min(rounds, rounds * 30_000 // size)))
+        rows += overhead.measure(size, versions, max(3, min(rounds, rounds * 100_000 // size)))
         typer.echo(f"{size} floats measured")
     rows += startup.measure(versions, 5)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -152,6 +152,7 @@ def _azula(x: Tensor, prediction: Tensor, steps: int) -> Iterator[Contender]:
 def measure(size: int, libraries: dict[str, str], rounds: int) -> list[dict[str, Any]]:
     """Rows of microseconds per step (median, quartiles) and the ratio to the floor of the same rounds."""
     found = list(contenders(size, libraries))
+    repeats = 5 if size <= 10_000 else 1  # a turn of some milliseconds, so that it is not spent on filling caches
     times: dict[tuple[str, str], list[float]] = {(c.library, c.solver): [] for c in found}
     with torch.no_grad():
         for contender in found:
@@ -159,8 +160,10 @@ def measure(size: int, libraries: dict[str, str], rounds: int) -> list[dict[str,
         for _ in range(rounds):
             for contender in found:
                 begin = time.perf_counter()
-                contender.run()
-                times[contender.library, contender.solver].append((time.perf_counter() - begin) / contender.steps * 1e6)
+                for _ in range(repeats):
+                    contender.run()
+                spent = (time.perf_counter() - begin) / (repeats * contender.steps)
+                times[contender.library, contender.solver].append(spent * 1e6)
     rows = []
     for (library, solver), values in times.items():
         low, middle, high = statistics.quantiles(values, n=4)

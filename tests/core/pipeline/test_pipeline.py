@@ -14,7 +14,7 @@ import anydiff
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.pipeline import Pipeline, load, train
 from anydiff.plugins import hooks
-from anydiff.solvers import compile_plan
+from anydiff.solvers import AdaptiveODE, compile_plan
 
 
 def test_a_run_holds_what_it_promises(run):
@@ -164,6 +164,25 @@ def test_a_plan_can_be_given(run):
         pipeline.sample_set(3, solver=plan).states,
         pipeline.sample_set(3, solver="ddim", nfe=6).states,
     )
+
+
+def test_latents_and_likelihoods_of_native_objects(run):
+    pytest.importorskip("torchdiffeq")
+    pipeline = load(run)
+    condition = {"label": [0, 1, 0, 1]}
+    points = pipeline.sample(4, nfe=8, seed=3, condition=condition)
+    ode = AdaptiveODE(rtol=1e-5, atol=1e-5)
+    latents = pipeline.encode(points, condition=condition, ode=ode)
+    assert latents.shape == (4, 2)
+    labels = {"label": torch.tensor(condition["label"])}
+    back = ode.decode(pipeline.denoiser, latents, condition=labels)
+    torch.testing.assert_close(back, pipeline.domain.encode(points).double(), rtol=0, atol=2e-3)
+    assert (pipeline.encode(points, condition={"label": [1, 0, 1, 0]}, ode=ode) - latents).abs().max() > 1e-3
+    assert (pipeline.encode(points, condition=condition, ode=ode, guidance=3.0) - latents).abs().max() > 1e-3
+    nats = pipeline.log_likelihood(points, condition=condition, ode=ode)
+    expected = ode.log_likelihood(pipeline.denoiser, pipeline.domain.encode(points), condition=labels)
+    assert torch.equal(nats, expected)
+    assert nats.dtype == torch.float64
 
 
 def test_every_sampling_hook_is_called(run, monkeypatch):

@@ -29,7 +29,7 @@ from anydiff.pipeline.metrics import MetricCard, SampleSet
 from anydiff.pipeline.recipe import Recipe, load_recipe
 from anydiff.plugins import hooks
 from anydiff.registry import registry
-from anydiff.solvers import Solver, compile_plan
+from anydiff.solvers import AdaptiveODE, Solver, compile_plan
 from anydiff.solvers import sample as sample_states
 from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
@@ -151,6 +151,51 @@ class Pipeline:
         """
         samples = self.sample_set(count, **options)
         return self.domain.decode(samples.states, samples.condition)
+
+    def encode(
+        self,
+        objects: Sequence[Any],
+        *,
+        condition: Mapping[str, Any] | None = None,
+        ode: AdaptiveODE | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """Latents x_T ``[B, *shape]`` (float64) of native ``objects``: the states that flow to them.
+
+        ``AdaptiveODE().decode(pipeline.denoiser, latents)`` is the way back, ``sample(start=latents)`` the same by a
+        plan. Unguided unless ``guidance`` is given.
+
+        Args:
+            objects: the field's own objects.
+            condition: as for :meth:`sample`.
+            ode: the solver with its tolerances.
+            options: of :meth:`AdaptiveODE.encode`.
+        """
+        denoiser, states, options = self._ode_inputs(objects, condition, options)
+        return (ode or AdaptiveODE()).encode(denoiser, states, **options)
+
+    def log_likelihood(
+        self,
+        objects: Sequence[Any],
+        *,
+        condition: Mapping[str, Any] | None = None,
+        ode: AdaptiveODE | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """log p ``[B]`` (float64, nats) of native ``objects`` as states; quantised ones (pictures) need dequantisation.
+
+        Arguments as for :meth:`encode`; ``options`` are those of :meth:`AdaptiveODE.log_likelihood`: ``trace``, say.
+        """
+        denoiser, states, options = self._ode_inputs(objects, condition, options)
+        return (ode or AdaptiveODE()).log_likelihood(denoiser, states, **options)
+
+    def _ode_inputs(
+        self, objects: Sequence[Any], condition: Mapping[str, Any] | None, options: dict[str, Any]
+    ) -> tuple[Any, Tensor, dict[str, Any]]:
+        states = self.domain.encode(objects).to(next(self.denoiser.parameters()).device)
+        denoiser = hooks().transform("wrap_denoiser", denoiser=self.denoiser, recipe=self.recipe)
+        guidance = build_guidance(options.get("guidance"))
+        return denoiser, states, {**options, "guidance": guidance, "condition": self._condition(condition, len(states))}
 
     def reference(self, count: int | None = None) -> SampleSet:
         """The first ``count`` (default all) entries of the held-out split."""

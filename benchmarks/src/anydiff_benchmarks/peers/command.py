@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from anydiff.errors import AnydiffError
 from anydiff.files import write_atomic
 
 
@@ -29,10 +30,15 @@ def command(
     from anydiff_benchmarks.peers import agreement, report, runs
     from anydiff_benchmarks.peers.targets import NAMES, target
 
+    names = targets.split(",") if targets else list(NAMES)
+    counts = [int(text) if text.strip().isdecimal() else 0 for text in budgets.split(",")]
+    if min(counts) < 4:
+        raise AnydiffError(f"nfe is {budgets!r}, but must be whole numbers of at least 4 with commas between, as 5,10.")
+    for name in names:
+        target(name)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "peers.jsonl"
-    names = targets.split(",") if targets else list(NAMES)
-    runs.run_missing(path, names, [int(text) for text in budgets.split(",")])
+    runs.run_missing(path, names, counts)
     versions = runs.installed()
     agreements = agreement.agreements(target("W2"), versions)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -83,7 +83,8 @@ def _best_table(rows: Sequence[Row], peers: Sequence[str]) -> str:
         least = min((row["rmse"] for row in others), default=math.nan)
         cells = [f"{row['rmse']:.3g} ({row['solver']}, {row['grid']})" for row in others]
         own = f"{mine['rmse']:.3g} ({mine['solver']}, {mine['grid']})"
-        lines.append([name, nfe, own, f"{mine['rmse'] / least:.2f}", *cells])
+        ratio = f"{mine['rmse'] / least:.2f}" if others else "no peer"
+        lines.append([name, nfe, own, ratio, *cells])
     return table(["target", "NFE", OURS, "ours / best peer", *peers], lines)
 
 

@@ -50,10 +50,10 @@ def measure(case: Case, target_name: str, nfe: int) -> dict[str, Any]:
         warnings.simplefilter("ignore")
         try:
             endpoint = case.run(denoise, nfe)
-        except Exception as error:  # a peer's crash is a result, whatever its kind
+        except Exception as crash:  # a peer's crash is a result, whatever its kind
             if case.library == "anydiff":
                 raise
-            return {**row, "failed": f"{type(error).__name__}: {error}"[:200]}
+            return {**row, "failed": f"{type(crash).__name__}: {crash}"[:200]}
     error = (endpoint - chosen.reference).square().mean(dim=1).sqrt()
     rms = float(error.square().mean().sqrt())
     if not math.isfinite(rms):

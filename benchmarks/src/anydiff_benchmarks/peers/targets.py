@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import GaussianMixtureOracle
+from anydiff.errors import UnknownNameError
 from anydiff.paths import VPLinear
 from anydiff.solvers import execute
 from anydiff.solvers.adams import ExponentialAdams
@@ -123,7 +124,13 @@ NAMES = tuple(_TARGETS)
 
 @functools.cache
 def target(name: str) -> Target:
-    """The target of that name: G2 and W2 in the plane, G16, G64 and G784 with ten components each."""
+    """The target of that name: G2 and W2 in the plane, G16, G64 and G784 with ten components each.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    if name not in _TARGETS:
+        raise UnknownNameError("target", name, NAMES)
     make, count = _TARGETS[name]
     means, std, weights = make()
     generator = torch.Generator().manual_seed(SEED)

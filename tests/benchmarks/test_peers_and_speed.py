@@ -12,11 +12,11 @@ import torch
 from anydiff.denoisers import FunctionDenoiser
 from anydiff.paths import Flow, VPCosine
 from anydiff.solvers import compile_plan, execute
+from anydiff.solvers.velocity_adams import VelocityAdams
 from anydiff_benchmarks.peers import ours, report, runs
 from anydiff_benchmarks.peers.cases import Counted
 from anydiff_benchmarks.peers.targets import NAMES, PATH, fine_endpoint, scipy_endpoint, target
 from anydiff_benchmarks.speed import overhead
-from anydiff_benchmarks.velocity import VelocityAdams
 
 
 def distance(a, b):

@@ -11,21 +11,6 @@ QUICK = "suites/quick.yaml"
 
 
 @hookimpl
-def register_solvers(register: Register) -> None:
-    """A solver written outside the core, with the smallest error of all on the exact targets of ``peers``."""
-    register(
-        "benchmarks/velocity-adams",
-        "Adams on the velocity, with a free corrector",
-        "anydiff_benchmarks.velocity:VelocityAdams",
-        order=4,
-        kind="multistep",
-        calls_per_step=1,
-        stochastic=False,
-        source="Zhang and Chen 2023; Zhao et al. 2023",
-    )
-
-
-@hookimpl
 def register_commands(register: Register) -> None:
     """``anydiff peers`` and ``anydiff speed``."""
     register("benchmarks/peers", "Compare errors with other libraries.", "anydiff_benchmarks.peers.command:command")

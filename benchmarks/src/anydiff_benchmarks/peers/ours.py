@@ -6,11 +6,10 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from anydiff.denoisers import FunctionDenoiser
-from anydiff.paths.grids import GRIDS, time_grid
+from anydiff.paths.grids import GRIDS, power, time_grid
 from anydiff.registry import registry
 from anydiff.solvers import compile_plan, execute
 from anydiff_benchmarks.peers.cases import Case, Counted
@@ -37,14 +36,14 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dpm-solver++-2m", {"lower_order_final": True}),
     ("dpm-solver++-3m", {"lower_order_final": True}),
     *(
-        ("benchmarks/velocity-adams", {"order": order, **options})
-        for order in (2, 3, 4, 5)
+        ("velocity-adams", {"degree": degree, **options})
+        for degree in (2, 3, 4, 5)
         for options in ({}, {"corrector": False}, {"lower_order_final": True})
     ),
 )
 
-#: Exponents p of the grids that are uniform in t^(1/p); 1 is "time" and 2 "quadratic", and only the others are new.
-POWERS = {"power-1.5": 1.5, "power-2.5": 2.5}
+#: Grids uniform in t^(1/p) beside those of the core: "time" (p = 1), "quadratic" (2) and "power-2.5".
+EXTRA_GRIDS = {"power-1.5": functools.partial(power, exponent=1.5)}
 
 
 def cases() -> Iterator[Case]:
@@ -52,17 +51,13 @@ def cases() -> Iterator[Case]:
     names = [e.name for e in registry().entries("solvers") if e.plugin == "anydiff" and not e.metadata["stochastic"]]
     for name, options in [*((name, {}) for name in names), *VARIANTS]:
         text = name + "".join(f" {key}={value}" for key, value in options.items())
-        for grid in (*GRIDS, *POWERS):
+        for grid in (*GRIDS, *EXTRA_GRIDS):
             yield Case("anydiff", text, grid, functools.partial(_run, name, options, grid))
 
 
 def nodes(grid: str, steps: int) -> list[float]:
     """The times of a grid by its name."""
-    if grid not in POWERS:
-        return time_grid(PATH, steps, grid)
-    power = POWERS[grid]
-    inner = np.linspace(PATH.t_start ** (1 / power), PATH.t_end ** (1 / power), steps + 1)[1:-1] ** power
-    return [PATH.t_start, *(float(t) for t in inner), PATH.t_end]
+    return EXTRA_GRIDS[grid](PATH, steps) if grid in EXTRA_GRIDS else time_grid(PATH, steps, grid)
 
 
 def _run(name: str, options: dict[str, Any], grid: str, denoise: Counted, nfe: int) -> Tensor:

@@ -17,7 +17,7 @@ SolverName = Annotated[str | None, typer.Option(help="Solver (see `anydiff solve
 SolverOption = Annotated[
     list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="An option of the solver; repeatable.")
 ]
-GridName = Annotated[str | None, typer.Option(help="Time grid: time, log-snr, quadratic or karras.")]
+GridName = Annotated[str | None, typer.Option(help="Time grid: time, log-snr, quadratic, power-2.5 or karras.")]
 End = Annotated[str | None, typer.Option(help="How the plan ends: clean, denoise or stop.")]
 Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale; 1 is none.")]
 BatchSize = Annotated[int, typer.Option(help="Rows per network call.")]

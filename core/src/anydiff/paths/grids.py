@@ -6,6 +6,7 @@ A grid of N steps has N + 1 nodes. It is a list of float64 numbers made once on 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -30,9 +31,10 @@ def uniform_log_snr(path: GaussianPath, steps: int) -> Grid:
     return _from_log_snr(path, np.linspace(*path.log_snr_range(), steps + 1))
 
 
-def quadratic(path: GaussianPath, steps: int) -> Grid:
-    """sqrt(t_i) uniform between sqrt(T) and sqrt(t_end) (Song et al., DDIM, ICLR 2021)."""
-    return _pin(path, np.linspace(math.sqrt(path.t_start), math.sqrt(path.t_end), steps + 1) ** 2)
+def power(path: GaussianPath, steps: int, exponent: float) -> Grid:
+    """t_i^(1/p) uniform between T and t_end; p = 2 is the quadratic grid (Song et al., DDIM, ICLR 2021)."""
+    first, last = path.t_start ** (1 / exponent), path.t_end ** (1 / exponent)
+    return _pin(path, np.linspace(first, last, steps + 1) ** exponent)
 
 
 def karras(path: GaussianPath, steps: int, rho: float = 7.0) -> Grid:
@@ -44,7 +46,8 @@ def karras(path: GaussianPath, steps: int, rho: float = 7.0) -> Grid:
 GRIDS: dict[str, Callable[[GaussianPath, int], Grid]] = {
     "time": uniform_time,
     "log-snr": uniform_log_snr,
-    "quadratic": quadratic,
+    "quadratic": functools.partial(power, exponent=2.0),
+    "power-2.5": functools.partial(power, exponent=2.5),
     "karras": karras,
 }
 

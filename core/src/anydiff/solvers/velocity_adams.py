@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anydiff.solvers import Solver
+from anydiff.errors import natural_number
+from anydiff.solvers.base import Solver
 from anydiff.solvers.program import LinearForm, Node, Program
 
 Known = tuple[Node, LinearForm]
@@ -22,14 +23,22 @@ Known = tuple[Node, LinearForm]
 
 @dataclass(frozen=True)
 class VelocityAdams(Solver):
-    """Adams-Bashforth of ``order`` predictions on the velocity, see the module; the corrector raises its order by one.
+    """Adams-Bashforth through the last ``degree`` predictions, see the module; the corrector raises the order by one.
 
-    ``lower_order_final`` lets the order fall to 1 towards the last step.
+    The first steps have the order that the history allows; ``lower_order_final`` lets it fall to 1 towards the last.
     """
 
-    order: int = 3
+    degree: int = 3
     corrector: bool = True
     lower_order_final: bool = False
+
+    def __post_init__(self) -> None:
+        natural_number("degree", self.degree)
+
+    @property
+    def order(self) -> int:
+        """``degree``, and one more with the corrector."""
+        return self.degree + self.corrector
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
         """See the module."""
@@ -41,15 +50,15 @@ class VelocityAdams(Solver):
             data = program.evaluate(x, s)
             new = (s, (x - s.alpha * data) / s.sigma - data)
             if self.corrector and last is not None:
-                x = straight_step(*last[:2], s, [*last[2], new])
-            known = [new, *known]
-            order = min(self.order, index + 1, steps - index if self.lower_order_final else self.order)
-            last = (x, s, known[:order])
-            x = straight_step(x, s, t, known[:order])
+                x = _straight_step(*last[:2], s, [*last[2], new])
+            known = [new, *known[: self.degree - 1]]
+            degree = min(self.degree, index + 1, steps - index if self.lower_order_final else self.degree)
+            last = (x, s, known[:degree])
+            x = _straight_step(x, s, t, known[:degree])
         return x
 
 
-def straight_step(x: LinearForm, s: Node, t: Node, known: Sequence[Known]) -> LinearForm:
+def _straight_step(x: LinearForm, s: Node, t: Node, known: Sequence[Known]) -> LinearForm:
     """x at t from x at s, with the velocity interpolated in u through the nodes of ``known`` and integrated exactly."""
 
     def u(node: Node) -> float:

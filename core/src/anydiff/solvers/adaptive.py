@@ -229,7 +229,8 @@ class AdaptiveODE:
         if not bin_width > 0:
             raise AnydiffError(f"bin_width is {bin_width}, but must be above 0; 8-bit data in [-1, 1] have 2/256.")
         if dequantize:
-            samples = options.get("samples") or range(len(clean))
+            samples = options.get("samples")
+            samples = range(len(clean)) if samples is None else samples
             draw = standard_normal(options.get("seed", 0), samples, 0, "dequantize", tuple(clean.shape[1:]))
             uniform = torch.special.ndtr(torch.from_numpy(draw))
             clean = clean.double() + bin_width * (uniform.to(clean.device) - 0.5)

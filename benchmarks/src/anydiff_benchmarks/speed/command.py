@@ -22,7 +22,7 @@ def command(
     """Measure the overhead per step against the fused-update floor and the installed peers, and the start-up.
 
     Examples:
-      anydiff benchmarks/speed --rounds 21 --largest 100000 --out /tmp/speed
+      anydiff benchmarks/speed --rounds 21 --largest 100000 --out speed
     """
     import torch
 

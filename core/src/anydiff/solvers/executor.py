@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -233,7 +233,11 @@ class _Machine:
         if target is None:
             target = torch.empty_like(self.like, memory_format=torch.contiguous_format)
             self.buffers[row.buffer] = target
-        weighted_sum(target, sources, [self._factor(c) for c in row.factors] if row.arrays else row.factors)
+        if row.arrays:
+            factors: Sequence[Any] = [self._factor(c) for c in row.factors]
+        else:
+            factors = row.small_factors(target.dtype) if target.numel() < FUSED and target.is_cpu else row.factors
+        weighted_sum(target, sources, factors)
         return target
 
     def _factor(self, coefficient: Coefficient) -> Any:
@@ -259,6 +263,21 @@ class _Row:
     sources: tuple[str, ...] = ()
     factors: tuple[Any, ...] = ()
     arrays: bool = False
+    made: dict[torch.dtype, tuple[Any, ...]] = field(default_factory=dict)
+
+    def small_factors(self, dtype: torch.dtype) -> tuple[Any, ...]:
+        """``factors`` with the first one as a tensor without axes, made once.
+
+        On small states multiplying by a number costs more than twice as much, for wrapping it in a tensor each time.
+        In half precision a number is not rounded to the state's type first, so there it stays a number.
+        """
+        found = self.made.get(dtype)
+        if found is None:
+            first = self.factors[0]
+            if first != 1.0 and dtype in (torch.float32, torch.float64):
+                first = torch.tensor(first, dtype=dtype)
+            found = self.made[dtype] = (first, *self.factors[1:])
+        return found
 
 
 def _rows(plan: Plan) -> tuple[_Row, ...]:

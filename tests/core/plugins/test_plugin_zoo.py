@@ -13,6 +13,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.plugins import discover, forget, hooks, loaded, report_to, state, use_folder
 from anydiff.plugins.calls import specifications
 from anydiff.plugins.loader import _named_if_slow
+from anydiff.plugins.probe import examine
 from anydiff.registry import KINDS, registry
 
 
@@ -221,3 +222,21 @@ def test_the_state_folder_is_left_alone_when_nothing_changes(site):
     forget()
     registry()
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_refused_plugin_can_be_switched_off_and_is_then_silent(site, monkeypatch):
+    site.install("old", requires="anydiff>=99")
+    told = []
+    report_to(told.append)
+    (refused,) = discover().plugins
+    assert "`anydiff plugins disable old`" in refused.problem
+    state.disable("old")
+    (off,) = discover().plugins
+    assert (off.status, off.sound, off.problem) == ("disabled", False, refused.problem)
+    state.enable("old")
+    monkeypatch.setenv("ANYDIFF_PLUGINS", "")
+    assert discover().plugins[0].status == "excluded"
+    registry()
+    assert told == []
+    (diagnosis,) = examine([off])
+    assert (diagnosis.works, diagnosis.healthy, diagnosis.problem) == (False, True, refused.problem)

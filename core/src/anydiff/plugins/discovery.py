@@ -38,6 +38,7 @@ class Plugin:
         status: ``enabled``; or not loaded because ``disabled`` by the user, ``excluded`` by ``ANYDIFF_PLUGINS``,
             ``quarantined`` after a crash, ``refused`` because its metadata break a rule.
         problem: one sentence with the fix when it is not to be loaded, else ``""``.
+        sound: False where its metadata break a rule, also when it is switched off besides; ``problem`` says which.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Plugin:
     requires: str = ""
     status: str = ENABLED
     problem: str = ""
+    sound: bool = True
 
     @property
     def label(self) -> str:
@@ -147,7 +149,7 @@ def _check_range(plugin: Plugin, requirements: Iterable[str]) -> Plugin:
             problem = (
                 f"{plugin.label} states an unreadable requirement {text!r}; ask its authors, or `pip uninstall` it."
             )
-            return replace(plugin, status=REFUSED, problem=problem)
+            return replace(plugin, status=REFUSED, problem=problem, sound=False)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             specifiers.append(requirement.specifier)
     asked = ",".join(str(specifier) for specifier in specifiers if str(specifier))
@@ -158,7 +160,7 @@ def _check_range(plugin: Plugin, requirements: Iterable[str]) -> Plugin:
             f"{plugin.label} needs anydiff {asked}, but this is anydiff {version}; "
             f"run `pip install --upgrade anydiff {plugin.distribution}`, or `anydiff plugins disable {plugin.name}`."
         )
-        return replace(plugin, status=REFUSED, problem=problem)
+        return replace(plugin, status=REFUSED, problem=problem, sound=False)
     return plugin
 
 
@@ -168,20 +170,22 @@ def _check_name(plugin: Plugin, everything: list[Plugin]) -> Plugin:
             f"{plugin.label} has a name that is reserved or not made of letters, digits, '-' and '_'; "
             "rename its entry point or file."
         )
-        return replace(plugin, status=REFUSED, problem=problem)
+        return replace(plugin, status=REFUSED, problem=problem, sound=False)
     twins = [other for other in everything if other.name == plugin.name]
     if len(twins) > 1:
         origins = " and ".join(sorted(repr(twin.distribution or twin.source) for twin in twins))
         removable = max(twin.distribution for twin in twins)
         fix = f"`pip uninstall {removable}`" if removable else "remove one file"
         problem = f"plugin {plugin.name!r} is offered by {origins}, so none is loaded; keep one of them: {fix}."
-        return replace(plugin, status=REFUSED, problem=problem)
+        return replace(plugin, status=REFUSED, problem=problem, sound=False)
     return plugin
 
 
 def _exclude(plugin: Plugin, names: set[str]) -> Plugin:
-    if plugin.status != ENABLED or plugin.name in names:
+    if plugin.name in names:
         return plugin
+    if not plugin.sound:  # nobody wants to hear of it now, but the doctor still knows
+        return replace(plugin, status=EXCLUDED)
     problem = f"{plugin.label} is left out by ANYDIFF_PLUGINS; add its name there, or unset the variable."
     return replace(plugin, status=EXCLUDED, problem=problem)
 
@@ -193,7 +197,9 @@ def _unknown_selection(name: str, found: list[Plugin]) -> str:
 
 
 def _check_state(plugin: Plugin, off: set[str]) -> Plugin:
-    if plugin.name in off and plugin.status != REFUSED:
+    if plugin.name in off:
+        if not plugin.sound:
+            return replace(plugin, status=DISABLED)
         problem = f"{plugin.label} is disabled; `anydiff plugins enable {plugin.name}` turns it on."
         return replace(plugin, status=DISABLED, problem=problem)
     if plugin.status != ENABLED:

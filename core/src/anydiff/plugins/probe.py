@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from anydiff.plugins import state
-from anydiff.plugins.discovery import DISABLED, EXCLUDED, QUARANTINED, REFUSED, Plugin
+from anydiff.plugins.discovery import DISABLED, EXCLUDED, QUARANTINED, Plugin
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def examine(plugins: Sequence[Plugin], limit: float = 30.0, references: bool = F
 
 
 def _examine_one(plugin: Plugin, limit: float, references: bool) -> Diagnosis:
-    if plugin.status == REFUSED:
+    if not plugin.sound:
         return Diagnosis(plugin.name, plugin.status, False, problem=plugin.problem)
     with tempfile.TemporaryDirectory(prefix="anydiff-doctor-", ignore_cleanup_errors=True) as folder:
         answer = Path(folder) / "answer.json"

@@ -4,10 +4,10 @@ Try `anydiff --plugins-dir examples train own_points/small`.
 """
 
 import numpy as np
-import torch
 
 from anydiff import hookimpl
-from anydiff.pipeline import Dataset, load_recipe
+from anydiff.pipeline import ArrayDataset, load_recipe
+from anydiff.registry import registry
 
 
 @hookimpl
@@ -20,26 +20,17 @@ def register_recipes(register):
     register("own_points/small", "two moons' recipe on these points", "own_points:small")
 
 
-class OwnPoints(Dataset):
+class OwnPoints(ArrayDataset):
     name = "own_points"
 
     def __init__(self, split="train"):
         points = np.random.default_rng(5).normal(size=(1000, 2)) * [0.5, 0.2]  # or np.load("points.npy")
-        labels = (points[:, 0] > 0).astype(np.int64)
-        keep = np.arange(len(points)) % 5 == 0 if split == "test" else np.arange(len(points)) % 5 != 0
-        self.points, self.labels = torch.tensor(points[keep], dtype=torch.float32), torch.tensor(labels[keep])
+        keep = (np.arange(len(points)) % 5 == 0) == (split == "test")
+        super().__init__(points[keep], label=points[keep, 0] > 0)
 
     @property
     def domain(self):
-        from two_moons import Points
-
-        return Points()
-
-    def __len__(self):
-        return len(self.points)
-
-    def batch(self, indices):
-        return self.points[list(indices)], {"label": self.labels[list(indices)]}
+        return registry().build("domains", "two_moons")
 
 
 def small():

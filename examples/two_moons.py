@@ -2,10 +2,11 @@
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from anydiff import hookimpl
 from anydiff.networks import ClassCondition
-from anydiff.pipeline import Dataset, Domain, Metric, MetricCard
+from anydiff.pipeline import ArrayDataset, Domain, Metric, MetricCard
 from anydiff.states import StateSpec
 
 
@@ -25,29 +26,19 @@ class Points(Domain):
         np.savetxt(path, np.asarray(objects), delimiter=",")
 
     def draw(self, objects, path, titles=None):
-        from matplotlib.figure import Figure
-
-        axes = Figure(figsize=(4, 4)).subplots()
-        axes.scatter(*np.asarray(objects).T, s=4)
-        axes.figure.savefig(path)
+        figure = Figure(figsize=(4, 4))
+        figure.gca().scatter(*np.asarray(objects).T, s=4)
+        figure.savefig(path, format="png")
 
 
-class Moons(Dataset):
+class Moons(ArrayDataset):
     name, domain = "two_moons/points", Points()
 
     def __init__(self, split="train", count=2000):
-        angle, noise = np.random.default_rng(split == "test").random((2, count)) * np.pi, 0.1
-        self.labels = torch.arange(count) % 2
-        sign = 1 - 2 * self.labels.numpy()
-        moons = np.stack([np.cos(angle[0]) * sign + (sign < 0), np.sin(angle[0]) * sign + (sign < 0) * 0.5], 1)
-        jitter = np.random.default_rng(2 + (split == "test")).normal(size=(count, 2))
-        self.points = torch.tensor(moons - [0.5, 0.25] + noise * jitter, dtype=torch.float32)
-
-    def __len__(self):
-        return len(self.points)
-
-    def batch(self, indices):
-        return self.points[list(indices)], {"label": self.labels[list(indices)]}
+        random = np.random.default_rng(["train", "test"].index(split))
+        label, angle = np.arange(count) % 2, random.uniform(0, np.pi, count)
+        upper = np.stack([np.cos(angle) - 0.5, np.sin(angle) - 0.25], axis=1)  # the lower moon is its mirror image
+        super().__init__(np.where(label[:, None], -upper, upper) + random.normal(0, 0.1, (count, 2)), label=label)
 
 
 class MeanDistance(Metric):
@@ -58,34 +49,12 @@ class MeanDistance(Metric):
         return float((samples.states.double().mean(0) - reference.states.double().mean(0)).norm())
 
 
-@hookimpl
-def register_domains(register):
-    register("two_moons", "2-D points", "two_moons:Points")
+PARTS = {"domain": "two_moons", "dataset": "two_moons/points", "metrics": ["two_moons/mean-distance"]}
+MODEL = {"network": {"name": "mlp", "options": {"width": 64, "blocks": 2}}, "parametrization": "edm", "sigma_data": 0.7}
+TRAINING = {"steps": 1000, "batch_size": 256, "condition_dropout": 0.1, "schedule": "cosine"}
+SMALL = {**PARTS, **MODEL, "name": "two_moons/small", "training": TRAINING}
 
-
-@hookimpl
-def register_datasets(register):
-    register("two_moons/points", "two moons, two classes", "two_moons:Moons")
-
-
-@hookimpl
-def register_metrics(register):
-    register("two_moons/mean-distance", "distance of the means", "two_moons:MeanDistance")
-
-
-@hookimpl
-def register_recipes(register):
-    register("two_moons/small", "two moons, in seconds", "two_moons:RECIPE")
-
-
-RECIPE = {
-    "name": "two_moons/small",
-    "domain": "two_moons",
-    "dataset": "two_moons/points",
-    "network": {"name": "mlp", "options": {"width": 64, "blocks": 2}},
-    "sigma_data": 0.7,
-    "parametrization": "edm",
-    "objective": {"name": "denoising", "options": {"weighting": "edm"}},
-    "training": {"steps": 1000, "batch_size": 256, "condition_dropout": 0.1, "schedule": "cosine"},
-    "metrics": ["two_moons/mean-distance"],
-}
+register_domains = hookimpl(lambda register: register("two_moons", "2-D points", "two_moons:Points"))
+register_datasets = hookimpl(lambda register: register("two_moons/points", "two moons", "two_moons:Moons"))
+register_metrics = hookimpl(lambda register: register("two_moons/mean-distance", "of means", "two_moons:MeanDistance"))
+register_recipes = hookimpl(lambda register: register("two_moons/small", "in seconds", "two_moons:SMALL"))

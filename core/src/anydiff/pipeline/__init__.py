@@ -1,6 +1,6 @@
 """What a user holds: domains, metrics, recipes, runs and pipelines (DESIGN 7 and 9)."""
 
-from anydiff.pipeline.dataset import Dataset
+from anydiff.pipeline.dataset import ArrayDataset, Dataset
 from anydiff.pipeline.domain import Domain
 from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet
 from anydiff.pipeline.pipeline import Pipeline, Score, load
@@ -8,6 +8,7 @@ from anydiff.pipeline.recipe import Part, Recipe, SamplingSettings, load_recipe
 from anydiff.pipeline.train import train
 
 __all__ = [
+    "ArrayDataset",
     "Dataset",
     "Domain",
     "Metric",

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from anydiff.errors import AnydiffError
 from anydiff.pipeline.domain import Domain
 from anydiff.states import StateSpec
 
@@ -57,3 +60,50 @@ class Dataset(ABC):
     @abstractmethod
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """States float32 ``[B, *spec.shape]`` and batch-first conditions of the examples at ``indices``."""
+
+
+class ArrayDataset(Dataset):
+    """Arrays in memory as data of a domain; a subclass sets ``name`` and ``domain`` and hands its split's arrays over::
+
+        class Mine(ArrayDataset):
+            name, domain = "mine/points", Points()
+
+            def __init__(self, split="train"):
+                super().__init__(np.load(f"{split}.npy"))
+
+    Args:
+        states: numbers ``[N, *domain.spec.shape]``, NumPy or torch; kept as float32.
+        condition: one array ``[N, ...]`` per condition; floats become float32, all else int64 class numbers.
+
+    Raises:
+        AnydiffError: states of another shape than the domain's, or a condition that has not one row per state.
+    """
+
+    def __init__(self, states: ArrayLike | Tensor, **condition: ArrayLike | Tensor) -> None:
+        self._states = _tensor(states).float()
+        self._condition = {name: _tensor(value) for name, value in condition.items()}
+        wanted = tuple(self.spec.shape)
+        if self._states.ndim == 0 or tuple(self._states.shape[1:]) != wanted:
+            raise AnydiffError(
+                f"data set {self.name!r} was given states of shape {tuple(self._states.shape)}, but its domain wants "
+                f"[N, {', '.join(map(str, wanted))}]; reshape them."
+            )
+        for name, value in self._condition.items():
+            if value.shape[:1] != self._states.shape[:1]:
+                raise AnydiffError(
+                    f"condition {name!r} of data set {self.name!r} has shape {tuple(value.shape)}, but there are "
+                    f"{len(self._states)} states; give one row per state."
+                )
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The arrays' rows at ``indices``."""
+        rows = torch.as_tensor(list(indices), dtype=torch.int64)
+        return self._states[rows], {name: value[rows] for name, value in self._condition.items()}
+
+
+def _tensor(values: ArrayLike | Tensor) -> Tensor:
+    tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.array(values))
+    return tensor.float() if tensor.is_floating_point() else tensor.long()

@@ -185,32 +185,28 @@ def test_latents_and_likelihoods_of_native_objects(run):
     assert nats.dtype == torch.float64
 
 
-def test_every_sampling_hook_is_called(run, monkeypatch):
-    told = []
+@pytest.fixture
+def told(monkeypatch):
+    """The names of the hooks that are called, in order; transforms leave their argument as it is."""
+    names = []
     real = hooks()
-    monkeypatch.setattr(real, "has", lambda hook: True)
-    monkeypatch.setattr(real, "notify", lambda hook, /, **arguments: told.append(hook))
 
     def transform(hook, /, **arguments):
-        told.append(hook)
+        names.append(hook)
         return next(iter(arguments.values()))
 
+    monkeypatch.setattr(real, "has", lambda hook: True)
+    monkeypatch.setattr(real, "notify", lambda hook, /, **arguments: names.append(hook))
     monkeypatch.setattr(real, "transform", transform)
-    load(run).evaluate(16, nfe=3)
+    return names
+
+
+def test_every_sampling_hook_is_called(recipe, told):
+    Pipeline.untrained(recipe).evaluate(16, nfe=3)
     assert told == ["wrap_denoiser", *["sampling_step"] * 3, "samples_ready", "evaluation_finished"]
 
 
-def test_training_hooks_are_called_in_order(recipe, tmp_path, monkeypatch):
-    told = []
-    real = hooks()
-    monkeypatch.setattr(real, "has", lambda hook: True)
-    monkeypatch.setattr(real, "notify", lambda hook, /, **arguments: told.append(hook))
-
-    def transform(hook, /, **arguments):
-        told.append(hook)
-        return next(iter(arguments.values()))
-
-    monkeypatch.setattr(real, "transform", transform)
+def test_training_hooks_are_called_in_order(recipe, tmp_path, told):
     train(recipe.with_changes(["training.steps=2", "training.log_every=1"]), tmp_path / "hooked")
     assert told[0] == "training_started"
     assert told.count("transform_batch") == 2

@@ -28,7 +28,7 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def test_split():
+def held_out():
     return FashionMNIST("test")
 
 
@@ -38,20 +38,20 @@ def subset(data, indices) -> SampleSet:
 
 
 @pytest.fixture(scope="module")
-def reference(test_split):
-    return subset(test_split, range(300))
+def reference(held_out):
+    return subset(held_out, range(300))
 
 
 @pytest.fixture(scope="module")
-def real(test_split):
-    return subset(test_split, range(300, 600))
+def real(held_out):
+    return subset(held_out, range(300, 600))
 
 
-def test_the_classifier_is_the_one_of_record_and_as_good_as_its_card_says(test_split):
+def test_the_classifier_is_the_one_of_record_and_as_good_as_its_card_says(held_out):
     judge = classifier.load_classifier("fashion-mnist")
     assert judge.name == "fashion-mnist@412d5f783886"
     assert judge.accuracy >= 0.9
-    sample = subset(test_split, range(1000))
+    sample = subset(held_out, range(1000))
     share = float((judge.judge(sample.states).logits.argmax(1) == sample.condition["label"]).double().mean())
     assert share == pytest.approx(judge.accuracy, abs=4 * (0.0855 * 0.9145 / 1000) ** 0.5)
 
@@ -132,9 +132,9 @@ def test_values_do_not_depend_on_the_range_of_the_state(real, reference):
     assert FrechetDistance().compute(rescaled, reference) == pytest.approx(value, rel=1e-4)
 
 
-def test_too_few_samples_and_foreign_shapes_are_refused(real, reference, test_split):
+def test_too_few_samples_and_foreign_shapes_are_refused(real, reference, held_out):
     with pytest.raises(AnydiffError, match="at least 128 samples"):
-        FrechetDistance().compute(subset(test_split, range(127)), reference)
+        FrechetDistance().compute(subset(held_out, range(127)), reference)
     colour = SampleSet(torch.zeros(200, 3, 32, 32), {}, Images(3, 32, 32))
     with pytest.raises(AnydiffError, match=r"\(1, 28, 28\)"):
         FrechetDistance().compute(colour, colour)

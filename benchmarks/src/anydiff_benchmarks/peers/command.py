@@ -25,7 +25,7 @@ def command(
     Rows that are there already are kept, so a stopped run goes on.
 
     Examples:
-      anydiff benchmarks/peers --targets W2 --nfe 10 --out /tmp/peers
+      anydiff benchmarks/peers --targets W2 --nfe 10 --out peers
     """
     from anydiff_benchmarks.peers import agreement, report, runs
     from anydiff_benchmarks.peers.targets import NAMES, target

@@ -36,21 +36,9 @@ class _VariancePreserving(GaussianPath):
         return log_alpha - torch.log(-torch.expm1(2 * log_alpha)) / 2
 
 
-def _integrated_rate_inverse(integral: Tensor, beta_min: float, beta_max: float) -> Tensor:
-    """The t at which ∫_0^t β = β_min t + (β_max - β_min) t²/2 equals ``integral``; the root that does not cancel."""
-    return 2 * integral / (beta_min + torch.sqrt(beta_min**2 + 2 * (beta_max - beta_min) * integral))
-
-
-def _check_rate(beta_min: float, beta_max: float) -> None:
-    if not 0 < beta_min <= beta_max:
-        raise AnydiffError(
-            f"beta_min is {beta_min} and beta_max is {beta_max}, but 0 < beta_min <= beta_max is needed."
-        )
-
-
 @dataclass(frozen=True)
-class VPLinear(_VariancePreserving):
-    """log α_t = -(β_max - β_min) t²/4 - β_min t/2, σ² = 1 - α², t in [t_end, 1] (Song et al. 2021; DDPM's limit)."""
+class _LinearRate(GaussianPath):
+    """The rate β(t) = β_min + (β_max - β_min) t, of which log α_t = -½ ∫_0^t β."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -58,15 +46,28 @@ class VPLinear(_VariancePreserving):
     t_end: float = 1e-3
 
     def __post_init__(self) -> None:
-        _check_rate(self.beta_min, self.beta_max)
+        if not 0 < self.beta_min <= self.beta_max:
+            raise AnydiffError(
+                f"beta_min is {self.beta_min} and beta_max is {self.beta_max}, but 0 < beta_min <= beta_max is needed."
+            )
         check_range(self)
 
     def _log_alpha(self, t: Tensor) -> Tensor:
         return -(self.beta_max - self.beta_min) * t**2 / 4 - self.beta_min * t / 2
 
+    def _time_at(self, integral: Tensor) -> Tensor:
+        """The t at which the integrated rate is ``integral``; the root of the quadratic that does not cancel."""
+        slope = self.beta_max - self.beta_min
+        return 2 * integral / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * integral))
+
+
+@dataclass(frozen=True)
+class VPLinear(_LinearRate, _VariancePreserving):
+    """log α_t = -(β_max - β_min) t²/4 - β_min t/2, σ² = 1 - α², t in [t_end, 1] (Song et al. 2021; DDPM's limit)."""
+
     def _time(self, log_snr: Tensor) -> Tensor:
         # α² = 1/(1 + e^{-2λ}), so the integrated rate -2 log α is softplus(-2λ).
-        return _integrated_rate_inverse(softplus(-2 * log_snr), self.beta_min, self.beta_max)
+        return self._time_at(softplus(-2 * log_snr))
 
 
 @dataclass(frozen=True)
@@ -134,20 +135,8 @@ class VPLogSNR(GaussianPath):
 
 
 @dataclass(frozen=True)
-class SubVP(GaussianPath):
+class SubVP(_LinearRate, GaussianPath):
     """α as in :class:`VPLinear`, σ_t = 1 - α_t² (a standard deviation, not a variance; Song et al. 2021)."""
-
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    t_start: float = 1.0
-    t_end: float = 1e-3
-
-    def __post_init__(self) -> None:
-        _check_rate(self.beta_min, self.beta_max)
-        check_range(self)
-
-    def _log_alpha(self, t: Tensor) -> Tensor:
-        return -(self.beta_max - self.beta_min) * t**2 / 4 - self.beta_min * t / 2
 
     def _alpha(self, t: Tensor) -> Tensor:
         return torch.exp(self._log_alpha(t))
@@ -157,4 +146,4 @@ class SubVP(GaussianPath):
 
     def _time(self, log_snr: Tensor) -> Tensor:
         # e^λ (1 - α²) = α with w = e^{-λ}/2 has the root α = sqrt(1 + w²) - w = exp(-asinh w).
-        return _integrated_rate_inverse(2 * torch.asinh(torch.exp(-log_snr) / 2), self.beta_min, self.beta_max)
+        return self._time_at(2 * torch.asinh(torch.exp(-log_snr) / 2))

@@ -1,0 +1,92 @@
+"""The solver of a stranger, one file of 35 lines and not installed: in every domain, and in the benchmark's report."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from anydiff.pipeline import load, load_recipe, train
+from anydiff.plugins import forget, use_folder
+from anydiff.registry import registry
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TRAINED = """
+import sys
+from pathlib import Path
+from anydiff import hookimpl
+
+sys.path.insert(0, str(Path(__file__).parent / "weights"))  # where the package that holds the weights lies
+
+@hookimpl
+def register_recipes(register):
+    register("trained/moons", "two moons, trained", "trained:moons", weights="moons_weights:m.safetensors", quick=True)
+
+def moons():
+    from anydiff.pipeline import load_recipe
+    return {**load_recipe("two_moons/small").model_dump(mode="json"), "name": "trained/moons"}
+"""
+SUITE = """
+name: mine
+methods: [ddim, kutta_solver]
+nfe: [6, 12]
+seeds: [0, 1, 2]
+samples: 200
+"""
+
+
+@pytest.fixture
+def plugins(monkeypatch, tmp_path):
+    """The examples, a folder for more, and every installed domain."""
+    more = tmp_path / "plugins"
+    more.mkdir()
+    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ANYDIFF_PLUGINS", raising=False)
+    monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", str(more))
+    use_folder(EXAMPLES)
+    forget()
+    yield more
+    monkeypatch.undo()
+    forget()
+
+
+def test_it_stands_in_the_benchmark_report_beside_the_cores_own(plugins, tmp_path):
+    package = plugins / "weights" / "moons_weights"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (plugins / "trained.py").write_text(TRAINED)
+    forget()
+    train(load_recipe("trained/moons", ["training.steps=150"]), tmp_path / "run").save(package / "m.safetensors")
+    (tmp_path / "mine.yaml").write_text(SUITE)
+    command = [sys.executable, "-m", "anydiff", "--plugins-dir", str(EXAMPLES), "bench"]
+    command += ["--suite", "mine.yaml", "--tasks", "trained/moons", "--out", "report", "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ANYDIFF_PLUGINS": "two_moons,kutta_solver,trained"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "report" / "rows.jsonl").read_text().splitlines()]
+    for method in ("ddim", "kutta_solver"):
+        own = [row for row in rows if row["method"] == method]
+        assert {(row["nfe"], row["seed"], row["status"]) for row in own} == {
+            (nfe, seed, "done") for nfe in (6, 12) for seed in (0, 1, 2)
+        }
+        assert all("two_moons/mean-distance" in row["metrics"] for row in own)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "kutta_solver" in page
+    assert "ddim" in page
+
+
+def test_it_samples_every_installed_recipe_that_has_weights(plugins):
+    names = [entry.name for entry in registry().entries("recipes") if entry.metadata.get("weights")]
+    if not names:
+        pytest.skip("no domain with bundled weights is installed")
+    for name in names:
+        pipeline = load(name)
+        plan = pipeline.plan(3, "kutta_solver")
+        assert plan.nfe == 3
+        states = pipeline.sample_set(2, solver=plan).states
+        assert torch.isfinite(states).all(), name

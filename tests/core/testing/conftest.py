@@ -42,6 +42,12 @@ class Site:
         self.monkeypatch.setenv("ANYDIFF_PLUGINS", name)
         forget()
 
+    def install_again(self) -> None:
+        """Forget what was loaded, as a new process would."""
+        for module in [name for name in sys.modules if name.startswith("anydiff_mutant")]:
+            del sys.modules[module]
+        forget()
+
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sets
+
 INIT_PATH = """
 from anydiff.hookspecs import hookimpl
 
@@ -95,6 +97,7 @@ WRITTEN = {
     "path": {"__init__": INIT_PATH, "parts": PATH},
     "network": {"__init__": INIT_NETWORK, "parts": NETWORK},
     "posterior": {"__init__": INIT_POSTERIOR, "parts": POSTERIOR},
+    "sets": {"__init__": sets.INIT, "parts": sets.PARTS},
 }
 """Correct plugins of the kinds that have no skeleton; the others are the skeletons themselves."""
 
@@ -174,7 +177,14 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "metric",
         "metric",
         "return abs(",
-        "return 0.01 * abs(float(samples.states[0, 0] - reference.states[0, 0])) + abs(",
+        "return 0.01 * abs(float(samples.states[0, 0])) + abs(",
+    ),
+    (
+        "metric.truth",
+        "metric",
+        "metric",
+        "return abs(",
+        "return 0.1 * float((samples.states.double() - reference.states.double()).abs().mean()) + abs(",
     ),
     ("metric.minimum", "metric", "metric", "        self.check(samples, reference)\n", ""),
     ("guidance.neutral", "guidance", "guidance", " if self.strength else denoiser", ""),
@@ -220,6 +230,13 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "parts",
         "self.scale = 1.0",
         "self.register_buffer('scale', torch.rand(1), persistent=False)",
+    ),
+    (
+        "network.fresh",
+        "network",
+        "parts",
+        "self.scale = 1.0",
+        "self.scale = 1.0 + __import__('os').getpid() % 97 / 97",
     ),
     ("network.gradients", "network", "parts", "self.scale = 1.0", "self.scale, self.idle = 1.0, nn.Linear(1, 1)"),
     (
@@ -269,6 +286,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         '"sigma_data": 0.8',
         '"objective": {"name": "denoising", "options": {"weighting": "nope"}}, "sigma_data": 0.8',
     ),
+    ("recipe.masked", "sets", "parts", "(x * mask).sum(1, keepdim=True)", "x.sum(1, keepdim=True)"),
     ("kit.complete", "domain", "data", '(self, split="train"', '(self, path, split="train"'),
 ]
 EXTRA = {

@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from mutants import WRITTEN
 
 from anydiff.errors import UnknownNameError
 from anydiff.testing import check_plugin, conformance
-from anydiff.testing.report import EXPECTED, FAILED, SKIPPED
+from anydiff.testing.report import EXPECTED, FAILED, PASSED, SKIPPED
 
 EULER = ("solver.py", "h * (first + 3 * second) / 4", "h * (first + 1e-9 * second)")
 
@@ -56,6 +57,42 @@ def test_skips_carry_reasons_and_do_not_count_as_run(site):
     assert skipped
     assert all(each.reason for each in skipped)
     assert report.ran == len(report.outcomes) - len(skipped)
+
+
+def test_a_recipe_is_read_even_where_its_data_are_absent(site):
+    folder = site.scaffold("mutant", "domain")
+    data = folder / "data.py"
+    data.write_text(data.read_text().replace('(self, split="train"', '(self, path, split="train"'))
+    report = check_plugin("mutant")
+    status = {each.id: each.status for each in report.outcomes}
+    assert status["recipe.parses[mutant/small]"] == PASSED
+    assert status["recipe.runs[mutant/small]"] == SKIPPED
+    recipes = folder / "recipes.py"
+    recipes.write_text(recipes.read_text().replace("0.8", "-0.8"))
+    site.install_again()
+    status = {each.id: each.status for each in check_plugin("mutant").outcomes}
+    assert status["recipe.parses[mutant/small]"] == FAILED
+
+
+@pytest.mark.parametrize("what", ["data", "noise"])
+def test_a_mask_that_the_loss_forgets_is_noticed(site, what):
+    parts = WRITTEN["sets"]["parts"]
+    loss = parts.replace("mask=mask, loss_mask=mask[:, :, None]", "mask=mask")
+    changed = loss if what == "noise" else parts.replace("(x * mask)", "x")
+    assert changed != parts
+    site.write("mutant", __init__=WRITTEN["sets"]["__init__"], parts=changed)
+    assert {each.check for each in check_plugin("mutant").failed} == {"recipe.masked"}
+
+
+def test_a_metric_that_may_see_the_truth_says_so(site):
+    folder = site.scaffold("mutant", "metric")
+    metric, init = folder / "metric.py", folder / "__init__.py"
+    paired = "return float((samples.states.double() - reference.states.double()).abs().mean()) + abs("
+    metric.write_text(metric.read_text().replace("return abs(", paired))
+    init.write_text(init.read_text().replace('Mutant")', 'Mutant", oracle=True)'))
+    report = check_plugin("mutant")
+    assert report.ok, report.failed
+    assert {each.check: each.status for each in report.outcomes}["metric.truth"] == SKIPPED
 
 
 def test_an_unknown_plugin_is_named_with_the_nearest(site):

@@ -94,7 +94,7 @@ def _check_leaves(dataset: Dataset, states: Tensor, condition: Mapping[str, Tens
 
 
 def _check_conditions(dataset: Dataset, condition: Mapping[str, Tensor], rows: int) -> None:
-    given = {name for name in condition if name != "mask" and not name.endswith("_present")}
+    given = {name for name in condition if name not in ("mask", "loss_mask") and not name.endswith("_present")}
     require(given == set(dataset.conditions), f"it gives {sorted(given)}, but declares {sorted(dataset.conditions)}.")
     for name, kind in dataset.conditions.items():
         value = condition[name]

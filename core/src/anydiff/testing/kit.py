@@ -29,6 +29,7 @@ class Check:
         run: raises ``CheckFailed`` or ``Skip``.
         help: one line.
         optional: whether it may be left out, with a reason; a required check that does not run is a failure.
+        reads_data: whether it is skipped where the entry's data are absent.
     """
 
     id: str
@@ -36,17 +37,21 @@ class Check:
     run: Callable[[Subject, Entry], None]
     help: str
     optional: bool
+    reads_data: bool = True
 
 
 CHECKS: list[Check] = []
 CheckFunction = Callable[[Subject, Entry], None]
 
 
-def check(id: str, kind: str = "", optional: bool = False) -> Callable[[CheckFunction], CheckFunction]:
+def check(
+    id: str, kind: str = "", optional: bool = False, reads_data: bool = True
+) -> Callable[[CheckFunction], CheckFunction]:
     """Make a function a check; its docstring's first line is its help."""
 
     def add(function: CheckFunction) -> CheckFunction:
-        CHECKS.append(Check(id, kind, function, (function.__doc__ or "").strip().splitlines()[0], optional))
+        help = (function.__doc__ or "").strip().splitlines()[0]
+        CHECKS.append(Check(id, kind, function, help, optional, reads_data))
         return function
 
     return add
@@ -85,7 +90,7 @@ class Case:
         return Outcome(self.check.id, name, status, reason, round(time.perf_counter() - start, 3))
 
     def _attempt(self) -> tuple[str, str]:
-        absent = self.subject.unavailable(self.entry) if self.entry else ""
+        absent = self.subject.unavailable(self.entry) if self.entry and self.check.reads_data else ""
         if absent:
             return SKIPPED, absent
         try:

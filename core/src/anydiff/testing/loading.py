@@ -34,7 +34,7 @@ def _ask(plugin: Subject) -> dict[str, Any]:
     answer = plugin.scratch / "loading.json"
     described = asdict(plugin.plugin) if plugin.plugin is not None else None
     question = json.dumps({"plugin": described, "answer": str(answer)})
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": _search_path()}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": search_path()}
     command = [sys.executable, "-m", "anydiff.testing.child", question]
     quiet: dict[str, Any] = {name: subprocess.DEVNULL for name in ("stdin", "stdout", "stderr")}
     try:
@@ -47,7 +47,7 @@ def _ask(plugin: Subject) -> dict[str, Any]:
     return {"problem": f"it ended the interpreter when it was loaded (exit code {code})."}
 
 
-def _search_path() -> str:
+def search_path() -> str:
     """This process's own path, so that the child finds the plugin where this process did."""
     return os.pathsep.join([path for path in sys.path if path])
 

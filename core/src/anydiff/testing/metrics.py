@@ -14,7 +14,7 @@ from anydiff.registry import Entry
 from anydiff.states import NoiseSource
 from anydiff.testing.kit import check
 from anydiff.testing.points import Points
-from anydiff.testing.subject import Subject, require
+from anydiff.testing.subject import Subject, require, skip
 
 MOST = 400
 """How many samples a metric is given, unless its card asks for more."""
@@ -117,8 +117,32 @@ def in_range(plugin: Subject, entry: Entry) -> None:
 
 @check("metric.order", "metrics")
 def order(plugin: Subject, entry: Entry) -> None:
-    """The value depends neither on the order of samples or reference nor on what was computed before."""
+    """The value depends neither on the order of the rows nor on what was computed before."""
     metric = _metric(plugin, entry)
+    real, mixed = _mixed(plugin, entry, metric)
+    shuffle = torch.randperm(len(real), generator=torch.Generator().manual_seed(3))
+    value = metric.compute(mixed, real)
+    again, turned = metric.compute(mixed, real), metric.compute(_rows(mixed, shuffle), _rows(real, shuffle))
+    tolerance = 1e-5 * max(abs(value), 1e-3)
+    require(abs(value - again) <= tolerance, f"computed twice it gives {value:.8g} and {again:.8g}.")
+    require(abs(value - turned) <= tolerance, f"in another order of rows {value:.8g} becomes {turned:.8g}.")
+
+
+@check("metric.truth", "metrics", optional=True)
+def truth(plugin: Subject, entry: Entry) -> None:
+    """It does not compare a sample with its own held-out row, which only a metric registered with oracle=True may."""
+    if entry.metadata.get("oracle"):
+        skip("it is registered with oracle=True, so it may see which held-out row a sample was asked to be.")
+    metric = _metric(plugin, entry)
+    real, mixed = _mixed(plugin, entry, metric)
+    shuffle = torch.randperm(len(real), generator=torch.Generator().manual_seed(3))
+    value, turned = metric.compute(mixed, real), metric.compute(mixed, _rows(real, shuffle))
+    same = abs(value - turned) <= 1e-5 * max(abs(value), 1e-3)
+    require(same, f"with the reference's rows shuffled {value:.8g} becomes {turned:.8g}; else register oracle=True.")
+
+
+def _mixed(plugin: Subject, entry: Entry, metric: Metric) -> tuple[SampleSet, SampleSet]:
+    """Real data, and samples of which every other row is bad."""
     real = _real(plugin, entry, metric.card.minimum_samples)
     half = torch.arange(len(real)) % 2 == 0
     samples = _worse(real)
@@ -127,12 +151,7 @@ def order(plugin: Subject, entry: Entry) -> None:
         real.condition,
         real.domain,
     )
-    shuffle = torch.randperm(len(real), generator=torch.Generator().manual_seed(3))
-    value = metric.compute(mixed, real)
-    again, turned = metric.compute(mixed, real), metric.compute(_rows(mixed, shuffle), _rows(real, shuffle.flip(0)))
-    tolerance = 1e-5 * max(abs(value), 1e-3)
-    require(abs(value - again) <= tolerance, f"computed twice it gives {value:.8g} and {again:.8g}.")
-    require(abs(value - turned) <= tolerance, f"in another order of rows {value:.8g} becomes {turned:.8g}.")
+    return real, mixed
 
 
 @check("metric.minimum", "metrics")

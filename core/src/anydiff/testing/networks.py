@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import torch
 from torch import Tensor, nn
 
@@ -9,13 +14,15 @@ from anydiff.networks import ClassCondition
 from anydiff.registry import Entry
 from anydiff.states import StateSpec
 from anydiff.testing.kit import check
+from anydiff.testing.loading import search_path
 from anydiff.testing.subject import Subject, require
 from anydiff.training import load_into, load_weights, save_weights
 
+LIMIT_SECONDS = 120.0
 Inputs = tuple[Tensor, Tensor, dict[str, Tensor]]
 
 
-def _network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Module, StateSpec]:
+def build_network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Module, StateSpec]:
     """The network for its recipe's states, or for the shape that ANYDIFF_CHECK_OPTIONS gives; else points."""
     options = plugin.options(entry.name)
     shape = options.pop("spec", None)
@@ -57,7 +64,7 @@ def _inputs(network: nn.Module, spec: StateSpec, rows: int) -> Inputs:
 @check("network.shape", "networks")
 def shape(plugin: Subject, entry: Entry) -> None:
     """The prediction has the state's shape and is finite, for batches of 1, 2 and 5, with and without conditions."""
-    network, spec = _network(plugin, entry)
+    network, spec = build_network(plugin, entry)
     for rows in (1, 2, 5):
         x, log_snr, condition = _inputs(network, spec, rows)
         for given in ({}, condition):
@@ -70,7 +77,7 @@ def shape(plugin: Subject, entry: Entry) -> None:
 @check("network.rows", "networks")
 def rows(plugin: Subject, entry: Entry) -> None:
     """In evaluation a row's prediction does not depend on the other rows."""
-    network, spec = _network(plugin, entry)
+    network, spec = build_network(plugin, entry)
     x, log_snr, condition = _inputs(_awake(network), spec, 4)
     with torch.no_grad():
         together = network(x, log_snr, **condition)
@@ -84,21 +91,43 @@ def rows(plugin: Subject, entry: Entry) -> None:
 @check("network.saves", "networks")
 def saves(plugin: Subject, entry: Entry) -> None:
     """Saved and loaded into a network built anew, it predicts the same."""
-    network, spec = _network(plugin, entry)
+    network, spec = build_network(plugin, entry)
     inputs = _inputs(_awake(network), spec, 2)
     path = plugin.scratch / f"{entry.name.replace('/', '-')}.safetensors"
     save_weights(path, network.state_dict(), {}, overwrite=True)
-    other, _ = _network(plugin, entry, seed=1)
+    other, _ = build_network(plugin, entry, seed=1)
     load_into(other, load_weights(path)[0], repr(str(path)))
     with torch.no_grad():
         one, two = (each(inputs[0], inputs[1], **inputs[2]) for each in (network, other))
     require(torch.equal(one, two), "loaded from its own weights it predicts something else: a state is not saved.")
 
 
+@check("network.fresh", "networks")
+def fresh(plugin: Subject, entry: Entry) -> None:
+    """Saved and loaded in a process of its own, it predicts the same: all it needs is in the file and the options."""
+    network, spec = build_network(plugin, entry)
+    x, log_snr, condition = _inputs(_awake(network), spec, 2)
+    stem = str(plugin.scratch / entry.name.replace("/", "-"))
+    files = {name: f"{stem}-{name}.safetensors" for name in ("weights", "inputs", "answer")}
+    save_weights(files["weights"], network.state_dict(), {}, overwrite=True)
+    save_weights(files["inputs"], {"x": x, "log_snr": log_snr, **condition}, {}, overwrite=True)
+    question = {"plugin": plugin.name, "network": entry.name, "threads": torch.get_num_threads(), **files}
+    command = [sys.executable, "-m", "anydiff.testing.fresh", json.dumps(question)]
+    environment = {**os.environ, "PYTHONPATH": search_path()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
+    said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    require(done.returncode == 0, f"in a process of its own it cannot be loaded and called ({said}).")
+    with torch.no_grad():
+        here = network(x, log_snr, **condition)
+    there = load_weights(files["answer"])[0]["prediction"]
+    close = here.shape == there.shape and torch.allclose(here, there, rtol=1e-4, atol=1e-5)
+    require(close, "the same weights predict something else in another process: it depends on more than its state.")
+
+
 @check("network.gradients", "networks")
 def gradients(plugin: Subject, entry: Entry) -> None:
     """Every trainable parameter gets a gradient that is finite and not all zero."""
-    network, spec = _network(plugin, entry)
+    network, spec = build_network(plugin, entry)
     x, log_snr, condition = _inputs(_awake(network), spec, 4)
     weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(13))
     network.train()

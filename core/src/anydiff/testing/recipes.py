@@ -8,15 +8,17 @@ from typing import Any
 import torch
 
 from anydiff.pipeline import Recipe, load, load_recipe, train
+from anydiff.pipeline.build import build_dataset, build_denoiser, build_domain, build_objective
 from anydiff.registry import Entry
+from anydiff.states import NoiseSource, uniform
 from anydiff.testing.kit import check
-from anydiff.testing.subject import Subject, require
+from anydiff.testing.subject import Subject, require, skip
 
 SHORT = ("training.steps=2", "training.batch_size=4", "training.warmup_steps=0", "training.precision=32-true")
 """Two steps say whether a recipe works, not whether it is good."""
 
 
-@check("recipe.parses", "recipes")
+@check("recipe.parses", "recipes", reads_data=False)
 def parses(plugin: Subject, entry: Entry) -> None:
     """It parses, is called what it is registered as, names parts that exist, and survives being written as YAML."""
     recipe = load_recipe(entry.name)
@@ -48,6 +50,36 @@ def runs(plugin: Subject, entry: Entry) -> None:
     for source in (folder, file):
         again = load(source).sample_set(2, **budget).states
         require(torch.equal(first, again), f"loaded from its {'folder' if source is folder else 'file'} it differs.")
+
+
+@check("recipe.masked", "recipes", optional=True)
+def masked(plugin: Subject, entry: Entry) -> None:
+    """Entries of absent nodes cannot influence the loss, neither as data nor as noise, whatever stands in them."""
+    recipe = _short(plugin, entry)
+    domain = build_domain(recipe)
+    if not any(leaf.mask_axes for leaf in domain.spec.leaves):
+        skip("no leaf of its states has mask_axes.")
+    dataset, objective = build_dataset(recipe, "train"), build_objective(recipe)
+    denoiser = build_denoiser(recipe, domain).eval()
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in denoiser.parameters():  # many start at zero on purpose
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    rows = range(min(32, len(dataset)))
+    clean, condition = dataset.batch(rows)
+    noise = NoiseSource(domain.spec, 3, denoiser.path.noise_law).draw(rows, 0, torch.float32)
+    times = uniform(3, rows, 0, "time")
+    absent = 1 - domain.spec.project(torch.ones_like(clean), condition["mask"])
+    require(absent.any(), f"in the first {len(rows)} examples no node is absent, so the mask cannot be tried.")
+
+    def loss(clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return objective(denoiser, clean, noise, times, **condition)
+
+    before = loss(clean, noise)
+    for what, after in (("clean", loss(clean + 3 * absent, noise)), ("noise", loss(clean, noise + 3 * absent))):
+        same = torch.allclose(before, after, rtol=1e-5, atol=1e-6)
+        require(same, f"other numbers in masked entries of the {what} state change the loss; mask them, and loss_mask.")
 
 
 def _short(plugin: Subject, entry: Entry) -> Recipe:

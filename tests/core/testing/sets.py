@@ -1,0 +1,78 @@
+"""A correct plugin whose states have masks: sets of at most four points, with a network that heeds the mask."""
+
+INIT = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_domains(register):
+    register("mutant", "sets of points", "anydiff_mutant.parts:Sets")
+
+@hookimpl
+def register_datasets(register):
+    register("mutant/sets", "two to four points", "anydiff_mutant.parts:Data")
+
+@hookimpl
+def register_networks(register):
+    register("mutant/net", "each point sees the mean of all", "anydiff_mutant.parts:Net")
+
+@hookimpl
+def register_recipes(register):
+    register("mutant/small", "sets", "anydiff_mutant.parts:RECIPE")
+"""
+PARTS = """
+import numpy as np
+import torch
+from torch import nn
+from anydiff.networks import ConditionEncoder
+from anydiff.pipeline import ArrayDataset, Domain
+from anydiff.states import StateSpec
+
+class Sets(Domain):
+    name, spec = "mutant", StateSpec.single((4, 2), name="points", mask_axes=(0,))
+
+    def encode(self, objects):
+        return torch.as_tensor(np.asarray(objects), dtype=torch.float32)
+
+    def decode(self, states, condition=None):
+        return list(states.double().numpy())
+
+    def read(self, path):
+        return list(np.loadtxt(path, delimiter=",", ndmin=2).reshape(-1, 4, 2))
+
+    def write(self, objects, path):
+        np.savetxt(path, np.asarray(objects).reshape(-1, 8), delimiter=",")
+
+    def draw(self, objects, path, titles=None):
+        from matplotlib.figure import Figure
+
+        figure = Figure()
+        figure.gca().scatter(*np.asarray(objects).reshape(-1, 2).T)
+        figure.savefig(path, format="png")
+
+class Data(ArrayDataset):
+    name, domain = "mutant/sets", Sets()
+
+    def __init__(self, split="train"):
+        random = np.random.default_rng(split == "test")
+        mask = np.arange(4) < random.integers(2, 5, (100, 1))
+        points = random.normal(size=(100, 4, 2)) * mask[:, :, None]
+        super().__init__(points, mask=mask, loss_mask=mask[:, :, None])
+
+class Net(nn.Module):
+    def __init__(self, spec, conditions=None):
+        super().__init__()
+        self.entry, self.exit = nn.Linear(5, 16), nn.Linear(16, 2)
+        self.encoder = ConditionEncoder(conditions or {}, 16)
+
+    def forward(self, x, log_snr, mask=None, **condition):
+        mask = torch.ones_like(x[:, :, :1]) if mask is None else mask[:, :, None].to(x.dtype)
+        mean = (x * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        level = log_snr[:, None, None].expand(-1, 4, 1)
+        h = self.entry(torch.cat([x, mean.expand_as(x), level], 2)) + self.encoder(len(x), **condition)[:, None]
+        return self.exit(torch.tanh(h)) * mask
+
+RECIPE = {
+    "name": "mutant/small", "domain": "mutant", "dataset": "mutant/sets", "network": "mutant/net",
+    "training": {"steps": 2, "batch_size": 4},
+}
+"""

@@ -223,13 +223,14 @@ def checkpoint_saved(recipe: Any, folder: Path, step: int) -> None:
 
 @hookspec
 def sampling_step(step: int, steps: int, time: float, state: Tensor) -> None:
-    """Told after each row of a plan.
+    """Told after each network call of a sampler.
 
     Args:
-        step: rows done, from 1.
-        steps: rows of the plan.
-        time: where the state now is on the path.
-        state: ``[B, *shape]``; valid only during the call (the executor works in place), so copy what you keep.
+        step: network calls made, from 1, for the chunk of samples at work.
+        steps: network calls of the whole plan.
+        time: the time at which the network was called.
+        state: the state it saw, ``[B, *shape]``; valid only during the call (the executor works in place), so copy what
+            you keep.
 
     Example::
 

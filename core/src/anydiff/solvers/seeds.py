@@ -61,8 +61,9 @@ class SEEDS(Solver):
         counts = stage_counts(self.stages, len(nodes) - 1, program.budget)
         for (s, t), count in zip(itertools.pairwise(nodes), counts, strict=True):
             if s.alpha == 0 or t.sigma == 0:
-                std = t.sigma * math.sqrt(-math.expm1(-2 * step_size(s, t)))
-                shrink = math.sqrt(t.sigma**2 - std**2)
+                h = step_size(s, t)
+                std = t.sigma * math.sqrt(-math.expm1(-2 * h))
+                shrink = t.sigma * math.exp(-h)
                 x = ddim_row(program, x, program.evaluate(x, s), s, t, std, shrink)
             else:
                 x = _step(program, x, s, t, count)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anydiff.errors import natural_number
+from anydiff.solvers.adams import step_order
 from anydiff.solvers.base import Solver
 from anydiff.solvers.program import LinearForm, Node, Program
 
@@ -52,7 +53,7 @@ class VelocityAdams(Solver):
             if self.corrector and last is not None:
                 x = _straight_step(*last[:2], s, [*last[2], new])
             known = [new, *known[: self.degree - 1]]
-            degree = min(self.degree, index + 1, steps - index if self.lower_order_final else self.degree)
+            degree = step_order(self.degree, index, steps, self.lower_order_final)
             last = (x, s, known[:degree])
             x = _straight_step(x, s, t, known[:degree])
         return x

@@ -236,7 +236,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "network",
         "parts",
         "self.scale = 1.0",
-        "self.scale = 1.0 + __import__('os').getpid() % 97 / 97",
+        "self.scale = 1.0 + __import__('random').Random(__import__('os').getpid()).random()",
     ),
     ("network.gradients", "network", "parts", "self.scale = 1.0", "self.scale, self.idle = 1.0, nn.Linear(1, 1)"),
     (

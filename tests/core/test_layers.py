@@ -24,6 +24,7 @@ LAYERS = [
     {"solvers"},
     {"objectives"},
     {"training"},
+    {"autoregressive"},
     {"pipeline"},
     {"benchmark"},
     {"testing", "templates"},

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from exact import (
@@ -23,8 +24,16 @@ from exact import (
 )
 from torch import Tensor, nn
 
-from anydiff.denoisers import KINDS, Denoiser, FunctionDenoiser, NetworkDenoiser, conversion
-from anydiff.guidance import ClassifierFree, DynamicThreshold
+from anydiff.denoisers import (
+    KINDS,
+    Denoiser,
+    FunctionDenoiser,
+    GaussianOracle,
+    LinearGaussianOracle,
+    NetworkDenoiser,
+    conversion,
+)
+from anydiff.guidance import ClassifierFree, DynamicThreshold, ScoreGuidance
 from anydiff.paths import VE, GaussianPath, VPLinear, time_grid
 from anydiff.registry import registry
 from anydiff.solvers import ENDS, build_plan, compile_plan, execute
@@ -366,3 +375,37 @@ def check_symmetric_noise() -> None:
     spec = StateSpec.single((4, 4), symmetric=True)
     draws = NoiseSource(spec, 0).draw(range(3000), 0, torch.float64)
     assert float((draws[:, *torch.triu_indices(4, 4, 1)].var(0) - 1).abs().max()) < 0.12
+
+
+def linear_measurement(
+    path: GaussianPath,
+) -> tuple[LinearGaussianOracle, GaussianOracle, Tensor, Callable[..., Tensor]]:
+    """y = A x_0 + n on three correlated variables: (E[x_0 | x_t, y], E[x_0 | x_t], y [1, 2], log p(y | D(x_t)))."""
+    root = torch.tensor([[1.0, 0.0, 0.0], [0.6, 0.5, 0.0], [-0.3, 0.2, 0.7]], dtype=torch.float64)
+    covariance, mean = root @ root.T, torch.tensor([0.4, -0.2, 0.1], dtype=torch.float64)
+    operator = torch.tensor([[1.0, 0.5, 0.0], [0.0, -1.0, 2.0]], dtype=torch.float64)
+    measurement, noise_std = torch.tensor([[0.7, -0.4]], dtype=torch.float64), 0.3
+    truth = LinearGaussianOracle(path, mean, covariance, operator, noise_std)
+
+    def log_density(data: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        """y | x_t ~ N(A D, A S_t Aᵀ + s² I) with S_t = C - α² C (α² C + σ² I)^-1 C."""
+        alpha, sigma = path.alpha(float(t)), path.sigma(float(t))
+        noisy = alpha**2 * covariance + sigma**2 * torch.eye(3, dtype=torch.float64)
+        left = covariance - alpha**2 * covariance @ torch.linalg.solve(noisy, covariance)
+        spread = operator @ left @ operator.T + noise_std**2 * torch.eye(2, dtype=torch.float64)
+        residual = measurement - data @ operator.T
+        return -(residual @ torch.linalg.inv(spread) * residual).sum(1) / 2
+
+    return truth, GaussianOracle(path, mean, covariance), measurement, log_density
+
+
+def check_score_guidance(path: GaussianPath) -> None:
+    """With the exact likelihood of D(x_t) the guided denoiser is the posterior's, in every kind."""
+    truth, prior, measurement, log_density = linear_measurement(path)
+    guided = ScoreGuidance(log_density)(prior)
+    x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for t in times(path, 4):
+        for kind in ("data", "noise", "score", "velocity", "flow", "edm"):
+            value = guided.predict(path.prior_std * x, t, kind)
+            expected = truth.predict(path.prior_std * x, t, kind, measurement=measurement.expand(4, -1))
+            torch.testing.assert_close(value, expected, rtol=1e-7, atol=1e-7 * float(expected.abs().max()))

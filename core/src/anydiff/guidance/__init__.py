@@ -1,7 +1,8 @@
 """Guidance: functions from denoiser to denoiser (DESIGN 2)."""
 
-from anydiff.guidance.base import Guidance, GuidedDenoiser, apply_guidance
+from anydiff.guidance.base import Guidance, GuidedDenoiser, Scale, apply_guidance, scale_at
 from anydiff.guidance.classifier_free import ClassifierFree
+from anydiff.guidance.score import LogDensity, ScoreGuidance
 from anydiff.guidance.thresholding import Clamp, DynamicThreshold
 from anydiff.guidance.time_shift import TimeShift
 
@@ -11,6 +12,10 @@ __all__ = [
     "DynamicThreshold",
     "Guidance",
     "GuidedDenoiser",
+    "LogDensity",
+    "Scale",
+    "ScoreGuidance",
     "TimeShift",
     "apply_guidance",
+    "scale_at",
 ]

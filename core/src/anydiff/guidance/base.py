@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from torch import Tensor
+
 from anydiff.denoisers.base import Denoiser
+from anydiff.errors import AnydiffError
+
+Scale = float | Tensor | Callable[[float], float]
+"""A guidance's strength: a number, a tensor ``[B]`` (one per sample), or a function of the time t."""
 
 
 class Guidance(ABC):
@@ -30,6 +36,28 @@ class GuidedDenoiser(Denoiser):
         self.path = inner.path
         self.sigma_data = inner.sigma_data
         self.native_kind = "data"
+
+
+def scale_at(scale: Scale, t: float | Tensor, rows: int) -> float | Tensor:
+    """``scale`` at time ``t`` for a batch of ``rows``: a float, or a tensor without axes or ``[rows]``.
+
+    Raises:
+        AnydiffError: a function of time asked for several times at once, or a tensor of another length.
+    """
+    if callable(scale):
+        if isinstance(t, Tensor) and t.ndim:
+            raise AnydiffError(
+                "scale is a function of time, which needs one time for the whole batch, not one per sample."
+            )
+        return float(scale(float(t)))
+    if not isinstance(scale, Tensor):
+        return float(scale)
+    if scale.ndim and scale.shape != (rows,):
+        raise AnydiffError(
+            f"scale has shape {tuple(scale.shape)}, but this batch has {rows} samples; give one scale per sample "
+            "and a batch_size that holds them all."
+        )
+    return scale
 
 
 def apply_guidance(denoiser: Denoiser, guidance: Guidance | Sequence[Guidance] | None) -> Denoiser:

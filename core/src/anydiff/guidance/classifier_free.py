@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,10 +11,8 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser, PredictionKind, convert
 from anydiff.errors import AnydiffError
-from anydiff.guidance.base import Guidance, GuidedDenoiser
+from anydiff.guidance.base import Guidance, GuidedDenoiser, Scale, scale_at
 from anydiff.paths.base import per_row
-
-Scale = float | Tensor | Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class _ClassifierFreeDenoiser(GuidedDenoiser):
         return self.predict(x, t, self.native_kind, **condition)
 
     def predict(self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", **condition: Tensor) -> Tensor:
-        scale = self._scale(t)
+        scale = self._scale(t, x.shape[0])
         if isinstance(scale, float) and scale == 1.0:
             return self.inner.predict(x, t, kind, **condition)
         names = self._names(condition)
@@ -75,31 +72,20 @@ class _ClassifierFreeDenoiser(GuidedDenoiser):
         both = {name: torch.cat([present[name], absent[name]]) for name in present}
         native = self.inner.native_kind
         conditional, unconditional = self.inner.predict(double_x, double_t, native, **both).chunk(2)
-        if isinstance(scale, Tensor) and scale.ndim and scale.shape != (rows,):
-            raise AnydiffError(
-                f"scale has shape {tuple(scale.shape)}, but this batch has {rows} samples; give one scale per sample "
-                "and a batch_size that holds them all."
-            )
         # lerp, because it is exact at w = 0 and w = 1 also where w is a tensor.
         weight = per_row(scale, x) if isinstance(scale, Tensor) else scale
         guided = torch.lerp(unconditional, conditional, weight)
         return convert(self, x, t, guided, native, kind)
 
-    def _scale(self, t: float | Tensor) -> float | Tensor:
-        scale = self.guidance.scale
+    def _scale(self, t: float | Tensor, rows: int) -> float | Tensor:
+        scale = scale_at(self.guidance.scale, t, rows)
         interval = self.guidance.interval
-        if callable(scale):
-            if isinstance(t, Tensor) and t.ndim:
-                raise AnydiffError(
-                    "scale is a function of time, which needs one time for the whole batch, not one per sample."
-                )
-            scale = float(scale(float(t)))
         if interval is None:
-            return scale if isinstance(scale, Tensor) else float(scale)
+            return scale
         noise_level = torch.exp(-self.path.log_snr(torch.as_tensor(t, dtype=torch.float64)))
         inside = (noise_level >= interval[0]) & (noise_level <= interval[1])
         if inside.ndim == 0:
-            return (scale if isinstance(scale, Tensor) else float(scale)) if bool(inside) else 1.0
+            return scale if bool(inside) else 1.0
         return torch.where(inside, torch.as_tensor(scale, dtype=torch.float64), 1.0)
 
     def _names(self, condition: dict[str, Tensor]) -> tuple[str, ...]:

@@ -239,3 +239,22 @@ def test_a_full_disk_leaves_the_old_file(run, monkeypatch):
 def test_the_public_names_resolve():
     for name in anydiff.__all__:
         assert getattr(anydiff, name) is not None
+
+
+def test_an_ensemble_has_members_for_each_case_and_keeps_them(run):
+    pipeline = load(run)
+    condition = {"label": torch.tensor([0, 1, 1])}
+    few = pipeline.ensemble_set(2, condition, nfe=3, seed=5)
+    assert few.condition["label"].tolist() == [0, 1, 1, 0, 1, 1]
+    assert torch.equal(few.states, pipeline.sample_set(6, nfe=3, seed=5, condition=few.condition).states)
+    more = pipeline.ensemble_set(4, condition, nfe=3, seed=5)
+    torch.testing.assert_close(more.states[:6], few.states)
+    later = pipeline.ensemble_set([2, 3], condition, nfe=3, seed=5)
+    torch.testing.assert_close(later.states, more.states[6:])
+    native = pipeline.ensemble(2, condition, nfe=3, seed=5)
+    assert [len(members) for members in native] == [2, 2, 2]
+    np.testing.assert_array_equal(native[1][1], pipeline.domain.decode(few.states[4:5])[0])
+    with pytest.raises(AnydiffError, match="different numbers of rows"):
+        pipeline.ensemble_set(2, condition, cases=2)
+    with pytest.raises(AnydiffError, match="give cases="):
+        pipeline.ensemble_set(2, {"label": "0"})

@@ -1,7 +1,8 @@
 """What a user holds: domains, metrics, recipes, runs and pipelines (DESIGN 7 and 9)."""
 
 from anydiff.pipeline.dataset import ArrayDataset, Dataset
-from anydiff.pipeline.domain import Domain
+from anydiff.pipeline.domain import Domain, LabelledArray
+from anydiff.pipeline.ensemble import EnsembleMetric, members_per_case, repeat_cases
 from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet
 from anydiff.pipeline.pipeline import Pipeline, Score, load
 from anydiff.pipeline.recipe import Part, Recipe, SamplingSettings, load_recipe
@@ -11,6 +12,8 @@ __all__ = [
     "ArrayDataset",
     "Dataset",
     "Domain",
+    "EnsembleMetric",
+    "LabelledArray",
     "Metric",
     "MetricCard",
     "Part",
@@ -21,5 +24,7 @@ __all__ = [
     "Score",
     "load",
     "load_recipe",
+    "members_per_case",
+    "repeat_cases",
     "train",
 ]

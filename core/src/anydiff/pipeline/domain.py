@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.states import StateSpec
+
+
+@dataclass(frozen=True)
+class LabelledArray:
+    """An array whose axes have names, as files for large arrays keep it.
+
+    Attributes:
+        values: the numbers.
+        dimensions: a name for each axis; for arrays of samples without the sample axis, which comes first.
+        attributes: plain data: units, long names.
+    """
+
+    values: NDArray[Any]
+    dimensions: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Domain(ABC):
@@ -70,3 +88,19 @@ class Domain(ABC):
     def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
         """One short title per sample; empty without conditions."""
         return []
+
+    def arrays(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> dict[str, LabelledArray]:
+        """``states [B, *spec.shape]`` as named arrays, for sample sets too large to be lists of native objects.
+
+        Each holds ``[B, *its own axes]``, and row b depends on sample b alone. By default one array per leaf, as it is;
+        a domain may give the field's own names, units and axes instead.
+        """
+        views = self.spec.unpack(states.detach().cpu().contiguous())
+        return {
+            name: LabelledArray(np.asarray(view), tuple(f"{name}_{axis}" for axis in range(view.ndim - 1)))
+            for name, view in views.items()
+        }
+
+    def coordinates(self) -> dict[str, LabelledArray]:
+        """What stands along the axes of :meth:`arrays`, once for all samples; empty by default."""
+        return {}

@@ -25,6 +25,7 @@ from anydiff.pipeline.build import (
     sample_set,
 )
 from anydiff.pipeline.domain import Domain
+from anydiff.pipeline.ensemble import members_per_case, repeat_cases
 from anydiff.pipeline.metrics import MetricCard, SampleSet
 from anydiff.pipeline.recipe import Recipe, load_recipe
 from anydiff.plugins import hooks
@@ -152,6 +153,42 @@ class Pipeline:
         samples = self.sample_set(count, **options)
         return self.domain.decode(samples.states, samples.condition)
 
+    def ensemble_set(
+        self, members: int | Sequence[int], condition: Mapping[str, Any], *, cases: int | None = None, **options: Any
+    ) -> SampleSet:
+        """``members`` samples for each case of ``condition`` as states: row i is member i // n of case i % n.
+
+        Member j of case c has the sample index j n + c, so asking for more members, or for members 64 to 127 alone,
+        gives the same ones.
+
+        Args:
+            members: how many per case, or their numbers.
+            condition: as for :meth:`sample`, one row per case.
+            cases: how many there are; needed where the condition is text alone.
+            options: as for :meth:`sample`.
+
+        Raises:
+            AnydiffError: the conditions have different numbers of rows, or their number cannot be told.
+        """
+        count = _number_of_cases(condition, cases)
+        numbers = range(natural_number("members", members)) if isinstance(members, int) else members
+        rows = [member * count + case for member in numbers for case in range(count)]
+        repeated = repeat_cases(self._condition(condition, count), len(numbers))
+        return self.sample_set(rows, condition=repeated, **options)
+
+    def ensemble(
+        self, members: int | Sequence[int], condition: Mapping[str, Any], *, cases: int | None = None, **options: Any
+    ) -> list[list[Any]]:
+        """``members`` samples for each case of ``condition`` as native objects, one list per case.
+
+        Arguments as for :meth:`ensemble_set`; ``members_per_case`` gives the same as one tensor.
+        """
+        samples = self.ensemble_set(members, condition, cases=cases, **options)
+        count = _number_of_cases(condition, cases)
+        objects = self.domain.decode(samples.states, samples.condition)
+        numbers = members_per_case(torch.arange(len(samples)), count).tolist()
+        return [[objects[number] for number in row] for row in numbers]
+
     def encode(
         self,
         objects: Sequence[Any],
@@ -270,6 +307,17 @@ class Pipeline:
                 tensor = torch.as_tensor(value)
                 parsed[name] = tensor.expand(count) if tensor.ndim == 0 else tensor
         return parsed
+
+
+def _number_of_cases(condition: Mapping[str, Any], cases: int | None) -> int:
+    rows = {name: len(value) for name, value in condition.items() if not isinstance(value, str)}
+    if cases is not None:
+        rows = {"cases": natural_number("cases", cases), **rows}
+    if len(set(rows.values())) > 1:
+        raise AnydiffError(f"the conditions have different numbers of rows, {rows}; give one row per case to each.")
+    if not rows:
+        raise AnydiffError("the number of cases cannot be told from the condition; give cases=.")
+    return next(iter(rows.values()))
 
 
 def _notify_step(step: Step) -> None:

@@ -34,7 +34,7 @@ def command(
     versions = runs.installed()
     rows: list[dict[str, Any]] = []
     for size in (size for size in overhead.SIZES if size <= largest):
-        rows += overhead.measure(size, versions, max(3, min(rounds, rounds * 100_000 // size)))
+        rows += overhead.measure(size, versions, max(3, min(rounds, rounds * 200_000 // size)))
         typer.echo(f"{size} floats measured")
     rows += startup.measure(versions, 5)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -60,7 +60,8 @@ def markdown(rows: list[dict[str, Any]], versions: dict[str, str], date: str) ->
     return "\n\n".join([
         "# Overhead per step and start-up",
         f"{date}. Peers: {head}. {machine()}. float32 state; the denoiser returns a tensor that is there already. All "
-        "contenders take turns in one run of 20 steps each; medians, with quartiles.",
+        "contenders take turns in one run of 20 steps each; medians, with quartiles. The "
+        "column floors is the median of the ratios to the floor of the same round.",
         "The floor copies the start once and then runs one kernel per row in place (2 operands: `add_`, 3: "
         "`addcmul_`; Heun: one of each).",
         table(["floats", "solver", "library", "µs per step", "quartiles", "floors", "rounds"], steps),

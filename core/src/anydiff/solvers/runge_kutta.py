@@ -72,7 +72,8 @@ class Heun(Solver):
             first = _slope(x, program.evaluate(x, s), s)
             euler = x + (t.t - s.t) * first
             if _is_full(program, index, steps) and t.sigma > 0:
-                second = _slope(euler, program.evaluate(euler, t), t)
+                # Of a copy, which becomes a register: the last row is in x, D_1, D_2 alone, one operand less to read.
+                second = _slope(euler, program.evaluate(LinearForm(euler.terms), t), t)
                 x = x + (t.t - s.t) / 2 * (first + second)
             else:
                 x = euler
@@ -115,7 +116,8 @@ class EDMHeun(Solver):
             ratio = t.sigma / s.sigma
             euler = ratio * x + (t.alpha - ratio * s.alpha) * first
             if _is_full(program, index, steps) and t.sigma > 0 and s.alpha > 0:
-                second = program.evaluate(euler, t)
+                # Of a copy, which becomes a register: the last row is in x, D_1, D_2 alone, one operand less to read.
+                second = program.evaluate(LinearForm(euler.terms), t)
                 # d/2 (ε_1 + ε_2) with ε_1 = (y - D_1)/κ at s and ε_2 = (y_E - D_2)/κ' at t.
                 step = (t.noise_level - s.noise_level) / 2
                 slope = (x / s.alpha - first) / s.noise_level + (euler / t.alpha - second) / t.noise_level

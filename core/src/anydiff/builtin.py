@@ -126,6 +126,7 @@ def register_guidance(register: Register) -> None:
     )
     register("clamp", "clamp the data prediction to the value range", "anydiff.guidance:Clamp")
     register("dynamic-threshold", "clamp at a quantile and rescale", "anydiff.guidance:DynamicThreshold")
+    register("known", "entries known before sampling (inpainting)", "anydiff.guidance:KnownEntries", neutral={})
     register("time-shift", "time as the state's variance tells", "anydiff.guidance:TimeShift", neutral={"window": 0.0})
 
 

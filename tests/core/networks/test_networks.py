@@ -8,8 +8,18 @@ import pytest
 import torch
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.networks import MLP, ClassCondition, ConditionEncoder, DiT, LogSNREmbedding, UNet, VectorCondition
+from anydiff.networks import (
+    MLP,
+    ArrayCondition,
+    ClassCondition,
+    ConditionEncoder,
+    DiT,
+    LogSNREmbedding,
+    UNet,
+    VectorCondition,
+)
 from anydiff.networks.layers import depth_to_space, space_to_depth
+from anydiff.states import StateSpec
 
 CONDITIONS = {"label": ClassCondition(3), "context": VectorCondition(4)}
 CASES = [
@@ -168,3 +178,34 @@ def test_bad_calls_are_named():
         network(x[..., :7], log_snr)
     with pytest.raises(AnydiffError, match="one per sample"):
         network(x, torch.zeros(3))
+
+
+def test_unet_reads_array_conditions_beside_the_state():
+    spec, kind = StateSpec.single((2, 8)), ArrayCondition((3, 8))
+    torch.manual_seed(0)
+    network = UNet(spec, {"label": ClassCondition(3), "past": kind}, channels=8).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    x, log_snr, past = torch.randn(4, 2, 8), torch.zeros(4), torch.randn(4, 3, 8)
+    with torch.no_grad():
+        without = network(x, log_snr)
+        given = network(x, log_snr, past=past)
+        hidden = network(
+            x, log_snr, past=torch.full_like(past, float("nan")), past_present=torch.zeros(4, dtype=torch.bool)
+        )
+        zeros = network(x, log_snr, past=torch.zeros_like(past))
+    assert torch.equal(hidden, without)
+    assert not torch.allclose(given, without)
+    assert not torch.allclose(zeros, without)  # zeros that are there differ from nothing
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 9), (3, 8, 8)])
+def test_unet_refuses_arrays_of_another_spatial_shape(shape):
+    with pytest.raises(AnydiffError, match="spatial shape"):
+        UNet(StateSpec.single((2, 8)), {"past": ArrayCondition(shape)}, channels=8)
+
+
+def test_a_vector_network_refuses_an_array_condition():
+    with pytest.raises(AnydiffError, match="cannot read"):
+        MLP(StateSpec.single((2,)), {"past": ArrayCondition((3, 8))})

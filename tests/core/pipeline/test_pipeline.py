@@ -157,6 +157,19 @@ def test_guidance_changes_samples_and_scale_one_does_not(run):
     assert not torch.allclose(pipeline.sample_set(4, condition=condition, nfe=4, guidance=4.0).states, plain)
 
 
+def test_known_entries_come_out_as_they_went_in(run):
+    pipeline = load(run)
+    mask = torch.tensor([True, False])
+    states = pipeline.sample_set(6, nfe=4, known=torch.tensor([0.7, 0.0]), known_mask=mask).states
+    assert torch.equal(states[:, 0], torch.full((6,), 0.7))
+    points = pipeline.sample(2, nfe=4, known=[np.array([0.7, 0.0])] * 2, known_mask=mask)
+    np.testing.assert_allclose([point[0] for point in points], 0.7, rtol=1e-6)
+    with pytest.raises(AnydiffError, match="given without known_mask"):
+        pipeline.sample(2, known=torch.zeros(2))
+    with pytest.raises(AnydiffError, match=r"known_mask has shape \(3,\)"):
+        pipeline.sample(2, known=torch.zeros(2), known_mask=torch.ones(3, dtype=torch.bool))
+
+
 def test_a_plan_can_be_given(run):
     pipeline = load(run)
     plan = compile_plan("ddim", pipeline.denoiser.path, 6)

@@ -4,13 +4,21 @@ Every network is ``network(x[B, *shape], log_snr[B], **condition) -> [B, *shape]
 data, velocity, ...) is the parametrisation's business, in :mod:`anydiff.denoisers`.
 """
 
-from anydiff.networks.conditioning import ClassCondition, Condition, ConditionEncoder, LogSNREmbedding, VectorCondition
+from anydiff.networks.conditioning import (
+    ArrayCondition,
+    ClassCondition,
+    Condition,
+    ConditionEncoder,
+    LogSNREmbedding,
+    VectorCondition,
+)
 from anydiff.networks.dit import DiT
 from anydiff.networks.mlp import MLP
 from anydiff.networks.unet import UNet
 
 __all__ = [
     "MLP",
+    "ArrayCondition",
     "ClassCondition",
     "Condition",
     "ConditionEncoder",

@@ -41,7 +41,59 @@ class VectorCondition:
         natural_number("size", self.size)
 
 
-Condition = ClassCondition | VectorCondition
+@dataclass(frozen=True)
+class ArrayCondition:
+    """An array of ``shape`` per sample, [B, *shape], of order one: past values, frames, members of an ensemble.
+
+    Networks that can read it say so; those that condition on one vector refuse it.
+    """
+
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(natural_number("shape", size) for size in self.shape))
+        if not self.shape:
+            raise AnydiffError("shape is empty, but an ArrayCondition needs at least one axis; use VectorCondition(1).")
+
+
+Condition = ClassCondition | VectorCondition | ArrayCondition
+
+
+def split_conditions(
+    conditions: Mapping[str, Condition],
+) -> tuple[dict[str, ClassCondition | VectorCondition], dict[str, ArrayCondition]]:
+    """Conditions that become one vector (see :class:`ConditionEncoder`), and those that are arrays."""
+    arrays = {name: kind for name, kind in conditions.items() if isinstance(kind, ArrayCondition)}
+    vectors = {name: kind for name, kind in conditions.items() if not isinstance(kind, ArrayCondition)}
+    return vectors, arrays
+
+
+def array_channels(
+    arrays: Mapping[str, ArrayCondition], condition: Mapping[str, Tensor], x: Tensor
+) -> dict[str, Tensor]:
+    """Each array condition ``(C, *spatial)`` as channels ``[B, C + 1, *spatial]`` in the dtype of ``x [B, ...]``.
+
+    The last channel is 1 where the condition is present. An absent one, not given or with ``<name>_present[b]`` false,
+    is all zeros, whatever its values are.
+
+    Raises:
+        AnydiffError: an array of another shape.
+    """
+    channels = {}
+    for name, kind in arrays.items():
+        value = condition.get(name)
+        if value is None:
+            channels[name] = x.new_zeros(x.shape[0], kind.shape[0] + 1, *kind.shape[1:])
+            continue
+        if value.shape != (x.shape[0], *kind.shape):
+            raise AnydiffError(
+                f"condition {name!r} has shape {tuple(value.shape)}, but must be {(x.shape[0], *kind.shape)}."
+            )
+        present = condition.get(f"{name}_present", torch.ones(x.shape[0], dtype=torch.bool, device=x.device)).bool()
+        present = present.reshape(-1, *([1] * len(kind.shape)))
+        flag = present.to(x.dtype).expand(-1, 1, *kind.shape[1:])
+        channels[name] = torch.cat([torch.where(present, value.to(x.dtype), 0), flag], dim=1)
+    return channels
 
 
 class LogSNREmbedding(nn.Module):
@@ -75,20 +127,29 @@ class ConditionEncoder(nn.Module):
 
     Args:
         conditions: name -> :class:`ClassCondition` or :class:`VectorCondition`; may be empty.
+            An :class:`ArrayCondition` is refused.
         width: size of the embedding.
     """
+
+    conditions: dict[str, ClassCondition | VectorCondition]
 
     def __init__(self, conditions: Mapping[str, Condition], width: int) -> None:
         super().__init__()
         natural_number("width", width)
-        self.conditions = dict(conditions)
+        self.conditions = {}
         self.width = width
         self.embeddings = nn.ModuleDict()
         self.nulls = nn.ParameterDict()
-        for name, condition in self.conditions.items():
+        for name, condition in conditions.items():
             if not name.isidentifier() or name.endswith("_present"):
                 raise AnydiffError(f"condition {name!r} must be a plain identifier that does not end in '_present'.")
+            if isinstance(condition, ArrayCondition):
+                raise AnydiffError(
+                    f"condition {name!r} is an array of shape {condition.shape}, which this network cannot read; "
+                    "choose one that can (unet, where the array has the state's spatial shape), or a VectorCondition."
+                )
             size = condition.classes if isinstance(condition, ClassCondition) else condition.size
+            self.conditions[name] = condition
             # A class is a one-hot vector, so hard and soft labels share one linear map without bias.
             embedding = nn.Linear(size, width, bias=isinstance(condition, VectorCondition))
             if isinstance(condition, ClassCondition):
@@ -124,7 +185,9 @@ class ConditionEncoder(nn.Module):
             total = total + torch.where(present[:, None], embedded, null)
         return total
 
-    def _embed(self, name: str, kind: Condition, value: Tensor, present: Tensor, batch_size: int) -> Tensor:
+    def _embed(
+        self, name: str, kind: ClassCondition | VectorCondition, value: Tensor, present: Tensor, batch_size: int
+    ) -> Tensor:
         embedding = self.embeddings[name]
         assert isinstance(embedding, nn.Linear)
         if present.shape != (batch_size,):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.networks.conditioning import Condition, Conditioning
+from anydiff.networks.conditioning import ArrayCondition, Condition, Conditioning, array_channels, split_conditions
 from anydiff.networks.layers import (
     SelfAttention,
     attention_heads,
@@ -94,6 +94,16 @@ class _Stage(nn.Module):
         return x if self.attention is None else self.attention(x)
 
 
+def _array_channels(name: str, kind: ArrayCondition, sizes: tuple[int, ...]) -> int:
+    """Input channels an array condition takes: its own and one that says where it is present."""
+    if len(kind.shape) != len(sizes) + 1 or tuple(kind.shape[1:]) != tuple(sizes):
+        raise AnydiffError(
+            f"condition {name!r} has shape {kind.shape}, but a U-Net reads arrays of the state's own spatial shape "
+            f"(channels, {', '.join(map(str, sizes))}); reshape or resample it."
+        )
+    return kind.shape[0] + 1
+
+
 class UNet(nn.Module):
     """U-Net: ``[B, C, *spatial] -> [B, C, *spatial]`` with 1, 2 or 3 spatial axes, read from the state.
 
@@ -101,7 +111,8 @@ class UNet(nn.Module):
 
     Args:
         spec: the state, of shape (C, *spatial).
-        conditions: name -> condition, see :mod:`anydiff.networks.conditioning`.
+        conditions: name -> condition, see :mod:`anydiff.networks.conditioning`. An array condition must have the
+            state's spatial shape; it enters as further channels beside the state.
         channels: channels of the first level.
         multipliers: channels of each level, in units of ``channels``; their number is the number of levels.
         blocks: residual blocks per level, on the way down and again on the way up.
@@ -148,7 +159,9 @@ class UNet(nn.Module):
         self.patch_size = patch_size
         self.multiple = patch_size * 2 ** (len(widths) - 1)
         embedding = 4 * channels
-        self.conditioning = Conditioning(conditions or {}, embedding)
+        vectors, self.array_conditions = split_conditions(conditions or {})
+        self.conditioning = Conditioning(vectors, embedding)
+        extra = sum(_array_channels(name, kind, sizes) for name, kind in self.array_conditions.items())
 
         def stages(level: int, merges: bool) -> nn.ModuleList:
             options = (dimensions, widths[level], embedding, dropout, heads_of[level], merges)
@@ -156,7 +169,7 @@ class UNet(nn.Module):
 
         depth = range(len(widths))
         patched = state_channels * patch_size**dimensions
-        self.entry = _convolution(dimensions, patched, widths[0], 3)
+        self.entry = _convolution(dimensions, patched + extra * patch_size**dimensions, widths[0], 3)
         self.encoder = nn.ModuleList(stages(level, merges=False) for level in depth)
         self.down = nn.ModuleList(_convolution(dimensions, widths[i], widths[i + 1], 2, stride=2) for i in depth[:-1])
         self.middle = _Stage(dimensions, widths[-1], embedding, dropout, heads_of[-1], merges=False)
@@ -168,8 +181,11 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
         """Native prediction [B, C, *spatial], in the dtype of ``x``, from the scaled state and λ [B]."""
         check_input(x, self.shape)
-        embedding = self.conditioning(log_snr, x.shape[0], condition)
-        patches = space_to_depth(pad_to_multiple(x, self.multiple), self.patch_size)
+        arrays = array_channels(self.array_conditions, condition, x)
+        vectors = {name: value for name, value in condition.items() if name.removesuffix("_present") not in arrays}
+        embedding = self.conditioning(log_snr, x.shape[0], vectors)
+        entry = torch.cat([x, *arrays.values()], dim=1) if arrays else x
+        patches = space_to_depth(pad_to_multiple(entry, self.multiple), self.patch_size)
         hidden = self.entry(patches.to(self.norm.weight.dtype))
         skips: list[Tensor] = []
         for level, stages_down in enumerate(self.encoder):

@@ -50,7 +50,7 @@ class Dataset(ABC):
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """Each condition's name and kind (``ClassCondition`` or ``VectorCondition``)."""
+        """Each condition's name and kind (``ClassCondition``, ``VectorCondition`` or ``ArrayCondition``)."""
         return self.domain.conditions
 
     @abstractmethod

@@ -48,7 +48,7 @@ class Domain(ABC):
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """Each condition's name and kind (``ClassCondition`` or ``VectorCondition``); empty without conditions."""
+        """Each condition's name and kind (class, vector or array, see :mod:`anydiff.networks`); empty without any."""
         return {}
 
     @abstractmethod

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
-from anydiff.guidance import Guidance
+from anydiff.guidance import Guidance, KnownEntries
+from anydiff.guidance.known import KNOWN, MASK
 from anydiff.pipeline.build import (
     build_dataset,
     build_denoiser,
@@ -100,16 +101,21 @@ class Pipeline:
         device: torch.device | str | None = None,
         start: Tensor | None = None,
         temperature: float = 1.0,
+        known: Tensor | Sequence[Any] | None = None,
+        known_mask: Tensor | None = None,
         callbacks: Sequence[Callback] = (),
         **options: Any,
     ) -> SampleSet:
         """Samples as states with their conditions; arguments as for :meth:`sample`."""
         rows = natural_number("count", count) if isinstance(count, int) else len(count)
         conditions = self._condition(condition, rows)
+        fixed = self._known(known, known_mask, rows)
         layers = build_guidance(self.recipe.sampling.guidance if guidance is None else guidance)
         if not conditions:
             # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
             layers = layers if guidance is not None else [layer for layer in layers if not layer.needs_condition]
+        if fixed and not any(isinstance(layer, KnownEntries) for layer in layers):
+            layers = [*layers, KnownEntries()]
         device = next(self.denoiser.parameters()).device if device is None else device
         hook = hooks()
         denoiser = hook.transform("wrap_denoiser", denoiser=self.denoiser.to(device), recipe=self.recipe)
@@ -122,7 +128,7 @@ class Pipeline:
             solver=self.plan(nfe, solver, **options),
             seed=seed,
             guidance=layers,
-            condition=conditions,
+            condition={**conditions, **fixed},
             start=start,
             temperature=temperature,
             batch_size=batch_size,
@@ -147,6 +153,9 @@ class Pipeline:
             device: where to sample.
             start: states at the plan's first node, instead of the prior.
             temperature: factor on every noise draw.
+            known: native objects or clean states, one per sample or one for all, some entries of which must come out
+                as they are (inpainting, start and goal, a scaffold; see :class:`~anydiff.guidance.KnownEntries`).
+            known_mask: which entries: booleans of the shape of one state, or of all.
             callbacks: called after each network call with a :class:`~anydiff.solvers.Step`.
             options: ``grid``, ``end`` and the solver's own options.
         """
@@ -292,6 +301,26 @@ class Pipeline:
         }
         metadata = {**self.metadata, "recipe": self.recipe.canonical(), "recipe_hash": self.recipe.hash}
         save_weights(path, tensors, metadata, overwrite)
+
+    def _known(self, known: Tensor | Sequence[Any] | None, mask: Tensor | None, count: int) -> dict[str, Tensor]:
+        """The conditions of :class:`KnownEntries`, one row per sample; empty where nothing is known."""
+        if (known is None) != (mask is None):
+            missing, given = ("known_mask", "known") if mask is None else ("known", "known_mask")
+            raise AnydiffError(f"{given} was given without {missing}; give both.")
+        if known is None or mask is None:
+            return {}
+        states = known if isinstance(known, Tensor) else self.domain.encode(known)
+        shape = tuple(self.domain.spec.shape)
+        out = {}
+        for name, value in ((KNOWN, states), (MASK, torch.as_tensor(mask))):
+            one = value.reshape(1, *value.shape) if tuple(value.shape) == shape else value
+            if tuple(one.shape[1:]) != shape or len(one) not in (1, count):
+                raise AnydiffError(
+                    f"{name} has shape {tuple(value.shape)}, but must be {shape} or {(count, *shape)}: one state, or "
+                    "one per sample."
+                )
+            out[name] = one.expand(count, *shape)
+        return {KNOWN: out[KNOWN], MASK: out[MASK].bool()}
 
     def _condition(self, condition: Mapping[str, Any] | None, count: int) -> dict[str, Tensor]:
         """Batch-first tensors from text, lists or tensors."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.guidance.base import Guidance, apply_guidance
+from anydiff.guidance.known import settle
 from anydiff.paths.base import GaussianPath
 from anydiff.solvers.base import Solver, compile_plan
 from anydiff.solvers.executor import Callback, execute
@@ -53,7 +54,8 @@ def sample(
         grid: see :func:`~anydiff.paths.time_grid`; a custom list may begin below t_start.
         end: how the plan ends; see :func:`~anydiff.solvers.compile_plan`.
         guidance: one or several guidances, the first innermost.
-        condition: tensors with one row per sample.
+        condition: tensors with one row per sample; ``known`` and ``known_mask`` belong to
+            :class:`~anydiff.guidance.KnownEntries`.
         start: states at the plan's first node ``[count, *shape]``, instead of draws from the prior.
         temperature: factor on every noise draw, the prior's included.
         batch_size: rows per network call.
@@ -84,9 +86,8 @@ def sample(
         part = {name: value[rows].to(device) for name, value in condition.items()}
         if start is None and "mu" in plan.constants and "mu" in part:
             first = first + part["mu"].to(dtype)  # the prior of a mean-reverting path is centred there
-        chunks.append(
-            execute(plan, denoiser, first, noise=source, samples=samples, condition=part, callbacks=callbacks)
-        )
+        last = execute(plan, denoiser, first, noise=source, samples=samples, condition=part, callbacks=callbacks)
+        chunks.append(settle(last, part))
     return torch.cat(chunks)
 
 

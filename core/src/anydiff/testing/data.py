@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from anydiff.networks import ClassCondition, VectorCondition
+from anydiff.networks import ArrayCondition, ClassCondition, VectorCondition
 from anydiff.pipeline import Dataset
 from anydiff.registry import Entry
 from anydiff.testing.kit import check
@@ -105,6 +105,9 @@ def _check_conditions(dataset: Dataset, condition: Mapping[str, Tensor], rows: i
             size = kind.classes if isinstance(kind, ClassCondition) else kind.size
             right = tuple(value.shape) == (rows, size) and bool(value.isfinite().all())
             require(right, f"condition {name!r} must be finite numbers of shape ({rows}, {size}).")
+        elif isinstance(kind, ArrayCondition):
+            right = tuple(value.shape) == (rows, *kind.shape) and bool(value.isfinite().all())
+            require(right, f"condition {name!r} must be finite numbers of shape {(rows, *kind.shape)}.")
 
 
 @check("data.hash", "datasets")

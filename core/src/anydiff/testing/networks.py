@@ -58,6 +58,8 @@ def _inputs(network: nn.Module, spec: StateSpec, rows: int) -> Inputs:
                 condition[name] = torch.arange(rows) % kind.classes
             else:
                 condition[name] = torch.randn(rows, kind.size, generator=generator)
+    for name, kind in getattr(network, "array_conditions", {}).items():
+        condition[name] = torch.randn(rows, *kind.shape, generator=generator)
     return x, torch.linspace(-2, 2, rows), condition
 
 

@@ -18,10 +18,13 @@ Scale = float | Tensor | Callable[[float], float]
 class Guidance(ABC):
     """A function from denoiser to denoiser; its options are its fields.
 
-    ``needs_condition`` says that it has no meaning without a condition to guide towards.
+    ``needs_condition`` says that it has no meaning without a condition to guide towards. ``reads_sample_index`` asks
+    :func:`anydiff.solvers.sample` for the condition ``sample_index`` ``[B]``, the number of each row in its sample set;
+    the guided denoiser takes it out before it calls the network.
     """
 
     needs_condition: ClassVar[bool] = False
+    reads_sample_index: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, denoiser: Denoiser) -> Denoiser:

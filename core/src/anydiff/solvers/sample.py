@@ -72,7 +72,9 @@ def sample(
     indices = _indices(count)
     path = denoiser.path
     plan = _plan(solver, path, nfe, grid, end, options)
-    denoiser = apply_guidance(denoiser, guidance)
+    layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
+    numbered = any(layer.reads_sample_index for layer in layers)
+    denoiser = apply_guidance(denoiser, layers)
     condition = _checked(condition or {}, len(indices), start)
     batch_size = natural_number("batch_size", batch_size)
     noise = NoiseSource(spec, seed, path.noise_law)
@@ -84,6 +86,8 @@ def sample(
         first = _start(path, plan, source, samples, dtype, device) if start is None else start[rows].to(device, dtype)
         spec.check(first)
         part = {name: value[rows].to(device) for name, value in condition.items()}
+        if numbered:
+            part["sample_index"] = torch.tensor(list(samples), device=device)
         if start is None and "mu" in plan.constants and "mu" in part:
             first = first + part["mu"].to(dtype)  # the prior of a mean-reverting path is centred there
         last = execute(plan, denoiser, first, noise=source, samples=samples, condition=part, callbacks=callbacks)

@@ -17,6 +17,12 @@ def _double(value: Tensor | float) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64)
 
 
+def _columns(value: Tensor | float) -> Tensor:
+    """A coefficient as ``[B or 1, 1]``, or ``[B or 1, D]`` where it has one value per entry (a product path)."""
+    value = _double(value)
+    return value.flatten(1) if value.ndim > 1 else value.reshape(-1, 1)
+
+
 class GaussianOracle(Denoiser):
     """x_0 ~ N(m, C): D = m + α C (α² C + σ² I)^-1 (x_t - α m).
 
@@ -45,15 +51,24 @@ class GaussianOracle(Denoiser):
 
     def posterior_mean(self, x: Tensor, t: float | Tensor, mean: Tensor) -> Tensor:
         """E[x_0 | x_t] for a prior mean ``[B, *shape]`` of one's own per sample, with this oracle's covariance."""
-        alpha, sigma = _double(self.path.alpha(t)).reshape(-1, 1), _double(self.path.sigma(t)).reshape(-1, 1)
+        alpha, sigma = _columns(self.path.alpha(t)), _columns(self.path.sigma(t))
+        residual = (x.flatten(1) - alpha.to(x.dtype) * mean.flatten(1))
+        if self.basis.numel() and alpha.shape[1] > 1:
+            return mean + self._solved(residual, alpha, sigma).reshape(x.shape)
         gain = (alpha * self.variance / (alpha**2 * self.variance + sigma**2)).to(x.dtype)
-        residual = (x - per_row(alpha.reshape(-1), x) * mean).flatten(1)
         if self.basis.numel():
             basis = self.basis.to(x.dtype)
             correction: Tensor = ((residual @ basis) * gain) @ basis.T
         else:
             correction = residual * gain
         return mean + correction.reshape(x.shape)
+
+    def _solved(self, residual: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """C A (A C A + S²)^-1 r with diagonal A and S of one value per entry."""
+        covariance = (self.basis * self.variance) @ self.basis.T
+        total = alpha[:, :, None] * covariance * alpha[:, None, :] + torch.diag_embed(sigma**2)
+        solved = torch.linalg.solve(total, residual.double()[:, :, None])
+        return (covariance @ (alpha[:, :, None] * solved))[:, :, 0].to(residual.dtype)
 
 
 class GaussianMixtureOracle(Denoiser):

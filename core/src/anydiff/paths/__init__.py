@@ -4,6 +4,7 @@ from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.paths.flow import Flow
 from anydiff.paths.grids import GRIDS, time_grid
 from anydiff.paths.mean_reverting import MeanReverting
+from anydiff.paths.product import ProductPath
 from anydiff.paths.variance_exploding import EDM, VE
 from anydiff.paths.variance_preserving import SubVP, VPCosine, VPLinear, VPLogSNR
 
@@ -18,6 +19,7 @@ __all__ = [
     "LinearPath",
     "MeanReverting",
     "Path",
+    "ProductPath",
     "SubVP",
     "VPCosine",
     "VPLinear",

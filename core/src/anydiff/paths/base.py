@@ -19,6 +19,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError
 from anydiff.states.noise import GaussianNoise, NoiseLaw
+from anydiff.states.spec import StateSpec
 
 Time = TypeVar("Time", bound=float | Tensor)
 
@@ -146,6 +147,10 @@ class GaussianPath(LinearPath):
         """Standard deviation of the prior p(x_T) = N(0, prior_std² I) from which sampling starts: σ_T."""
         return self.sigma(self.t_start)
 
+    def bind(self, spec: StateSpec) -> GaussianPath:
+        """This path for states of ``spec``; only a path whose coefficients differ between leaves needs to know."""
+        return self
+
     def prior(self, noise: Tensor) -> Tensor:
         """x_T from noise of unit scale; warns where the path does not reach its prior (α_T/σ_T above 0.05)."""
         remaining = math.exp(self.log_snr(self.t_start))
@@ -170,9 +175,12 @@ class GaussianPath(LinearPath):
 
 
 def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
-    """``coefficient [B]`` as ``[B, 1, ...]`` in the dtype and on the device of ``like [B, *shape]``."""
+    """``coefficient [B]`` as ``[B, 1, ...]`` in the dtype and on the device of ``like [B, *shape]``.
+
+    A number, and a coefficient with one value per entry (``[B or 1, *shape]``, of a product path), keep their shape.
+    """
     coefficient = coefficient.to(dtype=like.dtype, device=like.device)
-    if coefficient.ndim == 0:
+    if coefficient.ndim in (0, like.ndim):
         return coefficient
     return coefficient.reshape(-1, *([1] * (like.ndim - 1)))
 

@@ -9,7 +9,9 @@ from typing import Any
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.paths.base import GaussianPath
 from anydiff.paths.grids import time_grid
+from anydiff.paths.product import ProductPath
 from anydiff.solvers.plan import Plan
+from anydiff.solvers.product import merged
 from anydiff.solvers.program import LinearForm, Node, Program
 
 #: How a plan gets from the last node t_N to the clean sample; see :func:`_end`.
@@ -86,7 +88,21 @@ def build_plan(
     solver: Solver, path: GaussianPath, grid: Sequence[float], end: str = "clean", budget: int | None = None
 ) -> Plan:
     """The plan of ``solver`` on the given nodes; without a ``budget`` every step is a full one, whatever it costs."""
-    program = Program(path, budget)
+    if isinstance(path, ProductPath):
+        plans = {name: _build(solver, leaf, grid, end, budget, path.keeper) for name, leaf in path.leaves}
+        return merged(plans, path)
+    return _build(solver, path, grid, end, budget)
+
+
+def _build(
+    solver: Solver,
+    path: GaussianPath,
+    grid: Sequence[float],
+    end: str,
+    budget: int | None,
+    clock: GaussianPath | None = None,
+) -> Plan:
+    program = Program(path, budget, clock)
     nodes = [program.node(t) for t in grid]
     x = _end(program, solver.build(program, nodes), nodes[-1], end)
     return program.finish(x, repr(solver), tuple(grid))

@@ -25,6 +25,7 @@ from anydiff.solvers.exponential import (
     checked_choice,
     checked_order,
     exponential_step,
+    in_place,
     inside,
     predict,
 )
@@ -99,7 +100,7 @@ class DPMSolver(Solver):
         for stage in range(1, order):
             node = inside(s, t, stage / order)
             known.append(predict(program, exponential_step(x, s, node, known, prediction), node, prediction))
-        if self.form == "taylor":
+        if self.form == "taylor" or not in_place(s, t, known):
             return exponential_step(x, s, t, known, prediction)
         if order == 2:
             return exponential_step(x, s, t, [Known(s, known[1].value)], prediction)

@@ -175,10 +175,20 @@ def moments(s: Node, t: Node, count: int, prediction: str = "data", stretch: flo
 
 
 def inside(s: Node, t: Node, fraction: float) -> Node:
-    """The node at ``fraction`` of the step: in λ, or in e^λ if the step starts at pure noise."""
+    """The node at ``fraction`` of the step: in the clock's λ, or in e^λ if the step starts at pure noise."""
+    if s.clock is not None:
+        return s.moved(inside(s.on_clock, t.on_clock, fraction))
     if math.isinf(s.log_snr):
         return s.at(t.log_snr + math.log(fraction))
     return s.at(s.log_snr + fraction * step_size(s, t))
+
+
+def in_place(s: Node, t: Node, known: Sequence[Known]) -> bool:
+    """Whether the predictions stand at equal parts of the step in λ; on a leaf that is not the clock they do not."""
+    if s.clock is None:
+        return True
+    places = [step_size(s, entry.node) / step_size(s, t) for entry in known]
+    return all(abs(place - stage / len(known)) < 1e-9 for stage, place in enumerate(places))
 
 
 def checked_order(name: str, order: int, most: int) -> None:

@@ -5,10 +5,13 @@ An operation is ``f(*registers, t=time, **options) -> Tensor``; its options are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from anydiff.errors import UnknownNameError
 
 
 def langevin(x: Tensor, score: Tensor, noise: Tensor, *, t: float, snr: float, scale: float) -> Tensor:
@@ -24,4 +27,17 @@ def langevin(x: Tensor, score: Tensor, noise: Tensor, *, t: float, snr: float, s
     return moved
 
 
-OPERATIONS: Mapping[str, Callable[..., Tensor]] = {"langevin": langevin}
+def leafwise(
+    *inputs: Tensor, t: float, operation: str, sizes: Sequence[int], options: Sequence[Mapping[str, Any]]
+) -> Tensor:
+    """Another operation on each leaf of packed states ``[B, D]``: leaf i has ``sizes[i]`` entries and ``options[i]``."""
+    if operation not in OPERATIONS:
+        raise UnknownNameError("operation", operation, OPERATIONS)
+    columns = [value.flatten(1).split(list(sizes), dim=1) for value in inputs]
+    parts = [
+        OPERATIONS[operation](*leaf, t=t, **given) for *leaf, given in zip(*columns, options, strict=True)
+    ]
+    return torch.cat(parts, dim=1).reshape(inputs[0].shape)
+
+
+OPERATIONS: Mapping[str, Callable[..., Tensor]] = {"langevin": langevin, "leafwise": leafwise}

@@ -24,10 +24,17 @@ class LinearForm:
     """Σ coefficient · register, closed under addition and multiplication by numbers."""
 
     __array_ufunc__ = None  # so that a NumPy number or array times a form is a form
-    __slots__ = ("terms",)
+    __slots__ = ("register", "terms")
 
-    def __init__(self, terms: Mapping[str, Coefficient]) -> None:
+    def __init__(self, terms: Mapping[str, Coefficient], register: str | None = None) -> None:
         self.terms = dict(terms)
+        #: The register that holds this form, once there is one.
+        self.register = register
+
+    @classmethod
+    def of(cls, register: str) -> LinearForm:
+        """The content of one register."""
+        return cls({register: 1.0}, register)
 
     def __add__(self, other: LinearForm) -> LinearForm:
         terms = dict(self.terms)
@@ -52,10 +59,15 @@ class LinearForm:
 
 @dataclass(frozen=True)
 class Node:
-    """A time with the path's coefficients there, in float64."""
+    """A time with the path's coefficients there, in float64.
+
+    Leaves of a product path (:class:`~anydiff.paths.ProductPath`) share their times: where a solver chooses an inner
+    time by its log-SNR, the one of the ``clock`` counts.
+    """
 
     path: GaussianPath
     t: float
+    clock: GaussianPath | None = None
 
     @cached_property
     def alpha(self) -> float:
@@ -79,7 +91,16 @@ class Node:
 
     def at(self, log_snr: float) -> Node:
         """The node of the same path at another log-SNR."""
-        return Node(self.path, self.path.time(log_snr))
+        return Node(self.path, self.path.time(log_snr), self.clock)
+
+    @property
+    def on_clock(self) -> Node:
+        """The same time on the clock's path; the node itself if its path keeps its own time."""
+        return self if self.clock is None else Node(self.clock, self.t)
+
+    def moved(self, node: Node) -> Node:
+        """The node of this path at the time of ``node``."""
+        return node if self.clock is None else Node(self.path, node.t, self.clock)
 
 
 class Program:
@@ -89,15 +110,21 @@ class Program:
     those of y = x - μ, in which the path is an ordinary one; the registers hold x and D, and the plan has the constant
     ``mu``. The network is asked for the data, and a noise prediction is made from it.
 
+    For one leaf of a product path, ``clock`` is the path that keeps the time. What is recorded then depends on the
+    solver's steps alone and not on the values of coefficients, so that the programs of all leaves can be laid on each
+    other (:mod:`anydiff.solvers.product`): zero terms are kept, a form becomes a register even where it equals one,
+    and the network is asked for the data.
+
     Attributes:
         path: the path that is travelled.
         budget: network calls the solver may spend, or None for full steps throughout.
         last: the last data prediction: the state, the prediction and their node (what the end rule extrapolates).
     """
 
-    def __init__(self, path: GaussianPath, budget: int | None = None) -> None:
+    def __init__(self, path: GaussianPath, budget: int | None = None, clock: GaussianPath | None = None) -> None:
         self.path = path
         self.budget = budget
+        self.clock = clock
         self.instructions: list[Instruction] = []
         self.constants: list[str] = []
         self._states = 0
@@ -108,12 +135,12 @@ class Program:
 
     def start(self) -> LinearForm:
         """x_T, the state at the first node."""
-        start = LinearForm({Plan.START: 1.0})
+        start = LinearForm.of(Plan.START)
         return start if self._mean is None else start - self._mean
 
     def node(self, t: float) -> Node:
-        """A node off the grid, at time ``t``."""
-        return Node(self.path, t)
+        """A node at time ``t``, on the grid or off it."""
+        return Node(self.path, t, self.clock)
 
     def evaluate(self, x: LinearForm, node: Node, kind: str = "data") -> LinearForm:
         """The prediction of ``kind`` at state ``x`` and ``node``: one network call."""
@@ -121,15 +148,28 @@ class Program:
             return self._evaluate_shifted(x, node, kind, self._mean)
         state = self._register(x)
         self._evaluations += 1
+        if self.clock is not None:
+            return self._evaluate_leaf(state, node, kind)
         out = f"{'D' if kind == 'data' else 'M'}{self._evaluations}"
         self.instructions.append(Evaluate(out, state, node.t, kind))
-        prediction = LinearForm({out: 1.0})
+        prediction = LinearForm.of(out)
         if kind == "data":
             self.last = (LinearForm({state: 1.0}), prediction, node)
         elif kind == "noise":
             data = (LinearForm({state: 1.0}) - node.sigma * prediction) / node.alpha if node.alpha > 0 else prediction
             self.last = (LinearForm({state: 1.0}), data, node)
         return prediction
+
+    def _evaluate_leaf(self, state: str, node: Node, kind: str) -> LinearForm:
+        out = f"D{self._evaluations}"
+        self.instructions.append(Evaluate(out, state, node.t))
+        data = LinearForm.of(out)
+        self.last = (LinearForm.of(state), data, node)
+        if kind == "data":
+            return data
+        if kind == "noise":
+            return (LinearForm.of(state) - node.alpha * data) / node.sigma
+        raise AnydiffError(f"a prediction of kind {kind!r} was asked on a product path; ask for data or noise.")
 
     def _evaluate_shifted(self, y: LinearForm, node: Node, kind: str, mean: LinearForm) -> LinearForm:
         x = y + mean
@@ -151,13 +191,13 @@ class Program:
         self._draws += 1
         out = f"z{self._draws}"
         self.instructions.append(Noise(out, self._draws))
-        return LinearForm({out: 1.0})
+        return LinearForm.of(out)
 
     def constant(self, name: str) -> LinearForm:
         """A tensor that is known before sampling and given to the executor under ``name``."""
         if name not in self.constants:
             self.constants.append(name)
-        return LinearForm({name: 1.0})
+        return LinearForm.of(name)
 
     def apply(self, function: str, *inputs: LinearForm, node: Node, **options: Any) -> LinearForm:
         """The result of a named operation that is not linear."""
@@ -165,7 +205,7 @@ class Program:
         self._states += 1
         out = f"x{self._states}"
         self.instructions.append(Apply(out, function, registers, node.t, options))
-        return LinearForm({out: 1.0})
+        return LinearForm.of(out)
 
     def finish(self, x: LinearForm, solver: str, nodes: tuple[float, ...]) -> Plan:
         """The plan whose result is ``x``."""
@@ -176,16 +216,21 @@ class Program:
 
     def _register(self, form: LinearForm) -> str:
         """The register that holds ``form``; a form that is not one register yet becomes one, and stands for it."""
+        if self.clock is not None:
+            return form.register or self._combine(form, form.terms)
         terms = {r: c for r, c in form.terms.items() if np.any(np.asarray(c) != 0.0)}
         terms = terms or dict(itertools.islice(form.terms.items(), 1))  # the zero state is still a state
         if len(terms) == 1:
             register, coefficient = next(iter(terms.items()))
             if isinstance(coefficient, float) and coefficient == 1.0:
                 return register
+        return self._combine(form, terms)
+
+    def _combine(self, form: LinearForm, terms: Mapping[str, Coefficient]) -> str:
         self._states += 1
         out = f"x{self._states}"
         self.instructions.append(Combine(out, tuple((r, _plain(c)) for r, c in terms.items())))
-        form.terms = {out: 1.0}
+        form.terms, form.register = {out: 1.0}, out
         return out
 
 

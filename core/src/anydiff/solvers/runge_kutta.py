@@ -128,10 +128,13 @@ class EDMHeun(Solver):
 
     def _churn(self, program: Program, x: LinearForm, s: Node, steps: int) -> tuple[LinearForm, Node]:
         """Noise added up to κ (1 + γ): the state and the node there."""
-        gamma = min(self.churn / steps, math.sqrt(2) - 1) if self.churn_min <= s.noise_level <= self.churn_max else 0.0
-        if gamma == 0.0 or math.isinf(s.noise_level):
+        level = s.on_clock.noise_level
+        gamma = min(self.churn / steps, math.sqrt(2) - 1) if self.churn_min <= level <= self.churn_max else 0.0
+        if gamma == 0.0 or math.isinf(level):
             return x, s
-        raised = s.at(s.log_snr - math.log1p(gamma))
+        raised = s.moved(s.on_clock.at(s.on_clock.log_snr - math.log1p(gamma)))
+        if s.clock is not None:
+            gamma = math.expm1(s.log_snr - raised.log_snr)
         std = self.noise_scale * s.noise_level * math.sqrt(gamma * (2 + gamma))
         return raised.alpha * (x / s.alpha + std * program.noise()), raised
 

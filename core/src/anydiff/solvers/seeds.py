@@ -28,7 +28,7 @@ from functools import partial
 from anydiff.solvers.base import Solver
 from anydiff.solvers.ddim import ddim_row
 from anydiff.solvers.dpm_solver import stage_counts
-from anydiff.solvers.exponential import Known, checked_order, inside, predict, step_size, transfer_ratio, weights
+from anydiff.solvers.exponential import Known, checked_order, in_place, inside, predict, step_size, transfer_ratio, weights
 from anydiff.solvers.program import LinearForm, Node, Program
 
 
@@ -71,22 +71,24 @@ class SEEDS(Solver):
 
 
 def _step(program: Program, x: LinearForm, s: Node, t: Node, stages: int) -> LinearForm:
-    h = step_size(s, t)
     known = [predict(program, x, s, "noise")]
     draws: list[LinearForm] = []
+    lengths: list[float] = []
     for stage in range(1, stages + 1):
         draws.append(program.noise())
         node = t if stage == stages else inside(s, t, stage / stages)
-        stencil = known if stage < 3 else [known[0], known[2]]
-        if stages == 2 and stage == 2:
-            stencil = [Known(s, known[1].value)]
+        stencil = known
+        if stage == stages and in_place(s, t, known):
+            stencil = [known[0], known[2]] if stages == 3 else [Known(s, known[-1].value)]
+        previous = known[-1].node
+        lengths.append(step_size(s, t) / stages if s.clock is None else step_size(previous, node))
         y = transfer_ratio(s, node, "noise") * x
         for weight, entry in zip(weights(s, node, [k.node for k in stencil], "noise"), stencil, strict=True):
             y = y + 2 * weight * entry.value
         for passed, draw in enumerate(draws):
-            # e^{2(c-c_i)h} - e^{2(c-c_j)h} for c_j - c_i = 1/stages, without cancellation.
-            rest = 2 * h * (stage - passed - 1) / stages
-            y = y + node.sigma * math.sqrt(math.exp(rest) * math.expm1(2 * h / stages)) * draw
+            # e^{2(λ-λ_i)} - e^{2(λ-λ_j)} for the stage from i to j, without cancellation.
+            rest = 2 * sum(lengths[passed + 1 :])
+            y = y + node.sigma * math.sqrt(math.exp(rest) * math.expm1(2 * lengths[passed])) * draw
         if stage < stages:
             known.append(predict(program, y, node, "noise"))
     return y

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from anydiff.cli.output import print_json, print_table, tell
+from anydiff.cli.plugin_list import list_plugins
 from anydiff.errors import UnknownNameError
 from anydiff.plugins import state
-from anydiff.plugins.discovery import DISABLED, ENABLED, EXCLUDED, Discovery, Plugin, discover
+from anydiff.plugins.discovery import Plugin, discover
 
 app = typer.Typer(add_completion=False)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -29,7 +30,7 @@ def plugins(context: typer.Context, json: Json = False) -> None:
       ANYDIFF_PLUGINS=images,weather anydiff recipes
     """
     if context.invoked_subcommand is None:
-        _list(json)
+        list_plugins(json)
 
 
 @app.command("list")
@@ -40,7 +41,7 @@ def list_(json: Json = False) -> None:
       anydiff plugins list
       anydiff plugins list --json
     """
-    _list(json)
+    list_plugins(json)
 
 
 @app.command()
@@ -120,55 +121,3 @@ def _known(name: str) -> Plugin | None:
     if name in state.disabled():  # uninstalled since: may still be enabled
         return None
     raise UnknownNameError("plugin", name, [plugin.name for plugin in found])
-
-
-def _list(json: bool) -> None:
-    found = discover()
-    records = [record(plugin) for plugin in found.plugins]
-    if json:
-        print_json({"plugins": records, "notes": found.notes})
-        return
-    if not records:
-        tell("no plugins are installed; for example `pip install anydiff-images`.")
-    else:
-        columns = ["plugin", "distribution", "version", "asks for", "status", "provides"]
-        print_table(columns, [_row(each) for each in records])
-    _tell_problems(found, records)
-
-
-def record(plugin: Plugin) -> dict[str, Any]:
-    """Return everything known about a plugin without importing it, as plain data."""
-    last = state.recall(plugin.name)
-    if last.get("version") != plugin.version:
-        last = {}
-    provides = last.get("provides")
-    problem = plugin.problem or str(last.get("problem") or "")
-    status = "failed" if plugin.status == ENABLED and problem else plugin.status
-    return {
-        "name": plugin.name,
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-        "source": plugin.source,
-        "requires_anydiff": plugin.requires,
-        "status": status,
-        "problem": problem,
-        "tried": bool(last),
-        "hooks": last.get("hooks", []),
-        "provides": provides if isinstance(provides, dict) else {},
-    }
-
-
-def _row(each: dict[str, Any]) -> list[str]:
-    counts = [f"{len(entries)} {kind}" for kind, entries in each["provides"].items()]
-    provides = ", ".join(counts) if each["tried"] else "not tried yet"
-    asked = f"anydiff{each['requires_anydiff']}" if each["requires_anydiff"] else "any"
-    origin = each["distribution"] or each["source"]
-    return [each["name"], origin, each["version"], asked, each["status"], provides]
-
-
-def _tell_problems(found: Discovery, records: list[dict[str, Any]]) -> None:
-    for note in found.notes:
-        tell(note)
-    for each in records:
-        if each["problem"] and each["status"] not in (DISABLED, EXCLUDED):
-            tell(each["problem"])

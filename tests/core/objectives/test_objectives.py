@@ -66,6 +66,7 @@ def test_loss_at_the_oracle_is_the_weighted_posterior_variance(path):
         snr, kappa = (alpha / sigma) ** 2, sigma / alpha
         expected = {
             "uniform": snr,
+            "data": 1.0,
             "snr-clipped": min(snr, 5.0),
             "edm": (kappa**2 + SIGMA_DATA**2) / (kappa * SIGMA_DATA) ** 2,
         }

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import anydiff
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline import Pipeline, load, train
+from anydiff.pipeline import Pipeline, SampleSet, load, train
 from anydiff.plugins import hooks
 from anydiff.solvers import AdaptiveODE, compile_plan
 
@@ -271,3 +271,25 @@ def test_an_ensemble_has_members_for_each_case_and_keeps_them(run):
         pipeline.ensemble_set(2, condition, cases=2)
     with pytest.raises(AnydiffError, match="give cases="):
         pipeline.ensemble_set(2, {"label": "0"})
+
+
+def test_what_only_metrics_may_know_reaches_no_model(run):
+    pipeline = load(run)
+    reference = pipeline.reference(12)
+    secret = {"truth_radius": torch.ones(12), "loss_mask": torch.ones(12, 1)}
+    known = SampleSet(reference.states, {**reference.condition, **secret}, reference.domain)
+    assert set(known.asked(4)) == set(reference.condition)
+    assert all(len(value) == 4 for value in known.asked(4).values())
+    metric = "two_moons/mean-distance"
+    assert (
+        pipeline.evaluate(24, nfe=2, reference=known)[metric]
+        == pipeline.evaluate(24, nfe=2, reference=reference)[metric]
+    )
+
+
+def test_samples_of_one_case_are_those_of_its_repeated_condition(run):
+    pipeline = load(run)
+    shared = pipeline.sample_set(6, nfe=3, condition={"label": [0, 1, 1]}, cases=3)
+    repeated = pipeline.sample_set(6, nfe=3, condition={"label": [0, 1, 1, 0, 1, 1]})
+    assert torch.equal(shared.states, repeated.states)
+    assert torch.equal(shared.condition["label"], repeated.condition["label"])

@@ -338,3 +338,12 @@ def test_two_processes_train_the_same_model_as_one(tmp_path):
     for a, b in zip(one.records(), two.records(), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
         assert a["learning_rate"] == b["learning_rate"]
+
+
+def test_what_only_metrics_may_know_is_not_trained_on():
+    class Knowing(Rings):
+        def batch(self, indices):
+            points, condition = super().batch(indices)
+            return points, {**condition, "truth_angle": points[:, 0]}
+
+    assert "truth_angle" not in stream(dataset=Knowing()).examples(0, [0, 1]).condition

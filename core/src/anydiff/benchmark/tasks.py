@@ -113,7 +113,7 @@ class LiveTask:
     def condition(self, count: int) -> dict[str, Tensor]:
         """The conditions of sample 0, 1, ...: those of the held-out data, in its order, the same for every method."""
         rows = torch.arange(count) % len(self.reference)
-        return {name: value[rows] for name, value in self.reference.condition.items()}
+        return {name: value[rows] for name, value in self.reference.asked(len(self.reference)).items()}
 
     def baseline(self, name: str, count: int, seed: int) -> tuple[SampleSet, SampleSet]:
         """(samples, reference) of a free baseline.

@@ -133,6 +133,15 @@ class Denoiser(ABC):
         """E[x_0 | x_t] ``[B, *shape]``."""
         return self.predict(x, t, "data", **condition)
 
+    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+        """The condition with all that does not depend on (x, t) computed: a sampler calls this once, then every step.
+
+        What is made from the condition ``frames`` is called ``frames.<part>``, is batch-first, and does not depend on
+        ``frames_present``, so that guidance can still repeat its rows and hide it. A denoiser also accepts a condition
+        that was not encoded; by default nothing is.
+        """
+        return condition
+
     def predict(self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", **condition: Tensor) -> Tensor:
         """The prediction of the given kind ``[B, *shape]``; arguments as for :meth:`native`."""
         return convert(self, x, t, self.native(x, t, **condition), self.native_kind, kind)

@@ -18,7 +18,9 @@ class NetworkDenoiser(nn.Module, Denoiser):
     predicts σ ∇log p_t, which has unit scale (Song et al. 2021).
 
     Args:
-        network: ``forward(x [B, *shape], log_snr [B], **condition) -> [B, *shape]``.
+        network: ``forward(x [B, *shape], log_snr [B], **condition) -> [B, *shape]``. It may have a method
+            ``encode_condition(**condition) -> condition``, see :meth:`Denoiser.encode_condition`; ``forward`` then
+            takes both forms, and what the method does not know it hands on.
         path: the path it was or will be trained on.
         parametrization: what the network's output means.
         sigma_data: standard deviation of the data.
@@ -45,6 +47,11 @@ class NetworkDenoiser(nn.Module, Denoiser):
 
     # nn.Module's __call__ runs hooks and then forward, which is what a trained denoiser needs.
     __call__ = nn.Module.__call__
+
+    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+        """The condition as the network encodes it; as it is if the network has no ``encode_condition``."""
+        encode = getattr(self.network, "encode_condition", None)
+        return condition if encode is None else encode(**condition)
 
     def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
         """The network's own output at (x, t), of kind ``native_kind``."""

@@ -52,7 +52,7 @@ class GaussianOracle(Denoiser):
     def posterior_mean(self, x: Tensor, t: float | Tensor, mean: Tensor) -> Tensor:
         """E[x_0 | x_t] for a prior mean ``[B, *shape]`` of one's own per sample, with this oracle's covariance."""
         alpha, sigma = _columns(self.path.alpha(t)), _columns(self.path.sigma(t))
-        residual = (x.flatten(1) - alpha.to(x.dtype) * mean.flatten(1))
+        residual = x.flatten(1) - alpha.to(x.dtype) * mean.flatten(1)
         if self.basis.numel() and alpha.shape[1] > 1:
             return mean + self._solved(residual, alpha, sigma).reshape(x.shape)
         gain = (alpha * self.variance / (alpha**2 * self.variance + sigma**2)).to(x.dtype)

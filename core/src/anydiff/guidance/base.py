@@ -40,6 +40,10 @@ class GuidedDenoiser(Denoiser):
         self.sigma_data = inner.sigma_data
         self.native_kind = "data"
 
+    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+        """As the inner denoiser encodes it."""
+        return self.inner.encode_condition(**condition)
+
 
 def scale_at(scale: Scale, t: float | Tensor, rows: int) -> float | Tensor:
     """``scale`` at time ``t`` for a batch of ``rows``: a float, or a tensor without axes or ``[rows]``.

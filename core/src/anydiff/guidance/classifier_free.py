@@ -90,9 +90,10 @@ class _ClassifierFreeDenoiser(GuidedDenoiser):
 
     def _names(self, condition: dict[str, Tensor]) -> tuple[str, ...]:
         names = self.guidance.names
+        given = dict.fromkeys(_owner(name) for name in condition if not name.endswith("_present"))
         if names is None:
-            names = tuple(name for name in condition if not name.endswith("_present"))
-        missing = [name for name in names if name not in condition]
+            names = tuple(given)
+        missing = [name for name in names if name not in given]
         if missing or not names:
             name = missing[0] if missing else "(none)"
             raise AnydiffError(
@@ -102,11 +103,16 @@ class _ClassifierFreeDenoiser(GuidedDenoiser):
         return names
 
 
+def _owner(name: str) -> str:
+    """The condition that ``name`` belongs to: ``frames`` for ``frames.tokens``, which was encoded from it."""
+    return name.partition(".")[0]
+
+
 def _dropped(condition: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
     return {
         name: value
         for name, value in condition.items()
-        if name not in names and name.removesuffix("_present") not in names
+        if _owner(name) not in names and name.removesuffix("_present") not in names
     }
 
 

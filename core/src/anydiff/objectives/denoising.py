@@ -12,7 +12,7 @@ from anydiff.objectives.base import Objective
 from anydiff.objectives.times import TimeLaw
 from anydiff.paths.base import GaussianPath
 
-WEIGHTINGS = ("uniform", "snr-clipped", "edm")
+WEIGHTINGS = ("uniform", "data", "snr-clipped", "edm")
 
 
 class Denoising(Objective):
@@ -21,6 +21,7 @@ class Denoising(Objective):
     With SNR = (α/σ)² and κ = σ/α, the weighting sets w_D = SNR · w, w being the weight of the squared noise error:
 
     - ``uniform``: w = 1, w_D = SNR (Ho et al. 2020, the simple loss);
+    - ``data``: w = 1/SNR, w_D = 1 (the plain squared error of the clean sample, as regressions use it);
     - ``snr-clipped``: w = min(SNR, γ)/SNR, w_D = min(SNR, γ) (Hang et al. 2023, arXiv:2303.09556);
     - ``edm``: w_D = (κ² + σ_data²)/(κ σ_data)² (Karras et al. 2022, arXiv:2206.00364), σ_data taken from the denoiser.
 
@@ -65,6 +66,8 @@ class Denoising(Objective):
         if self.weighting == "snr-clipped":
             # min(SNR, γ)/SNR without forming an SNR that may be infinite.
             return (self.gamma * squared_ratio).clamp(max=1.0)
+        if self.weighting == "data":
+            return squared_ratio
         if self.weighting == "edm":
             return squared_ratio / sigma_data**2 + 1
         return torch.ones_like(t)

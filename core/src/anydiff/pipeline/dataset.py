@@ -59,7 +59,11 @@ class Dataset(ABC):
 
     @abstractmethod
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
-        """States float32 ``[B, *spec.shape]`` and batch-first conditions of the examples at ``indices``."""
+        """States float32 ``[B, *spec.shape]`` and batch-first conditions of the examples at ``indices``.
+
+        Beside the domain's conditions these may hold ``mask`` (the nodes that are there), ``loss_mask`` (weights of the
+        loss) and, beginning with ``truth_``, what metrics may know of an example and no network may.
+        """
 
 
 class ArrayDataset(Dataset):

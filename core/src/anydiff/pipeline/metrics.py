@@ -15,6 +15,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, NonFiniteError
 from anydiff.pipeline.domain import Domain
+from anydiff.training.examples import TRUTH
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,13 @@ class SampleSet:
 
     def __len__(self) -> int:
         return int(self.states.shape[0])
+
+    def asked(self, count: int) -> dict[str, Tensor]:
+        """What a model may be asked with for ``count`` samples, sample i being of case i % n: the first min(count, n)
+        rows of the conditions, without the weights of the loss and without what only metrics may know (``truth_...``).
+        """
+        hidden = [name for name in self.condition if name == "loss_mask" or name.startswith(TRUTH)]
+        return {name: value[:count] for name, value in self.condition.items() if name not in hidden}
 
 
 class Metric(ABC):

@@ -26,7 +26,7 @@ from anydiff.pipeline.build import (
     sample_set,
 )
 from anydiff.pipeline.domain import Domain
-from anydiff.pipeline.ensemble import members_per_case, repeat_cases
+from anydiff.pipeline.ensemble import members_per_case
 from anydiff.pipeline.metrics import MetricCard, SampleSet
 from anydiff.pipeline.recipe import Recipe, load_recipe
 from anydiff.plugins import hooks
@@ -104,12 +104,14 @@ class Pipeline:
         known: Tensor | Sequence[Any] | None = None,
         known_mask: Tensor | None = None,
         callbacks: Sequence[Callback] = (),
+        cases: int | None = None,
         **options: Any,
     ) -> SampleSet:
         """Samples as states with their conditions; arguments as for :meth:`sample`."""
         rows = natural_number("count", count) if isinstance(count, int) else len(count)
-        conditions = self._condition(condition, rows)
-        fixed = self._known(known, known_mask, rows)
+        distinct = rows if cases is None else natural_number("cases", cases)
+        conditions = self._condition(condition, distinct)
+        fixed = self._known(known, known_mask, distinct)
         layers = build_guidance(self.recipe.sampling.guidance if guidance is None else guidance)
         if not conditions:
             # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
@@ -134,7 +136,10 @@ class Pipeline:
             batch_size=batch_size,
             device=device,
             callbacks=callbacks,
+            cases=cases,
         )
+        if cases is not None:
+            conditions = {name: value[torch.arange(rows) % cases] for name, value in conditions.items()}
         states = hook.transform("samples_ready", states=states.cpu(), condition=conditions, recipe=self.recipe)
         return SampleSet(states, conditions, self.domain)
 
@@ -157,6 +162,8 @@ class Pipeline:
                 as they are (inpainting, start and goal, a scaffold; see :class:`~anydiff.guidance.KnownEntries`).
             known_mask: which entries: booleans of the shape of one state, or of all.
             callbacks: called after each network call with a :class:`~anydiff.solvers.Step`.
+            cases: several samples share a condition: it (and ``known``) has one row per case, and row i belongs to case
+                i % cases.
             options: ``grid``, ``end`` and the solver's own options.
         """
         samples = self.sample_set(count, **options)
@@ -182,8 +189,7 @@ class Pipeline:
         count = _number_of_cases(condition, cases)
         numbers = range(natural_number("members", members)) if isinstance(members, int) else members
         rows = [member * count + case for member in numbers for case in range(count)]
-        repeated = repeat_cases(self._condition(condition, count), len(numbers))
-        return self.sample_set(rows, condition=repeated, **options)
+        return self.sample_set(rows, condition=condition, cases=count, **options)
 
     def ensemble(
         self, members: int | Sequence[int], condition: Mapping[str, Any], *, cases: int | None = None, **options: Any
@@ -261,9 +267,9 @@ class Pipeline:
         """
         reference = self.reference() if reference is None else reference
         count = natural_number("count", count)
-        rows = torch.arange(count) % len(reference)
-        condition = {name: value[rows] for name, value in reference.condition.items()}
-        samples = self.sample_set(count, seed=seed, **{"condition": condition, **options})
+        # A condition of the caller's own has one row per sample.
+        asked = {"condition": reference.asked(count), "cases": min(count, len(reference))}
+        samples = self.sample_set(count, seed=seed, **{**({} if "condition" in options else asked), **options})
         return self._scores(samples, reference)
 
     def evaluate_objects(self, objects: Sequence[Any], reference: SampleSet | None = None) -> dict[str, Score]:

@@ -28,7 +28,7 @@ from anydiff.errors import AnydiffError, NonFiniteError, UnknownNameError, natur
 from anydiff.guidance.base import Guidance, GuidedDenoiser, apply_guidance
 from anydiff.paths.base import GaussianPath
 from anydiff.solvers.exponential import checked_choice
-from anydiff.solvers.sample import _checked, _indices
+from anydiff.solvers.sample import _checked, _indices, encoded_rows
 from anydiff.states.noise import GaussianNoise, NoiseSource
 from anydiff.states.spec import StateSpec
 from anydiff.states.streams import standard_normal
@@ -271,13 +271,13 @@ class AdaptiveODE:
                 f"a batch [B, *shape] of states in a float type is needed, not {tuple(x.shape)}, {dtype}."
             )
         self.nfe = 0
-        given = _checked(condition or {}, len(x), None)
+        given = _checked(condition or {}, len(x))
         t_end = denoiser.path.t_end if self.t_end is None else self.t_end
         guided = apply_guidance(_AtNetworkPrecision(denoiser), guidance)
         batch_size = natural_number("batch_size", batch_size)
         for begin in range(0, len(x), batch_size):
             rows = slice(begin, begin + batch_size)
-            part = {name: value[rows].to(x.device) for name, value in given.items()}
+            part = encoded_rows(guided, given, torch.arange(len(x))[rows], x.device)
             yield rows, _Flow(guided, t_end, tuple(x.shape[1:]), part, self.max_nfe)
 
     def _solve(self, flow: Any, state: Tensor, first: _Place, last: _Place, volume: bool = False) -> Tensor:

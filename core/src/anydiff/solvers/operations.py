@@ -34,9 +34,7 @@ def leafwise(
     if operation not in OPERATIONS:
         raise UnknownNameError("operation", operation, OPERATIONS)
     columns = [value.flatten(1).split(list(sizes), dim=1) for value in inputs]
-    parts = [
-        OPERATIONS[operation](*leaf, t=t, **given) for *leaf, given in zip(*columns, options, strict=True)
-    ]
+    parts = [OPERATIONS[operation](*leaf, t=t, **given) for *leaf, given in zip(*columns, options, strict=True)]
     return torch.cat(parts, dim=1).reshape(inputs[0].shape)
 
 

@@ -38,6 +38,7 @@ def sample(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     callbacks: Sequence[Callback] = (),
+    cases: int | None = None,
     **options: Any,
 ) -> Tensor:
     """Draw samples ``[count, *spec.shape]``.
@@ -54,14 +55,16 @@ def sample(
         grid: see :func:`~anydiff.paths.time_grid`; a custom list may begin below t_start.
         end: how the plan ends; see :func:`~anydiff.solvers.compile_plan`.
         guidance: one or several guidances, the first innermost.
-        condition: tensors with one row per sample; ``known`` and ``known_mask`` belong to
-            :class:`~anydiff.guidance.KnownEntries`.
+        condition: tensors with one row per sample (or per case), encoded once per chunk, not once per network call;
+            ``known`` and ``known_mask`` belong to :class:`~anydiff.guidance.KnownEntries`.
         start: states at the plan's first node ``[count, *shape]``, instead of draws from the prior.
         temperature: factor on every noise draw, the prior's included.
         batch_size: rows per network call.
         dtype: floating-point type of the state.
         device: where to sample.
         callbacks: called after each network call with a :class:`Step`.
+        cases: several samples share a condition: it has one row per case, and row i of the samples belongs to case
+            i % cases. A case is encoded once per chunk however many samples of it are drawn.
         options: options of the solver, when it is given by name.
 
     Raises:
@@ -75,7 +78,9 @@ def sample(
     layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
     numbered = any(layer.reads_sample_index for layer in layers)
     denoiser = apply_guidance(denoiser, layers)
-    condition = _checked(condition or {}, len(indices), start)
+    cases = len(indices) if cases is None else natural_number("cases", cases)
+    condition = _checked(condition or {}, cases)
+    _checked({"start": start} if start is not None else {}, len(indices))
     batch_size = natural_number("batch_size", batch_size)
     noise = NoiseSource(spec, seed, path.noise_law)
     source = noise if temperature == 1.0 else _Tempered(noise, temperature)
@@ -85,14 +90,32 @@ def sample(
         samples = indices[rows]
         first = _start(path, plan, source, samples, dtype, device) if start is None else start[rows].to(device, dtype)
         spec.check(first)
-        part = {name: value[rows].to(device) for name, value in condition.items()}
+        wanted = torch.arange(len(indices))[rows] % cases
+        constants = {name: condition[name][wanted].to(device) for name in plan.constants if name in condition}
+        if start is None and "mu" in constants:
+            first = first + constants["mu"].to(dtype)  # the prior of a mean-reverting path is centred there
+        part = encoded_rows(denoiser, condition, wanted, device)
         if numbered:
             part["sample_index"] = torch.tensor(list(samples), device=device)
-        if start is None and "mu" in plan.constants and "mu" in part:
-            first = first + part["mu"].to(dtype)  # the prior of a mean-reverting path is centred there
-        last = execute(plan, denoiser, first, noise=source, samples=samples, condition=part, callbacks=callbacks)
+        last = execute(
+            plan, denoiser, first, noise=source, samples=samples, condition=part, constants=constants,
+            callbacks=callbacks,
+        )  # fmt: skip
         chunks.append(settle(last, part))
     return torch.cat(chunks)
+
+
+@torch.no_grad()
+def encoded_rows(
+    denoiser: Denoiser, condition: Mapping[str, Tensor], rows: Tensor, device: torch.device | str
+) -> dict[str, Tensor]:
+    """The ``rows`` (indices, which may repeat) of ``condition`` as the denoiser encodes them, each one once."""
+    unique, places = torch.unique(rows, return_inverse=True)
+    part = {name: value[unique].to(device) for name, value in condition.items()}
+    part = denoiser.encode_condition(**part)
+    if torch.equal(unique, rows):
+        return part
+    return {name: value[places.to(value.device)] for name, value in part.items()}
 
 
 def _indices(count: int | Sequence[int]) -> Sequence[int]:
@@ -155,9 +178,9 @@ def _start(
     return path.prior(source.draw(samples, 0, dtype, torch.device(device)))
 
 
-def _checked(condition: Mapping[str, Tensor], count: int, start: Tensor | None) -> dict[str, Tensor]:
-    """``condition`` (and ``start``), each with one row per sample, or a sentence that says which has not."""
-    for name, value in [*condition.items(), *([("start", start)] if start is not None else [])]:
+def _checked(condition: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """``condition``, each entry with one row per sample, or a sentence that says which has not."""
+    for name, value in condition.items():
         if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] != count:
             rows = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise AnydiffError(

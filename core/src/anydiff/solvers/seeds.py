@@ -28,7 +28,16 @@ from functools import partial
 from anydiff.solvers.base import Solver
 from anydiff.solvers.ddim import ddim_row
 from anydiff.solvers.dpm_solver import stage_counts
-from anydiff.solvers.exponential import Known, checked_order, in_place, inside, predict, step_size, transfer_ratio, weights
+from anydiff.solvers.exponential import (
+    Known,
+    checked_order,
+    in_place,
+    inside,
+    predict,
+    step_size,
+    transfer_ratio,
+    weights,
+)
 from anydiff.solvers.program import LinearForm, Node, Program
 
 

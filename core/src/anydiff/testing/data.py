@@ -14,6 +14,7 @@ from anydiff.registry import Entry
 from anydiff.testing.kit import check
 from anydiff.testing.offline import closed_network
 from anydiff.testing.subject import Subject, require
+from anydiff.training.examples import TRUTH
 
 ROWS = 2000
 """How many examples of a split are looked at, spread over it."""
@@ -94,7 +95,10 @@ def _check_leaves(dataset: Dataset, states: Tensor, condition: Mapping[str, Tens
 
 
 def _check_conditions(dataset: Dataset, condition: Mapping[str, Tensor], rows: int) -> None:
-    given = {name for name in condition if name not in ("mask", "loss_mask") and not name.endswith("_present")}
+    own = ("mask", "loss_mask")
+    given = {
+        name for name in condition if name not in own and not name.endswith("_present") and not name.startswith(TRUTH)
+    }
     require(given == set(dataset.conditions), f"it gives {sorted(given)}, but declares {sorted(dataset.conditions)}.")
     for name, kind in dataset.conditions.items():
         value = condition[name]

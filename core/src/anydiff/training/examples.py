@@ -24,6 +24,9 @@ from anydiff.states import NoiseSource, permutation, uniform
 from anydiff.training.events import TrainingEvents
 from anydiff.training.settings import TrainingSettings
 
+TRUTH = "truth_"
+"""Names of conditions that begin so hold what metrics may know of an example; no network and no objective sees them."""
+
 
 def derived_seed(seed: int, purpose: str) -> int:
     """A seed in [0, 2^63) for ``purpose``, so that training, sampling and dropout share no random number."""
@@ -87,7 +90,7 @@ class ExampleStream:
         """The examples at ``positions``, which belong to the optimizer step after ``step`` finished ones."""
         indices = self.indices(positions)
         states, condition = self.dataset.batch(indices)
-        condition = dict(condition)
+        condition = {name: value for name, value in condition.items() if not name.startswith(TRUTH)}
         for listener in self.events:
             changed = listener.transform_batch((states, condition), step, positions)
             if changed is not None:

@@ -12,7 +12,8 @@ QUICK = "suites/quick.yaml"
 
 @hookimpl
 def register_commands(register: Register) -> None:
-    """``anydiff peers`` and ``anydiff speed``."""
+    """``anydiff claims``, ``anydiff peers`` and ``anydiff speed``."""
+    register("benchmarks/claims", "Check what papers say.", "anydiff_benchmarks.claims.command:app")
     register("benchmarks/peers", "Compare errors with other libraries.", "anydiff_benchmarks.peers.command:command")
     register("benchmarks/speed", "Measure overhead and start-up.", "anydiff_benchmarks.speed.command:command")
 

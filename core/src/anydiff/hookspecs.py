@@ -147,11 +147,11 @@ def register_recipes(register: Register) -> None:
 
 @hookspec
 def register_tasks(register: Register) -> None:
-    """Announce benchmark tasks.
+    """Announce benchmark tasks: ``domain/name@version``, a function without arguments that returns a frozen ``Task``.
 
     Example::
 
-        register("weather/downscale", "downscale by four, ten members", "anydiff_weather.tasks:Downscale")
+        register("weather/downscale@1", "downscale by four, ten members", "anydiff_weather.tasks:downscale")
     """
 
 

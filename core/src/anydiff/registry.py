@@ -34,6 +34,7 @@ CORE = "anydiff"
 """The plugin name under which the core's own entries stand."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
+_TASK = re.compile(rf"({_NAME.pattern})@[1-9][0-9]*")
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -173,8 +174,10 @@ class Registry:
 
     def _check(self, plugin: str, entry: Entry) -> None:
         what = f"{singular(entry.kind)} {entry.name!r}"
-        if not isinstance(entry.name, str) or not _NAME.fullmatch(entry.name):
+        if not isinstance(entry.name, str) or not (_NAME.fullmatch(entry.name) or _is_task(entry)):
             raise PluginError(f"{what} is not a valid name; use letters, digits and . _ + - in parts joined by '/'.")
+        if entry.kind == "tasks" and "suite" not in entry.metadata and not _is_task(entry):
+            raise PluginError(f"{what} has no version; register it as '{entry.name}@1'.")
         taken = self._entries[entry.kind].get(entry.name)
         if taken is not None:
             owner = "the core" if taken.plugin == CORE else f"plugin {taken.plugin!r}"
@@ -206,6 +209,10 @@ def collect(plugin: str, hook: Callable[[str], Callable[..., Any] | None]) -> li
         if implementation is not None:
             implementation(register=_Register(kind, plugin, found))
     return found
+
+
+def _is_task(entry: Entry) -> bool:
+    return entry.kind == "tasks" and _TASK.fullmatch(entry.name) is not None
 
 
 class _Register:

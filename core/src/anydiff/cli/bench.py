@@ -131,6 +131,22 @@ def list_() -> None:
     print_table(["task", "what it is"], [[entry.name, entry.help] for entry in find_tasks()])
 
 
+@app.command()
+def lock(
+    name: Annotated[str, typer.Argument(metavar="TASK", help="A task with its version: weather/gee@1.")],
+) -> None:
+    """Freeze a new version of a task: write down beside its plugin's code what it depends on.
+
+    What is published under a name stays; a task that changes gets a new version.
+
+    Examples:
+      anydiff bench lock weather/gee@1
+    """
+    from anydiff.benchmark.lock import write_lock
+
+    typer.echo(write_lock(name))
+
+
 def _refuse_foreign(out: Path) -> None:
     """A page that this command did not write is not overwritten."""
     from anydiff.benchmark.report import PAGE

@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -46,7 +46,8 @@ class LazyGroup(TyperGroup):
     @functools.cached_property
     def _helps(self) -> dict[str, str]:
         core = {entry.name: entry.help for entry in core_entries().entries("commands")}
-        return {**core, **remembered_commands()}
+        plugins = remembered_commands()
+        return {**core, **{short_name(name, [*core, *plugins]): help for name, help in plugins.items()}}
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names for the help: the core's, then those the plugins were last known to have."""
@@ -68,8 +69,17 @@ class LazyGroup(TyperGroup):
         return entry.name, build_command(entry), args[1:]
 
 
+def short_name(name: str, names: Sequence[str]) -> str:
+    """Return ``claims`` for ``benchmarks/claims`` where no other of the ``names`` ends like that."""
+    last = name.rpartition("/")[2]
+    return last if sum(other.rpartition("/")[2] == last for other in names) == 1 else name
+
+
 def find_command(name: str) -> Entry:
-    """Return the entry of a command. The core's own load no plugin, so they work whatever is broken."""
+    """Return the entry of a command, by its name or its short one.
+
+    The core's own load no plugin, so they work whatever is broken.
+    """
     core = core_entries()
     if name in core.names("commands"):
         return core.get("commands", name)
@@ -77,7 +87,9 @@ def find_command(name: str) -> Entry:
         raise UnknownNameError("option", name, ["--help", "--version", "--plugins-dir"])
     from anydiff.registry import registry
 
-    return registry().get("commands", name)
+    names = registry().names("commands")
+    full = next((each for each in names if short_name(each, names) == name), name)
+    return registry().get("commands", full)
 
 
 def build_command(entry: Entry) -> Any:

@@ -59,3 +59,14 @@ def register_recipes(register: Register) -> None:
         quick=True,
     )
     register("images/cifar10", "CIFAR-10, class-conditional, 32x32", "anydiff_images.recipes:cifar10")
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """Class-conditional Fashion-MNIST: a part of the samples for a laptop, and as many as there is held-out data."""
+    register("images/fashion@1", "class-conditional Fashion-MNIST, 28x28, 500 samples", "anydiff_images.tasks:fashion")
+    register(
+        "images/fashion-2k@1",
+        "class-conditional Fashion-MNIST, 28x28, 2,000 samples",
+        "anydiff_images.tasks:fashion_2k",
+    )

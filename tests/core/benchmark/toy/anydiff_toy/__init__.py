@@ -36,3 +36,13 @@ def register_recipes(register):
     register("toy/cut", "truncated", "anydiff_toy.parts:points", weights="anydiff_toy:cut.safetensors", quick=True)
     register("toy/touchy", "odd", "anydiff_toy.parts:touchy", weights="anydiff_toy:touchy.safetensors", quick=True)
     register("toy/bare", "no weights", "anydiff_toy.parts:points", quick=True)
+
+
+@hookimpl
+def register_tasks(register):
+    register("toy/points@1", "points, an older version", "anydiff_toy.parts:points_task_1")
+    register("toy/points@2", "points", "anydiff_toy.parts:points_task")
+    register("toy/cut@1", "truncated weights", "anydiff_toy.parts:cut_task")
+    register("toy/touchy@1", "a metric that fails", "anydiff_toy.parts:touchy_task")
+    register("toy/large@1", "of the full tier", "anydiff_toy.parts:large_task")
+    register("toy/broken@1", "cannot be imported", "anydiff_toy.absent:task")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from anydiff.benchmark import Task
 from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.networks.conditioning import ClassCondition
 from anydiff.paths import VPCosine
@@ -155,3 +156,23 @@ def points(metrics=("toy/frechet", "toy/near")):
 
 def touchy():
     return points(("toy/frechet", "toy/touchy"))
+
+
+def points_task():
+    return Task(name="toy/points", version=2, recipe="toy/points", samples=100)
+
+
+def points_task_1():
+    return Task(name="toy/points", version=1, recipe="toy/points", samples=50)
+
+
+def large_task():
+    return Task(name="toy/large", recipe="toy/points", samples=1000, tier="full")
+
+
+def cut_task():
+    return Task(name="toy/cut", recipe="toy/cut", samples=100)
+
+
+def touchy_task():
+    return Task(name="toy/touchy", recipe="toy/touchy", samples=100)

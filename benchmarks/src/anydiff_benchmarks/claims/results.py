@@ -1,0 +1,73 @@
+"""Stored results of claims: a JSON line per seed and one with the verdict, written as soon as each is known."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from anydiff.benchmark.identity import canonical, commit, versions
+from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.files import write_atomic
+from anydiff_benchmarks.claims.base import ClaimFile, Numbers, Verdict, check_numbers
+
+
+def results_path(folder: Path, slug: str) -> Path:
+    """The file of a claim's results."""
+    return folder / f"{slug}.jsonl"
+
+
+def run_claim(file: ClaimFile, folder: Path, say: Callable[[str], None]) -> Verdict:
+    """Measure every seed, judge, store all of it below ``folder``, and return the verdict.
+
+    Raises:
+        AnydiffError: something it needs is not installed, or it returned no numbers.
+    """
+    claim = file.claim
+    missing = claim.missing()
+    if missing:
+        raise AnydiffError(f"claim {claim.slug!r} needs {', '.join(missing)}; `pip install {' '.join(missing)}`.")
+    lines: list[dict[str, Any]] = []
+    for seed in claim.seeds:
+        began = time.perf_counter()
+        numbers = check_numbers(claim.slug, file.measure(seed))
+        seconds = time.perf_counter() - began
+        lines.append({"kind": "seed", "seed": seed, "numbers": numbers, "seconds": round(seconds, 3)})
+        say(f"{claim.slug}, seed {seed}: {shown(numbers)} ({seconds:.1f} s)")
+    verdict = file.judge([dict(line["numbers"]) for line in lines])
+    head = {"kind": "claim", "slug": claim.slug, "paper": claim.paper, "says": claim.says, "check": claim.check}
+    head |= {"threshold": claim.threshold, "needs": list(claim.needs), "minutes": claim.minutes}
+    tail = {"kind": "verdict", "verdict": verdict.outcome, "sentence": verdict.sentence, "commit": commit()}
+    tail |= {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "versions": versions()}
+    write_atomic(results_path(folder, claim.slug), "".join(canonical(line) + "\n" for line in [head, *lines, tail]))
+    return verdict
+
+
+def read_results(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """(claim, one line per seed, verdict) of a results file.
+
+    Raises:
+        FileFormatError: it is not one.
+    """
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        head, *seeds, verdict = lines
+        kinds = [line["kind"] for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileFormatError(f"{str(path)!r} holds no results of a claim; run the claim again.") from error
+    if kinds != ["claim", *["seed"] * len(seeds), "verdict"]:
+        raise FileFormatError(f"{str(path)!r} is not complete; run the claim again.")
+    return head, seeds, verdict
+
+
+def numbers_of(seeds: list[dict[str, Any]]) -> list[Numbers]:
+    """The rows that ``judge`` sees; infinities and NaN are text in the file."""
+    return [{name: float(value) for name, value in line["numbers"].items()} for line in seeds]
+
+
+def shown(numbers: Numbers) -> str:
+    """The numbers of one seed in a line."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())

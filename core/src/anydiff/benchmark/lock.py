@@ -1,0 +1,202 @@
+"""The lock of tasks: what a published task depends on, written down once beside the plugin's code.
+
+``tasks.lock.json`` in the plugin's package holds for each ``domain/name@N`` its definition, the hashes and counts of
+both splits as the recipe's data set gives them (so a changed line of preprocessing shows), and the metric cards. A task
+that no longer agrees with its entry is refused: values of before and after must not meet in one table.
+
+States are compared by hash first. Another processor may round the last bit of a normalisation differently, so where
+hashes differ, three numbers per tensor (sum, sum of squares, and a sum with signs drawn from a fixed stream) decide,
+to 1e-6 of the tensor's size; one changed example among ten thousand is far beyond that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anydiff.benchmark.identity import canonical, plain
+from anydiff.benchmark.task import Task, load_task
+from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.files import write_atomic
+from anydiff.pipeline import Metric, load_recipe
+from anydiff.pipeline.build import build_dataset
+from anydiff.pipeline.dataset import Dataset
+from anydiff.pipeline.recipe import Recipe
+from anydiff.registry import registry
+from anydiff.states import standard_normal
+
+FILE = "tasks.lock.json"
+TOLERANCE = 1e-6
+_CHUNK = 1024
+_UNLOCKED = ("library",)
+"""Fields of a card that change with an installed version: rows carry them, a lock does not."""
+
+
+def freeze(task: Task) -> dict[str, Any]:
+    """What the task depends on, as plain data.
+
+    Raises:
+        AnydiffError: recipe, data or a metric cannot be built.
+    """
+    recipe = load_recipe(task.recipe)
+    frozen: dict[str, Any] = plain(
+        {
+            "task": task.definition(),
+            "domain": recipe.domain.model_dump(mode="json"),
+            "data set": recipe.dataset.model_dump(mode="json"),
+            "training data": _facts(build_dataset(recipe, "train")),
+            "held-out data": _facts(build_dataset(recipe, task.split)),
+            "cards": [locked_card(metric) for metric in task_metrics(task, recipe)],
+        }
+    )
+    return frozen
+
+
+def task_metrics(task: Task, recipe: Recipe) -> list[Metric]:
+    """The metrics of a task: its own, or its recipe's; none where an evaluator gives the scores."""
+    parts = task.metrics or (() if task.evaluator else recipe.metrics)
+    return [registry().build("metrics", part.name, **part.options) for part in parts]
+
+
+def locked_card(metric: Metric) -> dict[str, Any]:
+    """The fields of a metric's card that a lock holds."""
+    return {name: value for name, value in metric.card.as_dict().items() if name not in _UNLOCKED}
+
+
+def check_lock(task: Task, frozen: Mapping[str, Any] | None = None) -> None:
+    """Refuse a task that is not what was published under its name.
+
+    Args:
+        task: the task.
+        frozen: what :func:`freeze` gives for it; computed if absent.
+
+    Raises:
+        AnydiffError: it has no entry in the lock of its plugin, or differs from it.
+    """
+    path = lock_path(task.id)
+    published = read_lock(path).get(task.id)
+    if published is None:
+        raise AnydiffError(
+            f"task {task.id!r} has no entry in {str(path)!r}; freeze it with `anydiff bench lock {task.id}`."
+        )
+    changed = differences(published, plain(freeze(task) if frozen is None else frozen))
+    if changed:
+        following = f"{task.name}@{task.version + 1}"
+        raise AnydiffError(
+            f"task {task.id!r} is not what was published: {', '.join(changed)} changed; undo it, or raise its version, "
+            f"register it as {following!r} and run `anydiff bench lock {following}`."
+        )
+
+
+def write_lock(name: str) -> Path:
+    """Freeze the task ``domain/name@version`` and return the file it is written to; a published entry stays.
+
+    Raises:
+        AnydiffError: the lock holds another task of this name already.
+    """
+    task = load_task(name)
+    path = lock_path(task.id)
+    entries = read_lock(path)
+    frozen = freeze(task)
+    if task.id in entries:
+        check_lock(task, frozen)
+        return path
+    entries[task.id] = frozen
+    write_atomic(path, json.dumps(entries, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    return path
+
+
+def lock_path(task_id: str) -> Path:
+    """The lock file of the package in which the task is defined; for a single file beside it."""
+    module = registry().get("tasks", task_id).reference.partition(":")[0]
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    if spec is None or not spec.origin:
+        raise AnydiffError(f"the package of task {task_id!r} cannot be found; reinstall it.")
+    return Path(spec.origin).with_name(FILE)
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """The entries of a lock; none without a file.
+
+    Raises:
+        FileFormatError: the file is no JSON object.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise FileFormatError(
+            f"{str(path)!r} is no lock of tasks ({error}); restore it from its repository."
+        ) from error
+    if not isinstance(entries, dict):
+        raise FileFormatError(f"{str(path)!r} is no lock of tasks (not an object); restore it from its repository.")
+    return entries
+
+
+def differences(published: Any, now: Any, where: str = "") -> list[str]:
+    """The places in which two frozen tasks differ, as dotted names."""
+    if isinstance(published, dict) and isinstance(now, dict):
+        if {"hash", "examples", "tensors"} <= published.keys():
+            return [] if _same_data(published, now) else [where]
+        names = sorted({*published, *now})
+        return [
+            place
+            for name in names
+            for place in differences(published.get(name), now.get(name), f"{where}.{name}".lstrip("."))
+        ]
+    if isinstance(published, list) and isinstance(now, list) and len(published) == len(now):
+        pairs = enumerate(zip(published, now, strict=True))
+        return [place for index, (a, b) in pairs for place in differences(a, b, f"{where}[{index}]")]
+    return [] if published == now else [where]
+
+
+def _facts(dataset: Dataset) -> dict[str, Any]:
+    """Hash, count and sketch of everything a data set gives, after its preprocessing."""
+    found = hashlib.sha256()
+    tensors: dict[str, Any] = {}
+    for begin, rows in _chunks(dataset):
+        for name, value in rows.items():
+            found.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
+            found.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            numbers = value.double().flatten().numpy()
+            signs = np.sign(standard_normal(0, [begin], 0, f"lock/{name}", (numbers.size,)).reshape(-1))
+            sums = [float(numbers.sum()), float(numbers @ numbers), float(numbers @ signs)]
+            before = tensors.get(name, [0.0, 0.0, 0.0])
+            tensors[name] = [a + b for a, b in zip(before, sums, strict=True)]
+    return {"hash": found.hexdigest(), "examples": len(dataset), "tensors": tensors}
+
+
+def _chunks(dataset: Dataset) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    for begin in range(0, len(dataset), _CHUNK):
+        states, condition = dataset.batch(range(begin, min(begin + _CHUNK, len(dataset))))
+        yield begin, {"states": states, **dict(sorted(condition.items()))}
+
+
+def _same_data(published: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    if published["hash"] == now.get("hash"):
+        return True
+    if published["examples"] != now.get("examples") or published["tensors"].keys() != now["tensors"].keys():
+        return False
+    for name, old in published["tensors"].items():
+        new = now["tensors"][name]
+        size = math.sqrt(old[1]) or 1.0
+        allowed = [max(abs(old[0]), size), old[1] or 1.0, size]
+        # Signs of their own make a sum in which a common factor or shift of rounding cancels, and a swap does not.
+        if any(abs(a - b) > TOLERANCE * scale for a, b, scale in zip(old, new, allowed, strict=True)):
+            return False
+    return True
+
+
+def lock_hash(frozen: Mapping[str, Any]) -> str:
+    """sha256 (hex) of a frozen task."""
+    return hashlib.sha256(canonical(frozen).encode()).hexdigest()

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import anydiff
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline import Pipeline, SampleSet, load, train
+from anydiff.pipeline import MetricCard, Pipeline, SampleSet, Score, load, train
 from anydiff.plugins import hooks
 from anydiff.solvers import AdaptiveODE, compile_plan
 
@@ -168,6 +168,37 @@ def test_known_entries_come_out_as_they_went_in(run):
         pipeline.sample(2, known=torch.zeros(2))
     with pytest.raises(AnydiffError, match=r"known_mask has shape \(3,\)"):
         pipeline.sample(2, known=torch.zeros(2), known_mask=torch.ones(3, dtype=torch.bool))
+
+
+def test_a_domain_says_which_entries_a_condition_fixes(run, monkeypatch):
+    pipeline = load(run)
+
+    def fixed(condition):
+        known = torch.stack([condition["label"].float(), torch.zeros(len(condition["label"]))], dim=1)
+        return known, torch.tensor([True, False]).expand_as(known)
+
+    monkeypatch.setattr(pipeline.domain, "known_entries", fixed, raising=False)
+    states = pipeline.sample_set(4, nfe=4, condition={"label": [0, 1, 1, 0]}).states
+    assert states[:, 0].tolist() == [0.0, 1.0, 1.0, 0.0]
+    own = torch.full((2,), 0.5)
+    kept = pipeline.sample_set(2, nfe=4, condition={"label": [0, 1]}, known=own, known_mask=own > 0).states
+    assert kept.unique().tolist() == [0.5], "what the caller fixes stands before what the domain fixes"
+
+
+def test_a_domain_adds_scores_of_its_own(run, monkeypatch):
+    pipeline = load(run)
+    card = MetricCard("own/length", "higher", "1", (0.0, 1.0), 1.0, 1)
+
+    def trials(pipeline, count, *, seed, report, nfe):
+        report(count, count)
+        return {"own/length": Score(float(nfe), card, count)}
+
+    monkeypatch.setattr(pipeline.domain, "evaluate", trials, raising=False)
+    told = []
+    scores = pipeline.evaluate(20, nfe=3, report=lambda *counts: told.append(counts))
+    assert scores["own/length"].value == 3.0
+    assert told == [(20, 20)]
+    assert len(scores) > 1
 
 
 def test_a_plan_can_be_given(run):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from anydiff.cli import common
-from anydiff.cli.output import print_json, print_table
+from anydiff.cli.output import counted, print_json, print_table
 
 
 def command(
@@ -42,14 +42,16 @@ def command(
         scores = pipeline.evaluate_objects(pipeline.domain.read(samples))
     else:
         options = common.sampling_options(solver, nfe, grid, end, option)
-        scores = pipeline.evaluate(
-            count,
-            seed=seed,
-            guidance=guidance,
-            batch_size=batch_size,
-            device=common.check_device(device),
-            **options,
-        )
+        with counted("trials") as report:
+            scores = pipeline.evaluate(
+                count,
+                seed=seed,
+                report=report,
+                guidance=guidance,
+                batch_size=batch_size,
+                device=common.check_device(device),
+                **options,
+            )
     if json:
         print_json({name: _plain(score) for name, score in scores.items()})
         return

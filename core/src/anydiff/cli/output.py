@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 
@@ -32,3 +33,22 @@ def print_json(value: Any) -> None:
 def tell(sentence: str) -> None:
     """Print one sentence to stderr."""
     print(f"anydiff: {sentence}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function (done, total) that moves a bar on stderr, which appears with the first call; silent off a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with contextlib.ExitStack() as stack:
+        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        task = bar.add_task(what, total=None)
+
+        def report(done: int, total: int) -> None:
+            if not bar.live.is_started:
+                stack.enter_context(bar)
+            bar.update(task, completed=done, total=total)
+
+        yield report

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.states import StateSpec
+
+if TYPE_CHECKING:
+    from anydiff.pipeline.pipeline import Pipeline, Score
+
+Report = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
 
 
 @dataclass(frozen=True)
@@ -103,4 +109,27 @@ class Domain(ABC):
 
     def coordinates(self) -> dict[str, LabelledArray]:
         """What stands along the axes of :meth:`arrays`, once for all samples; empty by default."""
+        return {}
+
+    def known_entries(self, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """(known values, mask) ``[B, *spec.shape]`` of the entries that ``condition`` fixes; None if it fixes none.
+
+        A plan's start and goal, say: samples then have them exactly (:class:`~anydiff.guidance.KnownEntries`).
+        """
+        return None
+
+    def evaluate(
+        self, pipeline: Pipeline, count: int, *, seed: int = 0, report: Report | None = None, **options: Any
+    ) -> dict[str, Score]:
+        """Scores that no set of samples can have, such as the return of a controller that plans with ``pipeline``.
+
+        ``anydiff evaluate`` shows them beside the recipe's metrics; none by default.
+
+        Args:
+            pipeline: the model.
+            count: how many trials.
+            seed: of the trials and of the samples.
+            report: told the progress.
+            options: for :meth:`Pipeline.sample`.
+        """
         return {}

@@ -25,7 +25,7 @@ from anydiff.pipeline.build import (
     build_solver,
     sample_set,
 )
-from anydiff.pipeline.domain import Domain
+from anydiff.pipeline.domain import Domain, Report
 from anydiff.pipeline.ensemble import members_per_case
 from anydiff.pipeline.metrics import MetricCard, SampleSet
 from anydiff.pipeline.recipe import Recipe, load_recipe
@@ -111,7 +111,7 @@ class Pipeline:
         rows = natural_number("count", count) if isinstance(count, int) else len(count)
         distinct = rows if cases is None else natural_number("cases", cases)
         conditions = self._condition(condition, distinct)
-        fixed = self._known(known, known_mask, distinct)
+        fixed = self._known(known, known_mask, distinct) or self._fixed_by(conditions)
         layers = build_guidance(self.recipe.sampling.guidance if guidance is None else guidance)
         if not conditions:
             # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
@@ -255,14 +255,21 @@ class Pipeline:
         return sample_set(dataset, range(len(dataset) if count is None else min(count, len(dataset))))
 
     def evaluate(
-        self, count: int = 1000, *, seed: int = 0, reference: SampleSet | None = None, **options: Any
+        self,
+        count: int = 1000,
+        *,
+        seed: int = 0,
+        reference: SampleSet | None = None,
+        report: Report | None = None,
+        **options: Any,
     ) -> dict[str, Score]:
-        """The recipe's metrics on ``count`` samples, conditioned as the held-out data is.
+        """The recipe's metrics on ``count`` samples, conditioned as the held-out data is, and what the domain adds.
 
         Args:
             count: number of samples.
             seed: seed of the samples.
             reference: what to compare with (default: the whole held-out split).
+            report: told the progress of the domain's own trials, where it makes some.
             options: as for :meth:`sample`.
         """
         reference = self.reference() if reference is None else reference
@@ -270,16 +277,19 @@ class Pipeline:
         # A condition of the caller's own has one row per sample.
         asked = {"condition": reference.asked(count), "cases": min(count, len(reference))}
         samples = self.sample_set(count, seed=seed, **{**({} if "condition" in options else asked), **options})
-        return self._scores(samples, reference)
+        return self._scores(samples, reference, self.domain.evaluate(self, count, seed=seed, report=report, **options))
 
     def evaluate_objects(self, objects: Sequence[Any], reference: SampleSet | None = None) -> dict[str, Score]:
         """The recipe's metrics on native ``objects`` made elsewhere; those that need a condition are left out."""
         samples = SampleSet(self.domain.encode(objects), {}, self.domain)
         return self._scores(samples, self.reference() if reference is None else reference)
 
-    def _scores(self, samples: SampleSet, reference: SampleSet) -> dict[str, Score]:
+    def _scores(
+        self, samples: SampleSet, reference: SampleSet, more: Mapping[str, Score] | None = None
+    ) -> dict[str, Score]:
         metrics = [m for m in build_metrics(self.recipe) if set(m.needs) <= set(samples.condition)]
         scores = {m.card.name: Score(m.compute(samples, reference), m.card, len(samples)) for m in metrics}
+        scores.update(more or {})
         values = {name: score.value for name, score in scores.items()}
         hooks().notify("evaluation_finished", recipe=self.recipe, folder=None, values=values)
         return scores
@@ -327,6 +337,11 @@ class Pipeline:
                 )
             out[name] = one.expand(count, *shape)
         return {KNOWN: out[KNOWN], MASK: out[MASK].bool()}
+
+    def _fixed_by(self, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The conditions of :class:`KnownEntries` that the domain derives from its own; empty where it has none."""
+        fixed = self.domain.known_entries(conditions)
+        return {} if fixed is None else {KNOWN: fixed[0], MASK: fixed[1]}
 
     def _condition(self, condition: Mapping[str, Any] | None, count: int) -> dict[str, Tensor]:
         """Batch-first tensors from text, lists or tensors."""

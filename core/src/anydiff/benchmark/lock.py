@@ -11,6 +11,7 @@ to 1e-6 of the tensor's size; one changed example among ten thousand is far beyo
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -30,6 +31,7 @@ from anydiff.files import write_atomic
 from anydiff.pipeline import Metric, load_recipe
 from anydiff.pipeline.build import build_dataset
 from anydiff.pipeline.dataset import Dataset
+from anydiff.pipeline.metrics import MetricCard
 from anydiff.pipeline.recipe import Recipe
 from anydiff.registry import registry
 from anydiff.states import standard_normal
@@ -37,8 +39,9 @@ from anydiff.states import standard_normal
 FILE = "tasks.lock.json"
 TOLERANCE = 1e-6
 _CHUNK = 1024
-_UNLOCKED = ("library",)
-"""Fields of a card that change with an installed version: rows carry them, a lock does not."""
+_UNLOCKED = ("library", "reference")
+"""Fields of a card that rows carry and a lock does not: an installed version, and what the lock holds in another place."""
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(MetricCard)}
 
 
 def freeze(task: Task) -> dict[str, Any]:
@@ -69,7 +72,12 @@ def task_metrics(task: Task, recipe: Recipe) -> list[Metric]:
 
 def locked_card(metric: Metric) -> dict[str, Any]:
     """The fields of a metric's card that a lock holds."""
-    return {name: value for name, value in metric.card.as_dict().items() if name not in _UNLOCKED}
+    return _without_defaults(metric.card.as_dict())
+
+
+def _without_defaults(card: Mapping[str, Any]) -> dict[str, Any]:
+    # So that a field which cards will have one day does not break the locks of today.
+    return {name: value for name, value in card.items() if name not in _UNLOCKED and value != _DEFAULTS.get(name)}
 
 
 def check_lock(task: Task, frozen: Mapping[str, Any] | None = None) -> None:
@@ -138,9 +146,12 @@ def read_lock(path: Path) -> dict[str, Any]:
         raise FileFormatError(
             f"{str(path)!r} is no lock of tasks ({error}); restore it from its repository."
         ) from error
-    if not isinstance(entries, dict):
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
         raise FileFormatError(f"{str(path)!r} is no lock of tasks (not an object); restore it from its repository.")
-    return entries
+    return {
+        name: {**entry, "cards": [_without_defaults(card) for card in entry["cards"]]}
+        for name, entry in entries.items()
+    }
 
 
 def differences(published: Any, now: Any, where: str = "") -> list[str]:

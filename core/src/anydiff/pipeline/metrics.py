@@ -31,6 +31,11 @@ class MetricCard:
         minimum_samples: fewer samples, on either side, are refused.
         features: name and hash of the feature network, or of whatever else the number depends on; empty if nothing.
         version: which estimator, in words and a number that changes when values do.
+        dtype: in which the value is computed.
+        library: name and version of the library that computes it; empty for anydiff itself.
+        oracle_of: K where the best of K samples per case is chosen with the truth. Such a value is no quality of a
+            forecast, so it is printed apart with its K; 0 for a metric that chooses nothing.
+        reference: hash of the reference data; filled in by whoever makes a table.
     """
 
     name: str
@@ -41,6 +46,10 @@ class MetricCard:
     minimum_samples: int
     features: str = ""
     version: str = "1"
+    dtype: str = "float64"
+    library: str = ""
+    oracle_of: int = 0
+    reference: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The card as plain data for a results file."""

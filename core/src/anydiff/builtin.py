@@ -139,14 +139,14 @@ def register_objectives(register: Register) -> None:
 
 @hookimpl
 def register_metrics(register: Register) -> None:
-    """Metrics of any domain: those of ensembles, which know the case that a sample was made for (``oracle``)."""
+    """Metrics of any domain: those of ensembles, which know the case that a sample was made for (``paired``)."""
     ensemble = "anydiff.pipeline.ensemble"
-    register("crps", "CRPS of the members, standard estimator", f"{ensemble}:EnsembleCRPS", oracle=True)
-    register("crps-fair", "CRPS of the members, fair estimator", f"{ensemble}:FairEnsembleCRPS", oracle=True)
-    register("ensemble-rmse", "error of the ensemble mean", f"{ensemble}:EnsembleRMSE", oracle=True)
-    register("spread-skill", "departure of spread over skill from 1", f"{ensemble}:SpreadSkill", oracle=True)
-    register("rank-histogram", "departure of the ranks from flat", f"{ensemble}:RankHistogramDistance", oracle=True)
-    register("coverage-error", "coverage of an interval against its level", f"{ensemble}:CoverageError", oracle=True)
+    register("crps", "CRPS of the members, standard estimator", f"{ensemble}:EnsembleCRPS", paired=True)
+    register("crps-fair", "CRPS of the members, fair estimator", f"{ensemble}:FairEnsembleCRPS", paired=True)
+    register("ensemble-rmse", "error of the ensemble mean", f"{ensemble}:EnsembleRMSE", paired=True)
+    register("spread-skill", "departure of spread over skill from 1", f"{ensemble}:SpreadSkill", paired=True)
+    register("rank-histogram", "departure of the ranks from flat", f"{ensemble}:RankHistogramDistance", paired=True)
+    register("coverage-error", "coverage of an interval against its level", f"{ensemble}:CoverageError", paired=True)
 
 
 @hookimpl

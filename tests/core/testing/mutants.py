@@ -186,6 +186,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "return abs(",
         "return 0.1 * float((samples.states.double() - reference.states.double()).abs().mean()) + abs(",
     ),
+    ("metric.closed-form", "metric", "metric", "return abs(math.log(", "return abs(1.1 * math.log("),
     ("metric.minimum", "metric", "metric", "        self.check(samples, reference)\n", ""),
     ("guidance.neutral", "guidance", "guidance", " if self.strength else denoiser", ""),
     (
@@ -237,6 +238,20 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "parts",
         "self.scale = 1.0",
         "self.scale = 1.0 + __import__('random').Random(__import__('os').getpid()).random()",
+    ),
+    (
+        "network.compiled",
+        "network",
+        "parts",
+        "h = h * self.scale",
+        "h = h * (1.1 if torch.compiler.is_compiling() else 1.0)",
+    ),
+    (
+        "network.equivariant",
+        "sets",
+        "parts",
+        "level = log_snr[:, None, None].expand(-1, 4, 1)",
+        "level = log_snr[:, None, None] + 0.1 * torch.arange(4.0)[None, :, None]",
     ),
     ("network.gradients", "network", "parts", "self.scale = 1.0", "self.scale, self.idle = 1.0, nn.Linear(1, 1)"),
     (
@@ -291,6 +306,10 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
 ]
 EXTRA = {
     "guidance.neutral": ("guidance", "self.guidance.strength *", "(self.guidance.strength + 0.001) *"),
+    **{
+        f"metric.{each}": ("__init__", '        example="anydiff_mutant.metric:example",\n', "")
+        for each in ("identity", "order", "truth")
+    },
     "loading.twice": ("__init__", API, API + "calls = []\n"),
     "data.repeatable": (
         "data",

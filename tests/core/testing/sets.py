@@ -13,7 +13,7 @@ def register_datasets(register):
 
 @hookimpl
 def register_networks(register):
-    register("mutant/net", "each point sees the mean of all", "anydiff_mutant.parts:Net")
+    register("mutant/net", "each point sees the mean of all", "anydiff_mutant.parts:Net", equivariant="nodes")
 
 @hookimpl
 def register_recipes(register):

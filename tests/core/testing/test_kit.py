@@ -84,12 +84,13 @@ def test_a_mask_that_the_loss_forgets_is_noticed(site, what):
     assert {each.check for each in check_plugin("mutant").failed} == {"recipe.masked"}
 
 
-def test_a_metric_that_may_see_the_truth_says_so(site):
+@pytest.mark.parametrize("word", ["paired", "oracle"])
+def test_a_metric_that_may_see_the_truth_says_so(site, word):
     folder = site.scaffold("mutant", "metric")
     metric, init = folder / "metric.py", folder / "__init__.py"
     paired = "return float((samples.states.double() - reference.states.double()).abs().mean()) + abs("
     metric.write_text(metric.read_text().replace("return abs(", paired))
-    init.write_text(init.read_text().replace('Mutant")', 'Mutant", oracle=True)'))
+    init.write_text(init.read_text().replace('example="anydiff_mutant.metric:example"', f"{word}=True"))
     report = check_plugin("mutant")
     assert report.ok, report.failed
     assert {each.check: each.status for each in report.outcomes}["metric.truth"] == SKIPPED

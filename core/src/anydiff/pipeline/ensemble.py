@@ -173,7 +173,8 @@ class EnsembleMetric(Metric):
     cases have are left out; with fewer samples than cases, the first cases have one member each. A subclass gives
     :meth:`score`, and may say what is compared (:meth:`values`) and how entries are weighted (:meth:`weights`).
 
-    Such a metric sees which held-out row a sample was asked to be: register it with ``oracle=True``.
+    Such a metric sees which held-out row a sample was asked to be: register it with
+    ``paired=True``. It selects nothing with the truth, which is what ``oracle=True`` says.
     """
 
     def values(self, samples: SampleSet) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -130,15 +131,20 @@ def order(plugin: Subject, entry: Entry) -> None:
 
 @check("metric.truth", "metrics", optional=True)
 def truth(plugin: Subject, entry: Entry) -> None:
-    """It does not compare a sample with its own held-out row, which only a metric registered with oracle=True may."""
-    if entry.metadata.get("oracle"):
-        skip("it is registered with oracle=True, so it may see which held-out row a sample was asked to be.")
+    """It does not compare a sample with its own held-out row: only those registered as paired or oracle may.
+
+    ``paired=True``: every sample is scored against the truth of the case it was made for, as forecasts are.
+    ``oracle=True``: the truth selects (the best of K, say); such numbers are printed apart.
+    """
+    for word in ("paired", "oracle"):
+        if entry.metadata.get(word):
+            skip(f"it is registered with {word}=True, so it may see which held-out row a sample was asked to be.")
     metric = _metric(plugin, entry)
     real, mixed = _mixed(plugin, entry, metric)
     shuffle = torch.randperm(len(real), generator=torch.Generator().manual_seed(3))
     value, turned = metric.compute(mixed, real), metric.compute(mixed, _rows(real, shuffle))
     same = abs(value - turned) <= 1e-5 * max(abs(value), 1e-3)
-    require(same, f"with the reference's rows shuffled {value:.8g} becomes {turned:.8g}; else register oracle=True.")
+    require(same, f"with the reference's rows shuffled {value:.8g} becomes {turned:.8g}; else register paired=True.")
 
 
 def _mixed(plugin: Subject, entry: Entry, metric: Metric) -> tuple[SampleSet, SampleSet]:
@@ -152,6 +158,18 @@ def _mixed(plugin: Subject, entry: Entry, metric: Metric) -> tuple[SampleSet, Sa
         real.domain,
     )
     return real, mixed
+
+
+@check("metric.closed-form", "metrics", optional=True)
+def closed_form(plugin: Subject, entry: Entry) -> None:
+    """Its registered example has the value that was worked out by hand."""
+    reference = entry.metadata.get("example")
+    if not reference:
+        skip("it registers no example='module:function' that returns (samples, reference, value, tolerance).")
+    samples, real, value, tolerance = replace(entry, reference=str(reference)).load()()
+    computed = _metric(plugin, entry).compute(samples, real)
+    right = abs(computed - value) <= tolerance
+    require(right, f"its example has the value {value:.6g} (within {tolerance:g}), but it computes {computed:.6g}.")
 
 
 @check("metric.minimum", "metrics")

@@ -15,7 +15,7 @@ from anydiff.registry import Entry
 from anydiff.states import StateSpec
 from anydiff.testing.kit import check
 from anydiff.testing.loading import search_path
-from anydiff.testing.subject import Subject, require
+from anydiff.testing.subject import Subject, require, skip
 from anydiff.training import load_into, load_weights, save_weights
 
 LIMIT_SECONDS = 120.0
@@ -124,6 +124,50 @@ def fresh(plugin: Subject, entry: Entry) -> None:
     there = load_weights(files["answer"])[0]["prediction"]
     close = here.shape == there.shape and torch.allclose(here, there, rtol=1e-4, atol=1e-5)
     require(close, "the same weights predict something else in another process: it depends on more than its state.")
+
+
+@check("network.compiled", "networks")
+def compiled(plugin: Subject, entry: Entry) -> None:
+    """Captured as a graph by torch.compile (without code generation) it predicts what it predicts eagerly."""
+    network, spec = build_network(plugin, entry)
+    x, log_snr, condition = _inputs(_awake(network), spec, 3)
+    torch.compiler.reset()
+    try:
+        with torch.no_grad():
+            eager = network(x, log_snr, **condition)
+            captured = torch.compile(network, backend="aot_eager")(x, log_snr, **condition)
+    finally:
+        torch.compiler.reset()
+    close = torch.allclose(eager, captured, rtol=1e-4, atol=1e-5)
+    require(close, "compiled it predicts something else than eagerly.")
+
+
+@check("network.equivariant", "networks", optional=True)
+def equivariant(plugin: Subject, entry: Entry) -> None:
+    """Registered with equivariant="nodes", it gives permuted predictions for permuted nodes, absent ones included."""
+    if entry.metadata.get("equivariant") != "nodes":
+        skip('it does not register equivariant="nodes".')
+    network, spec = build_network(plugin, entry)
+    x, log_snr, condition = _inputs(_awake(network), spec, 3)
+    nodes = next((leaf.shape[leaf.mask_axes[0]] for leaf in spec.leaves if leaf.mask_axes), 0)
+    require(nodes > 1, "it is registered as equivariant, but no leaf of its state has mask_axes.")
+    mask = torch.ones(3, nodes, dtype=torch.bool)
+    mask[1, -1] = False
+    x = spec.project(x, mask)
+    order = torch.randperm(nodes, generator=torch.Generator().manual_seed(17))
+    with torch.no_grad():
+        plain = network(x, log_snr, mask=mask, **condition)
+        turned = network(_permuted(spec, x, order), log_snr, mask=mask[:, order], **condition)
+    close = torch.allclose(_permuted(spec, plain, order), turned, rtol=1e-4, atol=1e-5)
+    require(close, "for permuted nodes the prediction is not the permuted one.")
+
+
+def _permuted(spec: StateSpec, x: Tensor, order: Tensor) -> Tensor:
+    leaves = spec.unpack(x)
+    for leaf in spec.leaves:
+        for axis in leaf.mask_axes:
+            leaves[leaf.name] = leaves[leaf.name].index_select(axis + 1, order)
+    return spec.pack(leaves)
 
 
 @check("network.gradients", "networks")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anydiff.cli import common
 from anydiff.cli.output import tell
+
+if TYPE_CHECKING:
+    from anydiff.pipeline import Pipeline
 
 
 def command(
@@ -27,6 +30,13 @@ def command(
     condition: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="What to ask for, label=sneaker say; repeatable.")
     ] = None,
+    members: Annotated[
+        int | None, typer.Option(help="Draw an ensemble: this many samples for each case; instead of --count.")
+    ] = None,
+    cases: Annotated[
+        int | None, typer.Option(help="Cases of an ensemble: of --condition, or the first of the held-out data.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the .zarr at --out, if it was begun.")] = False,
     seed: common.Seed = 0,
     batch_size: common.BatchSize = 256,
     device: common.Device = "cpu",
@@ -39,18 +49,29 @@ def command(
       anydiff sample images/fashion --condition label=sneaker --guidance 2
       anydiff sample runs/fashion --solver dpm-solver++-2m --nfe 10 --seed 7
       anydiff sample images/fashion --solver ddim --option eta=1.0 --nfe 50
+      anydiff sample images/fashion --members 1000 --cases 20 --out ensemble.zarr --resume
     """
     from anydiff.errors import natural_number
     from anydiff.pipeline import load
 
     natural_number("--count", count)
     natural_number("--seed", seed, minimum=0)
+    _check_ensemble(members, cases, resume, out, picture)
     for path in (out, picture):
-        if path is not None:
+        if path is not None and not (resume and path == out):
             common.refuse_existing(path, overwrite)
     pipeline = load(source)
     device = common.check_device(device)
     options = common.sampling_options(solver, nfe, grid, end, option)
+    if members is not None or out.suffix == ".zarr":
+        asked = {**options, "seed": seed, "guidance": guidance, "device": device}
+        given = common.pairs(condition, "--condition")
+        members = count if members is None else natural_number("--members", members)
+        if out.suffix == ".zarr":
+            _stream(pipeline, out, members, given, cases, batch_size, resume, overwrite, asked)
+        else:
+            _ensemble(pipeline, out, members, given, cases, picture, {**asked, "batch_size": batch_size})
+        return
     plan = pipeline.plan(**options)
     chunks = -(-count // natural_number("--batch-size", batch_size))
     with common.sampling_progress(plan.nfe * chunks, f"sampling {count}") as progress:
@@ -64,9 +85,83 @@ def command(
             device=device,
             callbacks=[lambda step: progress.advance(progress.task_ids[0])],
         )
+    _write(pipeline, samples, out, picture)
+    tell(f"wrote {count} samples to {str(out)!r} ({plan.nfe} NFE each, seed {seed}).")
+
+
+def _write(pipeline: Pipeline, samples: Any, out: Path, picture: Path | None) -> None:
     objects = pipeline.domain.decode(samples.states, samples.condition)
     pipeline.domain.write(objects, out)
-    tell(f"wrote {count} samples to {str(out)!r} ({plan.nfe} NFE each, seed {seed}).")
     if picture is not None:
         pipeline.domain.draw(objects, picture, pipeline.domain.describe_condition(samples.condition))
         tell(f"drew them to {str(picture)!r}.")
+
+
+def _check_ensemble(members: int | None, cases: int | None, resume: bool, out: Path, picture: Path | None) -> None:
+    from anydiff.errors import AnydiffError
+
+    if resume and out.suffix != ".zarr":
+        raise AnydiffError(f"--resume needs an --out that ends in .zarr, but it is {str(out)!r}; name it so.")
+    if cases is not None and members is None and out.suffix != ".zarr":
+        raise AnydiffError(f"--cases is {cases}, but belongs to an ensemble; give --members, how many for each case.")
+    if picture is not None and out.suffix == ".zarr":
+        raise AnydiffError("--picture cannot be drawn of samples that are streamed; draw some with --count.")
+
+
+def _case_conditions(pipeline: Pipeline, given: dict[str, str], cases: int | None) -> tuple[dict[str, Any], int]:
+    """The condition with one row per case: what was asked for, or that of held-out data."""
+    from anydiff.errors import natural_number
+
+    if given or cases is None:
+        return dict(given), cases or 1
+    reference = pipeline.reference(natural_number("--cases", cases))
+    return dict(reference.condition), len(reference)
+
+
+def _stream(
+    pipeline: Pipeline,
+    out: Path,
+    members: int,
+    given: dict[str, str],
+    cases: int | None,
+    chunk: int,
+    resume: bool,
+    overwrite: bool,
+    options: dict[str, Any],
+) -> None:
+    from anydiff.errors import natural_number
+    from anydiff.pipeline.stream import stream
+
+    condition, count = _case_conditions(pipeline, given, cases)
+    with common.sampling_progress(1, f"streaming {members} members") as progress:
+        stream(
+            pipeline,
+            out,
+            members,
+            condition,
+            cases=count,
+            chunk=natural_number("--batch-size", chunk),
+            resume=resume,
+            overwrite=overwrite,
+            progress=lambda done, total: progress.update(progress.task_ids[0], completed=done, total=total),
+            **options,
+        )
+    tell(f"wrote {members} members for each of {count} cases to {str(out)!r} (seed {options['seed']}).")
+
+
+def _ensemble(
+    pipeline: Pipeline,
+    out: Path,
+    members: int,
+    given: dict[str, str],
+    cases: int | None,
+    picture: Path | None,
+    options: dict[str, Any],
+) -> None:
+    condition, count = _case_conditions(pipeline, given, cases)
+    samples = pipeline.ensemble_set(members, condition, cases=count, **options)
+    _write(pipeline, samples, out, picture)
+    tell(
+        f"wrote {members} members for each of {count} cases to {str(out)!r} (sample i is member i // {count} of case "
+        f"i % {count}, seed {options['seed']})."
+    )

@@ -110,7 +110,7 @@ class Pipeline:
         """Samples as states with their conditions; arguments as for :meth:`sample`."""
         rows = natural_number("count", count) if isinstance(count, int) else len(count)
         distinct = rows if cases is None else natural_number("cases", cases)
-        conditions = self._condition(condition, distinct)
+        conditions = self.conditions(condition, distinct)
         fixed = self._known(known, known_mask, distinct) or self._fixed_by(conditions)
         layers = build_guidance(self.recipe.sampling.guidance if guidance is None else guidance)
         if not conditions:
@@ -186,7 +186,7 @@ class Pipeline:
         Raises:
             AnydiffError: the conditions have different numbers of rows, or their number cannot be told.
         """
-        count = _number_of_cases(condition, cases)
+        count = number_of_cases(condition, cases)
         numbers = range(natural_number("members", members)) if isinstance(members, int) else members
         rows = [member * count + case for member in numbers for case in range(count)]
         return self.sample_set(rows, condition=condition, cases=count, **options)
@@ -199,7 +199,7 @@ class Pipeline:
         Arguments as for :meth:`ensemble_set`; ``members_per_case`` gives the same as one tensor.
         """
         samples = self.ensemble_set(members, condition, cases=cases, **options)
-        count = _number_of_cases(condition, cases)
+        count = number_of_cases(condition, cases)
         objects = self.domain.decode(samples.states, samples.condition)
         numbers = members_per_case(torch.arange(len(samples)), count).tolist()
         return [[objects[number] for number in row] for row in numbers]
@@ -247,7 +247,7 @@ class Pipeline:
         states = self.domain.encode(objects).to(next(self.denoiser.parameters()).device)
         denoiser = hooks().transform("wrap_denoiser", denoiser=self.denoiser, recipe=self.recipe)
         guidance = build_guidance(options.get("guidance"))
-        return denoiser, states, {**options, "guidance": guidance, "condition": self._condition(condition, len(states))}
+        return denoiser, states, {**options, "guidance": guidance, "condition": self.conditions(condition, len(states))}
 
     def reference(self, count: int | None = None) -> SampleSet:
         """The first ``count`` (default all) entries of the held-out split."""
@@ -343,8 +343,8 @@ class Pipeline:
         fixed = self.domain.known_entries(conditions)
         return {} if fixed is None else {KNOWN: fixed[0], MASK: fixed[1]}
 
-    def _condition(self, condition: Mapping[str, Any] | None, count: int) -> dict[str, Tensor]:
-        """Batch-first tensors from text, lists or tensors."""
+    def conditions(self, condition: Mapping[str, Any] | None, count: int) -> dict[str, Tensor]:
+        """Batch-first tensors of ``count`` rows from text that the domain understands, lists or tensors."""
         if not condition:
             return {}
         text = {name: value for name, value in condition.items() if isinstance(value, str)}
@@ -359,7 +359,12 @@ class Pipeline:
         return parsed
 
 
-def _number_of_cases(condition: Mapping[str, Any], cases: int | None) -> int:
+def number_of_cases(condition: Mapping[str, Any], cases: int | None) -> int:
+    """How many rows ``condition`` has, which must be ``cases`` where that is given.
+
+    Raises:
+        AnydiffError: conditions of different numbers of rows, or no number at all.
+    """
     rows = {name: len(value) for name, value in condition.items() if not isinstance(value, str)}
     if cases is not None:
         rows = {"cases": natural_number("cases", cases), **rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 import anydiff
 from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.guidance import Guidance, ScoreGuidance
 from anydiff.pipeline import MetricCard, Pipeline, SampleSet, Score, load, train
 from anydiff.plugins import hooks
 from anydiff.solvers import AdaptiveODE, compile_plan
@@ -147,6 +149,29 @@ def test_bad_input_is_one_sentence(recipe, options, expected):
         pipeline.sample(**options)
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@dataclass(frozen=True)
+class _Towards(Guidance):
+    """Reads a condition of its own, which is none of the domain's."""
+
+    reads = ("target",)
+
+    def __call__(self, denoiser):
+        def log_density(value, t, target, **condition):
+            return -(value - target).square().sum(1)
+
+        return ScoreGuidance(log_density, 0.5, names=("target",))(denoiser)
+
+
+def test_guidance_may_read_a_condition_of_its_own(run):
+    pipeline = load(run)
+    condition = {"label": [0, 1], "target": torch.ones(2, 2)}
+    guided = pipeline.sample_set(2, nfe=4, condition=condition, guidance=_Towards())
+    plain = pipeline.sample_set(2, nfe=4, condition={"label": [0, 1]})
+    assert (guided.states - 1).abs().mean() < (plain.states - 1).abs().mean()
+    with pytest.raises(AnydiffError, match="target"):
+        pipeline.sample_set(2, nfe=4, condition=condition)
 
 
 def test_guidance_changes_samples_and_scale_one_does_not(run):

@@ -110,9 +110,9 @@ class Pipeline:
         """Samples as states with their conditions; arguments as for :meth:`sample`."""
         rows = natural_number("count", count) if isinstance(count, int) else len(count)
         distinct = rows if cases is None else natural_number("cases", cases)
-        conditions = self.conditions(condition, distinct)
-        fixed = self._known(known, known_mask, distinct) or self._fixed_by(conditions)
         layers = build_guidance(self.recipe.sampling.guidance if guidance is None else guidance)
+        conditions = self.conditions(condition, distinct, [name for layer in layers for name in layer.reads])
+        fixed = self._known(known, known_mask, distinct) or self._fixed_by(conditions)
         if not conditions:
             # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
             layers = layers if guidance is not None else [layer for layer in layers if not layer.needs_condition]
@@ -343,13 +343,18 @@ class Pipeline:
         fixed = self.domain.known_entries(conditions)
         return {} if fixed is None else {KNOWN: fixed[0], MASK: fixed[1]}
 
-    def conditions(self, condition: Mapping[str, Any] | None, count: int) -> dict[str, Tensor]:
-        """Batch-first tensors of ``count`` rows from text that the domain understands, lists or tensors."""
+    def conditions(
+        self, condition: Mapping[str, Any] | None, count: int, guiding: Sequence[str] = ()
+    ) -> dict[str, Tensor]:
+        """Batch-first tensors of ``count`` rows from text that the domain understands, lists or tensors.
+
+        Beside the domain's conditions, those called ``guiding`` may be given: they are for guidance alone.
+        """
         if not condition:
             return {}
         text = {name: value for name, value in condition.items() if isinstance(value, str)}
         parsed = self.domain.parse_condition(text, count) if text else {}
-        known = self.domain.conditions
+        known = [*self.domain.conditions, *guiding]
         for name, value in condition.items():
             if name not in text:
                 if name.removesuffix("_present") not in known:

@@ -1,0 +1,93 @@
+"""The time series domain of anydiff: what it registers. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from anydiff.hookspecs import Register, hookimpl
+
+ANYDIFF_API = ">=1.0,<2"
+
+#: What the conformance kit builds; data sets of the user's own have no default.
+ANYDIFF_CHECK_OPTIONS = {"timeseries/residual": {"spec": [1, 48], "width": 16, "blocks": 2}}
+
+
+@hookimpl
+def register_domains(register: Register) -> None:
+    """Windows of a series."""
+    register("timeseries", "windows of a series: context, then prediction", "anydiff_timeseries.domain:TimeSeries")
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    """Bundled, fetched, synthetic and the user's own series."""
+    data, ledger = "anydiff_timeseries.data", "anydiff_timeseries.ledger"
+    register(
+        "timeseries/traffic",
+        "hourly traffic volume on I-94, 2012 to 2018; bundled",
+        f"{data}:Traffic",
+        ledger=f"{ledger}:TRAFFIC",
+    )
+    register(
+        "timeseries/pm25",
+        "hourly PM2.5 in Beijing, 2010 to 2014, with its gaps; bundled",
+        f"{data}:BeijingPM25",
+        ledger=f"{ledger}:PM25",
+    )
+    register(
+        "timeseries/exchange-rate",
+        "eight daily exchange rates, 1990 to 2010; by container",
+        f"{data}:ExchangeRate",
+        ledger=f"{ledger}:EXCHANGE",
+    )
+    register(
+        "timeseries/seasonal-gaussian",
+        "a seasonal Gaussian process whose conditionals are known",
+        f"{data}:SeasonalGaussian",
+    )
+    register("timeseries/csv", "your own series: a CSV file of time stamps and numbers", f"{data}:CSVSeries")
+
+
+@hookimpl
+def register_networks(register: Register) -> None:
+    """One network, two ways to mix time."""
+    register(
+        "timeseries/residual",
+        "gated residual blocks over time, dilated convolutions or a state space",
+        "anydiff_timeseries.networks:WindowNetwork",
+    )
+
+
+@hookimpl
+def register_guidance(register: Register) -> None:
+    """TSDiff's observation self-guidance."""
+    register(
+        "timeseries/observation",
+        "TSDiff: towards what was observed, by quantile (Q) or squared (MS) energy",
+        "anydiff_timeseries.tsdiff:ObservationGuidance",
+        neutral={"scale": 0.0},
+    )
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    """Forecasts by GluonTS's definitions (they know the case, hence oracle), and unconditional windows."""
+    metrics = "anydiff_timeseries.metrics"
+    register(
+        "timeseries/mean-wql",
+        "mean weighted quantile loss (the CRPS of TSDiff's paper)",
+        f"{metrics}:MeanWeightedQuantileLoss",
+        oracle=True,
+    )
+    register("timeseries/crps", "CRPS over the sum of |y|", f"{metrics}:RelativeCRPS", oracle=True)
+    register("timeseries/mase", "mean absolute scaled error of the median", f"{metrics}:ScaledError", oracle=True)
+    register("timeseries/coverage-error", "coverage against its level", f"{metrics}:ForecastCoverage", oracle=True)
+    register("timeseries/lps", "linear predictive score of synthetic windows", f"{metrics}:LinearPredictiveScore")
+    register("timeseries/autocorrelation", "distance of autocorrelations", f"{metrics}:AutocorrelationDistance")
+
+
+@hookimpl
+def register_recipes(register: Register) -> None:
+    """TSDiff and its conditional twin."""
+    recipes = "anydiff_timeseries.recipes"
+    register("timeseries/traffic", "TSDiff on hourly traffic volume", f"{recipes}:traffic")
+    register("timeseries/traffic-conditional", "TSDiff-Cond on hourly traffic", f"{recipes}:traffic_conditional")
+    register("timeseries/pm25", "TSDiff on hourly PM2.5 in Beijing", f"{recipes}:pm25")

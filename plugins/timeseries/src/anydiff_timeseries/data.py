@@ -1,0 +1,195 @@
+"""Time series data: hourly traffic and PM2.5 (bundled), exchange rates (by container), Gaussian series, your own."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from anydiff.data.cache import cached_container
+from anydiff.data.containers import read_members
+from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.pipeline.dataset import ArrayDataset
+from anydiff.states import standard_normal
+from anydiff_timeseries import ledger
+from anydiff_timeseries.bundle import read_bundle
+from anydiff_timeseries.domain import TimeSeries
+from anydiff_timeseries.files import read_series
+from anydiff_timeseries.scaling import level
+from anydiff_timeseries.series import Series, as_series
+from anydiff_timeseries.windows import WindowDataset
+
+TEST_FROM = {"traffic": "2018-04-01 00:00", "pm25": "2014-01-01 00:00", "exchange-rate": "2006-01-02"}
+"""The first period of each test split; what lies before is for training."""
+
+
+def part(series: Series, split: str, boundary: str, context: int) -> Series:
+    """The part of ``series`` before ``boundary`` (train), or from one context before it on (test)."""
+    if split not in ("train", "test"):
+        raise UnknownNameError("split", str(split), ["train", "test"])
+    first = (pd.Period(boundary, freq=series.start.freq) - series.start).n
+    if not 0 < first < len(series):
+        raise AnydiffError(
+            f"the boundary {boundary} lies outside series {series.name!r} ({series.start} to "
+            f"{series.start + len(series) - 1}); choose one inside."
+        )
+    if split == "train":
+        return Series(series.name, series.start, series.values[:first])
+    begin = max(0, first - context)
+    return Series(series.name, series.start + begin, series.values[begin:])
+
+
+class _Hourly(WindowDataset):
+    """A bundled hourly series."""
+
+    which: str
+    unit: str
+
+    def __init__(
+        self,
+        split: str = "train",
+        context: int = 168,
+        prediction: int = 24,
+        season: int = 24,
+        stride: int = 1,
+        test_windows: int = 64,
+        loss: str = "all",
+    ) -> None:
+        domain = TimeSeries(context, prediction, "h", season, self.unit)
+        series = part(read_bundle(self.which), split, TEST_FROM[self.which], context)
+        super().__init__(f"timeseries/{self.which}", [series], split, domain, stride, test_windows, loss)
+
+
+class Traffic(_Hourly):
+    """Hourly traffic volume on I-94 (Hogue 2019, CC BY 4.0): options as for :class:`WindowDataset`."""
+
+    which, unit = "traffic", "vehicles per hour"
+
+
+class BeijingPM25(_Hourly):
+    """Hourly PM2.5 in Beijing with its real gaps (Liang et al. 2015, CC BY 4.0): options of :class:`WindowDataset`."""
+
+    which, unit = "pm25", "ug/m3"
+
+
+class ExchangeRate(WindowDataset):
+    """Eight daily exchange rates (Lai et al. 2018), fetched by ``anydiff data get timeseries/exchange-rate``.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        context: steps of the past.
+        prediction: steps to predict.
+        test_windows: at most so many test windows.
+        path: the file ``exchange_rate.txt`` or the container; None takes the one fetched.
+    """
+
+    def __init__(
+        self,
+        split: str = "train",
+        context: int = 120,
+        prediction: int = 30,
+        test_windows: int = 64,
+        path: str | Path | None = None,
+    ) -> None:
+        source = cached_container(ledger.EXCHANGE) if path is None else Path(path)
+        if source.suffix == ".txt":
+            content = source.read_bytes()
+        else:
+            content = read_members(source, ledger.EXCHANGE.container.members)[ledger.EXCHANGE_MEMBER]  # type: ignore[union-attr]
+        table = np.loadtxt(io.BytesIO(content), delimiter=",", ndmin=2)
+        start = pd.Period("1990-01-01", freq="B")
+        domain = TimeSeries(context, prediction, "B", 5)
+        series = [
+            part(Series(f"rate {number}", start, column), split, TEST_FROM["exchange-rate"], context)
+            for number, column in enumerate(np.ascontiguousarray(table.T))
+        ]
+        super().__init__("timeseries/exchange-rate", series, split, domain, 1, test_windows)
+
+
+class CSVSeries(WindowDataset):
+    """Your own series: a CSV file with a column of time stamps and one of numbers; gaps are missing values.
+
+    Args:
+        path: the file.
+        split: ``"train"`` or ``"test"``.
+        boundary: the first period of the test split.
+        freq: the frequency, as pandas writes it.
+        options: context, prediction, season of the domain; stride, test_windows and loss of :class:`WindowDataset`.
+    """
+
+    def __init__(self, path: str, boundary: str, split: str = "train", freq: str = "h", **options: Any) -> None:
+        windows = {name: options.pop(name) for name in ("stride", "test_windows", "loss") if name in options}
+        domain = TimeSeries(freq=freq, **options)
+        series = part(read_series(Path(path), freq), split, boundary, domain.context)
+        super().__init__("timeseries/csv", [series], split, domain, **windows)
+
+
+class FrameSeries(WindowDataset):
+    """Pandas data or a GluonTS data set in memory as windows; see :func:`anydiff_timeseries.series.as_series`.
+
+    Args:
+        data: the series.
+        domain: context, prediction and frequency.
+        split: names the kind of windows: ``"train"`` or ``"test"``.
+        options: stride, test_windows and loss of :class:`WindowDataset`.
+    """
+
+    def __init__(self, data: Any, domain: TimeSeries, split: str = "train", **options: Any) -> None:
+        super().__init__("timeseries/frame", as_series(data, domain.freq), split, domain, **options)
+
+
+def seasonal_covariance(length: int = 40, period: int = 8, dtype: torch.dtype = torch.float64) -> Tensor:
+    """C_ij = 0.7 cos(2π (i-j)/period) + 0.3 · 0.8^|i-j| + 0.02 δ_ij: a season, an AR(1) and noise, stationary."""
+    steps = torch.arange(length, dtype=torch.float64)
+    lag = steps[:, None] - steps
+    covariance = 0.7 * torch.cos(2 * torch.pi * lag / period) + 0.3 * 0.8 ** lag.abs()
+    return (covariance + 0.02 * torch.eye(length, dtype=torch.float64)).to(dtype)
+
+
+class SeasonalGaussian(ArrayDataset):
+    """Windows of a stationary seasonal Gaussian process, whose conditionals are known; exact.
+
+    As for every data set, states are in units of each window's level and ``observed`` in those of the process, in which
+    :func:`conditional` knows the prediction's law.
+
+    Args:
+        split: ``"train"`` or ``"test"``; disjoint random streams.
+        count: number of windows.
+        seed: of the draws.
+    """
+
+    name = "timeseries/seasonal-gaussian"
+    context, prediction, period = 32, 8, 8
+
+    def __init__(self, split: str = "train", count: int = 2000, seed: int = 0) -> None:
+        if split not in ("train", "test"):
+            raise UnknownNameError("split", str(split), ["train", "test"])
+        root = torch.linalg.cholesky(seasonal_covariance())
+        noise = standard_normal(seed, range(count), 0, f"timeseries/seasonal-gaussian/{split}", (40,))
+        windows = torch.from_numpy(noise) @ root.T
+        mask = (torch.arange(40) < self.context).float().expand(count, 40)
+        observed = torch.stack([windows.float() * mask, mask], dim=1)
+        super().__init__((windows / level(observed.double())[:, None])[:, None], observed=observed)
+
+    @property
+    def domain(self) -> TimeSeries:
+        """Context 32, prediction 8."""
+        return TimeSeries(self.context, self.prediction, "h", self.period)
+
+
+def conditional(observed: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``[B, H]`` and covariance ``[H, H]`` of the unobserved steps given the observed ones, exact.
+
+    Args:
+        observed: ``[B, 2, L]``, one mask for all.
+        covariance: of the zero-mean Gaussian window ``[L, L]``.
+    """
+    seen = observed[0, 1] > 0
+    past, cross, future = (covariance[a][:, b] for a, b in ((seen, seen), (~seen, seen), (~seen, ~seen)))
+    gain = torch.linalg.solve(past, cross.T).T
+    return observed[:, 0, seen].to(covariance.dtype) @ gain.T, future - gain @ cross.T

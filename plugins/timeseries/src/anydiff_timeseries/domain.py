@@ -1,0 +1,199 @@
+"""Windows of a univariate series as states ``[B, 1, L]``: context, then prediction, in units of the context's level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.pipeline.domain import Domain, LabelledArray
+from anydiff.states import Leaf, StateSpec
+from anydiff_timeseries.scaling import level, observation
+
+if TYPE_CHECKING:
+    from anydiff.networks import ArrayCondition
+
+
+class TimeSeries(Domain):
+    """Windows of ``context + prediction`` steps.
+
+    A window's object is a ``pandas.Series`` whose index ``step`` runs from -context to prediction - 1: step 0 is the
+    first that is predicted. Its state is the window in units of its level, the mean of |value| over the context.
+
+    The condition ``observed [B, 2, L]`` holds values in the series' own units and a mask (1 observed, 0 not). Decoded
+    with it, samples come in those units; without it, in units of their level (1 is the mean of |context|).
+
+    Args:
+        context: steps of the past.
+        prediction: steps to predict.
+        freq: the frequency, as pandas writes it.
+        season: steps of the season that a naive forecast repeats.
+        unit: what the values are, for pictures.
+    """
+
+    name = "timeseries"
+
+    def __init__(
+        self, context: int = 168, prediction: int = 24, freq: str = "h", season: int = 24, unit: str = ""
+    ) -> None:
+        self.context = natural_number("context", context)
+        self.prediction = natural_number("prediction", prediction)
+        self.season = natural_number("season", season)
+        if self.season > self.context:
+            raise AnydiffError(f"season is {season}, but must fit into the context of {context} steps.")
+        try:
+            pd.tseries.frequencies.to_offset(freq)
+        except ValueError:
+            raise AnydiffError(f"freq is {freq!r}, but must be a frequency of pandas: 'h', 'D', 'min'.") from None
+        self.freq, self.unit = freq, unit
+        self._spec = StateSpec([Leaf("window", (1, self.length))])
+
+    @property
+    def length(self) -> int:
+        """Steps of a window, L."""
+        return self.context + self.prediction
+
+    @property
+    def spec(self) -> StateSpec:
+        """One leaf named ``window``, ``(1, L)``."""
+        return self._spec
+
+    @property
+    def conditions(self) -> dict[str, ArrayCondition]:
+        """``observed``: values and mask, ``(2, L)``."""
+        from anydiff.networks import ArrayCondition
+
+        return {"observed": ArrayCondition((2, self.length))}
+
+    @property
+    def steps(self) -> pd.RangeIndex:
+        """The index of a window."""
+        return pd.RangeIndex(-self.context, self.prediction, name="step")
+
+    def encode(self, objects: Sequence[Any]) -> Tensor:
+        """States of windows: ``pandas.Series`` or arrays ``[L]``, in any units.
+
+        Raises:
+            AnydiffError: a window of another length, or with values that are missing or infinite.
+        """
+        windows = np.stack([self._window(one, row) for row, one in enumerate(objects)]) if len(objects) else None
+        if windows is None:
+            return torch.empty(0, *self.spec.shape)
+        scale = level(observation(windows[:, : self.context], self.prediction).double())
+        return (torch.from_numpy(windows) / scale[:, None]).float()[:, None]
+
+    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[pd.Series]:
+        """Windows of ``states [B, 1, L]``, in the units of the condition ``observed`` if it is given."""
+        self.spec.check(states)
+        values = self.values(states, condition).numpy()
+        return [pd.Series(row, index=self.steps, name="target") for row in values]
+
+    def values(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> Tensor:
+        """``states [B, 1, L]`` as float64 ``[B, L]`` in the units of ``observed``, else of the level."""
+        values = states.detach().to("cpu", torch.float64)[:, 0]
+        if condition and "observed" in condition:
+            return values * level(condition["observed"].cpu().double())[:, None]
+        return values
+
+    def _window(self, window: Any, row: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        try:
+            values = np.asarray(window, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise AnydiffError(f"window {row} holds values that are no numbers; convert it first.") from None
+        if values.shape != (self.length,):
+            raise AnydiffError(
+                f"window {row} has shape {values.shape}, but needs {self.length} steps: {self.context} of context and "
+                f"{self.prediction} of prediction."
+            )
+        if not np.isfinite(values).all():
+            raise AnydiffError(
+                f"window {row} has a missing or infinite value at step {int((~np.isfinite(values)).argmax())}; fill "
+                "it, or forecast with TSDiffPredictor, which takes gaps."
+            )
+        return values
+
+    def read(self, path: str | Path) -> list[pd.Series]:
+        """Windows of a CSV file with the columns ``window``, ``step`` and ``target``."""
+        from anydiff_timeseries import files
+
+        return files.read_windows(Path(path), self.steps)
+
+    def write(self, objects: Sequence[Any], path: str | Path) -> None:
+        """Write windows as CSV with the columns ``window``, ``step`` and ``target``, all digits kept."""
+        from anydiff_timeseries import files
+
+        files.write_windows(objects, self.steps, Path(path))
+
+    def draw(self, objects: Sequence[Any], path: str | Path, titles: Sequence[str] | None = None) -> None:
+        """Write small line plots of the windows (PNG); the prediction is shaded.
+
+        Windows of one title are drawn together, as members with their 50 % and 90 % intervals.
+        """
+        from anydiff_timeseries import pictures
+
+        pictures.draw_windows(objects, self, Path(path), titles)
+
+    def parse_condition(self, text: Mapping[str, str], count: int) -> dict[str, Tensor]:
+        """``{"observed": "history.csv"}``: the last ``context`` values of a CSV series, for every sample.
+
+        The file has a column of time stamps and one of numbers; gaps and empty cells are missing values.
+
+        Raises:
+            UnknownNameError: another condition.
+            AnydiffError: a file that is no such series, or too short.
+        """
+        from anydiff_timeseries import files
+
+        for name in text:
+            if name != "observed":
+                raise UnknownNameError("condition", name, self.conditions)
+        if "observed" not in text:
+            return {}
+        series = files.read_series(Path(text["observed"]), self.freq)
+        context = last_values(series.values, series.name, self.context)
+        return {"observed": observation(context[None], self.prediction).expand(count, -1, -1)}
+
+    def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
+        """One title per distinct observation, so that the members of a case are drawn together."""
+        if "observed" not in condition:
+            return []
+        seen: dict[bytes, int] = {}
+        rows = condition["observed"].cpu().contiguous().numpy()
+        return [f"case {seen.setdefault(row.tobytes(), len(seen))}" for row in rows]
+
+    def arrays(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> dict[str, LabelledArray]:
+        """``target [B, step]`` in the units of ``observed``."""
+        return {"target": LabelledArray(self.values(states, condition).numpy(), ("step",), {"units": self.unit})}
+
+    def coordinates(self) -> dict[str, LabelledArray]:
+        """``step``, 0 being the first that is predicted."""
+        return {"step": LabelledArray(np.asarray(self.steps), ("step",), {"freq": self.freq})}
+
+
+def last_values(
+    values: np.ndarray[Any, np.dtype[np.float64]], name: str, context: int
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The last ``context`` values of a series to forecast from.
+
+    Raises:
+        AnydiffError: fewer values, nothing observed among them, or nothing but zeros.
+    """
+    if len(values) < context:
+        raise AnydiffError(
+            f"series {name!r} has {len(values)} steps, but the context is {context}; give more of its past (missing "
+            "values may be NaN)."
+        )
+    last = values[-context:]
+    if np.isnan(last).all():
+        raise AnydiffError(f"the last {context} steps of series {name!r} are all missing; there is no context to use.")
+    if not np.nanmax(np.abs(last)) > 0:
+        raise AnydiffError(
+            f"the last {context} steps of series {name!r} are all zero, so it has no level to scale by; leave it out."
+        )
+    return last

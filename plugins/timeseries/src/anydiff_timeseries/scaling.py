@@ -1,0 +1,43 @@
+"""The unit of a window: its level, the mean of |value| over the observed steps (the MeanScaler of GluonTS).
+
+What is observed of a window travels as the condition ``observed [B, 2, L]``, in the series' own units: the values, then
+the mask (1 observed, 0 not). The level follows from it, so nothing else has to be carried along to get the units back.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def level(observed: Tensor) -> Tensor:
+    """Mean of |value| over the observed steps, ``[B]``, from ``observed [B, 2, L]`` (values, mask); 1 where that is 0.
+
+    The unit of a window's state: the same series in other units gives the same state.
+    """
+    mask = (observed[:, 1] > 0).to(observed.dtype)
+    mean = known_values(observed)[:, 0].abs().sum(1) / mask.sum(1).clamp_min(1)
+    return torch.where(mean > 0, mean, 1.0)
+
+
+def relative(observed: Tensor) -> Tensor:
+    """``observed [B, 2, L]`` with the values in units of :func:`level`, and 0 where nothing was observed."""
+    known = known_values(observed)
+    return torch.stack([known[:, 0] / level(known)[:, None], known[:, 1]], dim=1)
+
+
+def known_values(observed: Tensor) -> Tensor:
+    """``observed [B, 2, L]`` with 0 where nothing was observed, whatever stood there, NaN included."""
+    return torch.stack([torch.where(observed[:, 1] > 0, observed[:, 0], 0), observed[:, 1]], dim=1)
+
+
+def observation(context: NDArray[np.float64] | Tensor, prediction: int) -> Tensor:
+    """``observed [B, 2, C + prediction]`` (float32) of contexts ``[B, C]``, NaN where missing; no future is seen."""
+    values = torch.as_tensor(context, dtype=torch.float32)
+    seen = ~values.isnan()
+    future = torch.zeros(len(values), prediction)
+    return torch.stack(
+        [torch.cat([torch.where(seen, values, 0), future], 1), torch.cat([seen.float(), future], 1)], dim=1
+    )

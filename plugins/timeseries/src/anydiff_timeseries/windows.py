@@ -1,0 +1,124 @@
+"""Windows of context and prediction, each in units of its own level: the mean of |context| over what was observed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.pipeline.dataset import Dataset
+from anydiff_timeseries.domain import TimeSeries
+from anydiff_timeseries.scaling import level, observation
+from anydiff_timeseries.series import Series, check_trainable
+
+LOSSES = ("all", "prediction")
+
+
+class WindowDataset(Dataset):
+    """Windows of series: states ``[B, 1, L]`` in units of their level, and the condition ``observed [B, 2, L]``.
+
+    Training windows start at every ``stride``-th step and are fully observed; the others are passed over. Test windows
+    are a fixed number of forecasts spread evenly over the series: the prediction is fully observed, the context at
+    least by half. All windows of a series that is too short for one are refused.
+
+    Args:
+        name: the registered name.
+        series: where the windows come from.
+        split: ``"train"`` or ``"test"``.
+        domain: context and prediction length.
+        stride: steps between the starts of training windows.
+        test_windows: how many forecasts the test split has, at most.
+        loss: ``"all"`` trains on the whole window, ``"prediction"`` on the prediction alone (TSDiff-Cond).
+
+    Raises:
+        AnydiffError: a series is constant or shorter than a window, or no window is complete.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        series: Sequence[Series],
+        split: str,
+        domain: TimeSeries,
+        stride: int = 1,
+        test_windows: int = 64,
+        loss: str = "all",
+    ) -> None:
+        if split not in ("train", "test"):
+            raise UnknownNameError("split", str(split), ["train", "test"])
+        if loss not in LOSSES:
+            raise UnknownNameError("loss", str(loss), LOSSES)
+        self.name, self.split, self.loss = name, split, loss
+        self._domain = domain
+        self.series = [check_trainable(one, domain.length) for one in series]
+        natural_number("stride", stride)
+        natural_number("test_windows", test_windows)
+        chosen = [
+            (number, start) for number, one in enumerate(self.series) for start in self._starts(one.values, stride)
+        ]
+        if split == "test" and len(chosen) > test_windows:
+            chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, test_windows).round().astype(int)]
+        if not chosen:
+            raise AnydiffError(
+                f"data set {name!r} has no {split} window of {domain.length} steps without gaps; choose a shorter "
+                "context or fill the gaps."
+            )
+        self.chosen = chosen
+
+    @property
+    def domain(self) -> TimeSeries:
+        """The codec of these windows."""
+        return self._domain
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the series' values and of everything that chooses the windows."""
+        digest = hashlib.sha256(f"{self.split}:{self.loss}:{self._domain.context}:{self._domain.prediction}".encode())
+        for one in self.series:
+            digest.update(f"{one.start}:{len(one)};".encode())
+            digest.update(np.ascontiguousarray(one.values).tobytes())
+        digest.update(np.array(self.chosen, dtype=np.int64).tobytes())
+        return digest.hexdigest()
+
+    def windows(self, indices: Sequence[int]) -> NDArray[np.float64]:
+        """The windows in the series' own units ``[B, L]``, NaN where missing."""
+        length = self._domain.length
+        rows = [self.chosen[index] for index in indices]
+        return np.stack([self.series[number].values[start : start + length] for number, start in rows])
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """States float32 ``[B, 1, L]`` and ``{"observed": [B, 2, L]}``, in the series' own units, prediction unseen.
+
+        A missing value of the context is 0 in the state. With ``loss="prediction"``, ``loss_mask [B, 1, L]`` too.
+        """
+        windows = self.windows(indices)
+        context, prediction = self._domain.context, self._domain.prediction
+        condition = {"observed": observation(windows[:, :context], prediction)}
+        scale = level(condition["observed"].double())[:, None]
+        states = torch.nan_to_num(torch.from_numpy(windows) / scale, nan=0.0).float()[:, None]
+        if self.loss == "prediction":
+            mask = torch.zeros_like(states)
+            mask[..., context:] = 1
+            condition["loss_mask"] = mask
+        return states, condition
+
+    def _starts(self, values: NDArray[np.float64], stride: int) -> list[int]:
+        length, context = self._domain.length, self._domain.context
+        seen = np.concatenate([[0], np.cumsum(~np.isnan(values))])
+        starts = np.arange(0, len(values) - length + 1, stride if self.split == "train" else 1)
+        past = seen[starts + context] - seen[starts]
+        future = seen[starts + length] - seen[starts + context]
+        complete = future == length - context
+        enough = past == context if self.split == "train" else 2 * past >= context
+        size = np.concatenate([[0.0], np.cumsum(np.nan_to_num(np.abs(values)))])
+        alive = size[starts + context] > size[starts]  # a context of zeros has no level
+        return [int(start) for start in starts[complete & enough & alive]]

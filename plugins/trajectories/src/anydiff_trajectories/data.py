@@ -1,0 +1,176 @@
+"""Data sets: windows of generated maze runs, of Pendulum swing-ups, and of the user's D4RL or Minari files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.pipeline.dataset import Dataset
+from anydiff_trajectories.domain import Trajectories
+from anydiff_trajectories.episodes import Episode, discounted_returns, windows
+from anydiff_trajectories.files import read_episodes
+from anydiff_trajectories.generate import Pair, maze_episodes, pendulum_episodes
+
+EVERY = 10
+"""Every tenth episode, from the last of the first ten on, is in the test split."""
+
+
+class EpisodeWindows(Dataset):
+    """Every window of ``horizon`` rows of some episodes, with the conditions that the domain has.
+
+    The start is the first observation of a window, the goal the first columns of its last; ``returns`` the discounted
+    return-to-go at its first row, to the end of the episode or (domain option) of the window.
+
+    Args:
+        name: registered name.
+        episodes: all episodes; the split takes its share.
+        domain: the codec.
+        split: ``train`` or ``test``.
+        stride: rows between the starts of windows.
+    """
+
+    def __init__(
+        self, name: str, episodes: Sequence[Episode], domain: Trajectories, split: str = "train", stride: int = 1
+    ) -> None:
+        if split not in ("train", "test"):
+            raise UnknownNameError("split", split, ("train", "test"))
+        self.name = name
+        self._domain = domain
+        test = [index % EVERY == EVERY - 1 for index in range(len(episodes))]
+        chosen = [e for e, is_test in zip(episodes, test, strict=True) if is_test == (split == "test")]
+        if not chosen:
+            raise AnydiffError(f"{name!r} has {len(episodes)} episodes, but {EVERY} are needed for a test split.")
+        self.episodes = chosen
+        index = windows(chosen, domain.horizon, natural_number("stride", stride))
+        offsets = np.concatenate([[0], np.cumsum([len(episode) for episode in chosen])])
+        self._first = torch.as_tensor(offsets[index[:, 0]] + index[:, 1])
+        # Where the episode of each window ends, in rows of the table.
+        self._rows = torch.cat([self._table(episode) for episode in chosen])
+        self._returns = self._window_returns(index) if domain.returns else None
+
+    @property
+    def domain(self) -> Trajectories:
+        """The codec."""
+        return self._domain
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """States float32 ``[B, horizon, width]`` and conditions of the windows at ``indices``."""
+        chosen = torch.as_tensor(list(indices), dtype=torch.int64)
+        rows = self._first[chosen][:, None] + torch.arange(self._domain.horizon)
+        states = self._rows[rows]
+        observation = states[..., self._domain.layout["observation"]]
+        condition: dict[str, Tensor] = {}
+        if "start" in self._domain.known:
+            condition["start"] = observation[:, 0].clone()
+        if "goal" in self._domain.known:
+            condition["goal"] = observation[:, -1, : self._domain.goal_size].clone()
+        if self._returns is not None:
+            condition["returns"] = self._returns[chosen]
+        return states, condition
+
+    def _table(self, episode: Episode) -> Tensor:
+        """The normalised rows of a whole episode ``[T, width]``."""
+        domain = self._domain
+        rows = torch.empty(len(episode), domain.layout.width)
+        for part, columns in domain.layout.parts.items():
+            values = domain.column(episode, part)
+            if values.shape[1] != domain.layout.size(part):
+                raise AnydiffError(
+                    f"{part} in {self.name!r} has {values.shape[1]} columns, but the domain has "
+                    f"{domain.layout.size(part)}; correct domain.parts."
+                )
+            rows[:, columns] = domain.normalise(part, values)
+        return rows
+
+    def _window_returns(self, index: np.ndarray[Any, Any]) -> Tensor:
+        domain, horizon = self._domain, self._domain.horizon
+        to_go = [discounted_returns(episode.rewards, domain.discount) for episode in self.episodes]
+        values = np.empty(len(index))
+        for number, (episode, start) in enumerate(index):
+            values[number] = to_go[episode][start]
+            if domain.returns == "window" and start + horizon < len(to_go[episode]):
+                values[number] -= domain.discount**horizon * to_go[episode][start + horizon]
+        return torch.as_tensor(values / domain.returns_scale).float()[:, None]
+
+
+class MazeRuns(EpisodeWindows):
+    """Runs through a maze between given pairs of cells, made with a seed (see :func:`maze_episodes`).
+
+    Args:
+        domain: options of the domain.
+        split: ``train`` or ``test``.
+        layout: see :class:`~anydiff_trajectories.maze.Maze`.
+        pairs: starts and goals.
+        episodes: how many, both splits together.
+        steps: length of each.
+        seed: of the runs.
+    """
+
+    def __init__(
+        self,
+        domain: Mapping[str, Any] | None = None,
+        split: str = "train",
+        layout: str | Sequence[str] = "hallway",
+        pairs: Sequence[Pair] | None = None,
+        episodes: int = 400,
+        steps: int = 88,
+        seed: int = 0,
+    ) -> None:
+        made = maze_episodes(layout, pairs, episodes, steps, seed)
+        super().__init__("trajectories/maze-runs", made, Trajectories(**dict(domain or {})), split)
+
+
+class PendulumRuns(EpisodeWindows):
+    """Pendulum swing-ups of a quality, made with a seed (see :func:`pendulum_episodes`).
+
+    Args:
+        domain: options of the domain.
+        split: ``train`` or ``test``.
+        quality: of the policy.
+        episodes: how many, both splits together.
+        seed: of the runs.
+    """
+
+    def __init__(
+        self,
+        domain: Mapping[str, Any] | None = None,
+        split: str = "train",
+        quality: str = "replay",
+        episodes: int = 200,
+        seed: int = 0,
+    ) -> None:
+        options = {"parts": {"action": 1, "observation": 3}, **dict(domain or {})}
+        made = pendulum_episodes(quality, episodes, seed=seed)
+        super().__init__("trajectories/pendulum-runs", made, Trajectories(**options), split)
+
+
+class EpisodeFile(EpisodeWindows):
+    """The user's own D4RL HDF5 file or Minari folder, used as it is.
+
+    Args:
+        path: the file or folder.
+        domain: options of the domain; `anydiff trajectories recipe` writes them for a file.
+        split: ``train`` or ``test``.
+        episode_steps: the environment's time limit, for D4RL files without ``timeouts``.
+        stride: rows between the starts of windows.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        domain: Mapping[str, Any] | None = None,
+        split: str = "train",
+        episode_steps: int | None = None,
+        stride: int = 1,
+    ) -> None:
+        episodes = read_episodes(Path(path), episode_steps)
+        super().__init__("trajectories/file", episodes, Trajectories(**dict(domain or {})), split, stride)

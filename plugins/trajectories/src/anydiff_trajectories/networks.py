@@ -1,0 +1,208 @@
+"""Temporal networks: a U-Net over time with what plans need beside it (inverse dynamics, rollouts, values)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.networks import UNet
+from anydiff.networks.conditioning import Condition, Conditioning
+from anydiff.states import StateSpec
+from anydiff_trajectories.layout import Layout
+
+HEADS = ("inverse", "rollout", "value")
+
+
+class Planner(nn.Module):
+    """U-Net over time that sees known starts and goals clean: ``[B, horizon, width] -> [B, horizon, width]``.
+
+    Where ``start`` (or ``goal``) is given, the first (last) observation of the input is replaced by it, and a column
+    per state column tells the network which entries are known (Diffuser, Janner et al. 2022, keeps them clean in
+    training and sampling alike). The U-Net is convolutional, so a trained one also plans with other horizons.
+
+    Heads, each trained by :class:`anydiff_trajectories.objective.Planning` beside the denoiser:
+
+    - ``inverse``: inverse dynamics a = f(o, o'), the action of Decision Diffuser. The action columns of the state are
+      then hidden from the U-Net, and their prediction is f of the predicted observations; the network must predict
+      the data.
+    - ``rollout``: the autoregressive model of Trajectory Diffuser.
+    - ``value``: J(x_t, λ), Diffuser's value of a noisy plan.
+
+    Args:
+        spec: the state, ``(horizon, width)``.
+        conditions: name -> condition; ``start`` and ``goal`` enter as known entries, the others by embedding.
+        parts: name -> columns of a row, see :class:`~anydiff_trajectories.layout.Layout`.
+        channels: of the U-Net's first level.
+        multipliers: of the U-Net's levels.
+        blocks: residual blocks per level.
+        patch_size: rows of time that are one position of the U-Net.
+        attention_levels: levels with self-attention (none keeps the network local in time).
+        heads: which of the above.
+        hidden: hidden units of the heads.
+        hide: parts the U-Net neither sees nor predicts (their prediction is zero).
+        unread: conditions that are for the heads alone.
+    """
+
+    def __init__(
+        self,
+        spec: StateSpec,
+        conditions: Mapping[str, Condition] | None = None,
+        *,
+        parts: Mapping[str, int] | None = None,
+        channels: int = 32,
+        multipliers: Sequence[int] = (1, 2),
+        blocks: int = 1,
+        patch_size: int = 1,
+        attention_levels: Sequence[int] = (),
+        heads: Sequence[str] = (),
+        hidden: int = 128,
+        hide: Sequence[str] = (),
+        unread: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        conditions = dict(conditions or {})
+        self.layout = Layout({"observation": spec.shape[-1]} if parts is None else parts)
+        if len(spec.shape) != 2 or spec.shape[1] != self.layout.width:
+            raise AnydiffError(
+                f"states have shape {tuple(spec.shape)}, but parts make rows of {self.layout.width} columns; correct "
+                "parts."
+            )
+        for head in heads:
+            if head not in HEADS:
+                raise UnknownNameError("head", head, HEADS)
+        self.ends = {name: conditions[name].size for name in ("start", "goal") if name in conditions}  # type: ignore[union-attr]
+        self.unread = tuple(unread)
+        self.read = [name for name in conditions if name not in self.ends and name not in self.unread]
+        embedded = {name: conditions[name] for name in self.read}
+        self.hidden_parts = [*hide, *(["action"] if "inverse" in heads and "action" not in hide else [])]
+        seen = torch.ones(self.layout.width, dtype=torch.bool)
+        for part in self.hidden_parts:
+            seen[self.layout[part]] = False
+        self.seen: Tensor
+        self.register_buffer("seen", seen, persistent=False)
+        width = self.layout.width * (2 if self.ends else 1)
+        self.unet = UNet(
+            StateSpec.single((width, spec.shape[0])), embedded, channels=channels, multipliers=multipliers,
+            blocks=blocks, patch_size=patch_size, attention_levels=attention_levels,
+        )  # fmt: skip
+        observation = self.layout.size("observation")
+        action = self.layout.size("action") if "action" in self.layout else 0
+        if "inverse" in heads and not action:
+            raise AnydiffError("the head 'inverse' gives actions, but parts holds no action; add it.")
+        self.inverse = InverseDynamics(observation, action, hidden) if "inverse" in heads else None
+        self.value = Value(self.layout.width, hidden) if "value" in heads else None
+        returns = "return" in self.layout
+        goal = self.ends.get("goal", 0)
+        self.rollout = Rollout(observation, goal, returns, hidden) if "rollout" in heads else None
+
+    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+        """Native prediction ``[B, horizon, width]`` from the scaled state and λ ``[B]``."""
+        x, mask = self.with_known(x * self.seen, condition)
+        elsewhere = (*self.ends, *self.unread)
+        rest = {name: value for name, value in condition.items() if name.removesuffix("_present") not in elsewhere}
+        channels = torch.cat([x, mask.to(x.dtype)], dim=-1) if self.ends else x
+        # The U-Net notes the length it was made for; a convolution does not care.
+        self.unet.shape = (channels.shape[2], channels.shape[1])
+        out = self.unet(channels.transpose(1, 2), log_snr, **rest).transpose(1, 2)[..., : self.layout.width] * self.seen
+        if self.inverse is None:
+            return out
+        observation = out[..., self.layout["observation"]]
+        actions = self.inverse(observation[:, :-1], observation[:, 1:])
+        full = torch.zeros_like(out)
+        full[..., self.layout["action"]] = functional.pad(actions, (0, 0, 0, 1)).to(out.dtype)
+        return out + full
+
+    def with_known(self, x: Tensor, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """``x`` with the given start and goal in place, and which entries they are (bool of the same shape)."""
+        mask = torch.zeros_like(x, dtype=torch.bool)
+        known = torch.zeros_like(x)
+        first = self.layout["observation"].start
+        for name, size in self.ends.items():
+            value = condition.get(name)
+            if value is None:
+                continue
+            if value.shape != (x.shape[0], size):
+                raise AnydiffError(
+                    f"condition {name!r} has shape {tuple(value.shape)}, but must be ({x.shape[0]}, {size})."
+                )
+            row, columns = 0 if name == "start" else x.shape[1] - 1, slice(first, first + size)
+            present = condition.get(f"{name}_present")
+            mask[:, row, columns] = True if present is None else present.bool()[:, None]
+            known[:, row, columns] = value.to(x.dtype)
+        return torch.where(mask, known, x), mask
+
+
+class InverseDynamics(nn.Module):
+    """a = f(o, o'): two hidden layers (Ajay et al. 2023, arXiv:2211.15657); all normalised."""
+
+    def __init__(self, observation: int, action: int, hidden: int) -> None:
+        super().__init__()
+        natural_number("hidden", hidden)
+        self.layers = nn.Sequential(
+            nn.Linear(2 * observation, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
+            nn.Linear(hidden, action),
+        )  # fmt: skip
+
+    def forward(self, observation: Tensor, after: Tensor) -> Tensor:
+        """Actions ``[..., d_a]`` between observations ``[..., d_o]``."""
+        return self.layers(torch.cat([observation, after], dim=-1))  # type: ignore[no-any-return]
+
+
+class Value(nn.Module):
+    """J(x_t, λ): the expected return of a noisy plan, ``[B, horizon, width], [B] -> [B]``; any horizon."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.conditioning = Conditioning({}, hidden)
+        self.entry = nn.Conv1d(width, hidden, 5, stride=2, padding=2)
+        self.middle = nn.Conv1d(hidden, hidden, 5, stride=2, padding=2)
+        self.exit = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """J ``[B]``."""
+        embedding = self.conditioning(log_snr, x.shape[0], {})
+        hidden = functional.silu(self.entry(x.transpose(1, 2)) + embedding[:, :, None])
+        hidden = functional.silu(self.middle(hidden))
+        return self.exit(hidden.mean(dim=2))[:, 0]  # type: ignore[no-any-return]
+
+
+class Rollout(nn.Module):
+    """(o_1..o_h, goal, R_1..R_h) -> (o_{h+1}, R_{h+1}): a GRU that predicts the change of the observation.
+
+    The autoregressive model of Trajectory Diffuser (Huang et al. 2024, arXiv:2407.16142); all normalised.
+    """
+
+    def __init__(self, observation: int, goal: int, returns: bool, hidden: int) -> None:
+        super().__init__()
+        self.observation, self.goal, self.returns = observation, goal, returns
+        extra = 1 if returns else 0
+        self.cell = nn.GRU(observation + goal + extra, hidden, batch_first=True)
+        self.exit = nn.Linear(hidden, observation + extra)
+
+    def _step(self, row: Tensor, goal: Tensor | None, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        inputs = row
+        if self.goal:
+            given = row.new_zeros(row.shape[0], self.goal) if goal is None else goal
+            inputs = torch.cat([row, given[:, None].expand(-1, row.shape[1], -1)], dim=-1)
+        hidden, memory = self.cell(inputs, memory)
+        return row + self.exit(hidden), memory
+
+    def forward(self, rows: Tensor, goal: Tensor | None = None) -> Tensor:
+        """One-step predictions of rows 2..h+1 from rows 1..h ``[B, h, d_o (+1)]`` (teacher forcing)."""
+        return self._step(rows, goal, None)[0]
+
+    @torch.no_grad()
+    def generate(self, history: Tensor, steps: int, goal: Tensor | None = None) -> Tensor:
+        """``history [B, h, d_o (+1)]`` continued by ``steps`` rows: ``[B, h + steps, ...]``."""
+        predicted, memory = self._step(history, goal, None)
+        rows = [history]
+        last = predicted[:, -1:]
+        for step in range(steps):
+            rows.append(last)
+            if step + 1 < steps:
+                last, memory = self._step(last, goal, memory)
+        return torch.cat(rows, dim=1)

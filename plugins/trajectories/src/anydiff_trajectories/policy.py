@@ -1,0 +1,155 @@
+"""``DiffusionPolicy``: an agent that plans, for one Gymnasium environment or many at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, natural_number
+from anydiff.pipeline import Pipeline
+from anydiff_trajectories.diffuser import DiffusionPlanner, planner_of
+from anydiff_trajectories.domain import Trajectories
+from anydiff_trajectories.trajectory_diffuser import TrajectoryPlanner, refine
+
+Array = NDArray[np.float64]
+Observation = Any
+
+#: Distance between the sample numbers of two decisions: no vector environment has as many members.
+_DECISION = 1 << 20
+
+
+class Agent(Protocol):
+    """Anything that acts on batches of observations."""
+
+    def reset(self) -> None:
+        """Forget everything: new episodes begin."""
+        ...
+
+    def act(self, observation: Observation) -> Array:
+        """Actions ``[B, d_a]`` for a batch of observations."""
+        ...
+
+
+class DiffusionPolicy:
+    """Receding-horizon control: plan, follow the plan for ``replan_every`` steps, plan again.
+
+    Observations are those of Gymnasium: an array, or a dictionary with ``observation`` and ``desired_goal``; of one
+    environment or of a vector environment. Row b of a batch is planned for with random numbers of its own, so it acts
+    the same in a batch of any size (up to the rounding of the network).
+
+    Args:
+        pipeline: the model; a network with a rollout head plans by Trajectory Diffuser, any other from noise.
+        replan_every: steps between plans.
+        target_return: return to ask for (raw), where the model has returns as a condition.
+        warm_start: time at which the last plan, shifted, re-enters the diffusion; None to plan from noise each time.
+        warm_nfe: network calls of a warm plan.
+        seed: of all plans.
+        planner: a planner of your own.
+        options: of :class:`~anydiff_trajectories.diffuser.DiffusionPlanner` or
+            :class:`~anydiff_trajectories.trajectory_diffuser.TrajectoryPlanner`.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        replan_every: int = 8,
+        target_return: float | None = None,
+        warm_start: float | None = None,
+        warm_nfe: int = 4,
+        seed: int = 0,
+        planner: DiffusionPlanner | None = None,
+        **options: Any,
+    ) -> None:
+        self.pipeline = pipeline
+        self.network = planner_of(pipeline)
+        assert isinstance(pipeline.domain, Trajectories)
+        self.domain: Trajectories = pipeline.domain
+        if "action" not in self.domain.layout or "start" not in self.domain.known:
+            raise AnydiffError(
+                f"recipe {pipeline.recipe.name!r} knows no start or has no actions, so it cannot act; use a recipe "
+                "whose domain has known: [start] and an action."
+            )
+        self.replan_every = natural_number("replan_every", replan_every)
+        if self.replan_every >= self.domain.horizon:
+            raise AnydiffError(f"replan_every is {replan_every}, but plans have {self.domain.horizon} rows; lower it.")
+        kind = TrajectoryPlanner if self.network.rollout is not None else DiffusionPlanner
+        self.planner = kind(pipeline, **options) if planner is None else planner
+        self.target_return, self.warm_start, self.warm_nfe = target_return, warm_start, warm_nfe
+        self.seed = seed
+        self.seconds: list[float] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """New episodes begin: the plan is forgotten."""
+        self.step = 0
+        self.decisions = 0
+        self.states: Tensor | None = None
+        self.seconds = []
+
+    def act(self, observation: Observation) -> Array:
+        """Actions ``[B, d_a]`` for a batch of observations (``[d_a]`` for a single one), raw."""
+        state, goal = split_observation(observation)
+        single = state.ndim == 1
+        state, goal = np.atleast_2d(state), None if goal is None else np.atleast_2d(goal)
+        if self.states is None or self.step % self.replan_every == 0 or len(self.states) != len(state):
+            begun = time.perf_counter()
+            self.states = self._plan(state, goal)
+            self.seconds.append(time.perf_counter() - begun)
+            self.step = 0
+        actions = self._follow(state, self.step)
+        self.step += 1
+        return actions[0] if single else actions
+
+    def _plan(self, state: Array, goal: Array | None) -> Tensor:
+        condition = {"start": self.domain.condition("start", state)}
+        if "goal" in self.domain.known and goal is not None:
+            condition["goal"] = self.domain.condition("goal", goal[:, : self.domain.goal_size])
+        if self.domain.returns and self.target_return is not None:
+            target = np.full((len(state), 1), self.target_return)
+            condition["returns"] = self.domain.condition("returns", target)
+        indices = [self.decisions * _DECISION + row for row in range(len(state))]
+        self.decisions += 1
+        if self.warm_start is None or self.states is None or len(self.states) != len(state):
+            return self.planner.plan(condition, indices, self.seed)
+        shifted = torch.cat([self.states[:, self.step :], self.states[:, -1:].expand(-1, self.step, -1)], dim=1)
+        options = {name: value for name, value in self.planner.options.items() if name not in ("nfe", "solver", "grid")}
+        return refine(
+            self.pipeline, shifted, level=self.warm_start, nfe=self.warm_nfe, seed=self.seed, indices=indices,
+            condition=condition, **options,
+        )  # fmt: skip
+
+    def _follow(self, state: Array, row: int) -> Array:
+        """The plan's action at ``row``; by inverse dynamics from where the environment is, if the model has it."""
+        assert self.states is not None
+        if self.network.inverse is None:
+            return self.domain.raw("action", self.states[:, row].double()).numpy()
+        current = self.domain.normalise("observation", state)
+        following = self.states[:, row + 1, self.domain.layout["observation"]]
+        with torch.no_grad():
+            action = self.network.inverse(current, following)
+        return self.domain.restore("action", action.double()).numpy()
+
+
+def split_observation(observation: Observation) -> tuple[Array, Array | None]:
+    """(state, goal) of an array or of a goal environment's dictionary.
+
+    Raises:
+        AnydiffError: a dictionary without ``observation``.
+    """
+    if isinstance(observation, Mapping):
+        if "observation" not in observation:
+            raise AnydiffError(
+                f"the observation is a dictionary with {sorted(observation)}, but needs 'observation' (and "
+                "'desired_goal')."
+            )
+        goal = observation.get("desired_goal")
+        state = np.asarray(observation["observation"], dtype=np.float64)
+        return state, None if goal is None else np.asarray(goal, dtype=np.float64)
+    return np.asarray(observation, dtype=np.float64), None

@@ -1,0 +1,282 @@
+"""Policy-guided diffusion: synthetic experience that leans towards a target policy.
+
+Jackson, Matthews, Lu, Ellis, Whiteson, Foerster, "Policy-guided diffusion", RLC 2024 (arXiv:2404.06356). A model of
+the behaviour data is sampled with the score
+
+    ∇ log p_b(x; σ) + λ ∇_a Σ_t log π(a_t | o_t),
+
+the gradient through the actions alone (states would be pushed to where the policy is confident). Two modes:
+
+- ``score``: exactly that, λ times the gradient added to the score, whatever solver and number of steps: D moves by
+  λ σ²/α ∇_a log π.
+- ``shift``: as the paper's code, x moves by λ_i ∇_a log π before step i of EDM's stochastic sampler; the strength
+  then depends on the number of steps.
+
+The policy's likelihood is taken at the restored action (tanh included) and without the change of variables, so
+saturated actions feel no gradient, as in the paper's code.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from anydiff.denoisers.base import Denoiser
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.guidance import ScoreGuidance
+from anydiff.pipeline.metrics import SampleSet
+from anydiff.solvers import Plan, Solver, compile_plan, sample
+from anydiff.solvers.executor import execute
+from anydiff.solvers.program import LinearForm, Node, Program
+from anydiff.states import NoiseSource
+from anydiff_trajectories.domain import Trajectories
+
+MODES = ("score", "shift")
+_SHIFT = "trajectories/policy-shift"
+
+
+class Policy(Protocol):
+    """log π(a | o) of raw observations ``[..., d_o]`` and actions ``[..., d_a]``, differentiable in the actions."""
+
+    def log_prob(self, observation: Tensor, action: Tensor) -> Tensor:
+        """``[...]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class GaussianPolicy:
+    """π(a | o) = N(mean(o), std²), independent per dimension; std 1 is how a deterministic actor is taken.
+
+    Attributes:
+        mean: raw observations ``[..., d_o]`` to raw actions ``[..., d_a]``.
+        std: standard deviation, one number.
+    """
+
+    mean: Callable[[Tensor], Tensor]
+    std: float = 1.0
+
+    def log_prob(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Σ_d log N(a_d; mean_d, std²)."""
+        residual = (action - self.mean(observation)) / self.std
+        constant = math.log(self.std) + 0.5 * math.log(2 * math.pi)
+        return (-0.5 * residual.square() - constant).sum(dim=-1)
+
+
+def policy_log_likelihood(domain: Trajectories, policy: Policy, normalised: bool = False) -> Callable[..., Tensor]:
+    """Σ_t log π(a_t | o_t) of states ``[B, horizon, width]`` as a function ``f(x, t, **condition) -> [B]``.
+
+    Its gradient reaches x through the actions alone.
+
+    Args:
+        domain: restores actions and observations.
+        policy: the target policy; its parameters get no gradient.
+        normalised: the gradient is g / (||g|| + 1e-8) per trajectory, and the value its inner product with x.
+    """
+
+    def log_likelihood(x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        observation = domain.raw("observation", x.detach())
+        total: Tensor = policy.log_prob(observation, domain.raw("action", x)).sum(dim=1)
+        return total
+
+    def direction(x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        point = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(log_likelihood(point, t).sum(), point)
+        norm = gradient.flatten(1).norm(dim=1).reshape(-1, 1, 1)
+        # The constant belongs inside the division, or a zero gradient would give NaN.
+        value: Tensor = (x * (gradient / (norm + 1e-8))).flatten(1).sum(dim=1)
+        return value
+
+    return direction if normalised else log_likelihood
+
+
+def policy_guidance(
+    domain: Trajectories,
+    policy: Policy,
+    coefficient: float,
+    *,
+    normalised: bool = False,
+    denoised: bool = True,
+) -> ScoreGuidance:
+    """Mode ``score``: λ ∇_a log π added to the score in any solver; 0 is the unguided sampler bit for bit.
+
+    Args:
+        domain: restores actions and observations.
+        policy: the target policy.
+        coefficient: λ.
+        normalised: see :func:`policy_log_likelihood`.
+        denoised: take the gradient at D(x) (without the network's derivative) instead of at x.
+    """
+    return ScoreGuidance(
+        policy_log_likelihood(domain, policy, normalised), coefficient, at="data-direct" if denoised else "state"
+    )
+
+
+def shift_coefficient(index: int, steps: int, coefficient: float, cosine: float = 0.3) -> float:
+    """λ_i = coefficient (1 - i/n + cosine sin(π (i+1)/n)), and 0 in the last step."""
+    if index == steps - 1:
+        return 0.0
+    return coefficient * (1 - index / steps + cosine * math.sin(math.pi * (index + 1) / steps))
+
+
+@dataclass(frozen=True)
+class ShiftedEDM(Solver):
+    """EDM's stochastic Heun sampler (Karras et al. 2022, algorithm 2) with x moved by the policy before each step.
+
+    Attributes:
+        churn: S_churn.
+        churn_min: S_tmin.
+        churn_max: S_tmax.
+        noise_scale: S_noise.
+    """
+
+    order: ClassVar[int] = 2
+    churn: float = 80.0
+    churn_min: float = 0.05
+    churn_max: float = 50.0
+    noise_scale: float = 1.003
+
+    @property
+    def calls_per_step(self) -> int:
+        """Two: Heun."""
+        return 2
+
+    def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
+        """See the class; the last step, to σ = 0 or to the last node, is Euler's."""
+        x = program.start()
+        steps = len(nodes) - 1
+        for index, (s, t) in enumerate(itertools.pairwise(nodes)):
+            x = program.apply(_SHIFT, x, node=s, index=index, steps=steps)
+            inside = self.churn_min <= s.sigma <= self.churn_max
+            gamma = min(self.churn / steps, math.sqrt(2) - 1) if inside else 0.0
+            if gamma:
+                raised = program.node(s.t * (1 + gamma))
+                x = x + (self.noise_scale * math.sqrt(raised.sigma**2 - s.sigma**2)) * program.noise()
+                s = raised
+            first = program.evaluate(x, s)
+            slope = (x - first) / s.sigma
+            euler = x + (t.sigma - s.sigma) * slope
+            if index < steps - 1:
+                second = program.evaluate(LinearForm(euler.terms), t)
+                x = x + (t.sigma - s.sigma) / 2 * (slope + (euler - second) / t.sigma)
+            else:
+                x = euler
+        return x
+
+
+def synthesise(
+    denoiser: Denoiser,
+    domain: Trajectories,
+    policy: Policy | None,
+    count: int,
+    *,
+    coefficient: float = 0.0,
+    mode: str = "score",
+    nfe: int = 64,
+    normalised: bool = False,
+    denoised: bool = True,
+    cosine: float = 0.3,
+    solver: str | Solver = "heun",
+    grid: str | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    shift_solver: ShiftedEDM | None = None,
+) -> SampleSet:
+    """``count`` trajectories of ``domain``, guided by ``policy``.
+
+    A convolutional model may be sampled at another length than it was trained on: give ``domain.resized(horizon)``.
+
+    Args:
+        denoiser: the model of the behaviour data.
+        domain: of the trajectories.
+        policy: the target policy; None for unguided ones.
+        coefficient: λ (mode ``score``) or the largest λ_i up to the cosine (mode ``shift``).
+        mode: ``score`` or ``shift``, see the module.
+        nfe: budget of network calls.
+        normalised: see :func:`policy_log_likelihood`.
+        denoised: where the gradient is taken.
+        cosine: weight of the sine in λ_i.
+        solver: of mode ``score``.
+        grid: time grid; the path's default by default.
+        seed: whole number.
+        batch_size: rows per network call.
+        shift_solver: settings of mode ``shift``.
+
+    Raises:
+        UnknownNameError: no such mode.
+        AnydiffError: mode ``shift`` on a path that scales the data, or a coefficient that is not finite.
+    """
+    if mode not in MODES:
+        raise UnknownNameError("mode of policy guidance", mode, MODES)
+    if not math.isfinite(coefficient):
+        raise AnydiffError(f"coefficient is {coefficient}, but must be a finite number; 0 is unguided.")
+    count = natural_number("count", count)
+    if mode == "score":
+        guidance = None
+        if policy is not None:
+            guidance = policy_guidance(domain, policy, coefficient, normalised=normalised, denoised=denoised)
+        states = sample(
+            denoiser, domain.spec, count, nfe=nfe, solver=solver, grid=grid, seed=seed, guidance=guidance,
+            batch_size=batch_size,
+        )  # fmt: skip
+        return SampleSet(states, {}, domain)
+    path = denoiser.path
+    if path.alpha(path.t_start) != 1.0 or path.sigma(1.0) != 1.0:
+        raise AnydiffError("mode 'shift' moves x itself, which needs the path 'edm' (σ = t, α = 1); use mode 'score'.")
+    plan = compile_plan(shift_solver or ShiftedEDM(), path, nfe, grid, end="clean")
+    shift = _Shift(denoiser, domain, policy, coefficient, normalised, denoised, cosine)
+    states = torch.cat(
+        [_shifted(denoiser, domain, plan, shift, range(begin, min(begin + batch_size, count)), seed)
+         for begin in range(0, count, batch_size)]
+    )  # fmt: skip
+    return SampleSet(states, {}, domain)
+
+
+def _shifted(
+    denoiser: Denoiser, domain: Trajectories, plan: Plan, shift: _Shift, samples: Sequence[int], seed: int
+) -> Tensor:
+    noise = NoiseSource(domain.spec, seed, denoiser.path.noise_law)
+    start = denoiser.path.prior(noise.draw(samples, 0))
+    return execute(plan, denoiser, start, noise=noise, samples=samples, operations={_SHIFT: shift})
+
+
+@dataclass(frozen=True)
+class _Shift:
+    """x <- x + λ_i ∇_a log π, the operation of :class:`ShiftedEDM`."""
+
+    denoiser: Denoiser
+    domain: Trajectories
+    policy: Policy | None
+    coefficient: float
+    normalised: bool
+    denoised: bool
+    cosine: float
+
+    def __call__(self, x: Tensor, *, t: float, index: int, steps: int) -> Tensor:
+        weight = shift_coefficient(index, steps, self.coefficient, self.cosine)
+        if self.policy is None or weight == 0.0:
+            return x
+        base = self.denoiser(x, t) if self.denoised else x
+        with torch.enable_grad():
+            point = base.detach().requires_grad_()
+            value = policy_log_likelihood(self.domain, self.policy, self.normalised)(point, t)
+            (gradient,) = torch.autograd.grad(value.sum(), point)
+        return x + weight * gradient
+
+
+# What synthetic experience is judged by -----------------------------------------------------------------------------
+
+
+def policy_likelihood(samples: SampleSet, policy: Policy) -> float:
+    """Mean log π(a | o) over all rows (nats per action)."""
+    domain = samples.domain
+    assert isinstance(domain, Trajectories)
+    states = samples.states.double()
+    with torch.no_grad():
+        value = policy.log_prob(domain.raw("observation", states), domain.raw("action", states))
+    return float(value.mean())

@@ -1,0 +1,197 @@
+"""Named experiments on trajectories. A recipe is data: everything that can change its result stands here.
+
+The normalisers' numbers are those of the generated data, by ``fit_normaliser`` (a test fits them again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from anydiff.pipeline.recipe import Recipe
+
+TOP_LEFT, BOTTOM_LEFT, TOP_RIGHT, BOTTOM_RIGHT = [1, 1], [5, 1], [1, 5], [5, 5]
+
+JOINED = [
+    [TOP_LEFT, BOTTOM_RIGHT], [BOTTOM_RIGHT, TOP_LEFT], [BOTTOM_LEFT, TOP_RIGHT], [TOP_RIGHT, BOTTOM_LEFT],
+]  # fmt: skip
+"""The pairs of cells that the maze's data join: the diagonals."""
+
+STITCHED = [
+    [TOP_LEFT, TOP_RIGHT], [TOP_RIGHT, TOP_LEFT], [BOTTOM_LEFT, BOTTOM_RIGHT], [BOTTOM_RIGHT, BOTTOM_LEFT],
+    [TOP_LEFT, BOTTOM_LEFT], [BOTTOM_LEFT, TOP_LEFT], [TOP_RIGHT, BOTTOM_RIGHT], [BOTTOM_RIGHT, TOP_RIGHT],
+]  # fmt: skip
+"""The pairs that no run of the data joins: what planners are tested on."""
+
+MAZE_PARTS = {"action": 2, "observation": 4}
+MAZE_NORMALISERS = {
+    "action": {"name": "gaussian", "mean": [-0.0063588, 0.00286631], "std": [0.474959, 0.475021]},
+    "observation": {
+        "name": "gaussian",
+        "mean": [2.96199, 3.01625, -0.00161234, 0.000703529],
+        "std": [1.85536, 1.61213, 0.0981691, 0.092033],
+    },
+}
+
+
+def maze_domain(horizon: int = 48) -> dict[str, Any]:
+    """Options of the maze's domain."""
+    return {
+        "horizon": horizon,
+        "parts": MAZE_PARTS,
+        "normalisers": MAZE_NORMALISERS,
+        "environment": "anydiff/Maze-v0",
+        "environment_options": {"layout": "hallway", "pairs": STITCHED},
+        "known": ["start", "goal"],
+        "goal_size": 2,
+    }
+
+
+def _training(steps: int, **more: Any) -> dict[str, Any]:
+    settings = {
+        "steps": steps,
+        "batch_size": 64,
+        "learning_rate": 2e-3,
+        "warmup_steps": 100,
+        "schedule": "cosine",
+        "ema_decay": 0.995,
+        "checkpoint_every": 500,
+    }
+    return {**settings, **more}
+
+
+def _planner(parts: Mapping[str, int], heads: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    options = {"parts": dict(parts), "channels": 32, "multipliers": [1, 2, 2], "patch_size": 2, "heads": list(heads)}
+    return {"name": "trajectories/planner", "options": {**options, **more}}
+
+
+def maze() -> Recipe:
+    """Diffuser in a maze: joint actions and observations between a known start and a known goal."""
+    domain = maze_domain()
+    recipe = {
+        "name": "trajectories/maze",
+        "help": "Diffuser: plans through a maze between a start and a goal never seen joined",
+        "domain": {"name": "trajectories", "options": domain},
+        "dataset": {"name": "trajectories/maze-runs", "options": {"domain": domain, "pairs": JOINED, "episodes": 400}},
+        "network": _planner(MAZE_PARTS),
+        "path": "vp-cosine",
+        "parametrization": "data",
+        "objective": {"name": "trajectories/planning", "options": {"weighting": "snr-clipped"}},
+        "training": _training(4000),
+        "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
+    }
+    return Recipe.parse(recipe, "recipe 'trajectories/maze'")
+
+
+def maze_optimiser() -> Recipe:
+    """Trajectory Diffuser in the same maze: observations, actions by inverse dynamics, an autoregressive start."""
+    domain = maze_domain()
+    recipe = {
+        "name": "trajectories/maze-optimiser",
+        "help": "Trajectory Diffuser: an autoregressive plan, optimised by a few steps of diffusion",
+        "domain": {"name": "trajectories", "options": domain},
+        "dataset": {"name": "trajectories/maze-runs", "options": {"domain": domain, "pairs": JOINED, "episodes": 400}},
+        "network": _planner(MAZE_PARTS, heads=("inverse", "rollout")),
+        "path": "vp-cosine",
+        "parametrization": "data",
+        "objective": {"name": "trajectories/planning", "options": {"weighting": "snr-clipped"}},
+        "training": _training(4000),
+        "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
+    }
+    return Recipe.parse(recipe, "recipe 'trajectories/maze-optimiser'")
+
+
+PENDULUM_NORMALISERS = {
+    "action": {"name": "limits", "low": [-2.0], "high": [2.0]},
+    "observation": {
+        "name": "gaussian",
+        "mean": [0.396702, 0.00117934, 0.0386855],
+        "std": [0.735938, 0.548655, 3.17238],
+    },
+}
+
+
+def pendulum_domain(horizon: int = 32, parts: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Options of Pendulum's domain."""
+    return {
+        "horizon": horizon,
+        "parts": dict(parts or {"action": 1, "observation": 3}),
+        "normalisers": PENDULUM_NORMALISERS,
+        "environment": "Pendulum-v1",
+        "known": ["start"],
+        "returns": "window",
+        "discount": 0.99,
+        "returns_scale": 100.0,
+    }
+
+
+def pendulum() -> Recipe:
+    """Diffuser on Pendulum: joint plans and a value of noisy plans, from a learner's whole replay memory."""
+    domain = pendulum_domain()
+    recipe = {
+        "name": "trajectories/pendulum",
+        "help": "Diffuser with value guidance on Pendulum replay data",
+        "domain": {"name": "trajectories", "options": domain},
+        "dataset": {"name": "trajectories/pendulum-runs", "options": {"domain": domain, "quality": "replay"}},
+        "network": _planner({"action": 1, "observation": 3}, heads=("value",), unread=["returns"]),
+        "path": "vp-cosine",
+        "parametrization": "data",
+        "objective": {
+            "name": "trajectories/planning",
+            "options": {"weighting": "snr-clipped", "first_action_weight": 10.0},
+        },
+        "training": _training(3000),
+        "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
+    }
+    return Recipe.parse(recipe, "recipe 'trajectories/pendulum'")
+
+
+def pendulum_decision() -> Recipe:
+    """Decision Diffuser on Pendulum: observations given the return, actions by inverse dynamics; also an AR start."""
+    parts = {"action": 1, "observation": 3, "return": 1}
+    domain = pendulum_domain(parts=parts)
+    recipe = {
+        "name": "trajectories/pendulum-decision",
+        "help": "Decision Diffuser on Pendulum replay data, with the autoregressive start of Trajectory Diffuser",
+        "domain": {"name": "trajectories", "options": domain},
+        "dataset": {"name": "trajectories/pendulum-runs", "options": {"domain": domain, "quality": "replay"}},
+        "network": _planner(parts, heads=("inverse", "rollout"), hide=["return"]),
+        "path": "vp-cosine",
+        "parametrization": "data",
+        "objective": {"name": "trajectories/planning", "options": {"weighting": "snr-clipped"}},
+        "training": _training(3000, condition_dropout=0.25),
+        "sampling": {
+            "solver": "dpm-solver++-2m",
+            "nfe": 20,
+            "guidance": [{"name": "classifier-free", "options": {"scale": 1.2, "names": ["returns"]}}],
+        },
+    }
+    return Recipe.parse(recipe, "recipe 'trajectories/pendulum-decision'")
+
+
+def pendulum_experience() -> Recipe:
+    """The model of experience that policy-guided diffusion samples from: actions, observations, rewards and ends."""
+    parts = {"observation": 3, "action": 1, "reward": 1}
+    domain = {
+        "horizon": 32,
+        "parts": parts,
+        "normalisers": {
+            "observation": PENDULUM_NORMALISERS["observation"],
+            "action": {"name": "squashed-gaussian", "mean": [-0.00218707], "std": [1.53959], "limit": [2.0]},
+            "reward": {"name": "gaussian", "mean": [-3.00139], "std": [4.09696]},
+        },
+        "environment": "Pendulum-v1",
+    }
+    recipe = {
+        "name": "trajectories/pendulum-experience",
+        "help": "Policy-guided diffusion: synthetic Pendulum experience",
+        "domain": {"name": "trajectories", "options": domain},
+        "dataset": {"name": "trajectories/pendulum-runs", "options": {"domain": domain, "quality": "replay"}},
+        "network": _planner(parts),
+        "path": "edm",
+        "parametrization": "edm",
+        "objective": {"name": "denoising", "options": {"weighting": "edm"}},
+        "training": _training(3000),
+        "sampling": {"solver": "heun", "nfe": 64, "grid": "karras"},
+    }
+    return Recipe.parse(recipe, "recipe 'trajectories/pendulum-experience'")

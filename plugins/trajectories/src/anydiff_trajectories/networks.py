@@ -107,7 +107,8 @@ class Planner(nn.Module):
         channels = torch.cat([x, mask.to(x.dtype)], dim=-1) if self.ends else x
         # The U-Net notes the length it was made for; a convolution does not care.
         self.unet.shape = (channels.shape[2], channels.shape[1])
-        out = self.unet(channels.transpose(1, 2), log_snr, **rest).transpose(1, 2)[..., : self.layout.width] * self.seen
+        wide: Tensor = self.unet(channels.transpose(1, 2), log_snr, **rest).transpose(1, 2)
+        out = wide[..., : self.layout.width] * self.seen
         if self.inverse is None:
             return out
         observation = out[..., self.layout["observation"]]
@@ -167,7 +168,8 @@ class Value(nn.Module):
         embedding = self.conditioning(log_snr, x.shape[0], {})
         hidden = functional.silu(self.entry(x.transpose(1, 2)) + embedding[:, :, None])
         hidden = functional.silu(self.middle(hidden))
-        return self.exit(hidden.mean(dim=2))[:, 0]  # type: ignore[no-any-return]
+        value: Tensor = self.exit(hidden.mean(dim=2))[:, 0]
+        return value
 
 
 class Rollout(nn.Module):

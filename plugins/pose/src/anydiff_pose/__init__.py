@@ -1,0 +1,83 @@
+"""The pose domain of anydiff: what it registers. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from anydiff.hookspecs import Register, hookimpl
+
+if TYPE_CHECKING:
+    from anydiff_pose.diffpose import estimate_clips, estimate_video
+    from anydiff_pose.poses import Pose
+
+__all__ = ["Pose", "estimate_clips", "estimate_video"]
+
+ANYDIFF_API = ">=1.0,<2"
+
+ANYDIFF_CHECK_OPTIONS = {
+    "pose/humanoid-video": {"size": 40},
+    "pose/diffpose": {"dataset.options.size": 40},
+    "pose/regression": {"dataset.options.size": 40},
+}
+
+_PLACES = {"Pose": "poses", "estimate_clips": "diffpose", "estimate_video": "diffpose"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what users call on first use, so that listing plugins stays fast."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+
+
+@hookimpl
+def register_domains(register: Register) -> None:
+    """Poses in crops of one size."""
+    register("pose", "key points of people as heatmaps, from short clips", "anydiff_pose.domain:Poses")
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    """Humanoid motion rendered to video."""
+    register(
+        "pose/humanoid-video",
+        "walk, run and dance of a humanoid rendered to 64x48 video with occlusion, blur and company; bundled",
+        "anydiff_pose.data:HumanoidVideo",
+        ledger="anydiff_pose.ledger:HUMANOID",
+    )
+    register(
+        "pose/deepmimic-video",
+        "DeepMimic's 15 clips rendered likewise; by container",
+        "anydiff_pose.data:DeepMimicVideo",
+        ledger="anydiff_pose.ledger:DEEPMIMIC",
+    )
+
+
+@hookimpl
+def register_networks(register: Register) -> None:
+    """DiffPose."""
+    register(
+        "pose/video-heatmaps",
+        "DiffPose's video encoder, once per clip, and heatmap decoder, once per step",
+        "anydiff_pose.networks:VideoHeatmaps",
+    )
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    """PCK, PCKh, COCO's and PoseTrack's average precision; all score a sample against its own case."""
+    metrics = "anydiff_pose.metrics"
+    register("pose/pckh", "PCKh@.5: error within half a head size", f"{metrics}:PCKh", paired=True)
+    register("pose/pckh-occluded", "PCKh@.5 over hidden joints", f"{metrics}:PCKhOccluded", paired=True)
+    register("pose/pck", "PCK@.1: error within a tenth of the person's size", f"{metrics}:PCK", paired=True)
+    register("pose/oks-map", "COCO's key point AP, .50:.05:.95", f"{metrics}:OKSMeanAveragePrecision", paired=True)
+    register("pose/posetrack-map", "PoseTrack's mAP", f"{metrics}:PoseTrackMeanAveragePrecision", paired=True)
+
+
+@hookimpl
+def register_recipes(register: Register) -> None:
+    """DiffPose and its baseline."""
+    register("pose/diffpose", "DiffPose on rendered humanoid video", "anydiff_pose.recipes:diffpose")
+    register("pose/regression", "single-frame heatmap regression, its baseline", "anydiff_pose.recipes:regression")

@@ -1,0 +1,198 @@
+"""Key points as heatmaps: a state is one heatmap per joint, the condition a short clip around the keyframe."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.pipeline.domain import Domain
+from anydiff.states import Leaf, StateSpec
+from anydiff_pose.heatmaps import Decoding, decode_heatmaps, draw_heatmaps
+from anydiff_pose.poses import VISIBLE, Pose
+from anydiff_pose.skeletons import load_skeleton
+
+if TYPE_CHECKING:
+    from anydiff.networks import ArrayCondition
+
+
+class Poses(Domain):
+    """Poses in crops of one size as states ``[B, J, height/stride, width/stride]``, x = scale (2 h - 1), h in [0, 1].
+
+    Args:
+        skeleton: name of a skeleton of this package, or the path of a YAML file.
+        height: of the crop in pixels, a multiple of ``stride``.
+        width: of the crop.
+        stride: pixels per cell of a heatmap.
+        sigma: of the Gaussians, in cells.
+        scale: s, the range of the state is [-s, s]; the signal-to-noise ratio at a time grows with its square.
+        frames: odd number of frames of the condition, the keyframe in the middle.
+        decoding: how heatmaps become coordinates, see :func:`~anydiff_pose.heatmaps.decode_heatmaps`.
+        threshold: a joint whose heatmap stays below it counts as not labelled.
+    """
+
+    name = "pose"
+
+    def __init__(
+        self,
+        skeleton: str = "humanoid15",
+        height: int = 64,
+        width: int = 48,
+        stride: int = 4,
+        sigma: float = 1.25,
+        scale: float = 1.0,
+        frames: int = 3,
+        decoding: Decoding = "dark",
+        threshold: float = 0.1,
+    ) -> None:
+        self.skeleton = load_skeleton(skeleton)
+        self.stride = natural_number("stride", stride)
+        self.height, self.width = natural_number("height", height), natural_number("width", width)
+        if height % stride or width % stride or min(height, width) < 3 * stride:
+            raise AnydiffError(
+                f"height and width are {height} and {width}, but must be multiples of the stride {stride}, at least 3."
+            )
+        if not (sigma > 0 and scale > 0 and 0 <= threshold < 1):
+            raise AnydiffError(
+                f"sigma, scale and threshold are {sigma}, {scale} and {threshold}, but sigma and scale must be "
+                "positive and threshold in [0, 1)."
+            )
+        if natural_number("frames", frames) % 2 == 0:
+            raise AnydiffError(f"frames is {frames}, but must be odd: the keyframe stands in the middle.")
+        if decoding not in get_args(Decoding):
+            raise UnknownNameError("decoding", str(decoding), get_args(Decoding))
+        self.sigma, self.scale, self.threshold = float(sigma), float(scale), float(threshold)
+        self.frames, self.decoding = frames, decoding
+        shape = (len(self.skeleton), height // stride, width // stride)
+        self._spec = StateSpec([Leaf("heatmaps", shape, range=(-self.scale, self.scale))])
+
+    @property
+    def spec(self) -> StateSpec:
+        """One leaf named ``heatmaps``, ``(joints, height / stride, width / stride)``."""
+        return self._spec
+
+    @property
+    def conditions(self) -> dict[str, ArrayCondition]:
+        """``frames``: ``[frames, 3, height, width]``, RGB in [-1, 1]."""
+        from anydiff.networks import ArrayCondition
+
+        return {"frames": ArrayCondition((self.frames, 3, self.height, self.width))}
+
+    def heatmaps(self, states: Tensor) -> Tensor:
+        """Heatmaps h in [0, 1] of states."""
+        return (states / self.scale + 1) / 2
+
+    def states(self, keypoints: Tensor, labelled: Tensor) -> Tensor:
+        """States float32 ``[B, J, h, w]`` of key points ``[B, J, 2]``; joints not ``labelled`` are background."""
+        rows, columns = self.spec.shape[1:]
+        drawn = draw_heatmaps(keypoints, labelled, rows, columns, self.stride, self.sigma)
+        return (self.scale * (2 * drawn - 1)).float()
+
+    def encode(self, objects: Sequence[Pose]) -> Tensor:
+        """States of poses in crop coordinates; joints that are not labelled have an empty heatmap.
+
+        Raises:
+            AnydiffError: a pose of another number of joints, or a labelled joint outside the crop.
+        """
+        for number, pose in enumerate(objects):
+            if len(pose.keypoints) != len(self.skeleton):
+                raise AnydiffError(
+                    f"pose {number} has {len(pose.keypoints)} joints, but the skeleton {self.skeleton.name!r} has "
+                    f"{len(self.skeleton)}; choose the skeleton of your file."
+                )
+            labelled = pose.visibility > 0
+            outside = labelled & ((pose.keypoints < 0) | (pose.keypoints > (self.width, self.height))).any(axis=1)
+            if outside.any():
+                joint = int(np.argmax(outside))
+                x, y = pose.keypoints[joint]
+                raise AnydiffError(
+                    f"key point {self.skeleton.joints[joint]!r} of pose {number} lies at ({x:g}, {y:g}), outside the "
+                    f"frame of {self.width}x{self.height} pixels; crop around the person, or set its visibility to 0."
+                )
+        if not objects:
+            return torch.empty(0, *self.spec.shape)
+        points = torch.from_numpy(np.stack([pose.keypoints for pose in objects]))
+        labelled = torch.from_numpy(np.stack([pose.visibility > 0 for pose in objects]))
+        return self.states(points, labelled)
+
+    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Pose]:
+        """Poses in crop coordinates; each carries its keyframe where the condition has ``frames``.
+
+        A joint is flagged visible where its heatmap reaches ``threshold``, else not labelled (heatmaps do not tell
+        visible from occluded).
+
+        Raises:
+            AnydiffError: states of another shape or with values that are not finite.
+        """
+        self.spec.check(states)
+        if not states.isfinite().all():
+            raise AnydiffError("the states hold a value that is not finite, so they are no poses; look at the sampler.")
+        points, scores = decode_heatmaps(self.heatmaps(states.detach().double()), self.stride, self.decoding)
+        points = np.clip(points, 0, (self.width, self.height))
+        flags = np.where(scores >= self.threshold, VISIBLE, 0)
+        frames = (condition or {}).get("frames")
+        keyframes = None if frames is None else self.pictures(frames)[:, self.frames // 2]
+        return [
+            Pose(points[i], flags[i], scores[i], image=i, frame=None if keyframes is None else keyframes[i])
+            for i in range(len(states))
+        ]
+
+    def pictures(self, frames: Tensor) -> np.ndarray:
+        """``frames [..., 3, height, width]`` in [-1, 1] as uint8 ``[..., height, width, 3]``."""
+        values = (frames.detach().cpu().double() + 1) * 127.5
+        out: np.ndarray = values.round().clamp(0, 255).to(torch.uint8).movedim(-3, -1).numpy()
+        return out
+
+    def network_frames(self, frames: np.ndarray) -> Tensor:
+        """uint8 ``[..., height, width, 3]`` as float32 ``[..., 3, height, width]`` in [-1, 1]."""
+        return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float() / 127.5 - 1
+
+    def read(self, path: str | Path) -> list[Pose]:
+        """Poses of a COCO or PoseTrack key point file; see :func:`anydiff_pose.coco.read_poses`."""
+        from anydiff_pose.coco import read_poses
+
+        return read_poses(path, self.skeleton)
+
+    def write(self, objects: Sequence[Pose], path: str | Path) -> None:
+        """Write a COCO key point file; see :func:`anydiff_pose.coco.write_poses`."""
+        from anydiff_pose.coco import write_poses
+
+        write_poses(objects, path, self.skeleton, (self.height, self.width))
+
+    def draw(self, objects: Sequence[Pose], path: str | Path, titles: Sequence[str] | None = None) -> None:
+        """Write the skeletons over their frames as one PNG."""
+        from anydiff_pose.pictures import draw_poses
+
+        draw_poses(objects, path, self.skeleton, titles, size=(self.height, self.width))
+
+    def parse_condition(self, text: Mapping[str, str], count: int) -> dict[str, Tensor]:
+        """``{"frames": PATH}``: a folder of pictures, a video or an ``.npz``; sample i is of keyframe i (cycled).
+
+        The whole frame is the person's crop; for several people, or boxes, use :func:`anydiff_pose.estimate_video`.
+
+        Raises:
+            UnknownNameError: a condition this domain does not have.
+            AnydiffError: nothing there to read.
+        """
+        for name in text:
+            if name != "frames":
+                raise UnknownNameError("condition", name, ["frames"])
+        if not text:
+            return {}
+        from anydiff_pose.crops import whole_frame_crops, windows
+        from anydiff_pose.video import read_frames
+
+        crops = whole_frame_crops(read_frames(text["frames"]), self.height, self.width)
+        clips = windows(crops, self.frames)
+        rows = np.arange(count) % len(clips)
+        return {"frames": self.network_frames(clips[rows])}
+
+    def with_frame(self, pose: Pose, frame: np.ndarray) -> Pose:
+        """``pose`` with the picture it belongs to."""
+        return dataclasses.replace(pose, frame=frame)

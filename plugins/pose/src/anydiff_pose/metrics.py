@@ -1,0 +1,381 @@
+"""How well key points are found: PCK, PCKh, COCO's OKS average precision, PoseTrack's average precision.
+
+All judge members of cases: sample i is an estimate of case i % n of the reference, and several estimates of a case are
+aggregated before anything is decoded. The truth (exact key points, visibility, head size) comes from the reference's
+``truth_...`` entries where a data set gives them, else from the reference's own heatmaps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anydiff.errors import AnydiffError
+from anydiff.pipeline import Metric, MetricCard, SampleSet, members_per_case
+from anydiff_pose.domain import Poses
+from anydiff_pose.heatmaps import Reduction, aggregate, decode_heatmaps
+from anydiff_pose.skeletons import Skeleton
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+HEAD_JOINTS = ("head", "head_top"), ("neck", "head_bottom")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Estimates and truth of n cases, in pixels.
+
+    Attributes:
+        keypoints: estimated, ``[n, J, 2]``.
+        scores: of the joints, ``[n, J]``.
+        truth: true, ``[n, J, 2]``.
+        visibility: 2 visible, 1 occluded, 0 not labelled, ``[n, J]``.
+        head_size: ``[n]``, the reference of PCKh.
+        area: ``[n]``, the reference of OKS.
+        skeleton: names the joints.
+    """
+
+    keypoints: Array
+    scores: Array
+    truth: Array
+    visibility: NDArray[np.int64]
+    head_size: Array
+    area: Array
+    skeleton: Skeleton
+
+    @property
+    def errors(self) -> Array:
+        """Distances ``[n, J]`` in pixels."""
+        return np.asarray(np.linalg.norm(self.keypoints - self.truth, axis=-1))
+
+
+def judge(samples: SampleSet, reference: SampleSet, reduction: Reduction = "mean-heatmap") -> Judged:
+    """Estimates of each case of ``reference``, aggregated and decoded, with the truth beside them.
+
+    Raises:
+        AnydiffError: the domain is not that of poses, or the cases have unequal numbers of estimates.
+    """
+    domain = reference.domain
+    if not isinstance(domain, Poses):
+        raise AnydiffError(f"the domain is {domain.name!r}, but key points are judged in the domain 'pose'.")
+    # Fewer samples than cases are the first of them, as everywhere in the core.
+    cases = min(len(samples), len(reference))
+    heat = aggregate(domain.heatmaps(members_per_case(samples.states, cases).double()), reduction, domain.stride)
+    keypoints, scores = decode_heatmaps(heat, domain.stride, domain.decoding)
+    known = {name: value[:cases].numpy() for name, value in reference.condition.items() if name.startswith("truth_")}
+    drawn, drawn_scores = decode_heatmaps(domain.heatmaps(reference.states[:cases].double()), domain.stride)
+    truth = known.get("truth_keypoints", drawn)
+    visibility = known.get("truth_visibility", np.where(drawn_scores >= domain.threshold, 2, 0))
+    size = truth.max(axis=1) - truth.min(axis=1)
+    return Judged(
+        keypoints,
+        scores,
+        truth,
+        visibility,
+        known.get("truth_head_size", _head_size(truth, domain.skeleton)),
+        known.get("truth_area", size.prod(axis=1)),
+        domain.skeleton,
+    )
+
+
+def _head_size(truth: Array, skeleton: Skeleton) -> Array:
+    """Where nobody states it: the distance from the head to the neck."""
+    ends = [next((joint for joint in names if joint in skeleton.joints), None) for names in HEAD_JOINTS]
+    if None in ends:
+        raise AnydiffError(
+            f"the skeleton {skeleton.name!r} has no head and neck, and the data state no truth_head_size; use pose/pck."
+        )
+    top, bottom = (truth[:, skeleton.index(joint)] for joint in ends if joint)
+    return np.asarray(np.linalg.norm(top - bottom, axis=-1))
+
+
+# Share of correct key points ------------------------------------------------------------------------------------------
+
+
+def correct_share(errors: Array, reference: Array, alpha: float, counted: Flags) -> float:
+    """Share of ``counted [n, J]`` joints with error <= alpha * reference: errors ``[n, J]``, reference ``[n]``.
+
+    Raises:
+        AnydiffError: no joint is counted.
+    """
+    if not counted.any():
+        raise AnydiffError("no joint of these examples is counted, so there is no share of correct ones; give more.")
+    correct = errors <= alpha * reference[:, None]
+    return float(correct[counted].mean())
+
+
+def per_joint(judged: Judged, alpha: float = 0.5) -> dict[str, dict[str, float]]:
+    """PCKh of every joint: the labelled, and of these the visible and the occluded (NaN where there are none)."""
+    correct = judged.errors <= alpha * judged.head_size[:, None]
+    rows = {}
+    for number, joint in enumerate(judged.skeleton.joints):
+        flags = judged.visibility[:, number]
+        groups = {"all": flags > 0, "visible": flags == 2, "occluded": flags == 1}
+        rows[joint] = {
+            name: float(correct[group, number].mean()) if group.any() else float("nan")
+            for name, group in groups.items()
+        }
+    return rows
+
+
+class _Share(Metric):
+    """A share of correct key points."""
+
+    name: str
+    version: str
+
+    def __init__(self, alpha: float, reduction: Reduction = "mean-heatmap") -> None:
+        if not alpha > 0:
+            raise AnydiffError(f"alpha is {alpha}, but must be positive: a share of the reference length.")
+        self.alpha, self.reduction = float(alpha), reduction
+
+    @property
+    def card(self) -> MetricCard:
+        """Higher is better; one is perfect."""
+        version = f"{self.version}, alpha {self.alpha:g}, several estimates by {self.reduction}; 1"
+        return MetricCard(self.name, "higher", "1", (0.0, 1.0), 1.0, 1, version=version)
+
+    def compute(self, samples: SampleSet, reference: SampleSet) -> float:
+        """The share over all cases and counted joints."""
+        self.check(samples, reference)
+        judged = judge(samples, reference, self.reduction)
+        return correct_share(judged.errors, self.length(judged), self.alpha, self.counted(judged))
+
+    def length(self, judged: Judged) -> Array:
+        """The reference length ``[n]``."""
+        return judged.head_size
+
+    def counted(self, judged: Judged) -> Flags:
+        """Which joints count ``[n, J]``."""
+        return judged.visibility > 0
+
+
+class PCKh(_Share):
+    """PCKh@alpha: error <= alpha head sizes, head size = 0.6 times the diagonal of the head box (Andriluka 2014)."""
+
+    name, version = "pose/pckh", "labelled joints, head size"
+
+    def __init__(self, alpha: float = 0.5, reduction: Reduction = "mean-heatmap") -> None:
+        super().__init__(alpha, reduction)
+
+
+class PCKhOccluded(PCKh):
+    """PCKh over the joints that are labelled but hidden at the keyframe."""
+
+    name, version = "pose/pckh-occluded", "occluded joints, head size"
+
+    def counted(self, judged: Judged) -> Flags:
+        """The occluded joints."""
+        return judged.visibility == 1
+
+
+class PCK(_Share):
+    """PCK@alpha: error <= alpha times the longer side of the person's box (Yang and Ramanan 2013)."""
+
+    name, version = "pose/pck", "labelled joints, longer side of the box"
+
+    def __init__(self, alpha: float = 0.1, reduction: Reduction = "mean-heatmap") -> None:
+        super().__init__(alpha, reduction)
+
+    def length(self, judged: Judged) -> Array:
+        """The longer side of the box of all joints."""
+        return np.asarray((judged.truth.max(axis=1) - judged.truth.min(axis=1)).max(axis=1))
+
+
+# COCO ---------------------------------------------------------------------------------------------------------------
+
+
+def oks_average_precision(judged: Judged) -> float:
+    """COCO's AP over OKS thresholds .50:.05:.95 in [0, 1], by pycocotools, one person per image.
+
+    Cases without a labelled joint are left out, as COCO does.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    used = [case for case in range(len(judged.truth)) if (judged.visibility[case] > 0).any()]
+    # COCO breaks ties of scores by the order of images, so images get an order that no shuffling of rows can change.
+    used.sort(key=lambda case: (judged.truth[case].tobytes(), judged.keypoints[case].tobytes()))
+    if not used:
+        raise AnydiffError("no case has a labelled joint, so OKS is undefined; give others.")
+    truth, found = COCO(), COCO()
+    category = {"id": 1, "name": "person", "keypoints": list(judged.skeleton.joints)}
+    shared: dict[str, Any] = {"images": [{"id": image} for image in range(len(used))], "categories": [category]}
+    truth.dataset = {**shared, "annotations": [_coco_row(judged, *each, truth=True) for each in enumerate(used)]}
+    found.dataset = {**shared, "annotations": [_coco_row(judged, *each, truth=False) for each in enumerate(used)]}
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        truth.createIndex()
+        found.createIndex()
+        evaluation = COCOeval(truth, found, "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array(judged.skeleton.sigmas)
+        evaluation.params.areaRng = [[0, 1e10]]
+        evaluation.params.areaRngLbl = ["all"]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"]
+    return float(precision[precision > -1].mean())
+
+
+def _coco_row(judged: Judged, image: int, case: int, truth: bool) -> dict[str, Any]:
+    points = judged.truth[case] if truth else judged.keypoints[case]
+    flags = judged.visibility[case] if truth else np.full(len(points), 2)
+    low, high = points.min(axis=0), points.max(axis=0)
+    return {
+        "id": image + 1,
+        "image_id": image,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": float(judged.area[case]),
+        "bbox": [*low.tolist(), *(high - low).tolist()],
+        "keypoints": np.column_stack([points, flags]).flatten().tolist(),
+        "num_keypoints": int((flags > 0).sum()),
+        "score": float(judged.scores[case].mean()),
+    }
+
+
+class OKSMeanAveragePrecision(Metric):
+    """COCO's key point AP (mean over OKS thresholds .50:.05:.95), by pycocotools."""
+
+    def __init__(self, reduction: Reduction = "mean-heatmap") -> None:
+        self.reduction = reduction
+
+    @property
+    def card(self) -> MetricCard:
+        """Higher is better; one is perfect."""
+        version = f"pycocotools, thresholds .50:.05:.95, several estimates by {self.reduction}; 1"
+        return MetricCard("pose/oks-map", "higher", "1", (0.0, 1.0), 1.0, 1, version=version)
+
+    def compute(self, samples: SampleSet, reference: SampleSet) -> float:
+        """AP over all cases."""
+        self.check(samples, reference)
+        return oks_average_precision(judge(samples, reference, self.reduction))
+
+
+# PoseTrack ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Frame:
+    """People of one frame for PoseTrack's AP: truth ``[G, J, 2]`` and predictions ``[P, J, 2]``.
+
+    Attributes:
+        truth: key points.
+        labelled: bool ``[G, J]``.
+        head_size: ``[G]``.
+        keypoints: predicted.
+        scores: of each predicted joint ``[P, J]``.
+    """
+
+    truth: Array
+    labelled: Flags
+    head_size: Array
+    keypoints: Array
+    scores: Array
+
+
+def posetrack_average_precision(frames: Sequence[Frame], alpha: float = 0.5) -> Array:
+    """PoseTrack's AP of each joint ``[J]`` in [0, 1] (NaN for a joint that is never labelled).
+
+    A joint matches at a distance <= alpha head sizes. Per frame, with PCK of a pair = matched joints / labelled joints
+    of the truth: each prediction keeps its best truth, each truth takes its best prediction if PCK > 0; all joints of
+    the other predictions are false positives. Per joint, the predictions of all frames are sorted by score, and AP is
+    the area below the monotone envelope of precision over recall (VOC); predictions of equal score enter together.
+
+    Source: leonid-pishchulin/poseval (Andriluka et al., "PoseTrack", CVPR 2018).
+    """
+    joints = frames[0].truth.shape[1]
+    scores: list[list[float]] = [[] for _ in range(joints)]
+    hits: list[list[bool]] = [[] for _ in range(joints)]
+    total = np.zeros(joints)
+    for frame in frames:
+        total += frame.labelled.sum(axis=0)
+        distance = np.linalg.norm(frame.keypoints[:, None] - frame.truth[None], axis=-1)
+        match = (distance <= alpha * frame.head_size[None, :, None]) & frame.labelled[None]
+        partner = _assign(match, frame.labelled)
+        for person in range(len(frame.keypoints)):
+            truth = partner.get(person)
+            for joint in range(joints):
+                if truth is not None and not frame.labelled[truth, joint]:
+                    continue  # nobody knows whether it is right
+                scores[joint].append(float(frame.scores[person, joint]))
+                hits[joint].append(truth is not None and bool(match[person, truth, joint]))
+    return np.array([_voc(np.array(scores[j]), np.array(hits[j], dtype=bool), total[j]) for j in range(joints)])
+
+
+def _assign(match: Flags, labelled: Flags) -> dict[int, int]:
+    """Prediction -> truth."""
+    people, truths = match.shape[:2]
+    if not people or not truths:
+        return {}
+    share = match.sum(axis=2) / np.maximum(labelled.sum(axis=1), 1)[None]
+    best = share.argmax(axis=1)
+    kept = np.zeros_like(share)
+    kept[np.arange(people), best] = share[np.arange(people), best]
+    return {int(kept[:, truth].argmax()): truth for truth in range(truths) if kept[:, truth].max() > 0}
+
+
+def _voc(scores: Array, hits: Flags, total: float) -> float:
+    if total == 0:
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    true = np.cumsum(hits[order])
+    # Equal scores enter together, so that their order means nothing.
+    last = np.append(np.diff(scores[order]) < 0, True)[: len(order)]
+    precision = np.concatenate([[0.0], (true / np.arange(1, len(order) + 1))[last], [0.0]])
+    recall = np.concatenate([[0.0], (true / total)[last], [1.0]])
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall) * envelope[1:]))
+
+
+class PoseTrackMeanAveragePrecision(Metric):
+    """PoseTrack's mAP: mean over joints of :func:`posetrack_average_precision`; every case is a frame of one person."""
+
+    def __init__(self, alpha: float = 0.5, reduction: Reduction = "mean-heatmap") -> None:
+        self.alpha, self.reduction = float(alpha), reduction
+
+    @property
+    def card(self) -> MetricCard:
+        """Higher is better; one is perfect."""
+        version = f"poseval, alpha {self.alpha:g}, several estimates by {self.reduction}; 1"
+        return MetricCard("pose/posetrack-map", "higher", "1", (0.0, 1.0), 1.0, 1, version=version)
+
+    def compute(self, samples: SampleSet, reference: SampleSet) -> float:
+        """Mean over joints that are labelled somewhere."""
+        self.check(samples, reference)
+        return float(
+            np.nanmean(posetrack_average_precision(frames_of(judge(samples, reference, self.reduction)), self.alpha))
+        )
+
+
+def frames_of(judged: Judged) -> list[Frame]:
+    """Each case as a frame with one person."""
+    labelled = judged.visibility > 0
+    return [
+        Frame(judged.truth[[i]], labelled[[i]], judged.head_size[[i]], judged.keypoints[[i]], judged.scores[[i]])
+        for i in range(len(judged.truth))
+    ]
+
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "head": ("head", "neck", "nose", "head_top", "head_bottom"),
+    **{part: (f"left_{part}", f"right_{part}") for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")},
+}
+"""The groups in which PoseTrack's tables report joints."""
+
+
+def grouped(values: Array, skeleton: Skeleton) -> dict[str, float]:
+    """Means of per-joint ``values [J]`` over :data:`GROUPS`, as PoseTrack's tables; NaN entries are left out."""
+    out = {}
+    for group, joints in GROUPS.items():
+        numbers = [skeleton.index(joint) for joint in joints if joint in skeleton.joints]
+        chosen = values[numbers][np.isfinite(values[numbers])]
+        if len(chosen):
+            out[group] = float(chosen.mean())
+    return out

@@ -1,0 +1,179 @@
+"""What an expert looks at: skeletons over frames, heatmaps along the reverse process, and an animated GIF."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from anydiff.errors import AnydiffError
+from anydiff.files import atomic_path
+from anydiff.pipeline import Pipeline
+from anydiff.solvers.executor import Step
+from anydiff_pose.diffpose import pose_domain
+from anydiff_pose.poses import OCCLUDED, UNLABELLED, Pose
+from anydiff_pose.skeletons import Skeleton
+
+Picture = NDArray[np.uint8]
+_TITLE = 14
+
+
+def joint_colours(skeleton: Skeleton) -> list[tuple[int, int, int]]:
+    """One colour per joint: warm on the right side, cool on the left, green between."""
+    hue = {"right": 0.05, "left": 0.6}
+    colours = []
+    for number, joint in enumerate(skeleton.joints):
+        side = joint.split("_")[0]
+        shift = 0.10 * number / len(skeleton.joints)
+        red, green, blue = colorsys.hsv_to_rgb(hue.get(side, 0.33) + shift, 0.85, 1.0)
+        colours.append((int(255 * red), int(255 * green), int(255 * blue)))
+    return colours
+
+
+def overlay(pose: Pose, skeleton: Skeleton, size: tuple[int, int] = (64, 48), zoom: int = 4) -> Picture:
+    """The skeleton over the pose's frame (grey where there is none): uint8 ``[zoom * height, zoom * width, 3]``.
+
+    Occluded joints are open circles; joints that are not labelled are left out.
+    """
+    frame = np.full((*size, 3), 96, dtype=np.uint8) if pose.frame is None else pose.frame
+    picture = Image.fromarray(frame).resize((frame.shape[1] * zoom, frame.shape[0] * zoom), Image.Resampling.NEAREST)
+    draw_skeleton(ImageDraw.Draw(picture), pose, skeleton, zoom)
+    return np.asarray(picture)
+
+
+def draw_skeleton(draw: ImageDraw.ImageDraw, pose: Pose, skeleton: Skeleton, zoom: int) -> None:
+    """Limbs and joints of one pose, onto a picture enlarged by ``zoom``."""
+    colours = joint_colours(skeleton)
+    points = pose.keypoints * zoom
+    for a, b in skeleton.limbs:
+        if min(pose.visibility[a], pose.visibility[b]) > UNLABELLED:
+            draw.line([tuple(points[a]), tuple(points[b])], fill=colours[b], width=max(1, zoom // 2))
+    radius = max(1.5, 0.6 * zoom)
+    for number, (x, y) in enumerate(points):
+        if pose.visibility[number] > UNLABELLED:
+            place = (x - radius, y - radius, x + radius, y + radius)
+            fill = None if pose.visibility[number] == OCCLUDED else colours[number]
+            draw.ellipse(place, fill=fill, outline=(255, 255, 255) if fill is None else colours[number])
+
+
+def draw_poses(
+    poses: Sequence[Pose],
+    path: str | Path,
+    skeleton: Skeleton,
+    titles: Sequence[str] | None = None,
+    size: tuple[int, int] = (64, 48),
+    zoom: int = 4,
+) -> None:
+    """Write the poses over their frames as one PNG; poses of the same frame and video share a tile.
+
+    Raises:
+        AnydiffError: there is nothing to draw.
+    """
+    if not poses:
+        raise AnydiffError("there are no poses to draw; give at least one.")
+    tiles = [overlay(pose, skeleton, size, zoom) for pose in poses]
+    _save(grid(tiles, list(titles) if titles else None), path)
+
+
+def grid(tiles: Sequence[Picture], titles: Sequence[str] | None = None, columns: int | None = None) -> Picture:
+    """Tiles side by side on black, with titles beneath; ``columns`` is near-square by default."""
+    columns = columns or max(1, int(np.ceil(np.sqrt(len(tiles) * 1.8))))
+    height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
+    below = _TITLE if titles else 0
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (columns * (width + 4), rows * (height + 4 + below)))
+    draw = ImageDraw.Draw(sheet)
+    for number, tile in enumerate(tiles):
+        left, top = (number % columns) * (width + 4) + 2, (number // columns) * (height + 4 + below) + 2
+        sheet.paste(Image.fromarray(tile), (left, top))
+        if titles and number < len(titles):
+            draw.text((left, top + height), titles[number][: width // 6], fill=(230, 230, 230))
+    return np.asarray(sheet)
+
+
+def heat_colours(heat: NDArray[np.float64]) -> Picture:
+    """Numbers, 0 cold and 1 hot, as RGB: black, purple, orange, white."""
+    stops = np.array([[0, 0, 0], [87, 15, 109], [229, 92, 48], [252, 255, 164]], dtype=np.float64)
+    place = np.clip(heat, 0, 1) * (len(stops) - 1)
+    low = np.minimum(place.astype(int), len(stops) - 2)
+    share = (place - low)[..., None]
+    return np.rint(stops[low] * (1 - share) + stops[low + 1] * share).astype(np.uint8)
+
+
+def reverse_process(
+    pipeline: Pipeline, clips: Tensor, *, steps: int = 8, seed: int = 0
+) -> list[tuple[float, Tensor, Tensor]]:
+    """(time, noisy state, D) of every step of one estimate of ``clips [N, T, 3, H, W]``."""
+    seen: list[tuple[float, Tensor, Tensor]] = []
+
+    def keep(step: Step) -> None:
+        seen.append((step.t, step.state.clone(), step.prediction.clone()))
+
+    pipeline.sample_set(len(clips), nfe=steps, seed=seed, condition={"frames": clips}, callbacks=[keep])
+    return seen
+
+
+def draw_reverse_process(
+    pipeline: Pipeline, clip: Tensor, path: str | Path, *, joint: str = "right_wrist", steps: int = 6, seed: int = 0
+) -> None:
+    """Write how one joint's heatmap arises for ``clip [T, 3, H, W]``: noisy state above, D below, one column per step.
+
+    Raises:
+        UnknownNameError: no such joint.
+    """
+    domain = pose_domain(pipeline)
+    number = domain.skeleton.index(joint)
+    above, below = [], []
+    for _, state, prediction in reverse_process(pipeline, clip[None], steps=steps, seed=seed):
+        for row, values in ((above, state), (below, prediction)):
+            heat = domain.heatmaps(values[0, number].double()).numpy()
+            big = np.kron(heat, np.ones((domain.stride * 2, domain.stride * 2)))
+            row.append(heat_colours(big))
+    _save(grid([*above, *below], columns=len(above)), path)
+
+
+def animate(
+    poses: Sequence[Pose], path: str | Path, skeleton: Skeleton, *, zoom: int = 4, frames_per_second: float = 12.0
+) -> None:
+    """Write an animated GIF: the poses over their frames, one picture per ``image``, in order.
+
+    Raises:
+        AnydiffError: there are no poses, or their frames have different sizes.
+    """
+    groups: dict[str | int, list[Pose]] = {}
+    for pose in poses:
+        groups.setdefault(pose.image, []).append(pose)
+    pictures = []
+    for inside in groups.values():
+        frame = inside[0].frame
+        if frame is None:
+            raise AnydiffError("a pose carries no frame to draw on; estimate from video, or give Pose(frame=...).")
+        picture = Image.fromarray(frame).resize(
+            (frame.shape[1] * zoom, frame.shape[0] * zoom), Image.Resampling.NEAREST
+        )
+        for pose in inside:
+            draw_skeleton(ImageDraw.Draw(picture), pose, skeleton, zoom)
+        pictures.append(picture)
+    if not pictures:
+        raise AnydiffError("there are no poses to animate; give at least one.")
+    if len({picture.size for picture in pictures}) > 1:
+        raise AnydiffError("the frames have different sizes; an animation needs frames of one size.")
+    with atomic_path(path) as temporary:
+        pictures[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=1000 / frames_per_second,
+            loop=0,
+        )
+
+
+def _save(picture: Picture, path: str | Path) -> None:
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")

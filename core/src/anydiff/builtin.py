@@ -14,6 +14,7 @@ ANYDIFF_EXPECTED_FAILURES = {
 }
 #: Small enough for the conformance kit (:mod:`anydiff.testing`).
 ANYDIFF_CHECK_OPTIONS = {
+    "product": {"leaves": {"state": "vp-linear"}},
     "mlp": {"width": 16, "blocks": 2},
     "unet": {"spec": [1, 8, 8], "channels": 8, "multipliers": [1, 2], "blocks": 1},
     "dit": {"spec": [1, 8, 8], "width": 16, "blocks": 1, "heads": 2, "patch_size": 4},
@@ -47,6 +48,7 @@ def register_paths(register: Register) -> None:
     register("ve", "variance exploding", "anydiff.paths:VE")
     register("edm", "sigma = t, data not scaled", "anydiff.paths:EDM")
     register("mean-reverting", "to a known observation and noise around it", "anydiff.paths:MeanReverting")
+    register("product", "each leaf of the state on its own path", "anydiff.paths.product:product")
     register("flow", "straight lines from noise to data (rectified flow)", "anydiff.paths:Flow")
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath, Time, per_row
+from anydiff.states import StateSpec
 
 PredictionKind = Literal["data", "noise", "velocity", "score", "flow", "edm"]
 KINDS: tuple[str, ...] = get_args(PredictionKind)
@@ -117,13 +118,14 @@ def _conversion(
 class Denoiser(ABC):
     """Anything that predicts E[x_0 | x_t], in whatever kind is natural to it.
 
-    A subclass gives ``path``, ``native_kind`` and :meth:`native`; calling the denoiser, or asking :meth:`predict` for
-    another kind, converts with coefficients made in float64.
+    A subclass gives ``path``, ``native_kind``, the ``spec`` of its states where it knows it, and :meth:`native`;
+    calling the denoiser, or asking :meth:`predict` for another kind, converts with coefficients made in float64.
     """
 
     path: GaussianPath
     native_kind: PredictionKind = "data"
     sigma_data: float = 1.0
+    spec: StateSpec | None = None
 
     @abstractmethod
     def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from anydiff.denoisers.base import KINDS, Denoiser, PredictionKind, batch_times
 from anydiff.errors import UnknownNameError
 from anydiff.paths.base import GaussianPath, per_row
+from anydiff.states import NODE_MASK, StateSpec
 
 
 class NetworkDenoiser(nn.Module, Denoiser):
@@ -24,6 +25,9 @@ class NetworkDenoiser(nn.Module, Denoiser):
         path: the path it was or will be trained on.
         parametrization: what the network's output means.
         sigma_data: standard deviation of the data.
+        spec: the leaves of the state; where some are masked, training leaves absent entries out.
+
+    The condition ``mask`` reaches a network that says ``reads_mask = True``.
     """
 
     def __init__(
@@ -32,6 +36,7 @@ class NetworkDenoiser(nn.Module, Denoiser):
         path: GaussianPath,
         parametrization: PredictionKind = "noise",
         sigma_data: float = 1.0,
+        spec: StateSpec | None = None,
     ) -> None:
         super().__init__()
         if parametrization not in KINDS:
@@ -40,6 +45,7 @@ class NetworkDenoiser(nn.Module, Denoiser):
         self.path = path
         self.native_kind = parametrization
         self.sigma_data = sigma_data
+        self.spec = spec
 
     def forward(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
         """E[x_0 | x_t] ``[B, *shape]``."""
@@ -55,6 +61,8 @@ class NetworkDenoiser(nn.Module, Denoiser):
 
     def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
         """The network's own output at (x, t), of kind ``native_kind``."""
+        if not getattr(self.network, "reads_mask", False):
+            condition.pop(NODE_MASK, None)
         times = t if isinstance(t, Tensor) and t.ndim else batch_times(t, x[:1])
         alpha, sigma = self.path.alpha(times), self.path.sigma(times)
         scale = torch.rsqrt((alpha * self.sigma_data) ** 2 + sigma**2)

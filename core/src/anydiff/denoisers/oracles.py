@@ -68,7 +68,8 @@ class GaussianOracle(Denoiser):
         covariance = (self.basis * self.variance) @ self.basis.T
         total = alpha[:, :, None] * covariance * alpha[:, None, :] + torch.diag_embed(sigma**2)
         solved = torch.linalg.solve(total, residual.double()[:, :, None])
-        return (covariance @ (alpha[:, :, None] * solved))[:, :, 0].to(residual.dtype)
+        correction: Tensor = (covariance @ (alpha[:, :, None] * solved))[:, :, 0]
+        return correction.to(residual.dtype)
 
 
 class GaussianMixtureOracle(Denoiser):

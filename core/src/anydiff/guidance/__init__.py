@@ -3,6 +3,7 @@
 from anydiff.guidance.base import Guidance, GuidedDenoiser, Scale, apply_guidance, scale_at
 from anydiff.guidance.classifier_free import ClassifierFree
 from anydiff.guidance.known import KnownEntries
+from anydiff.guidance.present import PresentNodes
 from anydiff.guidance.score import LogDensity, ScoreGuidance
 from anydiff.guidance.thresholding import Clamp, DynamicThreshold
 from anydiff.guidance.time_shift import TimeShift
@@ -15,6 +16,7 @@ __all__ = [
     "GuidedDenoiser",
     "KnownEntries",
     "LogDensity",
+    "PresentNodes",
     "Scale",
     "ScoreGuidance",
     "TimeShift",

@@ -13,6 +13,7 @@ from anydiff.denoisers.base import Denoiser, PredictionKind, convert
 from anydiff.errors import AnydiffError
 from anydiff.guidance.base import Guidance, GuidedDenoiser, Scale, scale_at
 from anydiff.paths.base import per_row
+from anydiff.states import NODE_MASK
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ClassifierFree(Guidance):
     Attributes:
         scale: w: a number, a tensor ``[B]`` (one per sample), or a function of the time t.
         interval: noise levels (low, high) of σ/α between which w applies; outside, w = 1.
-        names: the conditions that are dropped in D_∅; all of them by default.
+        names: the conditions that are dropped in D_∅; by default all of them but the mask of nodes.
     """
 
     needs_condition: ClassVar[bool] = True
@@ -92,7 +93,7 @@ class _ClassifierFreeDenoiser(GuidedDenoiser):
         names = self.guidance.names
         given = dict.fromkeys(_owner(name) for name in condition if not name.endswith("_present"))
         if names is None:
-            names = tuple(given)
+            names = tuple(name for name in given if name != NODE_MASK)
         missing = [name for name in names if name not in given]
         if missing or not names:
             name = missing[0] if missing else "(none)"

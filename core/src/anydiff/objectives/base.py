@@ -29,6 +29,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser, batch_times
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath, per_row
+from anydiff.states import NODE_MASK, StateSpec
 
 
 def target_and_gain(path: GaussianPath, t: Tensor, kind: str, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,12 +82,13 @@ class Objective(ABC):
             noise: ε [B, *shape] of unit scale.
             uniform: one number in (0, 1) per example, [B]; becomes its time.
             condition: handed to the denoiser, but for ``loss_mask`` [B, *shape] (or broadcastable to it): non-negative
-                weights of the elements; the loss is then the weighted mean over the elements.
+                weights of the elements; the loss is then the weighted mean over the elements. With ``mask`` ``[B, N]``
+                entries of absent nodes are zero in x_t and left out of the mean.
 
         Raises:
             AnydiffError: ``loss_mask`` or ``uniform`` of a shape that does not fit.
         """
-        mask = condition.pop("loss_mask", None)
+        clean, noise, mask = present_entries(denoiser.spec, clean, noise, condition)
         if uniform.shape != clean.shape[:1]:
             raise AnydiffError(f"uniform has shape {tuple(uniform.shape)}, but must be ({clean.shape[0]},).")
         path = denoiser.path
@@ -95,7 +97,21 @@ class Objective(ABC):
         prediction = denoiser.native(path.mix(t, x0=clean, noise=noise), t, **condition)
         error = (prediction - per_row(target_x0, clean) * clean - per_row(target_noise, clean) * noise).square()
         weight = self.noise_weight(path, t, denoiser.sigma_data) * gain
+        if weight.ndim > 1:  # a product path: one weight per entry
+            return element_mean(weight.to(error.dtype) * error, mask)
         return weight.to(error.dtype) * element_mean(error, mask)
+
+
+def present_entries(
+    spec: StateSpec | None, clean: Tensor, noise: Tensor, condition: dict[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(x0, ε, weights of the elements), zero where no entry is; takes ``loss_mask`` out of the condition."""
+    weights = condition.pop("loss_mask", None)
+    if spec is None or not any(leaf.mask_axes or leaf.zero_diagonal for leaf in spec.leaves):
+        return clean, noise, weights
+    present = spec.present(condition.get(NODE_MASK)).to(clean)
+    clean, noise = torch.where(present > 0, clean, 0), torch.where(present > 0, noise, 0)
+    return clean, noise, (present if weights is None else present * weights).expand(clean.shape)
 
 
 def element_mean(error: Tensor, mask: Tensor | None) -> Tensor:

@@ -62,7 +62,7 @@ class Denoising(Objective):
 
     def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
         """w [B] at times t [B]."""
-        squared_ratio = torch.exp(-2 * path.log_snr(t))
+        squared_ratio = (path.sigma(t) / path.alpha(t)) ** 2
         if self.weighting == "snr-clipped":
             # min(SNR, γ)/SNR without forming an SNR that may be infinite.
             return (self.gamma * squared_ratio).clamp(max=1.0)

@@ -4,10 +4,10 @@ With leaves l (node features and adjacency, say) the forward process is
 
     x_t^l = α_t^l x_0^l + σ_t^l ε^l,
 
-independent given x_0; one network sees all leaves at once, so the reverse processes are coupled (Jo et al., "Score-based
-generative modeling of graphs via the system of stochastic differential equations", ICML 2022). α_t and σ_t are then one
-value per entry of the state. Whatever needs one number for a time (time grids, the log-SNR that a network is told, laws
-of training times, the place of inner nodes of a step) takes it from one leaf, the *clock*.
+independent given x_0; one network sees all leaves at once, so the reverse processes are coupled (Jo et al., "Score-
+based generative modeling of graphs via the system of stochastic differential equations", ICML 2022). α_t and σ_t are
+then one value per entry of the state. Whatever needs one number for a time (time grids, the log-SNR that a network is
+told, laws of training times, the place of inner nodes of a step) takes it from one leaf, the *clock*.
 """
 
 from __future__ import annotations
@@ -76,22 +76,6 @@ class ProductPath(GaussianPath):
                     "the paths of a product share their time, so give them one t_start."
                 )
 
-    @classmethod
-    def of(cls, leaves: Mapping[str, Any], clock: str = "") -> ProductPath:
-        """From options: ``{"nodes": "vp-linear", "edges": {"name": "ve", "options": {"sigma_max": 1.0}}}``."""
-        from anydiff.registry import registry
-
-        built = []
-        for name, part in leaves.items():
-            part = {"name": part} if isinstance(part, str) else part
-            if isinstance(part, GaussianPath):
-                built.append((name, part))
-            elif isinstance(part, Mapping) and set(part) <= {"name", "options"} and "name" in part:
-                built.append((name, registry().build("paths", part["name"], **part.get("options", {}))))
-            else:
-                raise AnydiffError(f"leaves.{name} is {part!r}, but must be a path's name, or its name and options.")
-        return cls(tuple(built), clock)
-
     @property
     def keeper(self) -> GaussianPath:
         """The clock's path."""
@@ -139,7 +123,8 @@ class ProductPath(GaussianPath):
         """x_T from noise of unit scale, each leaf by its own path (which warns where it does not reach its prior)."""
         for _, path in self.leaves:
             path.prior(noise[:0])
-        return noise * self.prior_std.to(noise)  # type: ignore[attr-defined]
+        std: Tensor = self.sigma(torch.tensor([self.t_start], dtype=torch.float64))
+        return noise * std.to(noise)
 
     @property
     def bound(self) -> StateSpec:
@@ -170,3 +155,22 @@ class ProductPath(GaussianPath):
 
     def _sigma(self, t: Tensor) -> Tensor:
         return self._evaluate("_sigma", t)
+
+
+def product(leaves: Mapping[str, Any], clock: str = "") -> GaussianPath:
+    """A product path from options; of one leaf alone it is that leaf's path.
+
+    Args:
+        leaves: leaf name -> a path's name, or its name and options: ``{"nodes": "vp-linear", "edges": {"name": "ve",
+            "options": {"sigma_max": 1.0}}}``.
+        clock: the leaf that keeps the time; the first by default.
+    """
+    from anydiff.registry import registry
+
+    built: list[tuple[str, GaussianPath]] = []
+    for name, part in leaves.items():
+        part = {"name": part} if isinstance(part, str) else part
+        if not (isinstance(part, Mapping) and "name" in part and set(part) <= {"name", "options"}):
+            raise AnydiffError(f"leaves.{name} is {part!r}, but must be a path's name, or its name and options.")
+        built.append((name, registry().build("paths", part["name"], **part.get("options", {}))))
+    return built[0][1] if len(built) == 1 else ProductPath(tuple(built), clock)

@@ -47,7 +47,7 @@ def build_denoiser(recipe: Recipe, domain: Domain | None = None) -> NetworkDenoi
         network = registry().build(
             "networks", recipe.network.name, spec=domain.spec, conditions=domain.conditions, **recipe.network.options
         )
-    return NetworkDenoiser(network, path, recipe.parametrization, recipe.sigma_data)
+    return NetworkDenoiser(network, path.bind(domain.spec), recipe.parametrization, recipe.sigma_data, domain.spec)
 
 
 def build_objective(recipe: Recipe) -> Objective:

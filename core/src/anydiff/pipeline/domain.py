@@ -91,6 +91,13 @@ class Domain(ABC):
             raise UnknownNameError("condition", name, self.conditions)
         return {}
 
+    def sample_mask(self, samples: Sequence[int], seed: int) -> Tensor:
+        """Which nodes each of ``samples`` has, bool ``[B, N]``, a pure function of (seed, sample); asked for where the
+        state has masked leaves and the caller gave no ``mask``. By default every node."""
+        import torch
+
+        return torch.ones(len(samples), self.spec.nodes, dtype=torch.bool)
+
     def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
         """One short title per sample; empty without conditions."""
         return []

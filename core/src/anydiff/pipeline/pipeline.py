@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
-from anydiff.guidance import Guidance, KnownEntries
+from anydiff.guidance import Guidance, KnownEntries, PresentNodes
 from anydiff.guidance.known import KNOWN, MASK
 from anydiff.pipeline.build import (
     build_dataset,
@@ -35,6 +35,7 @@ from anydiff.solvers import AdaptiveODE, Solver, compile_plan
 from anydiff.solvers import sample as sample_states
 from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
+from anydiff.states import NODE_MASK
 from anydiff.training import load_into, load_weights, save_weights, weights_hash
 
 
@@ -112,8 +113,11 @@ class Pipeline:
         distinct = rows if cases is None else natural_number("cases", cases)
         layers = build_guidance(self.recipe.sampling.guidance if guidance is None else guidance)
         conditions = self.conditions(condition, distinct, [name for layer in layers for name in layer.reads])
+        if self.domain.spec.masked and NODE_MASK not in conditions:
+            samples = range(distinct) if cases is not None or isinstance(count, int) else count
+            conditions[NODE_MASK] = self.domain.sample_mask(samples, seed)
         fixed = self._known(known, known_mask, distinct) or self._fixed_by(conditions)
-        if not conditions:
+        if not set(conditions) - {NODE_MASK}:
             # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
             layers = layers if guidance is not None else [layer for layer in layers if not layer.needs_condition]
         if fixed and not any(isinstance(layer, KnownEntries) for layer in layers):
@@ -153,7 +157,8 @@ class Pipeline:
             seed: whole number.
             guidance: classifier-free scale, or guidances (default: the recipe's).
             condition: what to ask for: ``{"label": "sneaker"}`` as text the domain understands, or tensors or lists
-                with one row per sample.
+                with one row per sample; ``mask`` ``[count, N]`` says which nodes each sample has, where samples differ
+                in size (default: drawn by the domain).
             batch_size: rows per network call; does not change the samples beyond the network's own rounding.
             device: where to sample.
             start: states at the plan's first node, instead of the prior.
@@ -236,8 +241,14 @@ class Pipeline:
     ) -> Tensor:
         """log p ``[B]`` (float64, nats) of native ``objects`` as states; quantised ones (pictures) need dequantisation.
 
-        Arguments as for :meth:`encode`; ``options`` are those of :meth:`AdaptiveODE.log_likelihood`: ``trace``, say.
+        Not for states with masked or symmetric leaves, whose entries are fewer than they seem. Arguments as for
+        :meth:`encode`; ``options`` are those of :meth:`AdaptiveODE.log_likelihood`: ``trace``, say.
         """
+        if any(leaf.mask_axes or leaf.symmetric or leaf.zero_diagonal for leaf in self.domain.spec.leaves):
+            raise AnydiffError(
+                f"states of domain {self.domain.name!r} have entries that are not free (masked, mirrored or zero), so "
+                "they have no density of all entries; compare samples instead."
+            )
         denoiser, states, options = self._ode_inputs(objects, condition, options)
         return (ode or AdaptiveODE()).log_likelihood(denoiser, states, **options)
 
@@ -247,7 +258,11 @@ class Pipeline:
         states = self.domain.encode(objects).to(next(self.denoiser.parameters()).device)
         denoiser = hooks().transform("wrap_denoiser", denoiser=self.denoiser, recipe=self.recipe)
         guidance = build_guidance(options.get("guidance"))
-        return denoiser, states, {**options, "guidance": guidance, "condition": self.conditions(condition, len(states))}
+        conditions = self.conditions(condition, len(states))
+        if self.domain.spec.masked:
+            conditions.setdefault(NODE_MASK, self.domain.spec.mask_of(states))
+            guidance = [*guidance, PresentNodes(self.domain.spec)]
+        return denoiser, states, {**options, "guidance": guidance, "condition": conditions}
 
     def reference(self, count: int | None = None) -> SampleSet:
         """The first ``count`` (default all) entries of the held-out split."""
@@ -281,7 +296,9 @@ class Pipeline:
 
     def evaluate_objects(self, objects: Sequence[Any], reference: SampleSet | None = None) -> dict[str, Score]:
         """The recipe's metrics on native ``objects`` made elsewhere; those that need a condition are left out."""
-        samples = SampleSet(self.domain.encode(objects), {}, self.domain)
+        states = self.domain.encode(objects)
+        condition = {NODE_MASK: self.domain.spec.mask_of(states)} if self.domain.spec.masked else {}
+        samples = SampleSet(states, condition, self.domain)
         return self._scores(samples, self.reference() if reference is None else reference)
 
     def _scores(
@@ -354,7 +371,7 @@ class Pipeline:
             return {}
         text = {name: value for name, value in condition.items() if isinstance(value, str)}
         parsed = self.domain.parse_condition(text, count) if text else {}
-        known = [*self.domain.conditions, *guiding]
+        known = [*self.domain.conditions, *guiding, *([NODE_MASK] if self.domain.spec.masked else [])]
         for name, value in condition.items():
             if name not in text:
                 if name.removesuffix("_present") not in known:

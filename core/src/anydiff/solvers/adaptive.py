@@ -26,11 +26,13 @@ from torch import Tensor, nn
 from anydiff.denoisers.base import Denoiser, convert
 from anydiff.errors import AnydiffError, NonFiniteError, UnknownNameError, natural_number
 from anydiff.guidance.base import Guidance, GuidedDenoiser, apply_guidance
+from anydiff.guidance.present import PresentNodes
 from anydiff.paths.base import GaussianPath
+from anydiff.paths.product import ProductPath
 from anydiff.solvers.exponential import checked_choice
 from anydiff.solvers.sample import _checked, _indices, encoded_rows
 from anydiff.states.noise import GaussianNoise, NoiseSource
-from anydiff.states.spec import StateSpec
+from anydiff.states.spec import NODE_MASK, StateSpec
 from anydiff.states.streams import standard_normal
 
 METHODS = ("dopri5", "dopri8", "bosh3", "adaptive_heun")
@@ -105,13 +107,17 @@ class AdaptiveODE:
             raise AnydiffError(f"temperature is {temperature}, but must be at least 0.")
         if start is None:
             path = denoiser.path
-            noise = NoiseSource(spec, seed, path.noise_law).draw(indices, 0, dtype, device)
+            mask = (condition or {}).get(NODE_MASK) if spec.masked else None
+            noise = NoiseSource(spec, seed, path.noise_law, mask).draw(indices, 0, dtype, device)
             start = path.prior(noise * temperature)
             if "mu" in path.sources and condition and "mu" in condition:
                 start = start + condition["mu"].to(start)
         else:
             start = start.to(device, dtype)
         spec.check(start)
+        if spec.masked and condition and NODE_MASK in condition:
+            layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
+            guidance = [*layers, PresentNodes(spec)]
         return self._travel(denoiser, start, "to-data", guidance, condition, batch_size, dtype, clean=end == "clean")
 
     def encode(
@@ -269,6 +275,10 @@ class AdaptiveODE:
         if not dtype.is_floating_point or x.ndim < 2 or not len(x):
             raise AnydiffError(
                 f"a batch [B, *shape] of states in a float type is needed, not {tuple(x.shape)}, {dtype}."
+            )
+        if isinstance(denoiser.path, ProductPath):
+            raise AnydiffError(
+                f"the adaptive solver needs one noise level per time, which {denoiser.path!r} lacks; sample by a plan."
             )
         self.nfe = 0
         given = _checked(condition or {}, len(x))

@@ -30,10 +30,10 @@ def langevin(x: Tensor, score: Tensor, noise: Tensor, *, t: float, snr: float, s
 def leafwise(
     *inputs: Tensor, t: float, operation: str, sizes: Sequence[int], options: Sequence[Mapping[str, Any]]
 ) -> Tensor:
-    """Another operation on each leaf of packed states ``[B, D]``: leaf i has ``sizes[i]`` entries and ``options[i]``."""
+    """Another operation on each leaf of packed states ``[B, D]``: leaf i has ``sizes[i]`` entries."""
     if operation not in OPERATIONS:
         raise UnknownNameError("operation", operation, OPERATIONS)
-    columns = [value.flatten(1).split(list(sizes), dim=1) for value in inputs]
+    columns = [torch.split(value.flatten(1), list(sizes), dim=1) for value in inputs]
     parts = [OPERATIONS[operation](*leaf, t=t, **given) for *leaf, given in zip(*columns, options, strict=True)]
     return torch.cat(parts, dim=1).reshape(inputs[0].shape)
 

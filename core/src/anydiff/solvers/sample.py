@@ -12,12 +12,13 @@ from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.guidance.base import Guidance, apply_guidance
 from anydiff.guidance.known import settle
+from anydiff.guidance.present import PresentNodes
 from anydiff.paths.base import GaussianPath
 from anydiff.solvers.base import Solver, compile_plan
 from anydiff.solvers.executor import Callback, execute
 from anydiff.solvers.plan import Plan
 from anydiff.states.noise import NoiseSource
-from anydiff.states.spec import StateSpec
+from anydiff.states.spec import NODE_MASK, StateSpec
 
 
 def sample(
@@ -56,6 +57,7 @@ def sample(
         end: how the plan ends; see :func:`~anydiff.solvers.compile_plan`.
         guidance: one or several guidances, the first innermost.
         condition: tensors with one row per sample (or per case), encoded once per chunk, not once per network call;
+            ``mask`` ``[count, N]`` says which nodes of a sample exist;
             ``known`` and ``known_mask`` belong to :class:`~anydiff.guidance.KnownEntries`.
         start: states at the plan's first node ``[count, *shape]``, instead of draws from the prior.
         temperature: factor on every noise draw, the prior's included.
@@ -76,21 +78,25 @@ def sample(
     path = denoiser.path
     plan = _plan(solver, path, nfe, grid, end, options)
     layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
+    condition = dict(condition or {})
+    if spec.masked and NODE_MASK in condition:
+        layers.append(PresentNodes(spec))
     numbered = any(layer.reads_sample_index for layer in layers)
     denoiser = apply_guidance(denoiser, layers)
     cases = len(indices) if cases is None else natural_number("cases", cases)
-    condition = _checked(condition or {}, cases)
+    condition = _checked(condition, cases)
     _checked({"start": start} if start is not None else {}, len(indices))
     batch_size = natural_number("batch_size", batch_size)
-    noise = NoiseSource(spec, seed, path.noise_law)
-    source = noise if temperature == 1.0 else _Tempered(noise, temperature)
     chunks = []
     for begin in range(0, len(indices), batch_size):
         rows = slice(begin, begin + batch_size)
         samples = indices[rows]
+        wanted = torch.arange(len(indices))[rows] % cases
+        mask = condition[NODE_MASK][wanted] if spec.masked and NODE_MASK in condition else None
+        noise = NoiseSource(spec, seed, path.noise_law, mask)
+        source = noise if temperature == 1.0 else _Tempered(noise, temperature)
         first = _start(path, plan, source, samples, dtype, device) if start is None else start[rows].to(device, dtype)
         spec.check(first)
-        wanted = torch.arange(len(indices))[rows] % cases
         constants = {name: condition[name][wanted].to(device) for name in plan.constants if name in condition}
         if start is None and "mu" in constants:
             first = first + constants["mu"].to(dtype)  # the prior of a mean-reverting path is centred there

@@ -17,6 +17,9 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
 
+NODE_MASK = "mask"
+"""The condition ``[B, N]`` that says which of a sample's N nodes exist; entries of absent ones are zero throughout."""
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -178,6 +181,42 @@ class StateSpec:
         if mask is None and not any(leaf.symmetric or leaf.zero_diagonal for leaf in self.leaves):
             return state
         return self.pack({leaf.name: leaf.project(view, mask) for leaf, view in self._pairs(state)})
+
+    @cached_property
+    def masked(self) -> bool:
+        """Whether samples may lack nodes: then every batch comes with the condition ``mask`` ``[B, N]``."""
+        return any(leaf.mask_axes for leaf in self.leaves)
+
+    @cached_property
+    def nodes(self) -> int:
+        """N, the number of nodes that a mask speaks of; 0 if nothing is masked."""
+        sizes = {leaf.shape[axis] for leaf in self.leaves for axis in leaf.mask_axes}
+        if len(sizes) > 1:
+            raise AnydiffError(f"the masked axes have sizes {sorted(sizes)}, but one mask fits one number of nodes.")
+        return sizes.pop() if sizes else 0
+
+    def present(self, mask: Tensor | None = None) -> Tensor:
+        """1 where an entry may differ from zero, else 0 (diagonals, absent nodes): float32 ``[B or 1, *shape]``."""
+        rows = 1 if mask is None else self.check_mask(mask).shape[0]
+        device = None if mask is None else mask.device
+        ones = {leaf.name: torch.ones(rows, *leaf.shape, device=device) for leaf in self.leaves}
+        return self.pack({leaf.name: leaf.zero_out(ones[leaf.name], mask) for leaf in self.leaves})
+
+    def mask_of(self, state: Tensor) -> Tensor:
+        """Which nodes are there: those with an entry that is not zero, bool ``[B, N]``."""
+        found = torch.zeros(state.shape[0], self.nodes, dtype=torch.bool, device=state.device)
+        for leaf, value in self._pairs(state):
+            for axis in leaf.mask_axes:
+                found |= (value != 0).movedim(axis + 1, 1).flatten(2).any(dim=2)
+        return found
+
+    def check_mask(self, mask: Tensor) -> Tensor:
+        """``mask`` itself if it is ``[B, N]``; else an :class:`~anydiff.errors.AnydiffError`."""
+        if mask.ndim != 2 or mask.shape[1] != self.nodes:
+            raise AnydiffError(
+                f"mask has shape {tuple(mask.shape)}, but must be [B, {self.nodes}]: which nodes of each sample exist."
+            )
+        return mask
 
     def expand(self, values: Mapping[str, float]) -> Tensor:
         """One float64 value per entry, ``[*self.shape]``, from one value per leaf (coefficients of a product path)."""

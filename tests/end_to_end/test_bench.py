@@ -28,7 +28,21 @@ def site(tmp_path_factory):
 
 def command(folder, out, *more):
     suite = str(folder / "tiny.yaml")
-    return [sys.executable, "-m", "anydiff", "bench", "--suite", suite, "--out", str(out), "--device", "cpu", *more]
+    return [
+        sys.executable,
+        "-m",
+        "anydiff",
+        "bench",
+        "--suite",
+        suite,
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+        *more,
+    ]
 
 
 def bench(site, out, *more):
@@ -127,7 +141,7 @@ def test_explain_cache(site, whole, tmp_path):
 def test_failures_are_shown_and_the_exit_code_says_so(site, tmp_path):
     result = bench(site, tmp_path / "report", "--seeds", "1")
     assert result.returncode == 1
-    assert "task toy/cut could not be run" in result.stderr
+    assert "task toy/cut@1 could not be run" in result.stderr
     assert "failed: toy/touchy" in result.stderr
     assert len(table(tmp_path / "report")) == 20
 
@@ -135,7 +149,7 @@ def test_failures_are_shown_and_the_exit_code_says_so(site, tmp_path):
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--tasks", "toy/pionts"], "did you mean 'toy/points'?"),
+        (["--tasks", "toy/pionts"], "did you mean 'toy/points@"),
         (["--seeds", "many"], "--seeds is 'many'"),
         (["--budget", "-1"], "budget_seconds"),
         (["--device", "warp"], "--device is 'warp'"),

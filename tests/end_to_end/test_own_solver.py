@@ -25,7 +25,15 @@ sys.path.insert(0, str(Path(__file__).parent / "weights"))  # where the package 
 
 @hookimpl
 def register_recipes(register):
-    register("trained/moons", "two moons, trained", "trained:moons", weights="moons_weights:m.safetensors", quick=True)
+    register("trained/moons", "two moons, trained", "trained:moons", weights="moons_weights:m.safetensors")
+
+@hookimpl
+def register_tasks(register):
+    register("trained/moons@1", "two moons", "trained:task")
+
+def task():
+    from anydiff.benchmark import Task
+    return Task(name="trained/moons", recipe="trained/moons", samples=200)
 
 def moons():
     from anydiff.pipeline import load_recipe
@@ -64,8 +72,21 @@ def test_it_stands_in_the_benchmark_report_beside_the_cores_own(plugins, tmp_pat
     train(load_recipe("trained/moons", ["training.steps=150"]), tmp_path / "run").save(package / "m.safetensors")
     (tmp_path / "mine.yaml").write_text(SUITE)
     command = [sys.executable, "-m", "anydiff", "--plugins-dir", str(EXAMPLES), "bench"]
-    command += ["--suite", "mine.yaml", "--tasks", "trained/moons", "--out", "report", "--device", "cpu"]
+    command += [
+        "--suite",
+        "mine.yaml",
+        "--tasks",
+        "trained/moons",
+        "--out",
+        "report",
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ANYDIFF_PLUGINS": "two_moons,kutta_solver,trained"}
+    lock = [sys.executable, "-m", "anydiff", "--plugins-dir", str(EXAMPLES), "bench", "lock", "trained/moons@1"]
+    subprocess.run(lock, cwd=tmp_path, env=environment, check=True, timeout=120)
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "report" / "rows.jsonl").read_text().splitlines()]

@@ -32,10 +32,10 @@ class Quiet:
         self.done.append((cell.label, computed))
 
 
-def run(toy, out, tasks=("toy/points",), **changes):
+def run(toy, out, tasks=("toy/points",), workers=0, **changes):
     suite = load_suite(str(toy / "tiny.yaml"))
     suite = Suite(**{**suite.model_dump(), **changes})
-    return run_suite(suite, out, Quiet(), tasks=list(tasks), device="cpu")
+    return run_suite(suite, out, Quiet(), tasks=list(tasks), device="cpu", workers=workers)
 
 
 def table(outcome):
@@ -141,18 +141,18 @@ def test_changed_weights_miss_the_cache(toy, tmp_path):
 
 
 def test_failing_cells_and_tasks_do_not_stop_the_run(toy, tmp_path):
-    outcome = run(toy, tmp_path, ("*",), methods=("ddim", "toy/broken"), nfe=(3,), seeds=(0,), baselines=())
-    assert set(outcome.problems) == {"toy/cut"}
-    assert "truncated" in outcome.problems["toy/cut"]
+    outcome = run(toy, tmp_path, (), methods=("ddim", "toy/broken"), nfe=(3,), seeds=(0,), baselines=())
+    assert set(outcome.problems) == {"toy/cut@1", "toy/broken@1"}
+    assert "truncated" in outcome.problems["toy/cut@1"]
     by_cell = {(row["task"], row["method"]): row for row in outcome.rows}
-    assert by_cell["toy/points", "ddim"]["status"] == "done"
-    assert "ZeroDivisionError" in by_cell["toy/points", "toy/broken"]["reason"]
-    touchy = by_cell["toy/touchy", "ddim"]
+    assert by_cell["toy/points@2", "ddim"]["status"] == "done"
+    assert "ZeroDivisionError" in by_cell["toy/points@2", "toy/broken"]["reason"]
+    touchy = by_cell["toy/touchy@1", "ddim"]
     assert touchy["status"] == "failed"
     assert set(touchy["metrics"]) == {"toy/frechet"}, "the metric that works has its value"
     assert "it hurts" in touchy["reason"]
-    assert outcome.failed == 1 + 1 + 2
-    again = run(toy, tmp_path, ("*",), methods=("ddim", "toy/broken"), nfe=(3,), seeds=(0,), baselines=())
+    assert outcome.failed == 2 + 1 + 2
+    again = run(toy, tmp_path, (), methods=("ddim", "toy/broken"), nfe=(3,), seeds=(0,), baselines=())
     assert again.computed == 3, "what failed is run again"
     assert sum(why.startswith("computed again: failed") for _, why in again.explanations) == 3
 
@@ -160,8 +160,9 @@ def test_failing_cells_and_tasks_do_not_stop_the_run(toy, tmp_path):
 def test_a_solver_that_lies_about_its_calls_fails(toy, tmp_path, monkeypatch):
     from anydiff.solvers.plan import Plan
 
+    run(toy, tmp_path, methods=("ddim",), nfe=(3,), seeds=(0,), baselines=())
     monkeypatch.setattr(Plan, "nfe", property(lambda plan: 2))
-    outcome = run(toy, tmp_path, methods=("ddim",), nfe=(3,), seeds=(0,), baselines=())
+    outcome = run(toy, tmp_path, methods=("ddim",), nfe=(3,), seeds=(7,), baselines=())
     assert "made 3 network calls per sample, but its plan says 2" in outcome.rows[0]["reason"]
 
 
@@ -186,7 +187,7 @@ def test_the_harness_costs_little(toy, tmp_path):
 
 
 def test_unknown_tasks_and_devices(toy, tmp_path):
-    with pytest.raises(AnydiffError, match=r"unknown task 'toy/pionts'; did you mean 'toy/points'"):
+    with pytest.raises(AnydiffError, match=r"unknown task 'toy/pionts'; did you mean 'toy/points@"):
         run(toy, tmp_path, ("toy/pionts",))
     suite = load_suite(str(toy / "tiny.yaml"))
     with pytest.raises(AnydiffError, match="does not have"):
@@ -202,7 +203,7 @@ def test_an_interrupt_keeps_what_is_done(toy, tmp_path):
 
     suite = load_suite(str(toy / "tiny.yaml"))
     with pytest.raises(KeyboardInterrupt):
-        run_suite(suite, tmp_path, Impatient(), tasks=["toy/points"], device="cpu")
+        run_suite(suite, tmp_path, Impatient(), tasks=["toy/points"], device="cpu", workers=0)
     with Store(tmp_path) as store:
-        assert len(store.rows(store.note("run")["keys"]["toy/points"])) == 5
+        assert len(store.rows(store.note("run")["keys"]["toy/points@2"])) == 5
     assert run(toy, tmp_path).computed == 25

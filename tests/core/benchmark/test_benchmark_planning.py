@@ -4,7 +4,15 @@ import time
 
 import pytest
 
-from anydiff.benchmark.planning import Speed, allocate, fill_water, plan_cells, seconds_needed
+from anydiff.benchmark.planning import (
+    Demand,
+    Speed,
+    allocate,
+    fill_water,
+    plan_baselines,
+    plan_methods,
+    seconds_needed,
+)
 from anydiff.benchmark.suite import Suite
 
 
@@ -23,9 +31,14 @@ def suite(**changes):
 SPEED = Speed(row=1e-3, judged=1e-3)  # 400 samples x 3 seeds x (30 rows + 4 judged) = 40.8 s
 
 
+def demand(speed=SPEED, least=20, most=400, baselines=0, **more):
+    return Demand(speed, most, least, baselines=baselines, **more)
+
+
 def test_expected_seconds():
-    assert seconds_needed(suite(), SPEED, 400, 3) == pytest.approx(40.8)
-    assert seconds_needed(suite(baselines=["real"]), SPEED, 400, 3) == pytest.approx(42.0)
+    assert seconds_needed(suite(), demand(), 400, 3) == pytest.approx(40.8)
+    assert seconds_needed(suite(), demand(baselines=1), 400, 3) == pytest.approx(42.0)
+    assert seconds_needed(suite(), demand(trainings=2), 400, 3) == pytest.approx(81.6)
 
 
 def test_water_goes_to_those_who_need_it():
@@ -51,38 +64,67 @@ def test_water_goes_to_those_who_need_it():
     ],
 )
 def test_samples_fall_first_and_seeds_then(budget, least, samples, seeds):
-    (share,) = allocate(suite(budget_seconds=budget), [(SPEED, least)])
+    (share,) = allocate(suite(budget_seconds=budget), [demand(least=least, most=max(least, 400))])
     assert (share.samples, len(share.seeds)) == (samples, seeds)
     assert share.over == (budget is not None and share.seconds > 1.05 * budget)
     assert share.over == (budget == 1)
 
 
 def test_ten_domains_take_as_long_as_one():
-    one = allocate(suite(budget_seconds=40), [(SPEED, 20)])
-    ten = allocate(suite(budget_seconds=40), [(SPEED, 20)] * 10)
+    one = allocate(suite(budget_seconds=40), [demand()])
+    ten = allocate(suite(budget_seconds=40), [demand()] * 10)
     assert sum(share.seconds for share in ten) <= 40
     assert sum(share.seconds for share in one) <= 40
-    cheap = allocate(suite(budget_seconds=40), [(SPEED, 20)] + [(Speed(1e-6, 1e-6), 20)] * 9)
+    cheap = allocate(suite(budget_seconds=40), [demand()] + [demand(Speed(1e-6, 1e-6))] * 9)
     assert cheap[0].samples >= 300
     assert all(share.samples == 400 for share in cheap[1:])
 
 
+def test_ensembles_keep_their_members_and_lose_cases():
+    for budget, samples in [(100, 400), (31, 300), (21, 200), (5.2, 50), (4, 30), (2.2, 20)]:
+        (share,) = allocate(suite(budget_seconds=budget), [demand(least=2, group=10)])
+        assert share.samples == samples
+        assert share.samples % 10 == 0
+    (share,) = allocate(suite(budget_seconds=0.1), [demand(least=2, group=10)])
+    assert (share.samples, share.seeds, share.over) == (20, (0,), True), "two cases is the least"
+
+
+def test_a_suite_may_ask_for_fewer_samples_than_the_task_and_never_for_more():
+    assert allocate(suite(samples=None), [demand(most=1000)])[0].samples == 1000
+    assert allocate(suite(samples=100), [demand(most=1000)])[0].samples == 100
+    assert allocate(suite(samples=5000), [demand(most=1000)])[0].samples == 1000
+
+
+def methods(one, **changes):
+    (share,) = allocate(one, [demand(least=10)])
+    given = {"identity": {"task": "t"}, "model": {"weights": "w"}, "code": {"ddim": "c", "edm": "c"}, **changes}
+    return plan_methods("t", one, share, SPEED, **given)
+
+
 def test_cells_have_their_own_keys_and_whole_rounds_of_seeds():
-    small = suite(baselines=["resample"])
-    (share,) = allocate(small, [(SPEED, 10)])
-    cells = plan_cells(small, share, SPEED, {"task": "t"}, {"weights": "w"}, {"training data": "d"})
+    small = suite()
+    (share,) = allocate(small, [demand(least=10)])
+    free = plan_baselines("t", ["resample"], share, SPEED, {"task": "t"}, {"training data": "d"})
+    cells = free + methods(small)
     assert len(cells) == 3 * (1 + 4) == len({cell.key for cell in cells})
-    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
-    again = plan_cells(small, share, SPEED, {"task": "t"}, {"weights": "other"}, {"training data": "d"})
-    same = [cell.baseline for cell, other in zip(cells, again, strict=True) if cell.key == other.key]
-    assert same == ["resample"] * 3, "a change of weights concerns the methods, not the baselines"
+    assert [cell.seed for cell in cells[3:]] == sorted(cell.seed for cell in cells[3:])
+    assert not {cell.key for cell in methods(small, model={"weights": "v"})} & {cell.key for cell in cells}
+
+
+def test_a_change_of_one_solver_concerns_its_own_rows():
+    before, after = methods(suite()), methods(suite(), code={"ddim": "new", "edm": "c"})
+    same = {a.method.solver for a, b in zip(before, after, strict=True) if a.key == b.key}
+    assert same == {"edm"}
+
+
+def test_where_weights_lie_does_not_change_the_key_and_the_weights_do():
+    here, there = (methods(suite(), origin=("mine", source, 0))[0] for source in ("a", "b"))
+    assert here.key == there.key
 
 
 def test_a_label_does_not_change_the_key_and_an_option_does():
     def key(**method):
-        one = suite(methods=[{"solver": "ddim", **method}])
-        (share,) = allocate(one, [(SPEED, 10)])
-        return plan_cells(one, share, SPEED, {"task": "t"}, {}, {})[0].key
+        return methods(suite(methods=[{"solver": "ddim", **method}]))[0].key
 
     assert key() == key(label="mine")
     assert key() != key(options={"eta": 1.0})
@@ -90,9 +132,7 @@ def test_a_label_does_not_change_the_key_and_an_option_does():
 
 
 def test_ten_thousand_cells_are_planned_in_five_seconds():
-    big = suite(nfe=list(range(1, 51)), seeds=list(range(100)), methods=["ddim", "edm"])
-    (share,) = allocate(big, [(SPEED, 10)])
+    big = suite(nfe=list(range(1, 51)), seeds=list(range(100)))
     began = time.process_time()
-    cells = plan_cells(big, share, SPEED, {"task": "t"}, {"weights": "w"}, {})
-    assert len({cell.key for cell in cells}) == 10_000
+    assert len({cell.key for cell in methods(big)}) == 10_000
     assert time.process_time() - began < 5

@@ -42,7 +42,7 @@ class Page(HTMLParser):
 def folder(toy, tmp_path):
     out = tmp_path / "report"
     suite = {"methods": ("ddim", {"solver": "edm", "label": "<script>alert('label')</script>"}, "toy/broken")}
-    run(toy, out, ("*",), **suite)
+    run(toy, out, (), **suite)
     write_report(out)
     return out
 
@@ -73,7 +73,7 @@ def test_the_page_is_self_contained_and_escaped(folder):
 
 def test_every_task_has_table_plot_pictures_and_baselines(folder):
     content = (folder / "index.html").read_text()
-    for task in ("toy/points", "toy/touchy"):
+    for task in ("toy/points@2", "toy/touchy@1"):
         section = content.split(f">{task}</h2>")[1].split("<h2")[0]
         assert "<table>" in section
         assert "<svg viewBox" in section
@@ -92,7 +92,9 @@ def test_rows_and_derived_files_agree(folder):
         assert cells["key"] == row["key"]
         for name, value in row["metrics"].items():
             assert float(cells[name]) == value
-    assert {"weights", "recipe", "reference", "core code", "task", "method", "seed"} <= set(lines[-1]["inputs"])
+    assert {"weights", "recipe", "frozen task", "core code", "plugin code", "solver code", "method", "seed"} <= set(
+        lines[-1]["inputs"]
+    )
     markdown = (folder / "report.md").read_text()
     assert "<script>" not in markdown
     assert re.search(r"^\| ddim \| 3 \| ", markdown, re.MULTILINE)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import math
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-CODE_WITHOUT_INFLUENCE = ("cli", "benchmark/report", "plugins", "training")
-"""Rooms of the core that cannot change a number of a row: a change there keeps stored rows valid."""
 
 
 def plain(value: Any) -> Any:
@@ -39,37 +34,6 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """sha256 (hex) of the canonical form."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def source_hash(folder: Path, leave_out: tuple[str, ...] = ()) -> str:
-    """sha256 (hex) over the Python sources below ``folder``, by relative name and content."""
-    found = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        name = path.relative_to(folder).as_posix()
-        if not any(name.startswith(f"{room}/") for room in leave_out):
-            found.update(f"{name}\0".encode())
-            found.update(hashlib.sha256(path.read_bytes()).digest())
-    return found.hexdigest()
-
-
-@functools.cache
-def core_hash() -> str:
-    """sha256 of the core's sources, without the rooms that cannot change a number."""
-    return source_hash(Path(__file__).parents[1], CODE_WITHOUT_INFLUENCE)
-
-
-@functools.cache
-def package_hash(reference: str) -> str:
-    """sha256 of the sources of the package (or single file) that ``"package.module:attribute"`` lives in."""
-    top = reference.partition(":")[0].partition(".")[0]
-    loaded = sys.modules.get(top)
-    spec = getattr(loaded, "__spec__", None) or importlib.util.find_spec(top)
-    if spec is None or not spec.origin:
-        return "unknown"
-    origin = Path(spec.origin)
-    if spec.submodule_search_locations:
-        return source_hash(origin.parent)
-    return hashlib.sha256(origin.read_bytes()).hexdigest()
 
 
 @functools.cache

@@ -40,7 +40,7 @@ FILE = "tasks.lock.json"
 TOLERANCE = 1e-6
 _CHUNK = 1024
 _UNLOCKED = ("library", "reference")
-"""Fields of a card that rows carry and a lock does not: an installed version, and what the lock holds in another place."""
+"""Fields of a card that a lock leaves to the rows: an installed version, and what it holds in another place."""
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(MetricCard)}
 
 

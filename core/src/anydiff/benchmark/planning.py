@@ -1,20 +1,23 @@
 """Planning: which cells a suite has on a machine, and how many samples each may draw in the time there is.
 
 The time budget. Let task i cost c_i(n, k) seconds with n samples and k seeds: network calls times the measured seconds
-per row, metrics times the measured seconds per sample. The budget B of the suite is shared by filling water: every task
-gets the same share, and what a cheap task does not need goes to the others. Within its share a task takes
+per row, metrics times the measured seconds per sample. The budget B of the suite, in seconds of one worker, is shared
+by filling water: every task gets the same share, and what a cheap task does not need goes to the others. Within its
+share a task takes
 
 1. all seeds and the largest n of ``samples`` x (1, 3/4, 1/2, 3/8, 1/4, ...) that fits, but never fewer than the
-   ``minimum_samples`` of its metrics' cards;
+   ``minimum_samples`` of its metrics' cards; a task of ensembles keeps its members and takes fewer cases;
 2. if the least n does not fit with all seeds, as many of the first seeds as fit, at least one.
 
 So with ten domains installed each takes fewer samples, then fewer seeds, and the whole takes about as long as with one.
-What was measured is kept in the store, so a second run plans the same cells.
+What was measured is kept in the store, and the budget does not know the number of workers: a second run plans the same
+cells, whoever computes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,17 +34,41 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Demand:
+    """What a task asks for.
+
+    Attributes:
+        speed: measured.
+        most: samples of the task.
+        least: fewer are refused by a metric.
+        group: samples come in multiples of it (members of a case).
+        baselines: how many.
+        trainings: how many trained models.
+    """
+
+    speed: Speed
+    most: int
+    least: int
+    group: int = 1
+    baselines: int = 4
+    trainings: int = 1
+
+
+@dataclass(frozen=True)
 class Cell:
     """One row to be: a method (or a free baseline) on a task with a budget and a seed.
 
     Attributes:
-        task: name of the task.
+        task: ``domain/name@version``.
         method: the solver, or None for a baseline.
         baseline: name of the baseline, or empty.
         nfe: budget of network calls per sample; 0 for a baseline.
         seed: of the samples.
         samples: how many.
         parts: what the row depends on; its hash is the key.
+        model: name of the model in the suite; empty for the bundled one.
+        source: where its weights are; empty for bundled ones.
+        training: which of the model's trainings.
         cost: expected seconds.
     """
 
@@ -51,21 +78,27 @@ class Cell:
     nfe: int
     seed: int
     samples: int
-    parts: dict[str, Any] = field(repr=False)
+    parts: Mapping[str, Any] = field(repr=False)
+    model: str = ""
+    source: str = field(default="", compare=False)
+    training: int = 0
     cost: float = field(default=0.0, compare=False)
 
     @property
     def title(self) -> str:
-        """The method's or baseline's name."""
-        return self.method.title if self.method is not None else self.baseline
+        """The method's (with its model's) or baseline's name."""
+        if self.method is None:
+            return self.baseline
+        return f"{self.model} · {self.method.title}" if self.model else self.method.title
 
     @property
     def label(self) -> str:
         """The cell in words; the same after a change of weights or code."""
         budget = f" · {self.nfe} NFE" if self.method is not None else ""
-        return f"{self.task} · {self.title}{budget} · seed {self.seed}"
+        training = f" · training {self.training}" if self.training else ""
+        return f"{self.task} · {self.title}{budget}{training} · seed {self.seed}"
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Address in the store."""
         return digest(self.parts)
@@ -78,7 +111,7 @@ class Share:
     Attributes:
         samples: per cell.
         seeds: the first ones of the suite's.
-        seconds: expected, all cells together.
+        seconds: expected, all cells together, on one worker.
         budget: the task's share; None without a limit.
     """
 
@@ -93,21 +126,22 @@ class Share:
         return self.budget is not None and self.seconds > 1.05 * self.budget
 
 
-def seconds_needed(suite: Suite, speed: Speed, samples: int, seeds: int) -> float:
+def seconds_needed(suite: Suite, demand: Demand, samples: int, seeds: int) -> float:
     """Expected seconds of a task."""
-    rows = samples * sum(suite.nfe) * len(suite.methods)
-    judged = samples * (len(suite.nfe) * len(suite.methods) + len(suite.baselines))
-    return seeds * (rows * speed.row + judged * speed.judged)
+    methods = len(suite.methods) * demand.trainings
+    rows = samples * sum(suite.nfe) * methods
+    judged = samples * (len(suite.nfe) * methods + demand.baselines)
+    return seeds * (rows * demand.speed.row + judged * demand.speed.judged)
 
 
-def allocate(suite: Suite, speeds: Sequence[tuple[Speed, int]]) -> list[Share]:
-    """The share of each task, given its speed and the fewest samples its metrics accept; see the module."""
-    wanted = [seconds_needed(suite, speed, max(suite.samples, least), len(suite.seeds)) for speed, least in speeds]
+def allocate(suite: Suite, demands: Sequence[Demand]) -> list[Share]:
+    """The share of each task; see the module."""
+    wanted = [seconds_needed(suite, demand, _most(suite, demand), len(suite.seeds)) for demand in demands]
     if suite.budget_seconds is None:
-        every = zip(speeds, wanted, strict=True)
-        return [Share(max(suite.samples, least), suite.seeds, cost, None) for (_, least), cost in every]
+        every = zip(demands, wanted, strict=True)
+        return [Share(_most(suite, demand), suite.seeds, cost, None) for demand, cost in every]
     shares = fill_water(suite.budget_seconds, wanted)
-    return [_fit(suite, speed, least, share) for (speed, least), share in zip(speeds, shares, strict=True)]
+    return [_fit(suite, demand, share) for demand, share in zip(demands, shares, strict=True)]
 
 
 def fill_water(total: float, wanted: Sequence[float]) -> list[float]:
@@ -120,48 +154,93 @@ def fill_water(total: float, wanted: Sequence[float]) -> list[float]:
     return shares
 
 
-def _fit(suite: Suite, speed: Speed, least: int, share: float) -> Share:
-    for samples in _ladder(max(suite.samples, least), least):
-        cost = seconds_needed(suite, speed, samples, len(suite.seeds))
+def _most(suite: Suite, demand: Demand) -> int:
+    most = demand.most if suite.samples is None else min(demand.most, suite.samples)
+    return _whole(max(most, min(_least(demand), demand.most)), demand.group)
+
+
+def _whole(count: float, group: int) -> int:
+    """``count`` as a multiple of ``group``, at least one."""
+    return max(group, int(count) // group * group)
+
+
+def _least(demand: Demand) -> int:
+    return demand.least * demand.group  # a metric's least count holds for the samples and for the cases they are of
+
+
+def _fit(suite: Suite, demand: Demand, share: float) -> Share:
+    least = min(_least(demand), _most(suite, demand))
+    for samples in _ladder(_most(suite, demand), least, demand.group):
+        cost = seconds_needed(suite, demand, samples, len(suite.seeds))
         if cost <= share * (1 + 1e-9):
             return Share(samples, suite.seeds, cost, share)
-    one = seconds_needed(suite, speed, least, 1)
+    one = seconds_needed(suite, demand, least, 1)
     seeds = suite.seeds[: max(1, min(len(suite.seeds), int(share / one)))] if one > 0 else suite.seeds
     return Share(least, seeds, one * len(seeds), share)
 
 
-def _ladder(most: int, least: int) -> Iterator[int]:
+def _ladder(most: int, least: int, group: int) -> Iterator[int]:
     step = 1.0
-    while most * step > least:
-        yield int(most * step)
-        if most * step * 0.75 > least:
-            yield int(most * step * 0.75)
+    while _whole(most * step, group) > least:
+        yield _whole(most * step, group)
+        if _whole(most * step * 0.75, group) > least:
+            yield _whole(most * step * 0.75, group)
         step /= 2
     yield least
 
 
-def plan_cells(
-    suite: Suite, share: Share, speed: Speed, identity: dict[str, Any], model: dict[str, Any], data: dict[str, Any]
+def plan_baselines(
+    task: str, names: Sequence[str], share: Share, speed: Speed, identity: Mapping[str, Any], data: Mapping[str, Any]
 ) -> list[Cell]:
-    """The cells of one task: its baselines, then seed by seed so that a stopped run has whole rounds.
+    """The cells of a task's baselines.
 
     Args:
+        task: ``domain/name@version``.
+        names: of the baselines.
+        share: samples and seeds.
+        speed: for the expected seconds.
+        identity: what every row depends on.
+        data: what the rows of a baseline depend on beside it.
+    """
+    count = share.samples
+    cells = []
+    for seed in share.seeds:
+        for name in names:
+            parts = {**identity, **data, "baseline": name, "seed": seed, "samples": count}
+            cells.append(Cell(task, None, name, 0, seed, count, parts, cost=count * speed.judged))
+    return cells
+
+
+def plan_methods(
+    task: str,
+    suite: Suite,
+    share: Share,
+    speed: Speed,
+    identity: Mapping[str, Any],
+    model: Mapping[str, Any],
+    code: Mapping[str, str],
+    origin: tuple[str, str, int] = ("", "", 0),
+) -> list[Cell]:
+    """The cells of a task's methods, seed by seed so that a stopped run has whole rounds.
+
+    Args:
+        task: ``domain/name@version``.
         suite: the suite.
         share: samples and seeds.
         speed: for the expected seconds.
-        identity: what every row depends on; has ``task``.
+        identity: what every row depends on.
         model: what the rows of a method depend on beside it.
-        data: what the rows of a baseline depend on beside it.
+        code: solver -> hash of its code.
+        origin: name of the model, source of its weights, number of its training.
     """
-    cells = []
     count = share.samples
+    name, source, training = origin
+    cells = []
     for seed in share.seeds:
-        for name in suite.baselines:
-            parts = {**identity, **data, "baseline": name, "seed": seed, "samples": count}
-            cells.append(Cell(identity["task"], None, name, 0, seed, count, parts, count * speed.judged))
         for nfe in suite.nfe:
             for method in suite.methods:
-                parts = {**identity, **model, "method": method.identity(), "nfe": nfe, "seed": seed, "samples": count}
+                about = {"method": method.identity(), "solver code": code.get(method.solver, "")}
+                parts = {**identity, **model, **about, "nfe": nfe, "seed": seed, "samples": count}
                 cost = count * (nfe * speed.row + speed.judged)
-                cells.append(Cell(identity["task"], method, "", nfe, seed, count, parts, cost))
+                cells.append(Cell(task, method, "", nfe, seed, count, parts, name, source, training, cost))
     return cells

@@ -17,7 +17,7 @@ from anydiff.benchmark.identity import canonical
 from anydiff.errors import AnydiffError, FileFormatError
 
 FILE = "results.sqlite"
-FORMAT = 1
+FORMAT = 2
 Row = dict[str, Any]
 
 _TABLES = """
@@ -43,6 +43,9 @@ class Store:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.path, timeout=30)
+            # A killed process loses nothing that was written; a killed machine at most the last rows, and not the file.
+            self._connection.execute("pragma journal_mode=wal")
+            self._connection.execute("pragma synchronous=normal")
             self._connection.executescript(_TABLES)
         except sqlite3.DatabaseError as error:
             if existed and not isinstance(error, sqlite3.OperationalError):
@@ -89,10 +92,17 @@ class Store:
         found = self._connection.execute("select row from rows where key = ?", (key,)).fetchone()
         return json.loads(found[0]) if found else None
 
+    def done(self) -> set[str]:
+        """The keys of all rows that did not fail."""
+        return {key for (key,) in self._connection.execute("select key from rows where status = 'done'")}
+
+    def rows_or_none(self, keys: Iterable[str]) -> list[Row | None]:
+        """The rows of these keys, in their order; None where there is none."""
+        return [self.get(key) for key in keys]
+
     def rows(self, keys: Iterable[str]) -> list[Row]:
         """The rows of these keys that exist, in the order of the keys."""
-        found = (self.get(key) for key in keys)
-        return [row for row in found if row is not None]
+        return [row for row in self.rows_or_none(keys) if row is not None]
 
     def explain(self, key: str, label: str, parts: Mapping[str, Any]) -> str:
         """Why the row of ``key`` is reused or must be computed, in words."""

@@ -8,6 +8,7 @@ A suite is named by a file, or registered by a plugin among its tasks with the f
 
 from __future__ import annotations
 
+import fnmatch
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from anydiff.benchmark.task import Tier
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
 from anydiff.registry import registry
 from anydiff.settings import Settings
 
 BASELINES = ("real", "resample", "gaussian", "gaussian-diagonal")
-"""The free baselines: held-out data against held-out data, and those of :mod:`anydiff.benchmark.baselines`."""
+"""The free baselines of every task: held-out data against held-out data, and those of
+:mod:`anydiff.benchmark.baselines`; a task adds its own."""
 
 
 class Method(Settings):
@@ -71,10 +74,15 @@ class Suite(Settings):
         methods: the solvers.
         nfe: budgets of network calls per sample.
         seeds: sampling seeds, the same for every method (paired).
-        samples: most samples per cell; the time budget may make it fewer (:func:`anydiff.benchmark.planning.allocate`).
+        samples: most samples per cell, if fewer than the task's; the time budget may make it fewer
+            (:func:`anydiff.benchmark.planning.allocate`).
+        tier: which tasks run when none is named.
+        models: other models than the bundled one: name -> task or pattern -> run folders or weights files, one per
+            training (with another seed each).
+        bundled: whether the bundled model runs too.
         batch_size: rows per network call.
         gallery: samples per picture.
-        budget_seconds: for the whole suite, shared by all tasks; None for no limit.
+        budget_seconds: for the whole suite, shared by all tasks, in seconds of one worker; None for no limit.
         baselines: of :data:`BASELINES`.
     """
 
@@ -84,7 +92,10 @@ class Suite(Settings):
     methods: tuple[Method, ...] = Field(min_length=1)
     nfe: tuple[int, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
-    samples: int = Field(default=500, ge=2)
+    samples: int | None = Field(default=None, ge=2)
+    tier: Tier = "smoke"
+    models: dict[str, dict[str, tuple[str, ...]]] = Field(default_factory=dict)
+    bundled: bool = True
     batch_size: int = Field(default=250, ge=1)
     gallery: int = Field(default=10, ge=0)
     budget_seconds: float | None = Field(default=None, gt=0)
@@ -105,7 +116,18 @@ class Suite(Settings):
                 raise ValueError(f"two methods are called {title!r}; give one of them a label")
         if 0 in self.nfe:
             raise ValueError("nfe must be at least 1")
+        if not self.bundled and not self.models:
+            raise ValueError("bundled is false and there are no models, so nothing would run")
         return self
+
+    def sources(self, task: str) -> list[tuple[str, str, int]]:
+        """The models that run on a task: (name, source, number of the training); the bundled one has empty texts."""
+        found = [("", "", 0)] if self.bundled else []
+        for name, tasks in self.models.items():
+            for pattern, sources in tasks.items():
+                if fnmatch.fnmatchcase(task, pattern) or fnmatch.fnmatchcase(task.rpartition("@")[0], pattern):
+                    found += [(name, source, number) for number, source in enumerate(sources)]
+        return found
 
     def check_names(self) -> None:
         """Refuse solvers and baselines that nothing provides.

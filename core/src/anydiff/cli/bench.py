@@ -25,6 +25,10 @@ Budget = Annotated[
     float | None, typer.Option("--budget", metavar="SECONDS", help="Time for all cells; 0 for no limit.")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, ...; an accelerator where there is one.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Processes on this machine (default: one per core); 0 for this one.")
+]
+Scheduler = Annotated[str, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask cluster to run on, instead.")]
 Explain = Annotated[bool, typer.Option("--explain-cache", help="Say of every cell why it was reused or computed.")]
 
 
@@ -37,6 +41,8 @@ def bench(
     tasks: Tasks = None,
     budget: Budget = None,
     device: Device = "",
+    workers: Workers = None,
+    scheduler: Scheduler = "",
     explain_cache: Explain = False,
 ) -> None:
     """Compare solvers over domains, budgets and seeds; without a command, run a suite.
@@ -51,7 +57,7 @@ def bench(
       anydiff bench list
     """
     if context.invoked_subcommand is None:
-        run(suite, out, seeds, tasks, budget, device, explain_cache)
+        run(suite, out, seeds, tasks, budget, device, workers, scheduler, explain_cache)
         return
     given = [name for name in context.params if "COMMANDLINE" in str(context.get_parameter_source(name))]
     if given:
@@ -67,6 +73,8 @@ def run(
     tasks: Tasks = None,
     budget: Budget = None,
     device: Device = "",
+    workers: Workers = None,
+    scheduler: Scheduler = "",
     explain_cache: Explain = False,
 ) -> None:
     """Run a suite and write the report.
@@ -92,7 +100,10 @@ def run(
     command = shlex.join(["anydiff", *sys.argv[1:]])
     with Progress() as progress:
         try:
-            outcome = run_suite(chosen, out, progress, tasks=tasks or (), device=device, command=command)
+            outcome = run_suite(
+                chosen, out, progress, tasks=tasks or (), device=device, workers=workers, scheduler=scheduler,
+                command=command,
+            )  # fmt: skip
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(
                 f"stopped; {progress.kept} rows are kept in {out}: run the same command again to go on, or "
@@ -125,10 +136,10 @@ def list_() -> None:
       anydiff bench list
     """
     from anydiff.benchmark.suite import suite_names
-    from anydiff.benchmark.tasks import find_tasks
+    from anydiff.benchmark.task import task_entries
 
     print_table(["suite", "what it is"], list(suite_names().items()))
-    print_table(["task", "what it is"], [[entry.name, entry.help] for entry in find_tasks()])
+    print_table(["task", "what it is"], [[entry.name, entry.help] for entry in task_entries()])
 
 
 @app.command()

@@ -249,6 +249,9 @@ def _cards(task: TaskBoard) -> str:
         "recipe": short(facts["recipe"]),
         "weights": short(facts["weights"]),
         **{f"weights: {name}": value for name, value in facts["weights metadata"].items()},
+        "code of the core": short(facts["core code"]),
+        "code of the plugin": short(facts["plugin code"]),
+        "frozen task": short(facts["frozen task"]),
         "held-out data": short(facts["reference"]["hash"]),
         "training data": f"{short(facts['training data']['hash'])}, {facts['training data']['samples']} examples",
         "seeds": ", ".join(map(str, facts["seeds"])),
@@ -266,7 +269,6 @@ def _provenance(board: Board) -> str:
         "date": run["date"],
         "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
         "commit": run["commit"] or "not from a checkout",
-        "core code": short(run["core code"]),
         "rows": f"{len(board.rows)}, in full in rows.jsonl, as a table in rows.csv",
     }
     return f"<h2>Provenance</h2>{_list(facts)}"

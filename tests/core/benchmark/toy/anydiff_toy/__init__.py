@@ -32,10 +32,10 @@ def register_solvers(register):
 
 @hookimpl
 def register_recipes(register):
-    register("toy/points", "points", "anydiff_toy.parts:points", weights="anydiff_toy:points.safetensors", quick=True)
-    register("toy/cut", "truncated", "anydiff_toy.parts:points", weights="anydiff_toy:cut.safetensors", quick=True)
-    register("toy/touchy", "odd", "anydiff_toy.parts:touchy", weights="anydiff_toy:touchy.safetensors", quick=True)
-    register("toy/bare", "no weights", "anydiff_toy.parts:points", quick=True)
+    register("toy/points", "points", "anydiff_toy.parts:points", weights="anydiff_toy:points.safetensors")
+    register("toy/cut", "truncated", "anydiff_toy.parts:points", weights="anydiff_toy:cut.safetensors")
+    register("toy/touchy", "odd", "anydiff_toy.parts:touchy", weights="anydiff_toy:touchy.safetensors")
+    register("toy/bare", "no weights", "anydiff_toy.parts:points")
 
 
 @hookimpl

@@ -1,0 +1,361 @@
+"""What workers do: describe a task with a model, and compute one row. Both are plain functions of plain data.
+
+A worker process keeps the models it has loaded, and one process with the held-out data beside it
+(:mod:`anydiff.benchmark.truth`). It writes nothing: rows and pictures go back to whoever asked.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from anydiff.benchmark import identity
+from anydiff.benchmark.code import code_hash, package_hash, plugin_imports
+from anydiff.benchmark.generation import Generator
+from anydiff.benchmark.measure import measured
+from anydiff.benchmark.planning import Cell, Speed
+from anydiff.benchmark.suite import Method
+from anydiff.benchmark.task import load_task
+from anydiff.benchmark.truth import Opening, TruthProcess, drawn, reason
+from anydiff.errors import AnydiffError
+from anydiff.pipeline import SampleSet
+from anydiff.pipeline.recipe import Recipe
+from anydiff.registry import KINDS, registry
+
+PRECISION = "float32"
+_ROOTS = ("anydiff.pipeline.pipeline", "anydiff.benchmark.generation", "anydiff.benchmark.truth")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task, a model and how it is run: what a worker loads once.
+
+    Attributes:
+        task: ``domain/name@version``.
+        source: run folder or weights file; empty for bundled weights.
+        device: where to sample; empty for an accelerator where there is one.
+        batch_size: rows per network call.
+        gallery: samples per picture.
+        solvers: of the suite's methods, for their code.
+    """
+
+    task: str
+    source: str
+    device: str
+    batch_size: int
+    gallery: int
+    solvers: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a setting before any row is computed.
+
+    Attributes:
+        identity: what every row of the task depends on.
+        model: what the rows of methods depend on beside it.
+        data: what the rows of baselines depend on beside it.
+        solver_code: solver -> hash of its code.
+        facts: for the report.
+        speed: measured here and now.
+        least: fewer samples are refused by a metric.
+        size: number of held-out cases.
+        wide: the state is too large for a Gaussian with full covariance.
+        picture: of held-out data.
+        note: why there is no picture.
+    """
+
+    identity: Mapping[str, Any]
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    solver_code: Mapping[str, str]
+    facts: Mapping[str, Any]
+    speed: Speed
+    least: int
+    size: int
+    wide: bool
+    picture: bytes
+    note: str
+
+
+@functools.cache
+def _truth() -> TruthProcess:
+    return TruthProcess()
+
+
+@functools.cache
+def _hands(setting: Setting) -> tuple[Opening, Generator]:
+    opening = _truth().open(setting.task, setting.gallery)
+    task = load_task(setting.task)
+    device = setting.device or chosen_device("")
+    generator = Generator(task, setting.source, opening.asked, opening.size, device, setting.batch_size)
+    return opening, generator
+
+
+def forget_models() -> None:
+    """Let go of every model: what lies behind a name may change until the next run."""
+    _hands.cache_clear()
+
+
+def forget() -> None:
+    """Let go of every model, and of the process with the held-out data."""
+    forget_models()
+    _truth().close()
+    _truth.cache_clear()
+
+
+def chosen_device(device: str) -> str:
+    """``device``, or the accelerator if there is one, or the processor.
+
+    Raises:
+        AnydiffError: there is no such device.
+    """
+    if not device:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise AnydiffError(f"--device is {device!r}, which this machine does not have; use cpu.") from error
+    return device
+
+
+def describe(setting: Setting, speed: Speed | None) -> Description:
+    """Load a setting and say what its rows depend on.
+
+    Args:
+        setting: what to load.
+        speed: what was measured before; None to measure.
+
+    Raises:
+        AnydiffError: task or model cannot be used; the sentence says why.
+    """
+    opening, generator = _hands(setting)
+    pipeline, task = generator.pipeline, generator.task
+    speed = speed or _speed(setting, opening, generator)
+    roots = _code_roots(generator)
+    owners = {registry().get("domains", generator.recipe.domain.name).reference, _task_reference(setting.task)}
+    common = {
+        "task": task.id,
+        "frozen task": opening.frozen,
+        "plugin code": identity.digest(sorted(package_hash(owner) for owner in owners)),
+        "core code": code_hash(roots),
+    }
+    model = {
+        "weights": generator.weights_hash,
+        "recipe": pipeline.recipe.hash,
+        "precision": PRECISION,
+        "torch": torch.__version__,
+        "device": torch.device(generator.device).type,
+    }
+    training = generator.training_data
+    facts = {
+        **common,
+        "help": task.help or generator.recipe.help,
+        "domain": generator.recipe.domain.name,
+        "plugin": registry().get("tasks", task.id).plugin,
+        "tier": task.tier,
+        "members": task.members,
+        "closed loop": bool(task.evaluator),
+        "parameters": pipeline.parameters,
+        "weights": generator.weights_hash,
+        "weights metadata": dict(pipeline.metadata),
+        "training seed": pipeline.recipe.training.seed,
+        "recipe": pipeline.recipe.hash,
+        "reference": dict(opening.facts),
+        "training data": {"hash": training.hash, "samples": len(training)},
+        "cards": [card.as_dict() for card in opening.cards],
+        "guidance": [part.model_dump(mode="json") for part in pipeline.recipe.sampling.guidance],
+        "machine": identity.machine(generator.device),
+    }
+    return Description(
+        common, model, {"training data": training.hash}, _solver_code(setting.solvers), facts, speed, opening.least,
+        opening.size, pipeline.domain.spec.size > 4096, opening.picture, opening.note,
+    )  # fmt: skip
+
+
+def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[dict[str, Any], bytes]:
+    """(row, picture) of a cell. A failing cell is a result: its row says why, and the run goes on."""
+    row = _start(cell)
+    picture = b""
+    try:
+        opening, generator = _hands(setting)
+        row["parameters"] = None if cell.method is None else generator.pipeline.parameters
+        row["training_seed"] = generator.pipeline.recipe.training.seed
+        row["machine"] = identity.machine(generator.device)
+        row["cards"] = {card.name: card.as_dict() for card in opening.cards}
+        samples = _fill(row, cell, generator)
+        if samples is not None and with_picture:
+            picture, row["note"] = drawn(samples, setting.gallery)
+    except Exception as error:
+        row.update(status="failed", reason=reason(error))
+    row["ended"] = now()
+    return row, picture
+
+
+def failed_row(cell: Cell, sentence: str) -> dict[str, Any]:
+    """The row of a cell that no worker could compute."""
+    return {**_start(cell), "status": "failed", "reason": sentence, "ended": now()}
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _start(cell: Cell) -> dict[str, Any]:
+    return {
+        "key": cell.key,
+        "status": "done",
+        "reason": "",
+        "task": cell.task,
+        "domain": cell.task.partition("/")[0],
+        "kind": "baseline" if cell.method is None else "method",
+        "method": cell.title,
+        "solver": None if cell.method is None else cell.method.identity(),
+        "model": cell.model,
+        "source": cell.source,
+        "training": cell.training,
+        "training_seed": None,
+        "nfe": cell.nfe,
+        "seed": cell.seed,
+        "samples": cell.samples,
+        "reference_samples": None,
+        "metrics": {},
+        "problems": {},
+        "cards": {},
+        "counted_nfe": None,
+        "rows_per_call": None,
+        "rows_per_sample": None,
+        "seconds": None,
+        "metric_seconds": None,
+        "peak_memory_mib": None,
+        "memory_kind": "",
+        "parameters": None,
+        "machine": {},
+        "precision": PRECISION,
+        "inputs": dict(cell.parts),
+        "versions": identity.versions(),
+        "commit": identity.commit(),
+        "host": platform.node(),
+        "started": now(),
+        "picture": "",
+        "note": "",
+        "ended": "",
+        "command": "",
+    }
+
+
+def _fill(row: dict[str, Any], cell: Cell, generator: Generator) -> SampleSet | None:
+    """Draw and judge; the samples, if there are any to look at."""
+    if cell.baseline == "real":
+        _enter(row, _truth().real(cell.task, cell.samples, cell.seed))
+        return None
+    if cell.method is not None and generator.task.evaluator:
+        scores, cost = generator.closed_loop(cell.method, cell.nfe, cell.samples, cell.seed)
+        row.update({name: value for name, value in cost.items() if name in row})
+        _enter_scores(row, scores)
+        return None
+    if cell.method is not None:
+        samples, cost = generator.samples(cell.method, cell.nfe, cell.samples, cell.seed)
+        row.update({name: value for name, value in cost.items() if name in row})
+        row["rows_per_call"] = cost["rows_per_sample"] / cost["counted_nfe"] if cost["counted_nfe"] else 0.0
+    else:
+        made = generator.baseline(cell.baseline, cell.samples, cell.seed)
+        if not isinstance(made, SampleSet):
+            _enter_scores(row, made)
+            return None
+        samples = made
+    _enter(row, _truth().judge(cell.task, samples))
+    return samples
+
+
+def _enter(row: dict[str, Any], judged: Any) -> None:
+    row.update(
+        samples=judged.samples,
+        reference_samples=judged.reference,
+        metric_seconds=judged.seconds,
+        metrics=dict(judged.values),
+        problems=dict(judged.problems),
+    )
+    if judged.problems:
+        row["status"] = "failed"
+        row["reason"] = "; ".join(f"{name}: {text}" for name, text in judged.problems.items())
+
+
+def _enter_scores(row: dict[str, Any], scores: Mapping[str, Any]) -> None:
+    row["metrics"] = {name: float(score.value) for name, score in scores.items()}
+    row["cards"] = {name: score.card.as_dict() for name, score in scores.items()}
+    row["samples"] = min(score.samples for score in scores.values())
+
+
+def _speed(setting: Setting, opening: Opening, generator: Generator) -> Speed:
+    """Seconds per network row and per judged sample; this is also the warm-up."""
+    task = generator.task
+    usual = generator.pipeline.recipe.sampling
+    probe = Method(solver=usual.solver.name, options=usual.solver.options)
+    if task.evaluator:
+        count = max(1, task.samples // 20)
+        with measured(generator.device) as cost:
+            generator.closed_loop(probe, 2, count, 0)
+        return Speed(cost.seconds / (2 * count), 0.0)
+    group = task.members or 1
+    count = min(task.samples, -(-max(opening.least, 32) // group) * group)
+    samples, cost_of = generator.samples(probe, 2, count, 0)
+    _truth().judge(task.id, samples)  # features of the reference are computed here and kept
+    return Speed(cost_of["seconds"] / (2 * count), _truth().judge(task.id, samples).seconds / count)
+
+
+def _task_reference(task_id: str) -> str:
+    return registry().get("tasks", task_id).reference
+
+
+def _code_roots(generator: Generator) -> tuple[str, ...]:
+    """The modules whose code a row of the task depends on, the solver's left out."""
+    task = generator.task
+    references = [*task.baselines.values(), *([task.evaluator] if task.evaluator else [])]
+    for recipe in (generator.recipe, generator.pipeline.recipe):
+        references += _references(recipe, [part.name for part in task.metrics])
+    modules = {reference.partition(":")[0] for reference in references}
+    for reference in [_task_reference(task.id), *references]:
+        if not reference.startswith("anydiff."):
+            modules.update(plugin_imports(reference))
+    return tuple(sorted(modules | set(_ROOTS)))
+
+
+def _references(recipe: Recipe, more: list[str]) -> list[str]:
+    """The reference of everything registered that the recipe names, wherever in it, its objective left out."""
+    names = [*more, *_texts(recipe.model_dump(mode="json", exclude={"objective", "training"}))]
+    known = {
+        name: entry.reference
+        for kind in KINDS
+        if kind not in ("recipes", "tasks", "commands", "objectives")
+        for entry in registry().entries(kind)
+        for name in [entry.name]
+    }
+    return [known[name] for name in names if name in known]
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for inner in value.values() for text in _texts(inner)]
+    return [text for inner in value for text in _texts(inner)] if isinstance(value, list | tuple) else []
+
+
+def _solver_code(solvers: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in solvers:
+        reference = registry().get("solvers", name).reference
+        modules = [reference.partition(":")[0]]
+        if not reference.startswith("anydiff."):
+            modules += plugin_imports(reference)
+        own = [] if reference.startswith("anydiff.") else [package_hash(reference)]
+        found[name] = identity.digest([code_hash(tuple(sorted(set(modules)))), *own])
+    return found

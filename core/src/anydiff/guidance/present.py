@@ -17,7 +17,7 @@ class PresentNodes(Guidance):
 
     Present is what the condition ``mask`` ``[B, N]`` says; a diagonal that must be zero counts as absent. Noise draws
     are masked too, so absent entries are zero at every step of every plan, and cannot influence the others. Samplers
-    put it around all other guidance where the state has masked leaves.
+    put it around all other guidance where the state has such entries.
     """
 
     spec: StateSpec

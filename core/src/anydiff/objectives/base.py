@@ -96,7 +96,7 @@ class Objective(ABC):
         target_x0, target_noise, gain = target_and_gain(path, t, denoiser.native_kind, denoiser.sigma_data)
         prediction = denoiser.native(path.mix(t, x0=clean, noise=noise), t, **condition)
         error = (prediction - per_row(target_x0, clean) * clean - per_row(target_noise, clean) * noise).square()
-        weight = self.noise_weight(path, t, denoiser.sigma_data) * gain
+        weight = per_row(self.noise_weight(path, t, denoiser.sigma_data), gain) * gain
         if weight.ndim > 1:  # a product path: one weight per entry
             return element_mean(weight.to(error.dtype) * error, mask)
         return weight.to(error.dtype) * element_mean(error, mask)
@@ -107,7 +107,7 @@ def present_entries(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """(x0, ε, weights of the elements), zero where no entry is; takes ``loss_mask`` out of the condition."""
     weights = condition.pop("loss_mask", None)
-    if spec is None or not any(leaf.mask_axes or leaf.zero_diagonal for leaf in spec.leaves):
+    if spec is None or not spec.has_absent_entries:
         return clean, noise, weights
     present = spec.present(condition.get(NODE_MASK)).to(clean)
     clean, noise = torch.where(present > 0, clean, 0), torch.where(present > 0, noise, 0)

@@ -121,10 +121,8 @@ class ProductPath(GaussianPath):
 
     def prior(self, noise: Tensor) -> Tensor:
         """x_T from noise of unit scale, each leaf by its own path (which warns where it does not reach its prior)."""
-        for _, path in self.leaves:
-            path.prior(noise[:0])
-        std: Tensor = self.sigma(torch.tensor([self.t_start], dtype=torch.float64))
-        return noise * std.to(noise)
+        views = self.bound.unpack(noise.contiguous())
+        return self.bound.pack({name: path.prior(views[name]) for name, path in self.leaves})
 
     @property
     def bound(self) -> StateSpec:

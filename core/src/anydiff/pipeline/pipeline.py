@@ -244,7 +244,7 @@ class Pipeline:
         Not for states with masked or symmetric leaves, whose entries are fewer than they seem. Arguments as for
         :meth:`encode`; ``options`` are those of :meth:`AdaptiveODE.log_likelihood`: ``trace``, say.
         """
-        if any(leaf.mask_axes or leaf.symmetric or leaf.zero_diagonal for leaf in self.domain.spec.leaves):
+        if self.domain.spec.has_absent_entries or any(leaf.symmetric for leaf in self.domain.spec.leaves):
             raise AnydiffError(
                 f"states of domain {self.domain.name!r} have entries that are not free (masked, mirrored or zero), so "
                 "they have no density of all entries; compare samples instead."
@@ -261,6 +261,7 @@ class Pipeline:
         conditions = self.conditions(condition, len(states))
         if self.domain.spec.masked:
             conditions.setdefault(NODE_MASK, self.domain.spec.mask_of(states))
+        if self.domain.spec.has_absent_entries:
             guidance = [*guidance, PresentNodes(self.domain.spec)]
         return denoiser, states, {**options, "guidance": guidance, "condition": conditions}
 

@@ -115,7 +115,7 @@ class AdaptiveODE:
         else:
             start = start.to(device, dtype)
         spec.check(start)
-        if spec.masked and condition and NODE_MASK in condition:
+        if spec.has_absent_entries:
             layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
             guidance = [*layers, PresentNodes(spec)]
         return self._travel(denoiser, start, "to-data", guidance, condition, batch_size, dtype, clean=end == "clean")

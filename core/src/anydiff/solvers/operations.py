@@ -14,8 +14,10 @@ from torch import Tensor
 from anydiff.errors import UnknownNameError
 
 
-def langevin(x: Tensor, score: Tensor, noise: Tensor, *, t: float, snr: float, scale: float) -> Tensor:
-    """One Langevin step x + s ∇log p + sqrt(2 s) z with s = 2 scale (snr mean|z|/mean|∇log p|)², for ``[B, *shape]``.
+def langevin(
+    x: Tensor, score: Tensor, noise: Tensor, *, t: float, snr: float, scale: float, noise_scale: float = 1.0
+) -> Tensor:
+    """One Langevin step x + s ∇log p + noise_scale sqrt(2 s) z with s = 2 scale (snr mean|z|/mean|∇log p|)².
 
     Song et al., ICLR 2021, algorithms 4 and 5: the means run over the batch, so the result depends on the batch.
     """
@@ -23,7 +25,7 @@ def langevin(x: Tensor, score: Tensor, noise: Tensor, *, t: float, snr: float, s
     if norm == 0:  # a score of zero sets no length: stay
         return x.clone()
     step = 2 * scale * (snr * noise.flatten(1).norm(dim=1).mean() / norm) ** 2
-    moved: Tensor = x + step * score + torch.sqrt(2 * step) * noise
+    moved: Tensor = x + step * score + noise_scale * torch.sqrt(2 * step) * noise
     return moved
 
 

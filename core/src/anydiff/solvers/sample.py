@@ -79,7 +79,7 @@ def sample(
     plan = _plan(solver, path, nfe, grid, end, options)
     layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
     condition = dict(condition or {})
-    if spec.masked and NODE_MASK in condition:
+    if spec.has_absent_entries:
         layers.append(PresentNodes(spec))
     numbered = any(layer.reads_sample_index for layer in layers)
     denoiser = apply_guidance(denoiser, layers)

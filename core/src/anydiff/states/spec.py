@@ -188,6 +188,11 @@ class StateSpec:
         return any(leaf.mask_axes for leaf in self.leaves)
 
     @cached_property
+    def has_absent_entries(self) -> bool:
+        """Whether some entries do not exist: masked ones, or a diagonal that is zero."""
+        return self.masked or any(leaf.zero_diagonal for leaf in self.leaves)
+
+    @cached_property
     def nodes(self) -> int:
         """N, the number of nodes that a mask speaks of; 0 if nothing is masked."""
         sizes = {leaf.shape[axis] for leaf in self.leaves for axis in leaf.mask_axes}

@@ -130,12 +130,12 @@ def test_three_places():
     gain = path.alpha(t) * 0.25 / (path.alpha(t) ** 2 * 0.25 + path.sigma(t) ** 2)
     step, x = path.sigma(t) ** 2 / path.alpha(t), states()
     expected = {
-        "state": gain * x + step * (1 - x),
-        "data": gain * x + step * gain * (1 - gain * x),
-        "data-direct": gain * x + step * (1 - gain * x),
+        "state": gain * x + 0.3 * step * (1 - x),
+        "data": gain * x + 0.3 * step * gain * (1 - gain * x),
+        "data-direct": gain * x + 0.3 * step * (1 - gain * x),
     }
     for at, value in expected.items():
-        torch.testing.assert_close(ScoreGuidance(towards_one, at=at)(oracle)(x, t), value, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(ScoreGuidance(towards_one, 0.3, at=at)(oracle)(x, t), value, rtol=1e-13, atol=1e-13)
 
 
 def test_one_call_and_the_same_in_float32():

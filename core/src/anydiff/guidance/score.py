@@ -91,7 +91,8 @@ class _ScoreGuided(GuidedDenoiser):
         alpha, sigma = self.path.alpha(times), self.path.sigma(times)
         _, factor = conversion(self.path, times, "data", kind, self.sigma_data)
         shift = torch.where((alpha > 0) & (sigma > 0), factor * sigma**2 / alpha, 0.0)
-        return prediction + per_row(shift, x) * per_row(torch.as_tensor(scale), x) * gradient
+        strength = scale if isinstance(scale, Tensor) else torch.tensor(scale, dtype=torch.float64)
+        return prediction + per_row(shift, x) * per_row(strength, x) * gradient
 
     def _gradient(
         self, x: Tensor, t: float | Tensor, known: dict[str, Tensor], condition: dict[str, Tensor]

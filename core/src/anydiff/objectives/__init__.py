@@ -2,7 +2,8 @@
 
 from anydiff.objectives.base import Objective
 from anydiff.objectives.denoising import Denoising
+from anydiff.objectives.energy import denoising_energy
 from anydiff.objectives.flow_matching import FlowMatching
 from anydiff.objectives.times import TIME_LAWS, TimeLaw
 
-__all__ = ["TIME_LAWS", "Denoising", "FlowMatching", "Objective", "TimeLaw"]
+__all__ = ["TIME_LAWS", "Denoising", "FlowMatching", "Objective", "TimeLaw", "denoising_energy"]

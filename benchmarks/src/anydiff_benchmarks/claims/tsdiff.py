@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 CLAIM = Claim(
     slug="tsdiff",
     paper="Kollovieh et al. 2023, Predict, Refine, Synthesize, NeurIPS, arXiv:2307.11494",
-    says="Observation self-guidance of an unconditional model forecasts about as well as a conditional twin, better with "
-    "the quantile energy (Q) than with the squared one (MS) on all eight data sets (CRPS of traffic 0.098 against 0.116; "
-    "conditional 0.094); refinement improves simple base forecasts most; synthetic windows train a linear forecaster.",
+    says="Observation self-guidance of an unconditional model forecasts about as well as a conditional twin, better "
+    "with the quantile energy (Q) than with the squared one (MS) on all eight data sets (CRPS of traffic 0.098 and "
+    "0.116, conditional 0.094); refinement improves simple base forecasts most; synthetic windows train a linear model.",
     check="Exact: Gaussian series of length 40 (season, AR(1), noise), context 32, exact scores, the paper's 100 DDPM "
     "steps, 48 series, 64 samples: CRPS, 90 % coverage; 20 refinements of the seasonal naive forecast. Trained: the "
     "bundled TSDiff and TSDiff-Cond on hourly traffic, 64 test days from the week before, 15 samples, 20 calls of "
-    "DPM-Solver++(2M): mean weighted quantile loss beside seasonal naive; the linear predictive score of 1,000 windows.",
-    threshold="Exact, every seed: Q at s = 4 and 8 within 1.05 x the CRPS of exact forecasts and 0.55 x that of unguided "
-    "samples; at s = 8 CRPS and |coverage - 0.87| smaller for Q than for MS; refinement (squared, most likely and "
-    "Langevin) lowers the CRPS by 20 %. Trained, every seed: Q below MS and below seasonal naive; refinement lowers the "
-    "naive forecast's loss by 10 %. 'Not at this scale' if only the trained part fails.",
+    "DPM-Solver++(2M): mean weighted quantile loss beside seasonal naive; linear predictive score of 1,000 windows.",
+    threshold="Exact, every seed: Q at s = 4 and 8 within 1.05 x the CRPS of exact forecasts and 0.55 x that of "
+    "unguided samples; at s = 8 CRPS and |coverage - 0.87| smaller for Q than for MS; refinement (squared, most likely "
+    "and Langevin) lowers the CRPS by 20 %. Trained, every seed: Q below MS and below seasonal naive; refinement "
+    "lowers the naive forecast's loss by 10 %. 'Not at this scale' if only the trained part fails.",
     seeds=(0, 1, 2),
     needs=("anydiff-timeseries",),
     minutes=25,
@@ -95,12 +95,11 @@ def exact(seed: int) -> dict[str, float]:
 
 def trained(seed: int, members: int = 15) -> dict[str, float]:
     """Mean weighted quantile losses on traffic, refinement and the linear predictive score."""
+    from anydiff.pipeline import SampleSet, load
+    from anydiff.pipeline.build import build_dataset, sample_set
     from anydiff_timeseries.baselines import linear_gaussian, seasonal_naive, weekly_naive
     from anydiff_timeseries.metrics import LinearPredictiveScore, MeanWeightedQuantileLoss
     from anydiff_timeseries.tsdiff import ObservationGuidance
-
-    from anydiff.pipeline import SampleSet, load
-    from anydiff.pipeline.build import build_dataset, sample_set
 
     pipeline, conditional = load("timeseries/traffic"), load("timeseries/traffic-conditional")
     train = build_dataset(pipeline.recipe, "train")
@@ -127,11 +126,10 @@ def trained(seed: int, members: int = 15) -> dict[str, float]:
 
 def _refined(pipeline: Pipeline, reference, train, members: int, seed: int):  # type: ignore[no-untyped-def]
     """The seasonal naive forecast of every case, refined, as a sample set in the ensemble layout."""
+    from anydiff.pipeline import SampleSet
     from anydiff_timeseries.baselines import seasonal_naive
     from anydiff_timeseries.refine import Refinement
     from anydiff_timeseries.tsdiff import quantile_levels
-
-    from anydiff.pipeline import SampleSet
 
     observed = reference.condition["observed"].repeat(members, 1, 1)
     start = seasonal_naive(train, {"observed": observed}, len(observed), seed)

@@ -23,7 +23,7 @@ CLAIM = Claim(
     paper="Kollovieh et al. 2023, Predict, Refine, Synthesize, NeurIPS, arXiv:2307.11494",
     says="Observation self-guidance of an unconditional model forecasts about as well as a conditional twin, better "
     "with the quantile energy (Q) than with the squared one (MS) on all eight data sets (CRPS of traffic 0.098 and "
-    "0.116, conditional 0.094); refinement improves simple base forecasts most; synthetic windows train a linear model.",
+    "0.116, conditional 0.094); refinement helps simple base forecasts most; synthetic windows train a linear model.",
     check="Exact: Gaussian series of length 40 (season, AR(1), noise), context 32, exact scores, the paper's 100 DDPM "
     "steps, 48 series, 64 samples: CRPS, 90 % coverage; 20 refinements of the seasonal naive forecast. Trained: the "
     "bundled TSDiff and TSDiff-Cond on hourly traffic, 64 test days from the week before, 15 samples, 20 calls of "

@@ -70,6 +70,8 @@ def as_series(data: Any, freq: str) -> list[Series]:
 def from_pandas(series: pd.Series, freq: str, name: str) -> Series:
     """One series with a time index; stamps between the first and the last that do not stand there are missing."""
     index = series.index
+    if not len(series):
+        raise AnydiffError(f"series {name!r} is empty; leave it out.")
     if isinstance(index, pd.DatetimeIndex):
         _check_stamps(index, freq, name)
         index = index.to_period(freq)
@@ -78,8 +80,6 @@ def from_pandas(series: pd.Series, freq: str, name: str) -> Series:
             f"series {name!r} has a {type(index).__name__}, but needs time stamps; use "
             "series.set_axis(pd.to_datetime(...))."
         )
-    if not len(series):
-        raise AnydiffError(f"series {name!r} is empty; leave it out.")
     if _normal(index.freqstr) != _normal(freq):
         raise AnydiffError(f"series {name!r} has frequency {index.freqstr!r}, but {freq!r} is needed; resample it.")
     full = pd.period_range(index[0], index[-1], freq=freq)

@@ -16,11 +16,13 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths import VPCosine, VPLinear
 from anydiff.solvers import build_plan, execute, sample
 from anydiff.solvers.ddim import DDIM, DDPM
+from anydiff.states import NoiseSource, StateSpec
 from anydiff_timeseries.data import SeasonalGaussian, conditional, seasonal_covariance
 from anydiff_timeseries.refine import Refinement
 from anydiff_timeseries.scaling import level
 from anydiff_timeseries.tsdiff import (
     ObservationGuidance,
+    ancestral_scale,
     paper_path,
     quantile_energy,
     quantile_levels,
@@ -116,13 +118,35 @@ def test_ddim_with_eta_1_takes_the_ancestral_step():
     grid = [step / 100 for step in range(100, 0, -1)]
     plans = [build_plan(solver, paper_path(), grid, end="stop") for solver in (DDIM(eta=1.0), DDPM())]
     x = series(3)[:, None]
-    from anydiff.states import NoiseSource, StateSpec
-
     noise = NoiseSource(StateSpec.single((1, LENGTH)), 0)
     one, two = (execute(plan, oracle(paper_path()), x, noise=noise) for plan in plans)
     torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
     again = build_plan(DDIM(eta=0.0), paper_path(), grid, end="stop")
     assert again.draws == 0
+
+
+def test_the_ancestral_scale_is_the_papers_ddpm_form():
+    """x ← ancestral step - s pv_t ∇E(x_t), written out with β and ᾱ, against one guided plan."""
+    path, scale = paper_path(), 2.0
+    grid = [step / 100 for step in range(100, 0, -1)]
+    guidance = ObservationGuidance("squared", ancestral_scale(path, grid, scale), scaled=True)
+    seen, x = observed(3), series(3)[:, None]
+    noise = NoiseSource(StateSpec.single((1, LENGTH)), 0)
+    plan = build_plan(DDPM(), path, grid, end="denoise")
+    out = execute(plan, guidance(oracle(path)), x, noise=noise, condition={"observed": seen})
+    beta = np.linspace(1e-4, 0.1, 100)
+    kept = np.cumprod(1 - beta)
+    for number in range(99, -1, -1):
+        before = kept[number - 1] if number else 1.0
+        variance = beta[number] * (1 - before) / (1 - kept[number])
+        state = x.clone().requires_grad_()
+        data = oracle(path)(state, (number + 1) / 100)
+        (gradient,) = torch.autograd.grad(squared_energy(data, seen).sum(), state)
+        mean = math.sqrt(before) * beta[number] * data.detach() + math.sqrt(1 - beta[number]) * (1 - before) * x
+        x = mean / (1 - kept[number]) - scale * variance * gradient
+        if number:
+            x = x + math.sqrt(variance) * noise.draw(range(3), 100 - number, torch.float64, torch.device("cpu"))
+    torch.testing.assert_close(out, x, rtol=1e-7, atol=1e-7)
 
 
 def test_levels():

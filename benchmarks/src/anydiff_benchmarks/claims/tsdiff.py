@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import GaussianOracle
-from anydiff.pipeline.ensemble import coverage, crps
+from anydiff.pipeline.ensemble import crps
 from anydiff.solvers import sample
 from anydiff.states import standard_normal
 from anydiff_benchmarks.claims.base import Claim, Verdict
@@ -48,7 +48,7 @@ def exact(seed: int) -> dict[str, float]:
     """CRPS and coverage of every sampler on the Gaussian series; CRPS of refined naive forecasts."""
     from anydiff_timeseries.data import conditional, seasonal_covariance
     from anydiff_timeseries.refine import Refinement
-    from anydiff_timeseries.tsdiff import ObservationGuidance, paper_path, quantile_levels
+    from anydiff_timeseries.tsdiff import ObservationGuidance, ancestral_scale, paper_path, quantile_levels
 
     covariance = seasonal_covariance()
     oracle = GaussianOracle(paper_path(), torch.zeros(1, LENGTH, dtype=torch.float64), covariance)
@@ -60,7 +60,7 @@ def exact(seed: int) -> dict[str, float]:
     mean, rest = conditional(observed, covariance)
     draws = torch.from_numpy(standard_normal(seed, range(SERIES * MEMBERS), 1, "claim/tsdiff", (LENGTH - CONTEXT,)))
     best = mean[:, None] + draws.reshape(SERIES, MEMBERS, -1) @ torch.linalg.cholesky(rest).T
-    numbers = {"exact CRPS": float(crps(best, truth).mean()), "exact coverage": coverage(best, truth)}
+    numbers = {"exact CRPS": float(crps(best, truth).mean()), "exact coverage": _coverage(best, truth)}
 
     levels = quantile_levels(MEMBERS)
     condition = {"observed": observed.repeat_interleave(MEMBERS, 0), "quantile_level": levels.repeat(SERIES)}
@@ -72,12 +72,12 @@ def exact(seed: int) -> dict[str, float]:
             warnings.simplefilter("ignore")  # the paper's schedule keeps some signal at its start, and so do we
             drawn = sample(
                 oracle, (1, LENGTH), SERIES * MEMBERS, solver="ddpm", nfe=100, grid=grid, end="denoise", seed=seed,
-                guidance=ObservationGuidance(energy, scale, scaled=True), condition=condition,
-                batch_size=SERIES * MEMBERS, dtype=torch.float64,
+                guidance=ObservationGuidance(energy, ancestral_scale(oracle.path, grid, scale), scaled=True),
+                condition=condition, batch_size=SERIES * MEMBERS, dtype=torch.float64,
             )  # fmt: skip
         members = drawn[:, 0, CONTEXT:].reshape(SERIES, MEMBERS, -1)
         numbers[f"{name} CRPS"] = float(crps(members, truth).mean())
-        numbers[f"{name} coverage"] = coverage(members, truth)
+        numbers[f"{name} coverage"] = _coverage(members, truth)
         numbers[f"{name} error of mean"] = _root_mean_square(members.mean(1) - mean)
 
     naive = series.clone()
@@ -136,6 +136,12 @@ def _refined(pipeline: Pipeline, reference, train, members: int, seed: int):  # 
     levels = quantile_levels(members).repeat_interleave(len(reference))
     states = Refinement()(pipeline.denoiser, start, observed[:, 1], levels, seed)
     return SampleSet(states, {"observed": observed}, pipeline.domain)
+
+
+def _coverage(members: Tensor, truth: Tensor) -> float:
+    """Share of the truth between the samples' 5 % and 95 % quantiles, interpolated: 0.87 for 64 exact samples."""
+    low, high = members.quantile(0.05, dim=1), members.quantile(0.95, dim=1)
+    return float(((truth >= low) & (truth <= high)).double().mean())
 
 
 def _root_mean_square(error: Tensor) -> float:

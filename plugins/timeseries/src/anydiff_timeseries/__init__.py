@@ -91,3 +91,13 @@ def register_recipes(register: Register) -> None:
     register("timeseries/traffic", "TSDiff on hourly traffic volume", f"{recipes}:traffic")
     register("timeseries/traffic-conditional", "TSDiff-Cond on hourly traffic", f"{recipes}:traffic_conditional")
     register("timeseries/pm25", "TSDiff on hourly PM2.5 in Beijing", f"{recipes}:pm25")
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """Forecasts of hourly traffic."""
+    register(
+        "timeseries/traffic@1",
+        "a day of hourly traffic from the week before, 64 forecasts of 15 members",
+        "anydiff_timeseries.tasks:traffic",
+    )

@@ -11,14 +11,16 @@ the score becomes ∇log p_t(x_t) - s ∇_x E, differentiated through the networ
 how many steps are observed and on the scale of the series (here 1 is its level, see :mod:`anydiff_timeseries.scaling`).
 
 Two forms stand in the authors' code. The DDIM one, ε + s σ_t ∇E, is exactly this. The DDPM one adds
--s pv_t ∇E to the state after an ancestral step, pv_t the posterior variance, with the gradient at the new state: that
-is this with s √(1-β_t) (1-ᾱ_{t-1})/(1-ᾱ_t) in place of s, but for the place of the gradient. Here the gradient is
-always taken at the state the plan evaluates (equation 4 of the paper), whatever the plan.
+-s pv_t ∇E to the state after an ancestral step, pv_t the posterior variance: that is this with the scale of
+:func:`ancestral_scale`. There the gradient is taken at the new state; here, and in the paper's text, it is always taken
+at the state that the plan evaluates.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,8 +29,8 @@ from torch import Tensor
 
 from anydiff.denoisers import Denoiser, PredictionKind
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.guidance import Guidance, GuidedDenoiser, ScoreGuidance
-from anydiff.paths import VPLogSNR
+from anydiff.guidance import Guidance, GuidedDenoiser, Scale, ScoreGuidance
+from anydiff.paths import GaussianPath, VPLogSNR
 from anydiff.states import uniform
 from anydiff_timeseries.scaling import known_values, relative
 
@@ -73,7 +75,7 @@ class ObservationGuidance(Guidance):
 
     Args:
         energy: ``"quantile"`` (TSDiff-Q) or ``"squared"`` (TSDiff-MS).
-        scale: s; 0 leaves the sampler as it is, bit for bit.
+        scale: s: a number, one per sample, or a function of the time; 0 leaves the sampler as it is, bit for bit.
         scaled: whether ``observed`` is in the units of the states already, not in the series' own.
 
     Raises:
@@ -85,7 +87,7 @@ class ObservationGuidance(Guidance):
     reads: ClassVar[tuple[str, ...]] = ("quantile_level",)
 
     energy: str = "quantile"
-    scale: float = 4.0
+    scale: Scale = 4.0
     scaled: bool = False
 
     def __post_init__(self) -> None:
@@ -137,6 +139,19 @@ class _ObservationGuided(GuidedDenoiser):
         if "observed" in condition:
             return self.guided.predict(x, t, kind, **condition)
         return self.inner.predict(x, t, kind, **{name: c for name, c in condition.items() if name not in _OWN})
+
+
+def ancestral_scale(path: GaussianPath, grid: Sequence[float], scale: float) -> Callable[[float], float]:
+    """s(t) with which a DDPM plan on ``grid`` adds -s pv_t ∇E to its state, the paper's DDPM form.
+
+    An ancestral step from t to u adds s(t) β/√(1-β) ∇log f to its mean, with √(1-β) = α_t/α_u; the posterior variance
+    is pv_t = β σ_u²/σ_t². So s(t) = s √(1-β) σ_u²/σ_t², and 0 at the last node, where the step has no noise.
+    """
+    factor = {
+        t: scale * path.alpha(t) / path.alpha(u) * (path.sigma(u) / path.sigma(t)) ** 2
+        for t, u in itertools.pairwise(grid)
+    }
+    return lambda t: factor.get(t, 0.0)
 
 
 def paper_path(steps: int = 100, first: float = 1e-4, last: float = 0.1) -> VPLogSNR:

@@ -41,7 +41,7 @@ def test_there_is_one_of_each_kind():
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_is_short_and_passes_the_kit(name, only):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= (40 if name.endswith("_solver") else 60)
-    only(name, "two_moons")
+    only(name, "two_moons", *(domain for domain in ("timeseries",) if name.startswith(f"{domain}_")))
     report = check_plugin(name)
     assert report.ok, report.failed
 
@@ -108,3 +108,14 @@ def test_without_tensorboard_the_logger_stands_aside(only, tmp_path, monkeypatch
     pipeline = train(load_recipe("two_moons/small", FAST), tmp_path / "run")
     assert "pip install tensorboard" in capsys.readouterr().err
     assert torch.isfinite(pipeline.sample_set(2, nfe=2).states).all()
+
+
+def test_own_series_train_and_forecast(only, tmp_path):
+    only("timeseries_tide", "timeseries")
+    from anydiff_timeseries.predictor import TSDiffPredictor
+
+    pipeline = train(load_recipe("timeseries_tide/small", FAST), tmp_path / "run")
+    series = sys.modules["timeseries_tide"].sea_level()
+    frame = TSDiffPredictor(pipeline, nfe=2, num_samples=5).forecast(series)["sea level"]
+    assert frame.shape == (12, 5)
+    assert frame.notna().all(axis=None)

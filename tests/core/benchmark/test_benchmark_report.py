@@ -77,10 +77,15 @@ def test_every_task_has_table_plot_pictures_and_baselines(folder):
         section = content.split(f">{task}</h2>")[1].split("<h2")[0]
         assert "<table>" in section
         assert "<svg viewBox" in section
-        assert section.count("<img") == 1 + 2 * 2 + 2, "held-out data, two methods at two budgets, two Gaussians"
-        for name in ("held-out against", "training data (floor)", "Gaussian of all", "marginal Gaussian (ceiling)"):
+        assert section.count("<img") == 1 + 2 * 2 + 3, "held-out data, two methods at two budgets, three baselines"
+        for name in (
+            "held-out against held-out (ceiling)",
+            "training data",
+            "Gaussian of all",
+            "marginal Gaussian (base",
+        ):
             assert name in section
-        assert "With 3 sampling seeds no statement of significance" in content
+        assert "With 3 sampling seeds of 1 training no statement of significance" in content
         assert "failed: " in section
 
 

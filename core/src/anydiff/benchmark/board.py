@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from anydiff.benchmark.statistics import Summary, leaders, summarise
+from anydiff.benchmark.statistics import FEWEST, Run, Summary, leaders, summarise
 from anydiff.benchmark.store import Row, Store
+from anydiff.benchmark.suite import BASELINES as FREE
 from anydiff.errors import AnydiffError
 from anydiff.pipeline.metrics import MetricCard, require_same_card
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table: a method at one budget, or a baseline; over its seeds.
+    """One line of a table: a method at one budget, or a baseline; over its trainings and seeds.
 
     Attributes:
         method: its name.
         nfe: the budget; 0 for a baseline.
-        rows: one per seed.
-        values: for each metric the summary over seeds, where there is a value.
+        rows: one per training and seed.
+        values: for each metric the summary over them, where there is a value.
         marks: for each metric ``best`` or ``tied`` among the methods of this budget.
     """
 
@@ -36,11 +38,11 @@ class Line:
         return list(dict.fromkeys(row["reason"] for row in self.rows if row["status"] != "done"))
 
     def cost(self, name: str) -> Summary | None:
-        """A column of cost over seeds: ``counted_nfe``, ``rows_per_call``, ``peak_memory_mib`` or ``milliseconds``."""
+        """A column of cost: ``milliseconds``, or the name of a number of the rows, as ``peak_memory_mib``."""
         if name == "milliseconds":
             timed = [row for row in self.rows if row["seconds"] is not None]
-            return summarise([1000 * row["seconds"] / row["samples"] for row in timed])
-        return summarise([row[name] for row in self.rows if row[name] is not None])
+            return summarise({run_of(row): 1000 * row["seconds"] / row["samples"] for row in timed})
+        return summarise({run_of(row): float(row[name]) for row in self.rows if row[name] is not None})
 
     @property
     def picture(self) -> str:
@@ -79,6 +81,35 @@ class TaskBoard:
         return sorted({row["seed"] for row in self.rows})
 
     @property
+    def trainings(self) -> int:
+        """The fewest trainings of a model."""
+        models = {row["model"] for row in self.rows if row["kind"] == "method"}
+        counts = [len({row["training"] for row in self.rows if row["model"] == model}) for model in models]
+        return min(counts, default=1)
+
+    @property
+    def quality(self) -> list[MetricCard]:
+        """The cards of metrics that choose nothing by the truth."""
+        return [card for card in self.cards if not card.oracle_of]
+
+    @property
+    def oracles(self) -> list[MetricCard]:
+        """The cards of metrics that take the best of several samples by the truth: printed apart."""
+        return [card for card in self.cards if card.oracle_of]
+
+    def bounds(self, metric: str) -> tuple[Line | None, Line | None]:
+        """(the baseline that a model must beat, the ceiling that none need pass), where there are rows of them.
+
+        The baseline is the task's own first one, else the Gaussian without correlations; the ceiling held-out data
+        against held-out data.
+        """
+        known = [line for line in self.baselines if metric in line.values]
+        own = [line for line in known if line.method not in FREE]
+        free = [line for name in ("gaussian-diagonal", "gaussian", "resample") for line in known if line.method == name]
+        ceiling = next((line for line in known if line.method == "real"), None)
+        return next(iter([*own, *free]), None), ceiling
+
+    @property
     def budgets(self) -> list[int]:
         """The budgets, ascending."""
         return sorted({line.nfe for line in self.lines})
@@ -103,6 +134,35 @@ class Board:
     def rows(self) -> list[Row]:
         """Every row of every task."""
         return [row for task in self.tasks for row in task.rows]
+
+
+def normalised(task: TaskBoard, card: MetricCard, value: float) -> float | None:
+    """``value`` between the task's baseline (0) and its ceiling (1); None where the two do not stand apart.
+
+    The ceiling is held-out data against held-out data; where there is none, the card's ideal value.
+    """
+    baseline, ceiling = task.bounds(card.name)
+    if baseline is None:
+        return None
+    low = baseline.values[card.name].median
+    high = card.ideal if ceiling is None else ceiling.values[card.name].median
+    sign = 1.0 if card.direction == "higher" else -1.0
+    if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(value)) or sign * (high - low) <= 0:
+        return None
+    return (value - low) / (high - low)
+
+
+def ranks(lines: Sequence[Line], card: MetricCard) -> dict[str, int]:
+    """Rank 1, 2, ... of the methods of one budget; those that tie with the best of the rest share a rank."""
+    left = {line.method: runs_of(line.rows, card.name) for line in lines if card.name in line.values}
+    found: dict[str, int] = {}
+    rank = 1
+    while left:
+        group = leaders(left, card.direction)
+        found.update(dict.fromkeys(group, rank))
+        rank += len(group)
+        left = {name: runs for name, runs in left.items() if name not in group}
+    return found
 
 
 def read_board(store: Store) -> Board:
@@ -165,14 +225,20 @@ def _of(method: str, rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["method"] == method]
 
 
-def _by_seed(rows: Sequence[Row], metric: str) -> dict[int, float]:
-    return {row["seed"]: float(row["metrics"][metric]) for row in rows if metric in row["metrics"]}
+def run_of(row: Row) -> Run:
+    """(training, seed) of a row."""
+    return row["training"], row["seed"]
+
+
+def runs_of(rows: Sequence[Row], metric: str) -> dict[Run, float]:
+    """The values of a metric by run."""
+    return {run_of(row): float(row["metrics"][metric]) for row in rows if metric in row["metrics"]}
 
 
 def _line(method: str, nfe: int, rows: Sequence[Row]) -> Line:
-    own = tuple(sorted(_of(method, rows), key=lambda row: row["seed"]))
+    own = tuple(sorted(_of(method, rows), key=run_of))
     metrics = dict.fromkeys(name for row in own for name in row["metrics"])
-    summaries = {name: summarise(list(_by_seed(own, name).values())) for name in metrics}
+    summaries = {name: summarise(runs_of(own, name)) for name in metrics}
     return Line(method, nfe, own, {name: summary for name, summary in summaries.items() if summary is not None})
 
 
@@ -180,10 +246,10 @@ def _marked(lines: Sequence[Line], cards: Sequence[MetricCard]) -> list[Line]:
     """The lines of one budget with their marks."""
     marks: dict[str, dict[str, str]] = {line.method: {} for line in lines}
     for card in cards:
-        values = {line.method: _by_seed(line.rows, card.name) for line in lines}
-        if all(len(seeds) < 2 for seeds in values.values()):
-            continue  # one seed tells nothing apart
-        winners = leaders({name: seeds for name, seeds in values.items() if seeds}, card.direction)
+        values = {line.method: runs_of(line.rows, card.name) for line in lines}
+        if all(line.values[card.name].units < FEWEST for line in lines if card.name in line.values):
+            continue  # so few tell nothing apart
+        winners = leaders({name: runs for name, runs in values.items() if runs}, card.direction)
         for winner in winners:
             marks[winner][card.name] = "tied" if len(winners) > 1 else "best"
     return [Line(line.method, line.nfe, line.rows, line.values, marks[line.method]) for line in lines]

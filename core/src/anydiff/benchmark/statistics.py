@@ -1,123 +1,191 @@
-"""Statistics over sampling seeds: spread, intervals, paired comparison with ties.
+"""Statistics over runs: trainings x sampling seeds. Spread, intervals, paired comparison with ties, and refusal.
 
-Every method runs on the same seeds and conditions, so two methods are compared by their differences seed by seed. Below
-:data:`FEWEST_FOR_INTERVALS` seeds no interval is given and no significance is claimed.
+Every method runs on the same seeds and conditions, so two methods are compared by their differences run by run. A run
+is a pair (training, seed). Seeds of one training share its luck: with several trainings they are averaged first, and
+the trainings are what is counted; with one training the seeds are, and every statement is about that training alone.
+Below :data:`FEWEST` of what is counted no interval is given, no significance is claimed, and everything ties.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-FEWEST_FOR_INTERVALS = 5
-# 97.5 % quantile of Student's t by degrees of freedom, 4 to 29; beyond, the Cornish-Fisher expansion is exact to 1e-4.
-_STUDENT = (
-    2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199,
-    2.1098, 2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452,
-)  # fmt: skip
+FEWEST = 5
+LEVEL = 0.95
+CHANCE = 0.025
+"""How often, at most, a column calls one of several equal methods worse than another."""
+Run = tuple[int, int]
+"""(number of the training, sampling seed)."""
+Runs = Mapping[Run, float]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Values over seeds.
+    """Values over runs.
 
     Attributes:
         median: of the values.
+        mean: of the values (of the trainings' means, which is the same where all have the same seeds).
         least: the smallest value.
         greatest: the greatest value.
-        count: how many.
-        interval: 95 % bootstrap interval of the mean, from :data:`FEWEST_FOR_INTERVALS` values on.
+        count: how many values.
+        units: how many of what is counted: trainings, or seeds of the one training.
+        interval: 95 % bootstrap interval of the mean, from :data:`FEWEST` units on.
     """
 
     median: float
+    mean: float
     least: float
     greatest: float
     count: int
+    units: int
     interval: tuple[float, float] | None = None
 
 
-def summarise(values: Sequence[float]) -> Summary | None:
-    """Median, least and greatest value, and an interval if there are enough; None of nothing."""
-    if not values:
+def units(runs: Runs) -> list[float]:
+    """What is counted: the values of the seeds of one training, or the means of several trainings."""
+    trainings = sorted({training for training, _ in runs})
+    if len(trainings) <= 1:
+        return [runs[run] for run in sorted(runs)]
+    return [statistics.fmean(value for (own, _), value in runs.items() if own == each) for each in trainings]
+
+
+def summarise(runs: Runs) -> Summary | None:
+    """Median, mean, least and greatest value, and an interval if there are enough units; None of nothing."""
+    if not runs:
         return None
-    interval = bootstrap_interval(values) if len(values) >= FEWEST_FOR_INTERVALS else None
-    return Summary(statistics.median(values), min(values), max(values), len(values), interval)
+    values, counted = list(runs.values()), units(runs)
+    interval = bootstrap_interval(counted) if len(counted) >= FEWEST else None
+    mean = statistics.fmean(counted) if all(math.isfinite(value) for value in counted) else math.nan
+    return Summary(statistics.median(values), mean, min(values), max(values), len(values), len(counted), interval)
 
 
-def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean: mean ± t · sqrt(n/(n-1)) · e, with e the bootstrap's standard error of the mean.
+def bootstrap_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
+    """Interval of the mean: mean ± t · sqrt(n/(n-1)) · e, with e the bootstrap's standard error of the mean.
 
     For a mean e is known without drawing: sqrt(Σ (x - mean)²) / n. Percentiles of the resampled means are not used: for
     five values no percentile reaches beyond their range, and the interval covers 91 % instead of 95 % (simulated; see
-    Hesterberg 2015, arXiv:1411.5279, section 3, whose t interval with bootstrap standard error this is).
+    Hesterberg 2015, arXiv:1411.5279, section 3, whose t interval with bootstrap standard error this is). Of a
+    hierarchy the values are the upper level's means and only they are resampled: their spread has that of the seeds
+    within them already, and resampling these too would count it twice.
     """
     count = len(values)
     if not all(math.isfinite(value) for value in values):
         return min(values), max(values)
     mean = statistics.fmean(values)
     error = math.sqrt(math.fsum((value - mean) ** 2 for value in values)) / count
-    reach = student_quantile(count - 1) * math.sqrt(count / (count - 1)) * error
+    reach = student_quantile((1 + level) / 2, count - 1) * math.sqrt(count / (count - 1)) * error
     return mean - reach, mean + reach
 
 
-def student_quantile(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t with at least 4 degrees of freedom."""
-    if freedom - 4 < len(_STUDENT):
-        return _STUDENT[freedom - 4]
-    normal = 1.959964
-    return (
-        normal
-        + (normal**3 + normal) / (4 * freedom)
-        + (5 * normal**5 + 16 * normal**3 + 3 * normal) / (96 * freedom**2)
-    )
+@functools.cache
+def student_quantile(probability: float, freedom: int) -> float:
+    """The value that Student's t with ``freedom`` degrees of freedom stays below with ``probability`` > 1/2."""
+    high = 1.0
+    while _student_below(high, freedom) < probability:
+        high *= 2
+    low = 0.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_below(middle, freedom) < probability else (low, middle)
+    return (low + high) / 2
 
 
-def leaders(values: Mapping[str, Mapping[int, float]], direction: Literal["lower", "higher"]) -> list[str]:
+def _student_below(value: float, freedom: int) -> float:
+    """P(T <= value) for value >= 0: the finite sums in θ = arctan(value/√ν) (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan(value / math.sqrt(freedom))
+    cosine, sine = math.cos(angle), math.sin(angle)
+    if freedom % 2:
+        total, term = angle, sine * cosine
+        for index in range(3, freedom + 1, 2):
+            total += term
+            term *= cosine**2 * (index - 1) / index
+        return 0.5 + total / math.pi
+    total, term = 0.0, sine
+    for index in range(2, freedom + 1, 2):
+        total += term
+        term *= cosine**2 * (index - 1) / index
+    return 0.5 + total / 2
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two sets of runs, run by run.
+
+    Attributes:
+        difference: mean of first minus second over the common runs' units.
+        interval: of that mean; None with fewer than :data:`FEWEST` units.
+        units: how many.
+        verdict: whether the first is better (``win``), worse (``loss``), or not told apart (``tie``).
+    """
+
+    difference: float
+    interval: tuple[float, float] | None
+    units: int
+    verdict: Literal["win", "tie", "loss"]
+
+
+def paired(first: Runs, second: Runs, direction: Literal["lower", "higher"], level: float = LEVEL) -> Paired:
+    """Compare two methods on their common runs.
+
+    One is better if the interval of the mean difference excludes zero and all units have the same sign; else they tie,
+    and so they do if there are too few units, or a difference is no number.
+    """
+    common = sorted(first.keys() & second.keys())
+    differences = units({run: first[run] - second[run] for run in common})
+    if not differences:
+        return Paired(math.nan, None, 0, "tie")
+    finite = all(math.isfinite(difference) for difference in differences)
+    mean = statistics.fmean(differences) if finite else math.nan
+    if len(differences) < FEWEST or not finite:
+        return Paired(mean, None, len(differences), "tie")
+    low, high = bootstrap_interval(differences, level)
+    if low <= 0 <= high or not (min(differences) > 0 or max(differences) < 0):
+        return Paired(mean, (low, high), len(differences), "tie")
+    better = (mean < 0) == (direction == "lower")
+    return Paired(mean, (low, high), len(differences), "win" if better else "loss")
+
+
+def leaders(values: Mapping[str, Runs], direction: Literal["lower", "higher"]) -> list[str]:
     """The method of the best median, then those that tie with it.
 
-    A method ties if on the common seeds it is not always worse than the best one; with at least
-    :data:`FEWEST_FOR_INTERVALS` of them also if the interval of the paired differences holds zero.
+    The best is who happens to be so, and any of the k(k - 1)/2 pairs may be the one that is compared: each is at level
+    1 - :data:`CHANCE` / (k(k - 1)/2), so that among equals one is told apart by luck in at most one column of forty,
+    however many there are.
 
     Args:
-        values: for each method its value per seed.
+        values: for each method its value per run.
         direction: which is better.
     """
     sign = 1.0 if direction == "lower" else -1.0
-    medians = {name: sign * statistics.median(seeds.values()) for name, seeds in values.items() if seeds}
+    medians = {name: sign * statistics.median(runs.values()) for name, runs in values.items() if runs}
     if not medians:
         return []
     best = min(medians, key=lambda name: medians[name])
-    return [best, *(name for name in medians if name != best and ties(values[name], values[best], sign))]
+    level = 1 - CHANCE / max(1, len(medians) * (len(medians) - 1) / 2)
+    others = [name for name in medians if name != best]
+    return [best, *(name for name in others if paired(values[name], values[best], direction, level).verdict != "loss")]
 
 
-def ties(first: Mapping[int, float], second: Mapping[int, float], sign: float = 1.0) -> bool:
-    """Whether ``first`` is not told apart from the better ``second`` on their common seeds; without any, they are not.
-
-    One common seed tells nothing about spread, so everything ties there.
-    """
-    differences = [sign * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
-    if len(differences) < 2 or any(difference <= 0 or difference != difference for difference in differences):
-        return True
-    if len(differences) < FEWEST_FOR_INTERVALS:
-        return False
-    low, high = bootstrap_interval(differences)
-    return low <= 0 <= high
-
-
-def significance_sentence(seeds: int) -> str:
-    """What the spread of so many seeds allows to say, in one sentence."""
-    if seeds == 1:
-        return "With 1 sampling seed no statement of significance is made, and no method is called the best."
-    if seeds < FEWEST_FOR_INTERVALS:
+def significance_sentence(trainings: int, seeds: int) -> str:
+    """What so many runs allow to say, in one sentence."""
+    counted = trainings if trainings > 1 else seeds
+    what = (
+        f"{trainings} trainings x {seeds} sampling seeds" if trainings > 1 else f"{seeds} sampling seeds of 1 training"
+    )
+    if counted < FEWEST:
         return (
-            f"With {seeds} sampling seeds no statement of significance is made: values are the median with the least "
-            "and the greatest over the seeds, and methods not worse than the best one on every seed are tied."
+            f"With {what} no statement of significance is made and no method is called the best: values are the median "
+            "with the least and the greatest."
         )
+    about = "" if trainings > 1 else " Statements are about this training alone."
     return (
-        f"Over {seeds} sampling seeds: values are the median with the least and the greatest, and the 95 % bootstrap "
-        "interval of the mean; methods tie unless they are worse on every seed and the interval of the paired "
-        "differences excludes zero."
+        f"Over {what}: values are the median with the least and the greatest, and the 95 % bootstrap interval of the "
+        "mean. Methods tie with the best unless every paired difference has one sign and their interval excludes zero, "
+        f"at a level at which equals are told apart in one column of forty.{about}"
     )

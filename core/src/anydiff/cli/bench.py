@@ -1,11 +1,11 @@
-"""``anydiff bench``: run a suite, list the suites, derive the report again."""
+"""``anydiff bench``: run a suite, report, compare and audit results, list and freeze tasks."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from anydiff.cli.output import print_table, tell
 from anydiff.errors import AnydiffError
 
 if TYPE_CHECKING:
+    from anydiff.benchmark.compare import Comparison
     from anydiff.benchmark.engine import Outcome
 
 app = typer.Typer(add_completion=False)
@@ -29,6 +30,10 @@ Workers = Annotated[
     int | None, typer.Option("--workers", help="Processes on this machine (default: one per core); 0 for this one.")
 ]
 Scheduler = Annotated[str, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask cluster to run on, instead.")]
+Against = Annotated[
+    Path | None,
+    typer.Option("--against", metavar="RESULTS", help="Earlier results (a folder or rows.jsonl); exit 1 if worse."),
+]
 Explain = Annotated[bool, typer.Option("--explain-cache", help="Say of every cell why it was reused or computed.")]
 
 
@@ -43,6 +48,7 @@ def bench(
     device: Device = "",
     workers: Workers = None,
     scheduler: Scheduler = "",
+    against: Against = None,
     explain_cache: Explain = False,
 ) -> None:
     """Compare solvers over domains, budgets and seeds; without a command, run a suite.
@@ -54,10 +60,12 @@ def bench(
       anydiff bench --suite quick --tasks 'images/*' --seeds 5 --out report
       anydiff bench --suite mine.yaml --explain-cache
       anydiff bench report --out report
+      anydiff bench compare before after
+      anydiff bench audit 5 --out report
       anydiff bench list
     """
     if context.invoked_subcommand is None:
-        run(suite, out, seeds, tasks, budget, device, workers, scheduler, explain_cache)
+        run(suite, out, seeds, tasks, budget, device, workers, scheduler, against, explain_cache)
         return
     given = [name for name in context.params if "COMMANDLINE" in str(context.get_parameter_source(name))]
     if given:
@@ -75,12 +83,17 @@ def run(
     device: Device = "",
     workers: Workers = None,
     scheduler: Scheduler = "",
+    against: Against = None,
     explain_cache: Explain = False,
 ) -> None:
     """Run a suite and write the report.
 
+    Exit code 1 if a cell failed, or if a metric is worse than in --against beyond its interval.
+
     Examples:
       anydiff bench run --suite quick
+      anydiff bench run --suite quick --against before
+      anydiff bench run --suite mine.yaml --scheduler tcp://10.0.0.1:8786
       anydiff bench run --suite mine.yaml --budget 0 --device cuda
     """
     from anydiff.benchmark.suite import load_suite, parse_seeds
@@ -93,6 +106,7 @@ def run(
     chosen = load_suite(suite)
     chosen = type(chosen).parse({**chosen.model_dump(), **changes}, f"suite {suite!r}")
     _refuse_foreign(out)
+    earlier = None if against is None else _rows(against)
     from anydiff.benchmark.engine import run_suite
     from anydiff.benchmark.progress import Progress
     from anydiff.benchmark.report import write_report
@@ -113,7 +127,10 @@ def run(
     page = write_report(out)
     if explain_cache:
         print_table(["cell", "why"], outcome.explanations)
+    regressed = 0 if earlier is None else _print_comparison(_compared(outcome, earlier))
     _tell_end(outcome, page)
+    if regressed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -126,6 +143,56 @@ def report(out: Out = Path("report")) -> None:
     from anydiff.benchmark.report import write_report
 
     typer.echo(write_report(out))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A report folder, a rows.jsonl, or a method of --out.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The same, to compare with.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Compare two methods of this folder.")
+    ] = None,
+) -> None:
+    """Print where A wins, ties and loses against B, with intervals of the paired differences A - B.
+
+    Exit code 1 if A is worse than B anywhere beyond its interval. With fewer than five seeds everything ties.
+
+    Examples:
+      anydiff bench compare after before
+      anydiff bench compare ddim heun --out report
+    """
+    from anydiff.benchmark.compare import compare_methods, compare_runs
+
+    if out is not None:
+        found = compare_methods(_rows(out), first, second)
+    else:
+        found = compare_runs(_rows(first), _rows(second))
+    if _print_comparison(found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def audit(
+    count: Annotated[int, typer.Argument(metavar="K", min=1, help="How many rows.")] = 3,
+    out: Out = Path("report"),
+    seed: Annotated[int, typer.Option(help="Chooses the rows.")] = 0,
+) -> None:
+    """Compute K random rows again from their provenance, and see whether the stored numbers come out.
+
+    Exit code 1 if one differs, or if what it was made with is no longer here.
+
+    Examples:
+      anydiff bench audit 5 --out report
+    """
+    from anydiff.benchmark.audit import audit as audit_rows
+    from anydiff.benchmark.store import Store
+
+    _needs_store(out)
+    with Store(out) as store:
+        findings = list(audit_rows(store, count, seed))
+    print_table(["cell", "verdict", "numbers"], [[each.label, each.verdict, each.sentence] for each in findings])
+    if not all(each.good for each in findings):
+        raise typer.Exit(1)
 
 
 @app.command(name="list")
@@ -156,6 +223,43 @@ def lock(
     from anydiff.benchmark.lock import write_lock
 
     typer.echo(write_lock(name))
+
+
+def _compared(outcome: Outcome, earlier: list[dict[str, Any]]) -> list[Comparison]:
+    """This run against an earlier one."""
+    from anydiff.benchmark.compare import compare_runs
+
+    return compare_runs(outcome.rows, earlier)
+
+
+def _rows(source: str | Path) -> list[dict[str, Any]]:
+    from anydiff.benchmark.compare import read_rows
+
+    return read_rows(source)
+
+
+def _print_comparison(found: list[Comparison]) -> int:
+    """Print the table, and return how many are worse."""
+    from anydiff.benchmark.report.text import arrow, number
+
+    rows = []
+    for each in found:
+        pair = each.pair
+        interval = f"[{number(pair.interval[0])}, {number(pair.interval[1])}]" if pair.interval else "no statement"
+        metric = f"{each.card.name} {arrow(each.card.direction)}"
+        rows.append([each.task, each.line, metric, pair.verdict, number(pair.difference), interval, pair.units])
+    print_table(["task", "method", "metric", "A is", "A - B", "95 % interval", "runs"], rows)
+    verdicts = [each.pair.verdict for each in found]
+    counts = [verdicts.count("win"), verdicts.count("tie"), verdicts.count("loss")]
+    tell(f"{counts[0]} wins, {counts[1]} ties, {counts[2]} losses.")
+    return counts[2]
+
+
+def _needs_store(out: Path) -> None:
+    from anydiff.benchmark.store import FILE
+
+    if not (out / FILE).is_file():
+        raise AnydiffError(f"{str(out)!r} holds no {FILE}; run `anydiff bench run --out {out}` first.")
 
 
 def _refuse_foreign(out: Path) -> None:

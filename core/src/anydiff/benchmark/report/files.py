@@ -12,7 +12,8 @@ from anydiff.benchmark.identity import canonical
 from anydiff.files import write_atomic
 
 _COLUMNS = (
-    "task", "kind", "method", "nfe", "seed", "samples", "reference_samples", "status", "counted_nfe", "rows_per_call",
+    "task", "kind", "method", "model", "training", "training_seed", "nfe", "seed", "samples", "reference_samples",
+    "status", "counted_nfe", "rows_per_call", "rows_per_sample",
     "seconds", "metric_seconds", "peak_memory_mib", "parameters", "precision", "started", "reason", "key",
 )  # fmt: skip
 
@@ -30,7 +31,9 @@ def write_csv(board: Board, path: Path) -> None:
     writer.writerow([*_COLUMNS, "device", *metrics])
     for row in board.rows:
         values = [_cell(row[name]) for name in _COLUMNS]
-        writer.writerow([*values, row["machine"]["name"], *(_cell(row["metrics"].get(name)) for name in metrics)])
+        writer.writerow(
+            [*values, row["machine"].get("name", ""), *(_cell(row["metrics"].get(name)) for name in metrics)]
+        )
     write_atomic(path, text.getvalue())
 
 

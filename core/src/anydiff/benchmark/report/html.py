@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from anydiff.benchmark.board import Board, Line, TaskBoard
 from anydiff.benchmark.report import svg
-from anydiff.benchmark.report.text import BASELINE_HELP, number, short, span, task_sentence
+from anydiff.benchmark.report.overview import overview
+from anydiff.benchmark.report.pieces import definitions, table, text
+from anydiff.benchmark.report.text import COSTS, cost_text, counted, line_name, number, short, span, task_sentence
 from anydiff.benchmark.statistics import significance_sentence
 from anydiff.files import write_atomic
-
-_COSTS = (
-    ("rows_per_call", "rows per call"),
-    ("milliseconds", "ms per sample"),
-    ("peak_memory_mib", "peak MiB"),
-)
+from anydiff.pipeline.metrics import MetricCard
 
 
 def write_html(board: Board, folder: Path, path: Path) -> None:
@@ -31,7 +27,7 @@ def write_html(board: Board, folder: Path, path: Path) -> None:
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     policy = f"default-src 'none'; img-src data:; style-src '{_allow(style)}'; script-src '{_allow(script)}'"
-    body = [_head(board), _overview(board), *(_task(task, board, folder) for task in board.tasks), _provenance(board)]
+    body = [_head(board), overview(board), *(_task(task, board, folder) for task in board.tasks), _provenance(board)]
     write_atomic(
         path,
         f"""<!doctype html>
@@ -41,7 +37,7 @@ def write_html(board: Board, folder: Path, path: Path) -> None:
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
-<title>anydiff benchmark: {_text(board.run["suite"]["name"])}</title>
+<title>anydiff benchmark: {text(board.run["suite"]["name"])}</title>
 <style>{style}</style>
 </head>
 <body>
@@ -57,70 +53,16 @@ def _allow(content: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
 def _head(board: Board) -> str:
     run = board.run
     suite = run["suite"]
     parts = [
-        f"<h1>anydiff benchmark: {_text(suite['name'])}</h1>",
-        f'<p class="quiet">{_text(suite["help"])} {_text(run["date"])}</p>',
+        f"<h1>anydiff benchmark: {text(suite['name'])}</h1>",
+        f'<p class="quiet">{text(suite["help"])} {text(run["date"])}</p>',
     ]
     for task, reason in run["problems"].items():
-        parts.append(f'<p class="problem"><b>{_text(task)}</b> could not be run: {_text(reason)}</p>')
+        parts.append(f'<p class="problem"><b>{text(task)}</b> could not be run: {text(reason)}</p>')
     return "".join(parts)
-
-
-# Overview -----------------------------------------------------------------------------------------------------------
-
-
-def _overview(board: Board) -> str:
-    """A line per task: the first metric of the best methods at each budget, between floor and ceiling."""
-    if not board.tasks:
-        return "<p>No task was run.</p>"
-    budgets = sorted({nfe for task in board.tasks for nfe in task.budgets})
-    best = [f"best at {nfe} NFE" for nfe in budgets]
-    head = ["task", "metric", "training data", *best, "marginal Gaussian"]
-    rows = []
-    for index, task in enumerate(board.tasks):
-        if not task.cards:
-            continue
-        card = task.cards[0]
-        cells = [f'<td><a href="#task-{index}">{_text(task.name)}</a></td>', f"<td>{svg.heading(card)}</td>"]
-        cells += [_plain(task.line("resample"), card.name)]
-        cells += [_winners(task.at(nfe), card.name) for nfe in budgets]
-        cells += [_plain(task.line("gaussian-diagonal"), card.name)]
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    seeds = min((len(task.seeds) for task in board.tasks), default=0)
-    note = (
-        "Training data, judged like samples, is the floor: no model need be nearer. A Gaussian with the mean and "
-        "variance of every entry is the ceiling: a model beyond it is broken. Values of different metrics are never "
-        "averaged."
-    )
-    return _table(head, rows) + f'<p class="quiet">{note} {_text(significance_sentence(seeds))}</p>'
-
-
-def _plain(line: Line | None, metric: str) -> str:
-    summary = line.values.get(metric) if line is not None else None
-    return f'<td data-value="{summary.median}">{number(summary.median)}</td>' if summary else "<td>–</td>"
-
-
-def _winners(lines: Sequence[Line], metric: str) -> str:
-    marked = [line for line in lines if line.marks.get(metric)]
-    if not marked:
-        medians = [line.values[metric].median for line in lines if metric in line.values]
-        shown = f"{number(min(medians))} … {number(max(medians))}" if medians else "–"
-        return f"<td>{shown}{'<small>all; one seed tells no best</small>' if medians else ''}</td>"
-    best = min(marked, key=lambda line: line.marks[metric] != "best")
-    if len(marked) == 1:
-        names = _text(best.method)
-    else:
-        names = "tied: " + ", ".join(_text(line.method) for line in marked)
-    medians = [line.values[metric].median for line in marked]
-    low, high = number(min(medians)), number(max(medians))
-    return f"<td>{low if low == high else f'{low} … {high}'}<small>{names}</small></td>"
 
 
 # One task -----------------------------------------------------------------------------------------------------------
@@ -129,11 +71,12 @@ def _winners(lines: Sequence[Line], metric: str) -> str:
 def _task(task: TaskBoard, board: Board, folder: Path) -> str:
     index = board.tasks.index(task)
     titles = board.run["titles"]
-    help_ = f"<p>{_text(task.facts['help'])}</p>" if task.facts["help"] else ""
+    help_ = f"<p>{text(task.facts['help'])}</p>" if task.facts["help"] else ""
     parts = [
-        f'<h2 id="task-{index}">{_text(task.name)}</h2>{help_}',
-        f'<p class="quiet">{_text(task_sentence(task.facts, len(task.seeds)))}</p>',
-        *(f'<p class="problem">{text}</p>' for text in _failures(task)),
+        f'<h2 id="task-{index}">{text(task.name)}</h2>{help_}',
+        f'<p class="quiet">{text(task_sentence(task.facts, len(task.seeds)))} '
+        f"{text(significance_sentence(task.trainings, len(task.seeds)))}</p>",
+        *(f'<p class="problem">{sentence}</p>' for sentence in _failures(task)),
         _plots(task, titles),
         _quality(task),
         _gallery(task, folder),
@@ -148,7 +91,7 @@ def _failures(task: TaskBoard) -> Iterable[str]:
         for reason in line.failures:
             cells.setdefault(reason, []).append(line.method + (f" at {line.nfe} NFE" if line.nfe else ""))
     for reason, names in cells.items():
-        yield f"<b>{_text(', '.join(names))}</b> failed: {_text(reason)}"
+        yield f"<b>{text(', '.join(names))}</b> failed: {text(reason)}"
     if task.missing:
         yield f"{task.missing} cells have no row yet; run the same command again to go on."
 
@@ -156,13 +99,19 @@ def _failures(task: TaskBoard) -> Iterable[str]:
 def _plots(task: TaskBoard, titles: Sequence[str]) -> str:
     figures = [
         f"<figure><figcaption>{svg.heading(card)}</figcaption>{drawn}</figure>"
-        for card in task.cards
+        for card in task.quality
         if (drawn := svg.plot(task, card, titles))
+    ]
+    figures += [
+        f"<figure><figcaption>{svg.heading(card)}, against time; the line joins what none beats in both, numbers are "
+        f"NFE</figcaption>{drawn}</figure>"
+        for card in task.quality[:1]
+        if (drawn := svg.pareto(task, card, titles))
     ]
     shown = {line.method for line in task.lines}
     legend = "".join(
         f'<li><svg viewBox="0 0 14 14" class="series c{i % svg.COLOURS}" aria-hidden="true">{svg.marker(i, 7, 7)}</svg>'
-        f" {_text(title)}</li>"
+        f" {text(title)}</li>"
         for i, title in enumerate(titles)
         if title in shown
     )
@@ -170,29 +119,38 @@ def _plots(task: TaskBoard, titles: Sequence[str]) -> str:
 
 
 def _quality(task: TaskBoard) -> str:
-    head = ["method", "NFE", *(svg.title(card) for card in task.cards)]
-    head += [title for _, title in _COSTS]
-    rows = [_row(line, task, "free", "0") for line in task.baselines]
-    for nfe in task.budgets:
-        for position, line in enumerate(task.at(nfe)):
-            counted = line.cost("counted_nfe")
-            rows.append(_row(line, task, "" if position else "first", f"{counted.median:g}" if counted else f"({nfe})"))
     kinds = {row["memory_kind"] for row in task.rows if row["memory_kind"]}
     note = (
-        "NFE: network calls counted by a wrapper around the network, per sample. Rows per call: 2 where guidance "
-        "doubles the batch. Time: sampling alone, warm and synchronised. "
+        "NFE: network calls per sample, counted by a wrapper around the network. Network rows: more than NFE where "
+        "guidance doubles the batch. Time: sampling alone, warm and synchronised. "
         f"Memory: {' or '.join(sorted(kinds)) or 'not measured'}. Bold: best, or tied with the best (=), at its budget."
     )
-    return _table(head, rows) + f'<p class="quiet">{_text(note)}</p>'
+    parts = [_metrics_table(task, task.quality), f'<p class="quiet">{text(note)}</p>']
+    if task.oracles:
+        about = (
+            "The best of K samples per case, chosen with the truth: no quality of a forecast that anybody could make."
+        )
+        parts.append(f'<h3>Oracles</h3><p class="quiet">{text(about)}</p>{_metrics_table(task, task.oracles)}')
+    return "".join(parts)
 
 
-def _row(line: Line, task: TaskBoard, kind: str, calls: str) -> str:
-    name = BASELINE_HELP.get(line.method, line.method) if kind == "free" else line.method
-    cells = [f"<td>{_text(name)}</td>", f'<td data-value="{line.nfe}">{calls}</td>']
-    cells += [_value(line, card.name) for card in task.cards]
-    for column, _ in _COSTS:
+def _metrics_table(task: TaskBoard, cards: Sequence[MetricCard]) -> str:
+    head = ["method", "NFE", *(svg.title(card) for card in cards), *(title for _, title in COSTS)]
+    rows = [_row(line, task, cards, "free") for line in task.baselines]
+    for nfe in task.budgets:
+        for position, line in enumerate(task.at(nfe)):
+            rows.append(_row(line, task, cards, "" if position else "first"))
+    return table(head, rows)
+
+
+def _row(line: Line, task: TaskBoard, cards: Sequence[MetricCard], kind: str) -> str:
+    cells = [f"<td>{text(line_name(line, task))}</td>", f'<td data-value="{line.nfe}">{counted(line)}</td>']
+    cells += [_value(line, card.name) for card in cards]
+    for column, _ in COSTS:
         summary = line.cost(column)
-        shown = f'<td data-value="{summary.median}">{number(summary.median)}</td>' if summary else "<td>–</td>"
+        shown = (
+            f'<td data-value="{summary.median}">{cost_text(column, summary.median)}</td>' if summary else "<td>–</td>"
+        )
         cells.append(shown)
     return f'<tr class="{kind}">{"".join(cells)}</tr>'
 
@@ -202,18 +160,17 @@ def _value(line: Line, metric: str) -> str:
     if summary is None:
         return '<td class="failed">failed</td>' if line.failures else "<td>–</td>"
     mark = line.marks.get(metric)
-    text = number(summary.median)
+    shown = number(summary.median)
     if mark:
-        text = f'<span class="best">{"= " if mark == "tied" else ""}{text}</span>'
+        shown = f'<span class="best">{"= " if mark == "tied" else ""}{shown}</span>'
     spread = span(summary)
-    return f'<td data-value="{summary.median}">{text}{f"<small>{spread}</small>" if spread else ""}</td>'
+    return f'<td data-value="{summary.median}">{shown}{f"<small>{spread}</small>" if spread else ""}</td>'
 
 
 def _gallery(task: TaskBoard, folder: Path) -> str:
     """Pictures of the first samples: the same seed and conditions for all, beside held-out data of these conditions."""
     figures = [_figure(folder, task.facts.get("picture", ""), "held-out data")]
-    free = [line for line in task.baselines if line.method.startswith("gaussian")]
-    figures += [_figure(folder, line.picture, BASELINE_HELP.get(line.method, line.method)) for line in free]
+    figures += [_figure(folder, line.picture, line_name(line, task)) for line in task.baselines]
     pictures = "".join(figures)
     groups = []
     for nfe in reversed(task.budgets):
@@ -231,17 +188,20 @@ def _figure(folder: Path, name: str, title: str) -> str:
     if not name or not path.is_file():
         return ""
     content = base64.b64encode(path.read_bytes()).decode()
-    image = f'<img loading="lazy" alt="{_text(title)}" src="data:image/png;base64,{content}">'
-    return f"<figure>{image}<figcaption>{_text(title)}</figcaption></figure>"
+    image = f'<img loading="lazy" alt="{text(title)}" src="data:image/png;base64,{content}">'
+    return f"<figure>{image}<figcaption>{text(title)}</figcaption></figure>"
 
 
 def _cards(task: TaskBoard) -> str:
-    head = ["metric", "better", "unit", "range", "ideal", "least samples", "features", "version"]
+    head = ["metric", "better", "unit", "range", "ideal", "least samples", "features", "version", "dtype", "library"]
     rows = []
     for card in task.cards:
         range_ = f"{number(card.range[0])} … {number(card.range[1])}"
-        cells = (card.name, card.direction, card.unit, range_, number(card.ideal), card.minimum_samples)
-        rows.append(f"<tr>{''.join(f'<td>{_text(c)}</td>' for c in (*cells, card.features or '–', card.version))}</tr>")
+        cells = (
+            card.name, card.direction, card.unit, range_, number(card.ideal), card.minimum_samples,
+            card.features or "–", card.version, card.dtype, card.library or "–",
+        )  # fmt: skip
+        rows.append(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in cells)}</tr>")
     facts = task.facts
     origin = {
         "domain": facts["domain"],
@@ -254,11 +214,17 @@ def _cards(task: TaskBoard) -> str:
         "frozen task": short(facts["frozen task"]),
         "held-out data": short(facts["reference"]["hash"]),
         "training data": f"{short(facts['training data']['hash'])}, {facts['training data']['samples']} examples",
-        "seeds": ", ".join(map(str, facts["seeds"])),
+        "sampling seeds": ", ".join(map(str, facts["seeds"])),
+        "trainings": ", ".join(_training(each) for each in facts["trainings"]),
         "guidance": facts["guidance"] or "none",
         "device": ", ".join(f"{name} {value}" for name, value in facts["machine"].items()),
     }
-    return f"<details><summary>Metric cards and provenance</summary>{_table(head, rows)}{_list(origin)}</details>"
+    return f"<details><summary>Metric cards and provenance</summary>{table(head, rows)}{definitions(origin)}</details>"
+
+
+def _training(about: dict[str, Any]) -> str:
+    where = f"{about['model']} in {about['source']}" if about["source"] else "bundled"
+    return f"{where} (seed {about['training seed']}, weights {short(about['weights'])})"
 
 
 def _provenance(board: Board) -> str:
@@ -271,16 +237,4 @@ def _provenance(board: Board) -> str:
         "commit": run["commit"] or "not from a checkout",
         "rows": f"{len(board.rows)}, in full in rows.jsonl, as a table in rows.csv",
     }
-    return f"<h2>Provenance</h2>{_list(facts)}"
-
-
-# Pieces -------------------------------------------------------------------------------------------------------------
-
-
-def _table(head: Sequence[str], rows: Sequence[str]) -> str:
-    titles = "".join(f'<th scope="col">{_text(title)}</th>' for title in head)
-    return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _list(facts: dict[str, Any]) -> str:
-    return "<dl>" + "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items()) + "</dl>"
+    return f"<h2>Provenance</h2>{definitions(facts)}"

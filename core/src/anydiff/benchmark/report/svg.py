@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anydiff.benchmark.board import TaskBoard
-from anydiff.benchmark.report.text import arrow, number
+from anydiff.benchmark.report.text import BASELINE_HELP, arrow, number
 from anydiff.benchmark.statistics import Summary
 from anydiff.pipeline.metrics import MetricCard
 
@@ -18,7 +18,7 @@ MARKERS = 6
 COLOURS = 8
 """Colours of the style sheet, ``c0`` to ``c7``; beyond them lines are dashed."""
 _LOGARITHMIC_FROM = 20.0
-_BOUNDS = {"resample": "training data", "gaussian-diagonal": "marginal Gaussian"}
+_CEILING = "held-out data"
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ def plot(task: TaskBoard, card: MetricCard, titles: Sequence[str]) -> str:
     lines, outside = _baselines(task, card, values)
     vertical = Axis.of([*values, *(value for _, value in lines)])
     horizontal = Axis(math.log(min(task.budgets)) - 0.12, math.log(max(task.budgets)) + 0.12, False)
-    parts = [*_frame(vertical, horizontal, task.budgets)]
+    parts = _frame(vertical, horizontal, task.budgets, "network calls per sample")
     for name, value in lines:
         y = _y(vertical, value)
         parts.append(f'<line class="free" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        place, anchor = (LEFT + 3, "start") if name == _BOUNDS["resample"] else (WIDTH - RIGHT - 2, "end")
+        place, anchor = (LEFT + 3, "start") if name == _CEILING else (WIDTH - RIGHT - 2, "end")
         parts.append(f'<text class="note" x="{place}" y="{y - 4:.1f}" text-anchor="{anchor}">{_text(name)}</text>')
     for index, title in enumerate(titles):
         parts += _line(index, series[title], vertical, horizontal, len(titles))
@@ -82,6 +82,51 @@ def plot(task: TaskBoard, card: MetricCard, titles: Sequence[str]) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_text(name)}">{"".join(parts)}</svg>' + (
         f'<p class="quiet">Off the plot: {_text(", ".join(outside))}.</p>' if outside else ""
     )
+
+
+def pareto(task: TaskBoard, card: MetricCard, titles: Sequence[str]) -> str:
+    """The SVG of quality against time per sample, with the front: what none beats in both. Empty without two."""
+    points = []
+    for line in task.lines:
+        timed = line.cost("milliseconds")
+        judged = line.values.get(card.name)
+        if timed is not None and judged is not None and timed.median > 0 and math.isfinite(judged.median):
+            points.append((titles.index(line.method), line, timed.median, judged.median))
+    if len(points) < 2:
+        return ""
+    vertical = Axis.of([value for *_, value in points])
+    times = [math.log(cost) for _, _, cost, _ in points]
+    horizontal = Axis(min(times) - 0.1, max(times) + 0.1, False)
+    parts = _frame(vertical, horizontal, _times(horizontal), "milliseconds per sample")
+    front = pareto_front([(cost, value) for *_, cost, value in points], card.direction)
+    corners = " ".join(f"{_x(horizontal, cost)},{_y(vertical, value)}" for cost, value in front)
+    parts.append(f'<polyline class="front" points="{corners}"/>')
+    for index, line, cost, value in points:
+        x, y = _x(horizontal, cost), _y(vertical, value)
+        dashed = " dashed" if index >= COLOURS else ""
+        parts.append(f'<g class="series c{index % COLOURS}{dashed}">{marker(index, x, y)}</g>')
+        parts.append(f'<text class="note" x="{x + 6:.1f}" y="{y - 5:.1f}">{line.nfe}</text>')
+    name = f"{card.name} against time per sample"
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_text(name)}">{"".join(parts)}</svg>'
+
+
+def pareto_front(points: Sequence[tuple[float, float]], direction: str) -> list[tuple[float, float]]:
+    """The (cost, value) that none of the others reaches at the same or a lower cost, by rising cost."""
+    sign = 1.0 if direction == "lower" else -1.0
+    front: list[tuple[float, float]] = []
+    for cost, value in sorted(points, key=lambda point: (point[0], sign * point[1])):
+        if not front or sign * value < sign * front[-1][1]:
+            front.append((cost, value))
+    return front
+
+
+def _times(axis: Axis) -> list[float]:
+    """Round times on a logarithmic axis."""
+    low, high = math.exp(axis.low), math.exp(axis.high)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [factor * 10.0**decade for decade in decades for factor in (1.0, 2.0, 5.0)]
+    found = [value for value in found if low <= value <= high]
+    return found[:: max(1, math.ceil(len(found) / 7))]
 
 
 def marker(index: int, x: float, y: float) -> str:
@@ -110,8 +155,9 @@ def _points(task: TaskBoard, title: str, metric: str) -> list[tuple[int, Summary
 
 def _baselines(task: TaskBoard, card: MetricCard, values: Sequence[float]) -> tuple[list[tuple[str, float]], list[str]]:
     """Floor and ceiling where they can be drawn, and where they are so far off that they would flatten the rest."""
-    free = [(title, task.line(name)) for name, title in _BOUNDS.items()]
-    named = [(title, line.values[card.name].median) for title, line in free if line and card.name in line.values]
+    low, high = task.bounds(card.name)
+    free = [(_CEILING, high), ("" if low is None else BASELINE_HELP.get(low.method, low.method), low)]
+    named = [(title, line.values[card.name].median) for title, line in free if line is not None]
     reach = max(values) - min(values) or abs(max(values)) or 1.0
     drawn, outside = [], []
     for name, value in named:
@@ -124,20 +170,18 @@ def _baselines(task: TaskBoard, card: MetricCard, values: Sequence[float]) -> tu
     return drawn, outside
 
 
-def _frame(vertical: Axis, horizontal: Axis, budgets: Sequence[int]) -> list[str]:
+def _frame(vertical: Axis, horizontal: Axis, marks: Sequence[float], below: str) -> list[str]:
     parts = []
     for tick in vertical.ticks():
         y = _y(vertical, tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         label = number(tick) if abs(tick) < 1e-4 else f"{tick:.6g}"
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
-    for budget in budgets:
-        x = _x(horizontal, budget)
-        parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{budget}</text>')
+    for mark in marks:
+        x = _x(horizontal, mark)
+        parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{mark:g}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(
-        f'<text class="note" x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">network calls per sample</text>'
-    )
+    parts.append(f'<text class="note" x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{below}</text>')
     return parts
 
 
@@ -158,8 +202,8 @@ def _line(index: int, points: Sequence[tuple[int, Summary]], vertical: Axis, hor
     return [f'<g class="series c{index % COLOURS}{dashed}">{"".join(parts)}</g>']
 
 
-def _x(axis: Axis, budget: int) -> float:
-    return round(LEFT + axis.share(math.log(budget)) * (WIDTH - LEFT - RIGHT), 1)
+def _x(axis: Axis, mark: float) -> float:
+    return round(LEFT + axis.share(math.log(mark)) * (WIDTH - LEFT - RIGHT), 1)
 
 
 def _y(axis: Axis, value: float) -> float:

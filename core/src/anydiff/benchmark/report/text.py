@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from anydiff.benchmark.board import Line, TaskBoard
 from anydiff.benchmark.statistics import Summary
 
 BASELINE_HELP: Mapping[str, str] = {
-    "real": "held-out against held-out",
-    "resample": "training data (floor)",
+    "real": "held-out against held-out (ceiling)",
+    "resample": "training data",
     "gaussian": "Gaussian of all moments",
-    "gaussian-diagonal": "marginal Gaussian (ceiling)",
+    "gaussian-diagonal": "marginal Gaussian",
 }
 
 
@@ -50,15 +51,50 @@ def short(hash_: str) -> str:
     return hash_[:12]
 
 
+COSTS = (
+    ("rows_per_sample", "network rows per sample"),
+    ("milliseconds", "ms per sample"),
+    ("peak_memory_mib", "peak MiB"),
+    ("parameters", "parameters"),
+)
+"""Columns of cost: the name of :meth:`~anydiff.benchmark.board.Line.cost`, and its title."""
+
+
+def cost_text(name: str, value: float) -> str:
+    """A cost as people write it."""
+    return f"{value:,.0f}" if name == "parameters" else number(value)
+
+
+def counted(line: Line) -> str:
+    """The network calls of a line as counted; the budget in brackets where nothing was counted."""
+    calls = line.cost("counted_nfe")
+    return "0" if line.nfe == 0 else f"{calls.median:g}" if calls else f"({line.nfe})"
+
+
+def line_name(line: Line, task: TaskBoard) -> str:
+    """What a line is called: baselines say what they are, and which one a model must beat."""
+    if line.nfe:
+        return line.method
+    name = BASELINE_HELP.get(line.method, line.method)
+    beaten = [task.bounds(card.name)[0] for card in task.cards[:1]]
+    return f"{name} (baseline)" if line in beaten else name
+
+
 def task_sentence(facts: Mapping[str, Any], seeds: int) -> str:
-    """What a table rests on, in a sentence."""
+    """What a table rests on, in a sentence or two."""
     reference = facts["reference"]
+    trainings = len({(each["model"], each["source"]) for each in facts["trainings"]})
     text = (
-        f"{facts['samples']} samples per cell × {seeds} sampling seed{'s' if seeds != 1 else ''}, one training; judged "
-        f"against {reference['samples']} held-out examples of {reference['data set']}; network of "
+        f"{facts['samples']} of the task's {facts['full samples']} samples per cell x {seeds} sampling "
+        f"seed{'s' if seeds != 1 else ''}, {trainings} trained model{'s' if trainings != 1 else ''}; judged "
+        f"against {reference['samples']} {reference['split']} examples of {reference['data set']}; network of "
         f"{facts['parameters']:,} parameters; {facts['machine']['name']} ({facts['machine']['device']}, "
-        f"{facts['machine']['threads']} threads)."
+        f"{facts['machine']['threads']} thread{'s' if facts['machine']['threads'] != '1' else ''})."
     )
+    if facts["members"]:
+        text += f" Ensembles of {facts['members']} members: {facts['samples'] // facts['members']} cases."
+    if facts["closed loop"]:
+        text += " Judged in closed loop by the task's evaluator; NFE is the budget of one plan."
     if facts["over budget"]:
         text += " This task needs more than its share of the time budget even at the least its metrics accept."
     return text

@@ -30,7 +30,7 @@ from anydiff.pipeline import Pipeline
 for name, recipe in (("points", points()), ("cut", points()), ("touchy", touchy())):
     Pipeline.untrained(recipe).save(f"{sys.argv[1]}/{name}.safetensors", overwrite=True)
 from anydiff.benchmark.lock import write_lock
-for name in ("toy/points@1", "toy/points@2", "toy/cut@1", "toy/touchy@1", "toy/large@1"):
+for name in ("toy/points@1", "toy/points@2", "toy/cut@1", "toy/touchy@1", "toy/large@1", "toy/members@1", "toy/loop@1"):
     write_lock(name)
 cut = open(f"{sys.argv[1]}/cut.safetensors", "rb+")
 cut.truncate(100)

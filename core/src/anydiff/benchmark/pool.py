@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -129,11 +130,21 @@ class DaskPool:
                 yield finished
 
     def close(self) -> None:
-        """Let the workers go."""
+        """Let the workers go; one that is just being started again must not keep the run from ending."""
+        closing = threading.Thread(target=self._close, daemon=True)
+        closing.start()
+        closing.join(_PATIENCE * 4)
+        if closing.is_alive() and self._cluster is not None:
+            self._cluster.shutdown_on_close = False  # nor may it be waited for when this process ends
+            for nanny in list(self._cluster.workers.values()):
+                with contextlib.suppress(Exception):
+                    nanny.process.process.kill()
+
+    def _close(self) -> None:
         with contextlib.suppress(Exception):  # whatever goes wrong here, the rows are stored
-            self._client.close(timeout=5)
+            self._client.close()
             if self._cluster is not None:
-                self._cluster.close(timeout=5)
+                self._cluster.close()
 
 
 @dataclass

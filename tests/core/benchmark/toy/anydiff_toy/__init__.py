@@ -23,6 +23,7 @@ def register_metrics(register):
     register("toy/frechet", "Fréchet distance of the points", "anydiff_toy.parts:Frechet")
     register("toy/near", "share of points near their class", "anydiff_toy.parts:Near")
     register("toy/touchy", "fails", "anydiff_toy.parts:Touchy")
+    register("toy/best", "distance of the nearest member", "anydiff_toy.parts:BestOfMembers", oracle=True)
 
 
 @hookimpl
@@ -35,6 +36,7 @@ def register_recipes(register):
     register("toy/points", "points", "anydiff_toy.parts:points", weights="anydiff_toy:points.safetensors")
     register("toy/cut", "truncated", "anydiff_toy.parts:points", weights="anydiff_toy:cut.safetensors")
     register("toy/touchy", "odd", "anydiff_toy.parts:touchy", weights="anydiff_toy:touchy.safetensors")
+    register("toy/ensembles", "ens", "anydiff_toy.parts:ensembles", weights="anydiff_toy:points.safetensors")
     register("toy/bare", "no weights", "anydiff_toy.parts:points")
 
 
@@ -45,4 +47,6 @@ def register_tasks(register):
     register("toy/cut@1", "truncated weights", "anydiff_toy.parts:cut_task")
     register("toy/touchy@1", "a metric that fails", "anydiff_toy.parts:touchy_task")
     register("toy/large@1", "of the full tier", "anydiff_toy.parts:large_task")
+    register("toy/members@1", "ensembles", "anydiff_toy.parts:members_task")
+    register("toy/loop@1", "a closed loop", "anydiff_toy.parts:loop_task")
     register("toy/broken@1", "cannot be imported", "anydiff_toy.absent:task")

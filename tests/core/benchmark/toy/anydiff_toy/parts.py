@@ -16,9 +16,10 @@ from anydiff.benchmark import Task
 from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.networks.conditioning import ClassCondition
 from anydiff.paths import VPCosine
-from anydiff.pipeline import Domain, Metric, MetricCard, Recipe
+from anydiff.pipeline import Domain, Metric, MetricCard, Recipe, Score
 from anydiff.pipeline.dataset import Dataset
 from anydiff.pipeline.distances import frechet_distance
+from anydiff.pipeline.ensemble import EnsembleMetric
 from anydiff.solvers import Solver
 from anydiff.states import StateSpec
 from anydiff.training import TrainingSettings
@@ -176,3 +177,53 @@ def cut_task():
 
 def touchy_task():
     return Task(name="toy/touchy", recipe="toy/touchy", samples=100)
+
+
+# Conditional tasks, closed loops and an oracle ------------------------------------------------------------------------
+
+
+class BestOfMembers(EnsembleMetric):
+    """The error of the member nearest to the truth: an oracle that does not say so."""
+
+    card = MetricCard("toy/best", "lower", "m", (0.0, math.inf), 0.0, 2)
+
+    def score(self, members, truth, weights):
+        return float((members - truth[:, None]).norm(dim=-1).min(dim=1).values.mean())
+
+
+def ensembles():
+    return points(("crps", "toy/best"))
+
+
+def members_task():
+    baselines = {"origin": "anydiff_toy.parts:origin", "wrong": "anydiff_toy.parts:wrong"}
+    return Task(name="toy/members", recipe="toy/ensembles", samples=120, members=6, baselines=baselines)
+
+
+def origin(training_data, condition, count, seed):
+    assert len(condition["label"]) == count
+    return torch.zeros(count, 2)
+
+
+def wrong(training_data, condition, count, seed):
+    return torch.zeros(3, 2)
+
+
+def loop_task():
+    return Task(
+        name="toy/loop", recipe="toy/points", samples=40, evaluator="anydiff_toy.parts:closed_loop",
+        baselines={"nothing": "anydiff_toy.parts:nothing"},
+    )  # fmt: skip
+
+
+_RETURN = MetricCard("toy/return", "higher", "1", (-math.inf, math.inf), 1.0, 1)
+
+
+def closed_loop(pipeline, count, seed, **sampling):
+    """Two plans, the second from other seeds."""
+    plans = [pipeline.sample_set(count, seed=seed + turn, **sampling).states for turn in range(2)]
+    return {"return": Score(-float(torch.stack(plans).norm(dim=-1).sub(2**0.5).abs().mean()), _RETURN, count)}
+
+
+def nothing(training_data, condition, count, seed):
+    return {"return": Score(-1.0, _RETURN, count)}

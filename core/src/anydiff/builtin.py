@@ -46,6 +46,7 @@ def register_paths(register: Register) -> None:
     register("vp-cosine", "variance preserving, cosine", "anydiff.paths:VPCosine")
     register("sub-vp", "sub-variance preserving", "anydiff.paths:SubVP")
     register("ve", "variance exploding", "anydiff.paths:VE")
+    register("ve-exponential", "variance exploding from clean data, g = b^t", "anydiff.paths:ExponentialVE")
     register("edm", "sigma = t, data not scaled", "anydiff.paths:EDM")
     register("mean-reverting", "to a known observation and noise around it", "anydiff.paths:MeanReverting")
     register("product", "each leaf of the state on its own path", "anydiff.paths.product:product")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anydiff.errors import AnydiffError
-from anydiff.paths import EDM, VE, Flow, SubVP, VPCosine, VPLinear, VPLogSNR
+from anydiff.paths import EDM, VE, ExponentialVE, Flow, SubVP, VPCosine, VPLinear, VPLogSNR
 
 NAMES = sorted(PATHS)
 
@@ -176,3 +176,19 @@ def test_ends_of_the_flow_path():
 def test_bad_paths(make):
     with pytest.raises(AnydiffError):
         make()
+
+
+def test_the_exponential_path_solves_its_equation_from_clean_data():
+    times = torch.linspace(1e-4, 1, 50, dtype=torch.float64)
+    for base in (1.5, 30.0):
+        path = ExponentialVE(base)
+        rate = 2 * math.log(base)
+        torch.testing.assert_close(path.sigma(times) ** 2, (base ** (2 * times) - 1) / rate, rtol=1e-10, atol=0)
+        torch.testing.assert_close(path.squared_diffusion(times), base ** (2 * times), rtol=1e-10, atol=0)
+        torch.testing.assert_close(path.time(path.log_snr(times)), times, rtol=1e-10, atol=1e-14)
+    assert ExponentialVE(30.0).sigma(1.0) == pytest.approx(11.5, abs=0.01)
+    assert ExponentialVE(30.0).sigma(1e-3) == pytest.approx(0.0317, abs=1e-4)
+    brownian = ExponentialVE(1 + 1e-9)
+    torch.testing.assert_close(brownian.sigma(times) ** 2, times, rtol=1e-6, atol=0)
+    with pytest.raises(AnydiffError, match="base is 1"):
+        ExponentialVE(1.0)

@@ -5,7 +5,7 @@ from anydiff.paths.flow import Flow
 from anydiff.paths.grids import GRIDS, time_grid
 from anydiff.paths.mean_reverting import MeanReverting
 from anydiff.paths.product import ProductPath
-from anydiff.paths.variance_exploding import EDM, VE
+from anydiff.paths.variance_exploding import EDM, VE, ExponentialVE
 from anydiff.paths.variance_preserving import SubVP, VPCosine, VPLinear, VPLogSNR
 
 Path = GaussianPath
@@ -14,6 +14,7 @@ __all__ = [
     "EDM",
     "GRIDS",
     "VE",
+    "ExponentialVE",
     "Flow",
     "GaussianPath",
     "LinearPath",

@@ -1,4 +1,4 @@
-"""Variance-exploding paths, α = 1: geometric (Song et al., ICLR 2021) and EDM (Karras et al., NeurIPS 2022)."""
+"""Variance-exploding paths, α = 1: geometric and exponential (Song et al., ICLR 2021), EDM (Karras et al. 2022)."""
 
 from __future__ import annotations
 
@@ -40,6 +40,42 @@ class VE(GaussianPath):
 
     def _time(self, log_snr: Tensor) -> Tensor:
         return -(log_snr + math.log(self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)
+
+
+@dataclass(frozen=True)
+class ExponentialVE(GaussianPath):
+    """α = 1, σ_t² = (b^2t - 1)/(2 log b), t in [t_end, 1]: the exact solution of dx = b^t dw from clean data at t = 0.
+
+    :class:`VE` has the same diffusion up to a factor, but starts with the noise σ_min; here σ_0 = 0, so sampling stops
+    at ``t_end`` > 0. For b -> 1 it is Brownian motion, σ_t² = t. For data of unit scale b = 60 (σ_1 = 21) is the least
+    round base that reaches the prior; b = 30 gives σ_1 = 11.5 (the process of SEEDS, Li et al., arXiv:2306.14066).
+    """
+
+    base: float = 60.0
+    t_start: float = 1.0
+    t_end: float = 1e-3
+    default_grid: ClassVar[str] = "karras"
+
+    def __post_init__(self) -> None:
+        if not 1 < self.base < math.inf:
+            raise AnydiffError(f"base is {self.base}, but must be a finite number above 1 (30, say).")
+        check_range(self)
+
+    @property
+    def _rate(self) -> float:
+        return 2 * math.log(self.base)
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return torch.sqrt(torch.expm1(self._rate * t) / self._rate)
+
+    def _log_snr(self, t: Tensor) -> Tensor:
+        return -torch.log(torch.expm1(self._rate * t) / self._rate) / 2
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        return torch.log1p(self._rate * torch.exp(-2 * log_snr)) / self._rate
 
 
 @dataclass(frozen=True)

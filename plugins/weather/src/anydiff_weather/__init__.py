@@ -1,0 +1,49 @@
+"""The weather domain of anydiff: what it registers. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from anydiff.hookspecs import Register, hookimpl
+
+ANYDIFF_API = ">=1.0,<2"
+
+
+@hookimpl
+def register_domains(register: Register) -> None:
+    """Fields on a grid of the sphere."""
+    register("weather", "fields of one grid as standardised anomalies", "anydiff_weather.domain:Weather")
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    """Forecast cases: the simulator, a part of ERA5, a user's own files."""
+    data, ledger = "anydiff_weather.data", "anydiff_weather.ledger"
+    register(
+        "weather/lorenz96",
+        "two-scale Lorenz-96 with seasons: 4,000 + 256 forecast cases at five days, bundled",
+        f"{data}:Lorenz96Cases",
+        ledger=f"{ledger}:LORENZ96",
+    )
+    register(
+        "weather/era5-members",
+        "ten ERA5 members at four times, 12 degrees, bundled (demonstration size)",
+        f"{data}:Era5Members",
+        ledger=f"{ledger}:ERA5_MEMBERS",
+    )
+    register("weather/files", "your own forecasts: NetCDF, Zarr or GRIB", f"{data}:ForecastFiles")
+
+
+@hookimpl
+def register_networks(register: Register) -> None:
+    """The small SEEDS network."""
+    register(
+        "weather/set-axial-attention",
+        "axial attention conditioned on a set of members",
+        "anydiff_weather.networks:SetAxialAttention",
+    )
+
+
+@hookimpl
+def register_recipes(register: Register) -> None:
+    """SEEDS on the simulator."""
+    register("weather/gee", "SEEDS-GEE on the Lorenz-96 simulator", "anydiff_weather.recipes:gee")
+    register("weather/gpp", "SEEDS-GPP on the Lorenz-96 simulator", "anydiff_weather.recipes:gpp")

@@ -1,0 +1,167 @@
+"""The climatology of a grid: mean and standard deviation by variable, day of the year and place.
+
+An anomaly is (value - mean of its valid day) / (standard deviation of its valid day). A forecast has two days: the base
+day, whose climatological mean a network may be told, and the valid day, by whose statistics anomalies are made and
+undone. Swapping them is silent at short leads and wrong at long ones, so both are named everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+from numpy.typing import NDArray
+
+from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.files import atomic_path
+from anydiff_weather.checks import check_fields, open_dataset
+
+DAYS = 366
+BUNDLED = ("lorenz96", "era5")
+"""Climatologies that come with the package."""
+
+
+@dataclass(frozen=True, eq=False)
+class Climatology:
+    """Mean and standard deviation by day of the year.
+
+    Attributes:
+        mean: data set with the axes ``(dayofyear, *grid)``, dayofyear 1 to 366, and the units of the variables.
+        std: the same for the standard deviations.
+    """
+
+    mean: xarray.Dataset
+    std: xarray.Dataset
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables, in the order of a state's channels."""
+        return tuple(str(name) for name in self.mean.data_vars)
+
+    @property
+    def grid(self) -> tuple[str, ...]:
+        """Names of the grid's axes."""
+        return tuple(str(name) for name in self.mean[self.variables[0]].dims[1:])
+
+    @functools.cached_property
+    def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation as ``[366, channels, *grid]``."""
+        order = ("dayofyear", "variable", *self.grid)
+        both = (each.to_dataarray().transpose(*order).to_numpy().astype(np.float32) for each in (self.mean, self.std))
+        mean, std = both
+        return mean, std
+
+    @functools.cached_property
+    def yearly(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean of the year, and standard deviation of the days' means and of their departures together, per entry."""
+        mean, std = self.arrays
+        return mean.mean(0), np.sqrt(mean.var(0) + np.square(std).mean(0))
+
+    def normalise(self, values: NDArray[Any], day: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        """Anomalies of ``values [B, channels, *grid]`` on the days of the year ``day [B]`` (1 to 366; None: yearly)."""
+        mean, std = self._statistics(day)
+        return ((values - mean) / std).astype(np.float32)
+
+    def denormalise(self, anomalies: NDArray[Any], day: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        """The values whose anomalies on ``day`` are ``anomalies``: the inverse of :meth:`normalise`."""
+        mean, std = self._statistics(day)
+        return (anomalies * std + mean).astype(np.float32)
+
+    def base_day_field(self, day: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What a network is told of the base day ``[B, channels, *grid]``: its mean, as an anomaly of the year."""
+        mean, std = self.yearly
+        return ((self.arrays[0][day - 1] - mean) / std).astype(np.float32)
+
+    def _statistics(self, day: NDArray[np.int64] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        mean, std = self.yearly if day is None else (each[day - 1] for each in self.arrays)
+        return mean.astype(np.float64), std.astype(np.float64)
+
+    @classmethod
+    def fit(cls, past: xarray.Dataset, harmonics: int = 2) -> Climatology:
+        """The climatology of past states (reanalysis), by least squares on harmonics of the year.
+
+        Mean and variance of each variable at each place are fitted to 1, cos(2π n d/365.25), sin(2π n d/365.25) for n
+        up to ``harmonics``; the variance is that of the departures from the fitted mean, at least 5 % of its yearly
+        value.
+
+        Args:
+            past: variables ``(time, *grid)``.
+            harmonics: 0 for statistics that do not depend on the day.
+
+        Raises:
+            AnydiffError: missing axes or units, values that are not finite, too few times, or a constant variable.
+        """
+        past = check_fields(past, "the past states", axes=("time",))
+        terms = 2 * harmonics + 1
+        if past.sizes["time"] < 2 * terms:
+            raise AnydiffError(
+                f"the past states have {past.sizes['time']} times, but {harmonics} harmonics need at least "
+                f"{2 * terms}; give more or lower harmonics."
+            )
+        basis = _basis(past["time"].dt.dayofyear.to_numpy(), harmonics)
+        days = _basis(np.arange(1, DAYS + 1), harmonics)
+        mean, std = {}, {}
+        for name, field in past.data_vars.items():
+            dims = [str(axis) for axis in field.dims if axis != "time"]
+            values = field.transpose("time", *dims).to_numpy().astype(np.float64)
+            flat = values.reshape(len(values), -1)
+            coefficients = np.linalg.lstsq(basis, flat, rcond=None)[0]
+            variance = np.square(flat - basis @ coefficients) * len(flat) / (len(flat) - terms)
+            if not (variance.mean(0) > 0).all():
+                raise AnydiffError(f"variable {name!r} is constant at some place, so it has no anomalies; drop it.")
+            spread = days @ np.linalg.lstsq(basis, variance, rcond=None)[0]
+            shape = (DAYS, *values.shape[1:])
+            fitted = np.sqrt(np.maximum(spread, 0.05 * variance.mean(0)))
+            mean[name] = (("dayofyear", *dims), (days @ coefficients).reshape(shape).astype(np.float32), field.attrs)
+            std[name] = (("dayofyear", *dims), fitted.reshape(shape).astype(np.float32), field.attrs)
+        grid = {name: value for name, value in past.coords.items() if "time" not in value.dims and value.ndim}
+        coordinates = {"dayofyear": np.arange(1, DAYS + 1), **grid}
+        return cls(xarray.Dataset(mean, coordinates), xarray.Dataset(std, coordinates))
+
+    def write(self, path: str | Path) -> None:
+        """Write one NetCDF file with an axis ``statistic``: mean, then std."""
+        both = xarray.concat([self.mean, self.std], "statistic").assign_coords(statistic=["mean", "std"])
+        packed = {name: {"zlib": True, "complevel": 9, "shuffle": True} for name in self.variables}
+        with atomic_path(path) as temporary:
+            both.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
+
+    @classmethod
+    def read(cls, source: str | Path) -> Climatology:
+        """A bundled climatology by name, or a file that :meth:`write` made.
+
+        Raises:
+            AnydiffError: no such file.
+            FileFormatError: the file is none of :meth:`write`.
+        """
+        if str(source) in BUNDLED:
+            return _bundled(str(source))
+        return cls._from_file(Path(source))
+
+    @classmethod
+    def _from_file(cls, path: Path) -> Climatology:
+        data = open_dataset(path)
+        if "statistic" not in data.dims or data.sizes.get("dayofyear") != DAYS:
+            raise FileFormatError(
+                f"{str(path)!r} is no climatology (it has the axes {sorted(map(str, data.dims))}); make one with "
+                "Climatology.fit(past).write(path)."
+            )
+        return cls(data.sel(statistic="mean", drop=True), data.sel(statistic="std", drop=True))
+
+
+@functools.cache
+def _bundled(name: str) -> Climatology:
+    path = resources.files("anydiff_weather").joinpath("bundled", f"{name}_climatology.nc")
+    return Climatology._from_file(Path(str(path)))
+
+
+def _basis(day: NDArray[Any], harmonics: int) -> NDArray[np.float64]:
+    angle = 2 * np.pi * np.asarray(day, dtype=np.float64) / 365.25
+    columns = [np.ones_like(angle)]
+    for number in range(1, harmonics + 1):
+        columns += [np.cos(number * angle), np.sin(number * angle)]
+    return np.stack(columns, axis=1)

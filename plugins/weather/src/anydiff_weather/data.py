@@ -1,0 +1,260 @@
+"""Forecast cases as training pairs: the simulator's, the bundled part of ERA5, a user's own files, rain at Innsbruck."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.pipeline import Dataset
+from anydiff_weather.checks import check_fields, open_dataset, standard_axes
+from anydiff_weather.climatology import Climatology
+from anydiff_weather.domain import Weather
+from anydiff_weather.seeds import TRUTH, as_tensor, check_calendar, forecast_days, training_pairs
+
+Split = Literal["train", "test"]
+SYSTEMS = ("perfect", "biased")
+
+
+class ForecastCases(Dataset):
+    """Forecast cases in memory as pairs of a condition (seed members, climatology, day) and a label.
+
+    The training split holds every choice of seeds and label (:func:`training_pairs`) of every case; the test split one
+    row per case: the first K members as seeds, and the truth as the state (another member, where there is no truth).
+
+    Args:
+        name: the registered name.
+        domain: codec and climatology.
+        members: forecasts ``[cases, members, variables, *grid]`` in units.
+        base_day: day of the year of each case's base time ``[cases]``.
+        valid_day: of its valid time.
+        truth: ``[cases, variables, *grid]`` at the valid time, or None.
+        analysis: the truth at the base time, for the baseline of persistence, or None.
+        split: ``"train"`` or ``"test"``.
+        member_labels: labels per choice of seeds that are other members.
+        truth_labels: how often the truth is a label beside them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        domain: Weather,
+        members: NDArray[Any],
+        base_day: NDArray[np.int64],
+        valid_day: NDArray[np.int64],
+        truth: NDArray[Any] | None,
+        analysis: NDArray[Any] | None = None,
+        *,
+        split: Split = "train",
+        member_labels: int = 3,
+        truth_labels: int = 0,
+    ) -> None:
+        if split not in ("train", "test"):
+            raise UnknownNameError("split", str(split), ["train", "test"])
+        if truth_labels and truth is None:
+            raise AnydiffError(f"truth_labels is {truth_labels}, but no truth was given; set it to 0 or give truth=.")
+        self.name = name
+        self._domain = domain
+        climatology = domain.climatology
+        count, size = members.shape[:2]
+        flat = members.reshape(count * size, *members.shape[2:])
+        self.members = as_tensor(climatology.normalise(flat, np.repeat(valid_day, size))).reshape(members.shape)
+        self.truth = None if truth is None else as_tensor(climatology.normalise(truth, valid_day))
+        # Persistence keeps the value of today, so it too is an anomaly of the valid day.
+        self.analysis = None if analysis is None else as_tensor(climatology.normalise(analysis, valid_day))
+        conditions = domain.case_conditions(members[:, : domain.seeds], base_day, valid_day)
+        self.climatology, self.valid_day = conditions["climatology"], conditions["valid_day"]
+        if split == "train":
+            seeds, label = training_pairs(size, domain.seeds, member_labels, truth_labels)
+        else:
+            seeds = np.arange(domain.seeds)[None]
+            label = np.array([TRUTH if truth is not None else domain.seeds])
+            if truth is None and size <= domain.seeds:
+                raise AnydiffError(f"the forecast has {size} members and no truth; add a member or give truth=.")
+        self._seeds, self._label = torch.from_numpy(seeds), torch.from_numpy(label)
+
+    @property
+    def domain(self) -> Weather:
+        """The codec of these fields."""
+        return self._domain
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """sha256 of all fields, days and choices."""
+        digest = hashlib.sha256()
+        for value in (self.members, self.truth, self.climatology, self.valid_day, self._seeds, self._label):
+            if value is not None:
+                digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+                digest.update(value.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.members) * len(self._label)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Labels as states, and the conditions: index i is choice i mod P of case i // P."""
+        index = torch.as_tensor(list(indices), dtype=torch.int64)
+        case, pair = index // len(self._label), index % len(self._label)
+        label = self._label[pair]
+        states = self.members[case, label.clamp_min(0)]
+        if self.truth is not None:
+            is_truth = (label == TRUTH).reshape(-1, *[1] * (states.ndim - 1))
+            states = torch.where(is_truth, self.truth[case], states)
+        return states, {
+            "members": self.members[case[:, None], self._seeds[pair]],
+            "climatology": self.climatology[case],
+            "valid_day": self.valid_day[case],
+        }
+
+
+class Lorenz96Cases(ForecastCases):
+    """The two-scale Lorenz-96 simulator (:mod:`anydiff_weather.lorenz96`): 4,000 + 256 cases at five days, bundled.
+
+    Args:
+        split: ``"train"`` (5 members per case) or ``"test"`` (31).
+        system: ``"perfect"`` or ``"biased"``.
+        seeds: K.
+        member_labels: see :class:`ForecastCases`.
+        truth_labels: see :class:`ForecastCases`.
+    """
+
+    def __init__(
+        self,
+        split: Split = "train",
+        system: Literal["perfect", "biased"] = "perfect",
+        seeds: int = 2,
+        member_labels: int = 3,
+        truth_labels: int = 0,
+    ) -> None:
+        if system not in SYSTEMS:
+            raise UnknownNameError("forecasting system", str(system), SYSTEMS)
+        if split not in ("train", "test"):
+            raise UnknownNameError("split", str(split), ["train", "test"])
+        data = bundled(f"lorenz96_{split}.nc")
+        domain = Weather("lorenz96", seeds)
+
+        def values(name: str, axes: tuple[str, ...]) -> NDArray[np.float32]:
+            return domain.values(data[[name]].rename({name: "x"}), axes, f"the {name} of the simulator")
+
+        base, valid = forecast_days(data)
+        super().__init__(
+            "weather/lorenz96",
+            domain,
+            values(system, ("time", "number")),
+            base,
+            valid,
+            values("truth", ("time",)),
+            values("analysis", ("time",)),
+            split=split,
+            member_labels=member_labels,
+            truth_labels=truth_labels,
+        )
+
+
+class Era5Members(ForecastCases):
+    """Ten members of the ERA5 ensemble, 1-2 January 2017, 15 x 30 points, four fields; bundled, demonstration size.
+
+    A case is one of four times; its seeds and label are members of the analysis ensemble itself (lead 0). Climatology
+    are mean and deviation over these times and members, which is no climate: it makes anomalies of order one.
+
+    Args:
+        split: ``"train"`` (three times) or ``"test"`` (the last).
+        seeds: K.
+    """
+
+    def __init__(self, split: Split = "train", seeds: int = 2) -> None:
+        data = bundled("era5_members.nc")
+        data = data.isel(time=slice(0, 3) if split == "train" else slice(3, None))
+        domain = Weather("era5", seeds)
+        base, valid = forecast_days(data)
+        values = domain.values(data, ("time", "number"), "ERA5")
+        super().__init__(
+            "weather/era5-members", domain, values, base, valid, None, split=split, member_labels=values.shape[1] - seeds
+        )
+
+
+class ForecastFiles(ForecastCases):
+    """A user's own forecasts: NetCDF, Zarr or GRIB with the axes time (of the base), number, and one lead time.
+
+    Args:
+        forecast: the file of the ensemble.
+        climatology: a file made by ``Climatology.fit(past).write(path)``.
+        split: ``"train"`` or ``"test"``.
+        truth: a file of the truth (reanalysis) with the axis time, matched to the valid times; needed for
+            ``truth_labels`` and for scores against the truth.
+        seeds: K.
+        member_labels: see :class:`ForecastCases`.
+        truth_labels: see :class:`ForecastCases`.
+        test_share: the last share of the times is the test split.
+    """
+
+    def __init__(
+        self,
+        forecast: str | Path,
+        climatology: str | Path,
+        split: Split = "train",
+        truth: str | Path | None = None,
+        seeds: int = 2,
+        member_labels: int = 3,
+        truth_labels: int = 0,
+        test_share: float = 0.2,
+    ) -> None:
+        domain = Weather(str(climatology), seeds)
+        data = standard_axes(open_dataset(forecast))
+        base, valid = forecast_days(data)
+        last = len(base) - max(1, round(test_share * len(base)))
+        if not 0 < last < len(base):
+            raise AnydiffError(f"the forecast has {len(base)} times, too few for two splits at test_share {test_share}.")
+        rows = slice(0, last) if split == "train" else slice(last, None)
+        part = data.isel(time=rows)
+        super().__init__(
+            "weather/files",
+            domain,
+            domain.values(part, ("time", "number"), "the forecast"),
+            base[rows],
+            valid[rows],
+            None if truth is None else _truth(domain, part, standard_axes(open_dataset(truth))),
+            split=split,
+            member_labels=member_labels,
+            truth_labels=truth_labels,
+        )
+
+
+def _truth(domain: Weather, forecast: xarray.Dataset, truth: xarray.Dataset) -> NDArray[np.float32]:
+    """The truth at the valid times of ``forecast``.
+
+    Raises:
+        AnydiffError: other calendars, or a valid time without truth.
+    """
+    check_fields(truth, "the truth", axes=("time",), variables=domain.variables, like=domain.climatology.mean)
+    check_calendar(forecast, truth, ("the forecast", "the truth"))
+    valid = forecast["valid_time"] if "valid_time" in forecast.coords else forecast["time"] + forecast["step"]
+    wanted = np.atleast_1d(valid.to_numpy())
+    missing = [when for when in wanted if when not in set(truth["time"].to_numpy())]
+    if missing:
+        raise AnydiffError(
+            f"the truth has no time {str(missing[0])[:16]}, a valid time of the forecast ({len(missing)} are missing); "
+            "add it or drop those forecasts."
+        )
+    return domain.values(truth.sel(time=wanted), ("time",), "the truth")
+
+
+@functools.cache
+def bundled(name: str) -> xarray.Dataset:
+    """A data file of this package."""
+    return open_dataset(Path(str(resources.files("anydiff_weather").joinpath("bundled", name))))
+
+
+def bundled_climatology(name: str) -> Climatology:
+    """A climatology of this package."""
+    return Climatology.read(name)

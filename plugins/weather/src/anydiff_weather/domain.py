@@ -1,0 +1,271 @@
+"""Weather fields as states: standardised anomalies of an ``xarray.Dataset``, and the conditions of a forecast case."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.files import atomic_path
+from anydiff.pipeline import Domain, LabelledArray
+from anydiff.states import Leaf, StateSpec
+from anydiff_weather.checks import check_fields, open_dataset, standard_axes
+from anydiff_weather.climatology import DAYS, Climatology
+from anydiff_weather.grids import cell_weights
+
+SAMPLE = "sample"
+CASE_AXES = (SAMPLE, "number", "time", "step", "member", "case")
+"""Axes along which a file holds several fields of the same variable."""
+
+
+class Weather(Domain):
+    """Fields of one grid as states ``[B, variables, *grid]``: anomalies by the statistics of their valid day.
+
+    A native object is an ``xarray.Dataset`` of one time and member: the climatology's variables on its grid, with
+    units, and a scalar coordinate ``valid_time`` (or ``dayofyear``). Without a day the statistics of the whole year are
+    used, both ways.
+
+    The conditions of a forecast case are ``members``, K exchangeable seed forecasts as anomalies of the valid day;
+    ``climatology``, the mean field of the *base* day as an anomaly of the year; and ``valid_day``, cosine and sine of
+    the valid day of the year, by which a sample is turned back.
+
+    Args:
+        climatology: ``lorenz96``, ``era5``, or a file made by :meth:`Climatology.write`; it gives variables, units and
+            grid.
+        seeds: K, the number of seed members.
+    """
+
+    name = "weather"
+
+    def __init__(self, climatology: str = "lorenz96", seeds: int = 2) -> None:
+        self.climatology = Climatology.read(climatology)
+        self.seeds = natural_number("seeds", seeds)
+        self.variables = self.climatology.variables
+        self.grid = self.climatology.grid
+        shape = tuple(self.climatology.mean.sizes[axis] for axis in self.grid)
+        self._spec = StateSpec([Leaf("anomaly", (len(self.variables), *shape))])
+
+    @property
+    def spec(self) -> StateSpec:
+        """One leaf ``anomaly``, ``(variables, *grid)``."""
+        return self._spec
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """``members``, ``climatology`` and ``valid_day``; see the class."""
+        from anydiff.networks import ArrayCondition, VectorCondition
+
+        shape = self._spec.shape
+        return {
+            "members": ArrayCondition((self.seeds, *shape)),
+            "climatology": ArrayCondition(shape),
+            "valid_day": VectorCondition(2),
+        }
+
+    @property
+    def weights(self) -> Tensor:
+        """Relative cell areas ``[*grid]``, mean 1."""
+        return torch.from_numpy(cell_weights(self.climatology.mean))
+
+    def values(self, data: xarray.Dataset, axes: Sequence[str], what: str) -> NDArray[np.float32]:
+        """``data`` as ``[*axes, variables, *grid]`` after all checks; further axes of length one are dropped.
+
+        Raises:
+            AnydiffError: see :func:`anydiff_weather.checks.check_fields`.
+        """
+        checked = check_fields(data, what, axes=axes, variables=self.variables, like=self.climatology.mean)
+        extra = [axis for axis in map(str, checked.dims) if axis not in (*axes, *self.grid)]
+        for axis in extra:
+            if checked.sizes[axis] != 1:
+                raise AnydiffError(f"{what} has the axis {axis!r} of length {checked.sizes[axis]}; select one entry.")
+        array = checked.squeeze(extra, drop=True).to_dataarray().transpose(*axes, "variable", *self.grid)
+        return array.to_numpy().astype(np.float32)
+
+    def encode(self, objects: Sequence[xarray.Dataset]) -> Tensor:
+        """Anomalies float32 of data sets of one time each.
+
+        Raises:
+            AnydiffError: a variable, axis, coordinate, unit or value is missing or wrong.
+        """
+        rows = []
+        for position, data in enumerate(objects):
+            values = self.values(data, (), f"object {position}")[None]
+            day = day_of_year(data)
+            rows.append(self.climatology.normalise(values, None if day is None else np.array([day])))
+        if not rows:
+            return torch.empty(0, *self._spec.shape)
+        return torch.from_numpy(np.concatenate(rows))
+
+    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[xarray.Dataset]:
+        """Data sets with units and coordinates; ``dayofyear`` where the condition tells the valid day.
+
+        Raises:
+            AnydiffError: states of another shape.
+        """
+        self._spec.check(states)
+        values, day = self._denormalised(states, condition)
+        template = self.climatology.mean.isel(dayofyear=0, drop=True)
+        objects = []
+        for row, fields in enumerate(values):
+            arrays = {
+                name: (self.grid, field, template[name].attrs)
+                for name, field in zip(self.variables, fields, strict=True)
+            }
+            made = xarray.Dataset(arrays, template.coords)
+            objects.append(made if day is None else made.assign_coords(dayofyear=int(day[row])))
+        return objects
+
+    def arrays(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> dict[str, LabelledArray]:
+        """Each variable ``[B, *grid]`` in its own units, with its CF attributes."""
+        self._spec.check(states)
+        values, _ = self._denormalised(states, condition)
+        return {
+            name: LabelledArray(values[:, channel], self.grid, _plain(self.climatology.mean[name].attrs))
+            for channel, name in enumerate(self.variables)
+        }
+
+    def coordinates(self) -> dict[str, LabelledArray]:
+        """The grid's coordinates with their units."""
+        return {
+            str(name): LabelledArray(value.to_numpy(), tuple(map(str, value.dims)), _plain(value.attrs))
+            for name, value in self.climatology.mean.coords.items()
+            if "dayofyear" not in value.dims
+        }
+
+    def _denormalised(
+        self, states: Tensor, condition: Mapping[str, Tensor] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+        day = None
+        if condition and "valid_day" in condition:
+            day = decode_day(condition["valid_day"])
+        return self.climatology.denormalise(states.detach().cpu().double().numpy(), day), day
+
+    def case_conditions(
+        self, members: NDArray[Any], base_day: NDArray[np.int64], valid_day: NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        """Conditions of cases from seed forecasts ``[B, K, variables, *grid]`` in units, and days of the year ``[B]``.
+
+        Raises:
+            AnydiffError: another number of seeds than the domain's.
+        """
+        if members.shape[1] != self.seeds:
+            raise AnydiffError(f"the forecast has {members.shape[1]} seed members, but {self.seeds} are needed.")
+        flat = members.reshape(-1, *members.shape[2:])
+        anomalies = self.climatology.normalise(flat, np.repeat(valid_day, self.seeds))
+        return {
+            "members": torch.from_numpy(anomalies.reshape(members.shape)),
+            "climatology": torch.from_numpy(self.climatology.base_day_field(base_day)),
+            "valid_day": encode_day(valid_day),
+        }
+
+    def read(self, path: str | Path) -> list[xarray.Dataset]:
+        """One data set per sample, member, time or case of a NetCDF, Zarr or GRIB file.
+
+        Raises:
+            AnydiffError: no such file, or no fields of this grid.
+            FileFormatError: it cannot be read.
+        """
+        data = standard_axes(open_dataset(path))
+        fields = [name for name in self.variables if name in data.data_vars]
+        if not fields:
+            raise AnydiffError(
+                f"{str(path)!r} has none of the variables {list(self.variables)}, but {sorted(map(str, data.data_vars))}; "
+                "rename them."
+            )
+        axes = [axis for axis in CASE_AXES if axis in data[fields].dims]
+        if not axes:
+            return [data[fields]]
+        stacked = data[fields].stack({"_row": axes}, create_index=False)
+        return [stacked.isel(_row=row) for row in range(stacked.sizes["_row"])]
+
+    def write(self, objects: Sequence[xarray.Dataset], path: str | Path) -> None:
+        """Write one NetCDF file (any name), or a Zarr group where ``path`` ends in ``.zarr``, with the axis ``sample``.
+
+        Raises:
+            AnydiffError: it cannot be written.
+        """
+        path = Path(path)
+        data = xarray.concat(objects, SAMPLE, coords="different", compat="equals", join="exact")
+        data.attrs.setdefault("Conventions", "CF-1.11")
+        if path.suffix == ".zarr":
+            data.to_zarr(path, mode="w", consolidated=False)
+            return
+        with atomic_path(path) as temporary:
+            data.to_netcdf(temporary, engine="h5netcdf")
+
+    def draw(self, objects: Sequence[xarray.Dataset], path: str | Path, titles: Sequence[str] | None = None) -> None:
+        """Maps (or curves along a latitude circle) of the first variable, with mean and spread of all objects."""
+        from anydiff_weather import pictures
+
+        pictures.draw_members([self._plain_fields(data) for data in objects], Path(path), titles, self.variables[0])
+
+    def _plain_fields(self, data: xarray.Dataset) -> xarray.Dataset:
+        return standard_axes(data)[list(self.variables)]
+
+    def parse_condition(self, text: Mapping[str, str], count: int) -> dict[str, Tensor]:
+        """``{"members": "forecast.nc"}``: the first K members of the forecasts in a file, cycled over ``count`` cases.
+
+        The file needs the axes number and time (of the base), and a coordinate step or valid_time.
+
+        Raises:
+            UnknownNameError: another name.
+            AnydiffError: the file lacks something.
+        """
+        for name in text:
+            if name in ("climatology", "valid_day"):
+                raise AnydiffError(f"{name} follows from the forecast; give --condition members=forecast.nc alone.")
+            if name != "members":
+                raise UnknownNameError("condition", name, ["members"])
+        if not text:
+            return {}
+        from anydiff_weather.seeds import forecast_conditions
+
+        found = forecast_conditions(self, open_dataset(text["members"]))
+        rows = torch.arange(count) % len(found["valid_day"])
+        return {name: value[rows] for name, value in found.items()}
+
+    def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
+        """The valid day of each sample."""
+        if "valid_day" not in condition:
+            return []
+        return [f"day {day}" for day in decode_day(condition["valid_day"])]
+
+
+def encode_day(day: NDArray[np.int64]) -> Tensor:
+    """Days of the year 1 to 366 ``[B]`` as cosine and sine, float32 ``[B, 2]``."""
+    angle = torch.from_numpy(np.asarray(day, dtype=np.float64)) * (2 * math.pi / DAYS)
+    return torch.stack([angle.cos(), angle.sin()], dim=1).float()
+
+
+def decode_day(circle: Tensor) -> NDArray[np.int64]:
+    """The inverse of :func:`encode_day`."""
+    circle = circle.detach().cpu().double()
+    day = torch.atan2(circle[:, 1], circle[:, 0]) * (DAYS / (2 * math.pi))
+    whole: NDArray[np.int64] = (torch.round(day).long() - 1).remainder(DAYS).numpy() + 1
+    return whole
+
+
+def day_of_year(data: xarray.Dataset) -> int | None:
+    """The day of the year of one field: from ``valid_time``, else ``dayofyear``, else ``time``; None without any."""
+    for name in ("valid_time", "dayofyear", "time"):
+        if name in data.coords and data.coords[name].ndim == 0:
+            value = data.coords[name]
+            return int(value) if name == "dayofyear" else int(value.dt.dayofyear)
+    return None
+
+
+def _plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes as plain data that JSON can hold."""
+    return {
+        str(name): value.item() if isinstance(value, np.generic) else value
+        for name, value in attributes.items()
+        if isinstance(value, (str, int, float, np.generic))
+    }

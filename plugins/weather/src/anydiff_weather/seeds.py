@@ -1,0 +1,173 @@
+"""SEEDS: many ensemble members from a few seed forecasts, and its training pairs.
+
+Li, Carver, Lopez-Gomez, Sha & Anderson, "Generative emulation of weather forecast ensembles with diffusion models",
+Science Advances 2024, doi:10.1126/sciadv.adk4489 (arXiv:2306.14066). A conditional diffusion model draws members of
+the forecast ensemble of a day given K seed members and the climatology. In *generative emulation* (GEE) the labels are
+other members of the same ensemble; in *generative post-processing* (GPP) they are a mixture of members and of the
+truth, whose share is the knob between variance and bias.
+
+A generated ensemble cannot hold more information than its seeds, so it must be wider than the true one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+import xarray
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, natural_number
+from anydiff.pipeline import Pipeline
+from anydiff.states import permutation
+from anydiff_weather.checks import standard_axes
+from anydiff_weather.domain import Weather
+
+TRUTH = -1
+"""The label that is the truth, where others are numbers of members."""
+
+
+def training_pairs(members: int, seeds: int, member_labels: int, truth_labels: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Every choice of seeds and label among ``members``: seeds ``[P, K]`` and label ``[P]`` (:data:`TRUTH`: the truth).
+
+    For each set of K seeds there are ``member_labels`` labels, the first of the other members, and the truth
+    ``truth_labels`` times. SEEDS-GEE takes 2 seeds and 3 labels of 5 members; SEEDS-GPP 3 members and the truth 4
+    times.
+
+    Raises:
+        AnydiffError: there are too few members, or there is no label at all.
+    """
+    natural_number("seeds", seeds)
+    natural_number("member_labels", member_labels, minimum=0)
+    natural_number("truth_labels", truth_labels, minimum=0)
+    if members < seeds + member_labels:
+        raise AnydiffError(
+            f"the forecast has {members} members, but {seeds} seeds and {member_labels} labels need "
+            f"{seeds + member_labels}; lower one of them."
+        )
+    if member_labels + truth_labels == 0:
+        raise AnydiffError("member_labels and truth_labels are both 0, so there is nothing to learn; raise one.")
+    pairs = []
+    for chosen in itertools.combinations(range(members), seeds):
+        others = [member for member in range(members) if member not in chosen][:member_labels]
+        pairs += [(chosen, label) for label in [*others, *[TRUTH] * truth_labels]]
+    return np.array([chosen for chosen, _ in pairs]), np.array([label for _, label in pairs])
+
+
+def forecast_days(data: xarray.Dataset, what: str = "the forecast") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Base and valid day of the year of each time of a forecast, both ``[times]``.
+
+    Raises:
+        AnydiffError: no times, or neither ``valid_time`` nor ``step``.
+    """
+    if "time" not in data.coords or data["time"].ndim != 1:
+        raise AnydiffError(f"{what} has no coordinate 'time' along an axis; assign the base times (00 UTC, say).")
+    time = data["time"]
+    if time.dtype.kind not in "M" and not hasattr(time.to_numpy()[0], "timetuple"):
+        raise AnydiffError(f"the times of {what} are {time.dtype}, not dates; decode them with xarray.decode_cf.")
+    if "valid_time" in data.coords and data["valid_time"].ndim <= 1:
+        valid = data["valid_time"]
+    elif "step" in data.coords and data["step"].ndim == 0:
+        valid = time + data["step"]
+    else:
+        raise AnydiffError(f"{what} has neither 'valid_time' nor one 'step'; select one lead time and assign it.")
+    days = [np.atleast_1d(each.dt.dayofyear.to_numpy()).astype(np.int64) for each in (time, valid)]
+    return days[0], np.broadcast_to(days[1], days[0].shape).copy()
+
+
+def check_calendar(first: xarray.Dataset, second: xarray.Dataset, names: tuple[str, str]) -> None:
+    """Refuse times of different calendars: their days cannot be matched.
+
+    Raises:
+        AnydiffError: the calendars differ.
+    """
+    found = [each["time"].dt.calendar for each in (first, second)]
+    if found[0] != found[1]:
+        raise AnydiffError(
+            f"the calendar of {names[0]} is {found[0]!r}, but that of {names[1]} is {found[1]!r}; convert one with "
+            "convert_calendar."
+        )
+
+
+def forecast_conditions(
+    domain: Weather, forecast: xarray.Dataset, seeds: NDArray[np.int64] | None = None
+) -> dict[str, Tensor]:
+    """Conditions of each time of ``forecast``: its first K members (or those numbered ``seeds [K]``) as seeds.
+
+    Raises:
+        AnydiffError: too few members, or whatever :meth:`Weather.values` refuses.
+    """
+    forecast = standard_axes(forecast)
+    if "time" not in forecast.dims and "time" in forecast.coords:
+        forecast = forecast.expand_dims("time")
+    values = domain.values(forecast, ("time", "number"), "the forecast")
+    if values.shape[1] < domain.seeds:
+        raise AnydiffError(f"the forecast has {values.shape[1]} members, but {domain.seeds} seeds are needed; add more.")
+    chosen = np.arange(domain.seeds) if seeds is None else seeds
+    return domain.case_conditions(values[:, chosen], *forecast_days(forecast))
+
+
+def emulate(
+    pipeline: Pipeline,
+    forecast: xarray.Dataset,
+    members: int = 64,
+    *,
+    seed: int = 0,
+    rounds: int = 1,
+    **options: Any,
+) -> xarray.Dataset:
+    """A forecast with a few members in, one with ``members`` generated members out: same names, units and times.
+
+    Args:
+        pipeline: a trained one, ``load("weather/gee")``.
+        forecast: variables of the pipeline's climatology with the axes number and time; a coordinate valid_time or
+            step.
+        members: how many to generate per time.
+        seed: whole number.
+        rounds: the members are drawn in so many parts, each from other seeds among the forecast's members (as in the
+            paper, 32 rounds of 16); 1 takes the first K members for all.
+        options: as for :meth:`Pipeline.sample`.
+
+    Raises:
+        AnydiffError: the forecast lacks something; the sentence says what.
+    """
+    domain = pipeline.domain
+    if not isinstance(domain, Weather):
+        raise AnydiffError(f"the pipeline's domain is {domain.name!r}, but emulate needs one of weather fields.")
+    forecast = standard_axes(forecast)
+    if "time" not in forecast.dims and "time" in forecast.coords:
+        forecast = forecast.expand_dims("time")
+    rounds = min(natural_number("rounds", rounds), natural_number("members", members))
+    parts = []
+    for number, block in enumerate(np.array_split(np.arange(members), rounds)):
+        chosen = None
+        if rounds > 1:
+            chosen = np.sort(permutation(seed, number, "weather/seed members", forecast.sizes["number"])[: domain.seeds])
+        condition = forecast_conditions(domain, forecast, chosen)
+        samples = pipeline.ensemble_set(block.tolist(), condition, seed=seed, **options)
+        parts.append(_as_dataset(domain, samples.states, samples.condition, len(block), forecast))
+    return xarray.concat(parts, "number").assign_coords(number=("number", np.arange(members), _REALIZATION))
+
+
+_REALIZATION = {"standard_name": "realization", "units": "1"}
+
+
+def _as_dataset(
+    domain: Weather, states: Tensor, condition: Any, members: int, forecast: xarray.Dataset
+) -> xarray.Dataset:
+    times = len(states) // members
+    arrays = {}
+    for name, array in domain.arrays(states, condition).items():
+        values = array.values.reshape(members, times, *array.values.shape[1:])
+        arrays[name] = (("number", "time", *array.dimensions), values, forecast[name].attrs)
+    kept = {name: value for name, value in forecast.coords.items() if not set(value.dims) - {"time"}}
+    grid = {name: value for name, value in domain.climatology.mean.coords.items() if "dayofyear" not in value.dims}
+    return xarray.Dataset(arrays, {**kept, **grid}, forecast.attrs).transpose("time", "number", ...)
+
+
+def as_tensor(values: NDArray[Any]) -> Tensor:
+    """A float32 tensor of ``values``."""
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

@@ -39,9 +39,10 @@ def lorenz96(folder: Path = FOLDER) -> None:
     train = splits["train"]
     past = [
         train[["analysis"]].rename(analysis="x").drop_vars(["valid_time", "step"]),
-        train[["truth"]].rename(truth="x").assign_coords(time=train["valid_time"].values).drop_vars(
-            ["valid_time", "step"]
-        ),
+        train[["truth"]]
+        .rename(truth="x")
+        .assign_coords(time=train["valid_time"].values)
+        .drop_vars(["valid_time", "step"]),
     ]
     Climatology.fit(xarray.concat(past, "time"), harmonics=2).write(folder / "lorenz96_climatology.nc")
 
@@ -122,7 +123,9 @@ def era5(archive: Path, folder: Path = FOLDER) -> None:
         "Conventions": "CF-1.11",
     }
     write_packed(coarse, folder / "era5_members.nc", None)
-    several = coarse.stack(row=("time", "number"), create_index=False).drop_vars(["time", "number", "valid_time", "step"])
+    several = coarse.stack(row=("time", "number"), create_index=False).drop_vars(
+        ["time", "number", "valid_time", "step"]
+    )
     several = several.rename(row="time").assign_coords(time=np.repeat(coarse["time"].values, coarse.sizes["number"]))
     Climatology.fit(several, harmonics=0).write(folder / "era5_climatology.nc")
 

@@ -112,7 +112,7 @@ class Climatology:
             flat = values.reshape(len(values), -1)
             coefficients = np.linalg.lstsq(basis, flat, rcond=None)[0]
             variance = np.square(flat - basis @ coefficients) * len(flat) / (len(flat) - terms)
-            if not (variance.mean(0) > 0).all():
+            if not (variance.mean(0) > np.square(1e-7 * np.abs(flat).max())).all():
                 raise AnydiffError(f"variable {name!r} is constant at some place, so it has no anomalies; drop it.")
             spread = days @ np.linalg.lstsq(basis, variance, rcond=None)[0]
             shape = (DAYS, *values.shape[1:])

@@ -1,4 +1,4 @@
-"""Forecast cases as training pairs: the simulator's, the bundled part of ERA5, a user's own files, rain at Innsbruck."""
+"""Forecast cases as training pairs: the simulator's, a part of ERA5, a user's own files, rain at Innsbruck."""
 
 from __future__ import annotations
 
@@ -179,7 +179,14 @@ class Era5Members(ForecastCases):
         base, valid = forecast_days(data)
         values = domain.values(data, ("time", "number"), "ERA5")
         super().__init__(
-            "weather/era5-members", domain, values, base, valid, None, split=split, member_labels=values.shape[1] - seeds
+            "weather/era5-members",
+            domain,
+            values,
+            base,
+            valid,
+            None,
+            split=split,
+            member_labels=values.shape[1] - seeds,
         )
 
 
@@ -214,7 +221,9 @@ class ForecastFiles(ForecastCases):
         base, valid = forecast_days(data)
         last = len(base) - max(1, round(test_share * len(base)))
         if not 0 < last < len(base):
-            raise AnydiffError(f"the forecast has {len(base)} times, too few for two splits at test_share {test_share}.")
+            raise AnydiffError(
+                f"the forecast has {len(base)} times, too few for two splits at test_share {test_share}."
+            )
         rows = slice(0, last) if split == "train" else slice(last, None)
         part = data.isel(time=rows)
         super().__init__(

@@ -177,8 +177,8 @@ class Weather(Domain):
         fields = [name for name in self.variables if name in data.data_vars]
         if not fields:
             raise AnydiffError(
-                f"{str(path)!r} has none of the variables {list(self.variables)}, but {sorted(map(str, data.data_vars))}; "
-                "rename them."
+                f"{str(path)!r} has none of the variables {list(self.variables)}, but "
+                f"{sorted(map(str, data.data_vars))}; rename them."
             )
         axes = [axis for axis in CASE_AXES if axis in data[fields].dims]
         if not axes:

@@ -87,7 +87,8 @@ def to_cubed_sphere(data: xarray.Dataset, size: int) -> xarray.Dataset:
         others = [str(axis) for axis in field.dims if axis not in ("latitude", "longitude")]
         values = field.transpose(*others, "latitude", "longitude").to_numpy()
         west, east = (
-            values[..., rows[0], column] * (1 - row_part) + values[..., rows[1], column] * row_part for column in columns
+            values[..., rows[0], column] * (1 - row_part) + values[..., rows[1], column] * row_part
+            for column in columns
         )
         mixed = (west * (1 - column_part) + east * column_part).astype(values.dtype)
         arrays[name] = ((*others, *FACE_AXES), mixed, field.attrs)
@@ -105,7 +106,9 @@ def to_latitude_longitude(data: xarray.Dataset, latitude: Array, longitude: Arra
     """
     for axis in FACE_AXES:
         if axis not in data.dims:
-            raise AnydiffError(f"the data set has the axes {sorted(map(str, data.dims))}, but a cubed sphere has {axis!r}.")
+            raise AnydiffError(
+                f"the data set has the axes {sorted(map(str, data.dims))}, but a cubed sphere has {axis!r}."
+            )
     latitude, longitude = np.asarray(latitude, np.float64), np.asarray(longitude, np.float64)
     size = data.sizes["x"]
     targets = unit_vectors(*np.meshgrid(longitude, latitude)).reshape(-1, 3)

@@ -130,7 +130,7 @@ def _library(name: str) -> dict[str, Any]:
     return {"library": f"{name} {importlib.metadata.version(name)}"} if "library" in fields else {}
 
 
-# Tables by variable -----------------------------------------------------------------------------------------------------
+# Tables by variable ---------------------------------------------------------------------------------------------------
 
 
 def verify(
@@ -141,8 +141,8 @@ def verify(
     Area-weighted means over times and cells, in the variable's own units where they have any:
 
     ``rmse`` and ``acc`` of the ensemble mean (anomaly correlation, by case, then averaged), ``crps`` (standard) and
-    ``crps_fair``, ``spread_skill`` (ratio, 1 is calibrated), ``outer_bins`` (share of the two outer ranks over that of a
-    flat histogram), ``brier`` and ``brier_fair`` of the event "anomaly above ``threshold`` standard deviations",
+    ``crps_fair``, ``spread_skill`` (ratio, 1 is calibrated), ``outer_bins`` (share of the two outer ranks over that of
+    a flat histogram), ``brier`` and ``brier_fair`` of the event "anomaly above ``threshold`` standard deviations",
     ``brier_skill`` against the climatological frequency in the truth, ``roc_area`` of the same event.
 
     Args:

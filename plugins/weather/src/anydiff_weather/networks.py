@@ -65,8 +65,8 @@ class _Block(nn.Module):
         self.entry = nn.Linear(width, 2 * width)
         self.exit = zero_initialised(nn.Linear(2 * width, width))
 
-    def forward(self, hidden: Tensor, embedding: Tensor, inputs: Tensor) -> Tensor:
-        """``hidden [B, *grid, C]``, ``embedding [B, C]``, ``inputs [B, *grid, M, C]``."""
+    def forward(self, hidden: Tensor, embedding: Tensor, inputs: Tensor, shown: Tensor) -> Tensor:
+        """``hidden [B, *grid, C]``, ``embedding [B, C]``, ``inputs [B, *grid, M, C]``, ``shown [B, M]``."""
         places = [1] * (hidden.ndim - 2)
         scales = self.film(embedding).reshape(len(hidden), *places, len(self.norms), 2, -1).unbind(-3)
 
@@ -74,19 +74,21 @@ class _Block(nn.Module):
             scale, shift = scales[part].unbind(-2)
             return self.norms[part](hidden) * (1 + scale) + shift  # type: ignore[no-any-return]
 
-        hidden = hidden + self.collect(self._over_inputs(self.query(normed(0)), inputs))
+        hidden = hidden + self.collect(self._over_inputs(self.query(normed(0)), inputs, shown))
         for number, axis in enumerate(self.axes):
             value = normed(number + 1)
             mixed = along(axis, value, self.attention[number]) + along(axis, value, self.neighbours[number])
             hidden = hidden + self.mixed[number](functional.silu(mixed))
         return hidden + self.exit(functional.silu(self.entry(normed(len(self.norms) - 1))))  # type: ignore[no-any-return]
 
-    def _over_inputs(self, query: Tensor, inputs: Tensor) -> Tensor:
-        """Attention from each place to the encoded inputs of the same place, which are keys and values alike."""
+    def _over_inputs(self, query: Tensor, inputs: Tensor, shown: Tensor) -> Tensor:
+        """Attention from each place to the shown inputs of the same place, which are keys and values alike."""
         shape = query.shape
         query = query.reshape(*shape[:-1], 1, self.heads, -1)
         keys = inputs.reshape(*inputs.shape[:-1], self.heads, -1)
-        weight = torch.softmax((query * keys).sum(-1) / math.sqrt(keys.shape[-1]), dim=-2)
+        logits = (query * keys).sum(-1) / math.sqrt(keys.shape[-1])
+        hidden = ~shown.reshape(len(shown), *[1] * (query.ndim - 4), -1, 1)
+        weight = torch.softmax(logits.masked_fill(hidden, -math.inf), dim=-2)
         return (weight[..., None] * keys).sum(-3).reshape(shape)
 
 
@@ -123,19 +125,21 @@ class SetAxialAttention(nn.Module):
         self.shape = tuple(spec.shape)
         channels, *sizes = self.shape
         if not 2 <= len(self.shape) <= 4:
-            raise AnydiffError(f"the state has shape {self.shape}, but must be (channels, *grid) with 1 to 3 grid axes.")
+            raise AnydiffError(
+                f"the state has shape {self.shape}, but must be (channels, *grid) with 1 to 3 grid axes."
+            )
         if len(periodic) != len(sizes):
             raise AnydiffError(f"periodic is {list(periodic)}, but the grid has {len(sizes)} axes; give one per axis.")
         for name in ("members", "climatology"):
             if not isinstance(given.get(name), ArrayCondition):
-                raise AnydiffError(f"this network reads the condition {name!r}, but the conditions are {sorted(given)}.")
+                raise AnydiffError(
+                    f"this network reads the condition {name!r}, but the conditions are {sorted(given)}."
+                )
         attention_heads("heads", natural_number("width", width), heads)
         natural_number("blocks", blocks)
         vectors = {name: kind for name, kind in given.items() if not isinstance(kind, ArrayCondition)}
         self.conditioning = Conditioning(vectors, width)
-        self.places = nn.ParameterList(
-            nn.Parameter(0.5 * torch.randn(size, width)) for size in sizes if size > 1
-        )
+        self.places = nn.ParameterList(nn.Parameter(0.5 * torch.randn(size, width)) for size in sizes if size > 1)
         self.place_axes = [axis for axis, size in enumerate(sizes) if size > 1]
         self.member_entry = nn.Linear(channels, width)
         self.member_mixing = nn.ModuleList(_Neighbours(width, periodic[axis]) for axis in self.place_axes)
@@ -175,27 +179,34 @@ class SetAxialAttention(nn.Module):
         arrays = {name: encoded.pop(name) for name in list(encoded) if name.split(".")[0] in self._array_names}
         embedding = self.conditioning(log_snr, len(x), encoded)
         noisy = x.to(self.entry.weight.dtype).movedim(1, -1)
-        tokens, fields = [], [noisy]
-        for name, beside, channels in (
-            ("members", "members.moments", 2 * self.shape[0]),
-            ("climatology", "climatology.field", self.shape[0]),
-        ):
-            token, field = arrays.get(f"{name}.tokens"), arrays.get(beside)
-            null = self.nulls[name].expand(*noisy.shape[:-1], 1, -1)
-            nothing = noisy.new_zeros(*noisy.shape[:-1], channels)
-            if token is None or field is None:
-                token, field = null, nothing
-            elif f"{name}_present" in arrays:
-                shown = arrays[f"{name}_present"].bool().reshape(-1, *[1] * (noisy.ndim - 1))
-                token, field = torch.where(shown[..., None], token, null), torch.where(shown, field, nothing)
-            tokens.append(token)
-            fields.append(field)
-        hidden = self.entry(torch.cat(fields, dim=-1)) + self._place()
-        inputs = torch.cat(tokens, dim=-2)
+        members = self._source(arrays, "members", "moments", noisy, 2 * self.shape[0])
+        climatology = self._source(arrays, "climatology", "field", noisy, self.shape[0])
+        tokens, fields, shown = zip(members, climatology, strict=True)
+        hidden = self.entry(torch.cat([noisy, *fields], dim=-1)) + self._place()
         for block in self.blocks:
-            hidden = block(hidden, embedding, inputs)
+            hidden = block(hidden, embedding, torch.cat(tokens, dim=-2), torch.cat(shown, dim=1))
         out = in_full_precision(self.exit, functional.silu(self.norm(hidden)))
         return out.movedim(-1, 1).to(x.dtype)
+
+    def _source(
+        self, arrays: Mapping[str, Tensor], name: str, beside: str, noisy: Tensor, channels: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens ``[B, *grid, M, C]``, fields ``[B, *grid, channels]`` and which tokens count ``[B, M]``.
+
+        Where the condition is absent or hidden one null token counts, and the fields are zero.
+        """
+        null = self.nulls[name].expand(*noisy.shape[:-1], 1, -1)
+        nothing = noisy.new_zeros(*noisy.shape[:-1], channels)
+        token, field = arrays.get(f"{name}.tokens"), arrays.get(f"{name}.{beside}")
+        if token is None or field is None:
+            return null, nothing, torch.ones(len(noisy), 1, dtype=torch.bool, device=noisy.device)
+        counts = torch.ones(len(noisy), token.shape[-2], dtype=torch.bool, device=noisy.device)
+        if f"{name}_present" in arrays:
+            present = arrays[f"{name}_present"].bool()
+            rows = present.reshape(-1, *[1] * (noisy.ndim - 1))
+            token, field = torch.where(rows[..., None], token, null), torch.where(rows, field, nothing)
+            counts = present[:, None] | (torch.arange(counts.shape[1], device=noisy.device) == 0)
+        return token, field, counts
 
     @property
     def _array_names(self) -> tuple[str, ...]:

@@ -30,7 +30,9 @@ TRUTH = -1
 """The label that is the truth, where others are numbers of members."""
 
 
-def training_pairs(members: int, seeds: int, member_labels: int, truth_labels: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def training_pairs(
+    members: int, seeds: int, member_labels: int, truth_labels: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Every choice of seeds and label among ``members``: seeds ``[P, K]`` and label ``[P]`` (:data:`TRUTH`: the truth).
 
     For each set of K seeds there are ``member_labels`` labels, the first of the other members, and the truth
@@ -105,7 +107,9 @@ def forecast_conditions(
         forecast = forecast.expand_dims("time")
     values = domain.values(forecast, ("time", "number"), "the forecast")
     if values.shape[1] < domain.seeds:
-        raise AnydiffError(f"the forecast has {values.shape[1]} members, but {domain.seeds} seeds are needed; add more.")
+        raise AnydiffError(
+            f"the forecast has {values.shape[1]} members, but {domain.seeds} seeds are needed; add more."
+        )
     chosen = np.arange(domain.seeds) if seeds is None else seeds
     return domain.case_conditions(values[:, chosen], *forecast_days(forecast))
 
@@ -145,7 +149,9 @@ def emulate(
     for number, block in enumerate(np.array_split(np.arange(members), rounds)):
         chosen = None
         if rounds > 1:
-            chosen = np.sort(permutation(seed, number, "weather/seed members", forecast.sizes["number"])[: domain.seeds])
+            chosen = np.sort(
+                permutation(seed, number, "weather/seed members", forecast.sizes["number"])[: domain.seeds]
+            )
         condition = forecast_conditions(domain, forecast, chosen)
         samples = pipeline.ensemble_set(block.tolist(), condition, seed=seed, **options)
         parts.append(_as_dataset(domain, samples.states, samples.condition, len(block), forecast))

@@ -10,7 +10,7 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from anydiff.networks import ClassCondition
+from anydiff.networks import ArrayCondition, ClassCondition
 from anydiff.registry import Entry
 from anydiff.states import StateSpec
 from anydiff.testing.kit import check
@@ -56,6 +56,8 @@ def _inputs(network: nn.Module, spec: StateSpec, rows: int) -> Inputs:
         for name, kind in getattr(module, "conditions", {}).items() if hasattr(module, "nulls") else ():
             if isinstance(kind, ClassCondition):
                 condition[name] = torch.arange(rows) % kind.classes
+            elif isinstance(kind, ArrayCondition):
+                condition[name] = torch.randn(rows, *kind.shape, generator=generator)
             else:
                 condition[name] = torch.randn(rows, kind.size, generator=generator)
     for name, kind in getattr(network, "array_conditions", {}).items():

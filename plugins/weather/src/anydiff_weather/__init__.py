@@ -43,6 +43,25 @@ def register_networks(register: Register) -> None:
 
 
 @hookimpl
+def register_metrics(register: Register) -> None:
+    """Scores of ensembles; every sample is scored against the truth of its own case."""
+    metrics = "anydiff_weather.metrics"
+    register("weather/crps", "CRPS of anomalies, standard estimator", f"{metrics}:CRPS", paired=True)
+    register("weather/crps-fair", "CRPS of anomalies, fair estimator", f"{metrics}:FairCRPS", paired=True)
+    register("weather/rmse", "error of the ensemble mean of anomalies", f"{metrics}:RMSE", paired=True)
+    register("weather/spread-skill", "departure of spread over skill from 1", f"{metrics}:SpreadSkill", paired=True)
+    register("weather/rank-histogram", "departure of the ranks from flat", f"{metrics}:RankHistogram", paired=True)
+    register("weather/energy-score", "energy score of whole fields", f"{metrics}:EnergyScore", paired=True)
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """Emulation and post-processing on the simulator."""
+    register("weather/gee@1", "16 members from 2, perfect system", "anydiff_weather.tasks:gee")
+    register("weather/gpp@1", "16 members from 2, biased system", "anydiff_weather.tasks:gpp")
+
+
+@hookimpl
 def register_recipes(register: Register) -> None:
     """SEEDS on the simulator."""
     register("weather/gee", "SEEDS-GEE on the Lorenz-96 simulator", "anydiff_weather.recipes:gee")

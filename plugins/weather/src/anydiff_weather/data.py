@@ -140,6 +140,7 @@ class Lorenz96Cases(ForecastCases):
             raise UnknownNameError("forecasting system", str(system), SYSTEMS)
         if split not in ("train", "test"):
             raise UnknownNameError("split", str(split), ["train", "test"])
+        self.system = system
         data = bundled(f"lorenz96_{split}.nc")
         domain = Weather("lorenz96", seeds)
 

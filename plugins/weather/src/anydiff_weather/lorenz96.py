@@ -140,7 +140,7 @@ class Cases:
     biased: Tensor
 
 
-def simulate(count: int, members: int, lead: float, seed: int, *, spacing: float = 25.0, chain: int = 4) -> Cases:
+def simulate(count: int, members: int, lead: float, seed: int, *, spacing: float = 15.0, chain: int = 8) -> Cases:
     """``count`` cases with ``members`` members of each system at ``lead`` days.
 
     Analyses are taken every ``spacing`` days from trajectories of ``chain`` analyses each, after 40 days of spin-up

@@ -227,10 +227,11 @@ def roc_area(event: NDArray[np.bool_], probability: NDArray[np.float64]) -> floa
     """Area under hit rate against false-alarm rate over all probability thresholds (trapezoids); NaN without events."""
     if not event.any() or event.all():
         return math.nan
-    events = xarray.DataArray(event.ravel(), dims="entry")
+    events = xarray.DataArray(event.ravel().astype(np.uint8), dims="entry")
     chances = xarray.DataArray(probability.ravel(), dims="entry")
+    # One threshold between any two probabilities that occur, and one beyond each end.
     levels = np.unique(np.concatenate([probability.ravel(), [-1.0, 2.0]]))
-    edges = np.concatenate([[-np.inf], (levels[:-1] + levels[1:]) / 2, [np.inf]])
+    edges = np.concatenate([[-2.0], (levels[:-1] + levels[1:]) / 2, [3.0]])
     area = xskillscore.roc(events, chances, bin_edges=edges, return_results="area")
     return float(area)
 

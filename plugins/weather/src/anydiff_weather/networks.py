@@ -137,6 +137,7 @@ class SetAxialAttention(nn.Module):
                 )
         attention_heads("heads", natural_number("width", width), heads)
         natural_number("blocks", blocks)
+        self.conditions = {name: given[name] for name in ("members", "climatology")}
         vectors = {name: kind for name, kind in given.items() if not isinstance(kind, ArrayCondition)}
         self.conditioning = Conditioning(vectors, width)
         self.places = nn.ParameterList(nn.Parameter(0.5 * torch.randn(size, width)) for size in sizes if size > 1)

@@ -1,0 +1,167 @@
+"""The pictures of ensemble forecasting: members with mean and spread, rank histogram, reliability diagram."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+from numpy.typing import NDArray
+
+from anydiff.files import atomic_path
+
+PANELS = 10
+"""Members drawn; mean and spread come beside them."""
+
+
+def draw_members(objects: Sequence[xarray.Dataset], path: Path, titles: Sequence[str] | None, variable: str) -> None:
+    """Maps of ``variable``: the first members, their mean and their spread, each with its own scale bar.
+
+    Fields of one latitude are drawn as curves: members thin, mean thick, spread shaded. Cubed spheres are regridded.
+    """
+    fields = [_on_latitudes(data)[variable] for data in objects]
+    with _figure(path) as (plt, save):
+        if fields[0].sizes["latitude"] == 1:
+            figure = _curves(plt, fields, variable, titles)
+        else:
+            figure = _maps(plt, fields, variable, titles)
+        save(figure)
+
+
+def draw_rank_histogram(histograms: dict[str, NDArray[np.float64]], path: str | Path) -> None:
+    """Rank histograms side by side, as multiples of the flat one.
+
+    Args:
+        histograms: name -> shares ``[m + 1]`` (:func:`anydiff.pipeline.ensemble.rank_histogram`).
+        path: the PNG.
+    """
+    with _figure(Path(path)) as (plt, save):
+        figure, axes = plt.subplots(1, len(histograms), figsize=(3.4 * len(histograms), 2.8), squeeze=False)
+        for axis, (name, shares) in zip(axes[0], histograms.items(), strict=True):
+            shares = np.asarray(shares)
+            axis.bar(np.arange(len(shares)), shares * len(shares), width=0.9)
+            axis.axhline(1.0, color="black", linewidth=1)
+            axis.set(title=name, xlabel="members below the truth", ylabel="share / flat share", ylim=(0, None))
+        figure.tight_layout()
+        save(figure)
+
+
+def draw_reliability(
+    diagrams: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]], path: str | Path
+) -> None:
+    """Observed frequency against forecast probability; below, how often each probability was given.
+
+    Args:
+        diagrams: name -> (forecast, observed, number) of :func:`anydiff_weather.metrics.reliability`.
+        path: the PNG.
+    """
+    with _figure(Path(path)) as (plt, save):
+        figure, (upper, lower) = plt.subplots(
+            2, 1, figsize=(4.2, 5.2), sharex=True, gridspec_kw={"height_ratios": (3, 1)}
+        )
+        upper.plot([0, 1], [0, 1], color="black", linewidth=1, label="reliable")
+        width = 0.08 / len(diagrams)
+        for number, (name, (forecast, observed, count)) in enumerate(diagrams.items()):
+            shown = count > 0
+            upper.plot(forecast[shown], observed[shown], marker="o", markersize=4, label=name)
+            place = (np.arange(len(count)) + 0.5) / len(count) + (number - (len(diagrams) - 1) / 2) * width
+            lower.bar(place, np.maximum(count, 0.5), width)
+        upper.set(ylabel="observed frequency", ylim=(0, 1), xlim=(0, 1))
+        upper.legend(frameon=False)
+        lower.set(xlabel="forecast probability", ylabel="cases", yscale="log")
+        figure.tight_layout()
+        save(figure)
+
+
+def _on_latitudes(data: xarray.Dataset) -> xarray.Dataset:
+    if "face" not in data.dims:
+        return data
+    from anydiff_weather.grids import to_latitude_longitude
+
+    return to_latitude_longitude(data, np.linspace(-87.5, 87.5, 36), np.arange(0.0, 360.0, 5.0))
+
+
+def _label(field: xarray.DataArray, variable: str) -> str:
+    name = str(field.attrs.get("long_name", variable))
+    unit = str(field.attrs.get("units", "1"))
+    return name if unit == "1" else f"{name} ({unit})"
+
+
+def _curves(plt: Any, fields: Sequence[xarray.DataArray], variable: str, titles: Sequence[str] | None) -> Any:
+    longitude = fields[0]["longitude"].to_numpy()
+    values = np.stack([field.squeeze("latitude").to_numpy() for field in fields])
+    cases = _by_title(len(fields), titles)
+    figure, axes = plt.subplots(len(cases), 1, figsize=(7, 2.2 * len(cases) + 0.4), squeeze=False, sharex=True)
+    for axis, (title, rows) in zip(axes[:, 0], cases.items(), strict=True):
+        mean, spread = values[rows].mean(0), values[rows].std(0)
+        axis.fill_between(longitude, mean - spread, mean + spread, alpha=0.25, linewidth=0, label="mean ± deviation")
+        axis.plot(longitude, values[rows[:PANELS]].T, color="grey", linewidth=0.6)
+        axis.plot(longitude, mean, linewidth=2, label="mean")
+        axis.set(title=title, ylabel=_label(fields[0], variable))
+    axes[0, 0].legend(frameon=False, ncols=2, fontsize="small")
+    axes[-1, 0].set_xlabel("longitude (degrees east)")
+    figure.tight_layout()
+    return figure
+
+
+def _by_title(count: int, titles: Sequence[str] | None) -> dict[str, list[int]]:
+    """Rows that share a title are members of one case; at most four cases are drawn."""
+    if titles is None:
+        return {"": list(range(count))}
+    cases: dict[str, list[int]] = {}
+    for row, title in enumerate(titles):
+        cases.setdefault(title, []).append(row)
+    return dict(list(cases.items())[:4])
+
+
+def _maps(plt: Any, fields: Sequence[xarray.DataArray], variable: str, titles: Sequence[str] | None) -> Any:
+    values = np.stack([field.transpose("latitude", "longitude").to_numpy() for field in fields])
+    longitude, latitude = fields[0]["longitude"].to_numpy(), fields[0]["latitude"].to_numpy()
+    shown = list(values[:PANELS])
+    names = [titles[row] if titles else f"member {row}" for row in range(len(shown))]
+    panels = [*zip(names, shown, strict=True), ("mean", values.mean(0)), ("spread", values.std(0))]
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.2 * columns, 1.9 * rows + 0.5), squeeze=False, layout="constrained"
+    )
+    limits = {"vmin": values.min(), "vmax": values.max()}
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (name, field) in zip(axes.flat, panels, strict=False):
+        spread = name == "spread"
+        scale = {"vmin": 0.0} if spread else limits
+        mesh = axis.pcolormesh(
+            longitude, latitude, field, shading="nearest", cmap="magma" if spread else "viridis", **scale
+        )
+        axis.set_title(name, fontsize="small")
+        axis.tick_params(labelsize="x-small")
+        if spread or name == "mean":
+            figure.colorbar(mesh, ax=axis, shrink=0.9)
+    figure.suptitle(_label(fields[0], variable), fontsize="medium")
+    return figure
+
+
+class _figure:
+    """Matplotlib without a screen: gives (pyplot, save), where ``save(figure)`` writes the PNG atomically."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> tuple[Any, Any]:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        from matplotlib import pyplot as plt
+
+        self.pyplot = plt
+        return plt, self._save
+
+    def __exit__(self, *error: object) -> None:
+        self.pyplot.close("all")
+
+    def _save(self, figure: Any) -> None:
+        with atomic_path(self.path) as temporary:
+            figure.savefig(temporary, format="png", dpi=110)

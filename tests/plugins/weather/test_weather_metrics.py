@@ -66,7 +66,7 @@ def test_the_table_is_that_of_the_fields_libraries():
 
 
 def test_anomaly_correlation_is_one_for_the_truth_and_independent_of_scale():
-    forecast, truth, climatology = world()
+    _, truth, climatology = world()
     anomaly = truth["t"].to_numpy() - 280
     weights = cell_weights(truth)
     assert metrics.anomaly_correlation(anomaly, anomaly, weights) == pytest.approx(1.0)

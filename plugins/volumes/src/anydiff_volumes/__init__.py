@@ -1,0 +1,1 @@
+"""The domain of medical volumes: what it registers. Imports nothing heavy."""

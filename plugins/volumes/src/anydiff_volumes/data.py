@@ -1,0 +1,285 @@
+"""Data sets: a population of brains, longitudinal sequences with known truth, and a user's own folder of NIfTI files.
+
+The first two are made on the fly from the bundled template (see :mod:`anydiff_volumes.subjects`); an index always means
+the same example, and training and test share no subject.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.pipeline.dataset import Dataset
+from anydiff.states import standard_normal, uniform
+from anydiff_volumes import subjects
+from anydiff_volumes.domain import MNI_ORIGIN, Volumes
+from anydiff_volumes.subjects import GRID, Anatomy
+from anydiff_volumes.templates import BUNDLED
+
+Split = Literal["train", "test"]
+MOTIONS = ("ageing", "cardiac")
+GENERATOR = 1
+"""Raised when the same options give other numbers."""
+FIRST_TEST_SUBJECT = 1_000_000
+NOISE = 0.01
+"""Standard deviation of the scanner noise, in units of the full intensity range."""
+
+
+class _Generated(Dataset):
+    """A data set that is a pure function of its options and the bundled template."""
+
+    def __init__(self, split: str, size: int, **options: Any) -> None:
+        if split not in ("train", "test"):
+            raise UnknownNameError("split", str(split), ["train", "test"])
+        self.split = split
+        self.first = 0 if split == "train" else FIRST_TEST_SUBJECT
+        self.size = natural_number("size", size)
+        self._options = {"split": split, "size": size, "generator": GENERATOR, **options}
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """sha256 of the options, the generator's version and the template: they fix every example."""
+        about = json.dumps({"name": self.name, **self._options}, sort_keys=True)
+        return hashlib.sha256(about.encode() + BUNDLED.read_bytes()).hexdigest()
+
+
+def _sizes(split: str, train: int, test: int) -> int:
+    return train if split == "train" else test
+
+
+def _as_bytes(intensity: Tensor, subject: int, draw: int, seed: int) -> Tensor:
+    """Intensities in [0, 1] with the scanner's noise, as bytes: what a file would hold."""
+    noise = torch.from_numpy(standard_normal(seed, [subject], draw, "scanner", tuple(intensity.shape)))[0]
+    return ((intensity + NOISE * noise).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+class Population(_Generated):
+    """Brains of many subjects: the MNI152 T1 template under random diffeomorphisms, 28 x 32 x 28 voxels of 6 mm.
+
+    Args:
+        split: ``train`` or ``test``.
+        train_size: subjects for training.
+        test_size: subjects held out.
+        seed: of the whole population.
+    """
+
+    name = "volumes/population"
+
+    def __init__(self, split: Split = "train", train_size: int = 512, test_size: int = 128, seed: int = 0) -> None:
+        super().__init__(split, _sizes(split, train_size, test_size), seed=seed)
+        self.anatomy = Anatomy(seed)
+        self._domain = Volumes(origin=MNI_ORIGIN)
+        self._known: dict[int, Tensor] = {}
+
+    @property
+    def domain(self) -> Volumes:
+        """T1-weighted volumes of 6 mm."""
+        return self._domain
+
+    def __len__(self) -> int:
+        return self.size
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """States ``[B, 1, 28, 32, 28]`` in [-1, 1]; no condition."""
+        for index in indices:
+            if index not in self._known:
+                subject = self.first + index
+                moved = subjects.images(subjects.anatomies([subject], self.anatomy), [subject], self.anatomy)
+                self._known[index] = _as_bytes(moved[0, 0], subject, 0, self.anatomy.seed)
+        return _states(torch.stack([self._known[index] for index in indices])[:, None]), {}
+
+    def tissues(self, index: int) -> Tensor:
+        """The true shares of grey and white matter of one subject, ``[2, 28, 32, 28]``."""
+        subject = self.first + index
+        return subjects.images(subjects.anatomies([subject], self.anatomy), [subject], self.anatomy)[0, 1:]
+
+
+def _states(levels: Tensor) -> Tensor:
+    """Bytes as states: 0 is -1 and 255 is 1."""
+    return levels.float() * (2 / 255) - 1
+
+
+class Sequences(_Generated):
+    """One frame of a subject's sequence, conditioned on the frames before it, some of them missing.
+
+    Example i is a subject, a target frame and a choice of missing frames. As in SADM's training pairs the first frame
+    and the one just before the target are always there; each one between is missing with probability ``missing``.
+
+    Conditions: ``frames [B, T, X, Y, Z]`` (zero where missing or not before the target), ``seen [B, T]`` (1 or 0),
+    ``times [B, T]`` (zero where not seen) and ``target_time [B, 1]``, in [0, 1].
+
+    Args:
+        split: ``train`` or ``test``.
+        train_size: subjects for training.
+        test_size: subjects held out.
+        frames: T, frames per sequence.
+        motion: ``ageing``, ``cardiac`` or ``both`` (every other subject).
+        missing: probability with which a frame in between is missing.
+        targets: the positions that may be the target; by default all but the first (training), the last (test).
+        choices: how many different choices of missing frames a subject and target are seen with (training only).
+        seed: of the subjects and the choices.
+    """
+
+    name = "volumes/sequences"
+
+    def __init__(
+        self,
+        split: Split = "train",
+        train_size: int = 200,
+        test_size: int = 48,
+        frames: int = 6,
+        motion: str = "both",
+        missing: float = 0.5,
+        targets: Sequence[int] | None = None,
+        choices: int = 4,
+        seed: int = 0,
+    ) -> None:
+        size = _sizes(split, train_size, test_size)
+        if motion not in (*MOTIONS, "both"):
+            raise UnknownNameError("motion", motion, (*MOTIONS, "both"))
+        if natural_number("frames", frames) < 2:
+            raise AnydiffError(f"frames is {frames}, but a sequence needs at least 2: something to look at, and a target.")
+        if not 0 <= missing <= 1:
+            raise AnydiffError(f"missing is {missing}, but must be a probability from 0 to 1.")
+        default = range(1, frames) if split == "train" else [frames - 1]
+        self.targets = [natural_number("targets", target) for target in (default if targets is None else targets)]
+        if not self.targets or max(self.targets) >= frames:
+            raise AnydiffError(f"targets is {self.targets}, but must name frames from 1 to {frames - 1}.")
+        self.choices = natural_number("choices", choices) if split == "train" else 1
+        super().__init__(
+            split, size, frames=frames, motion=motion, missing=missing, targets=self.targets, choices=choices, seed=seed
+        )
+        self.frames, self.motion, self.missing = frames, motion, missing
+        self.anatomy = Anatomy(seed)
+        self._domain = Volumes(origin=MNI_ORIGIN, frames=frames)
+        self._known: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    @property
+    def domain(self) -> Volumes:
+        """T1-weighted volumes of 6 mm with the frames before them as a condition."""
+        return self._domain
+
+    def __len__(self) -> int:
+        return self.size * len(self.targets) * self.choices
+
+    def where(self, index: int) -> tuple[int, int, int]:
+        """(subject of the split, target frame, choice of missing frames) of an example."""
+        rest, choice = divmod(index, self.choices)
+        subject, target = divmod(rest, len(self.targets))
+        return subject, self.targets[target], choice
+
+    def sequence(self, subject: int) -> tuple[Tensor, Tensor]:
+        """All frames of a subject of this split as states ``[T, X, Y, Z]`` and their times float32 ``[T]``."""
+        levels, times, _ = self._sequence(subject)
+        return _states(levels), times
+
+    def tissues(self, subject: int) -> Tensor:
+        """The true shares of grey and white matter of a subject's frames, ``[T, 2, X, Y, Z]``."""
+        return self._sequence(subject)[2]
+
+    def motion_of(self, subject: int) -> str:
+        """``ageing`` or ``cardiac``."""
+        return self.motion if self.motion != "both" else MOTIONS[subject % 2]
+
+    def _sequence(self, subject: int) -> tuple[Tensor, Tensor, Tensor]:
+        if subject not in self._known:
+            number = self.first + subject
+            motion: Any = self.motion_of(subject)
+            maps, times = subjects.sequence(number, motion, self.frames, self.anatomy)
+            levels = [_as_bytes(maps[j, 0], number, j, self.anatomy.seed) for j in range(self.frames)]
+            self._known[subject] = (torch.stack(levels), times.float(), maps[:, 1:].half())
+        return self._known[subject]
+
+    def seen(self, index: int) -> Tensor:
+        """Which frames example ``index`` may look at: bool ``[T]``."""
+        subject, target, choice = self.where(index)
+        draw = (target * 1000) + choice
+        kept = [
+            float(uniform(self.anatomy.seed, [self.first + subject], draw, f"missing/{j}")[0]) >= self.missing
+            for j in range(target)
+        ]
+        kept[0] = kept[target - 1] = True
+        return torch.tensor(kept + [False] * (self.frames - target))
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The targets ``[B, 1, X, Y, Z]`` in [-1, 1] and what is known of their subjects."""
+        states, frames, seen, times, wanted = [], [], [], [], []
+        for index in indices:
+            subject, target, _ = self.where(index)
+            sequence, moments = self.sequence(subject)
+            mask = self.seen(index)
+            states.append(sequence[target : target + 1])
+            frames.append(torch.where(mask[:, None, None, None], sequence, 0))
+            seen.append(mask.float())
+            times.append(torch.where(mask, moments, 0))
+            wanted.append(moments[target : target + 1])
+        condition = {"frames": frames, "seen": seen, "times": times, "target_time": wanted}
+        return torch.stack(states), {name: torch.stack(value) for name, value in condition.items()}
+
+
+class Folder(Dataset):
+    """A user's own volumes: every NIfTI file of a folder, brought to the domain's grid and scaled per scan.
+
+    Files are taken in the order of their names, every tenth for the test split; give each subject's scans to one file
+    or one split, or scores will flatter.
+
+    Args:
+        path: the folder.
+        split: ``train`` or ``test``.
+        shape: voxels of a state.
+        voxel_size: edge of its voxels in millimetres.
+        modality: ``mr`` (scaled by percentiles of its own foreground) or ``ct`` (a fixed window in Hounsfield units).
+        resample: take volumes whose voxels are not cubes, too.
+    """
+
+    name = "volumes/folder"
+
+    def __init__(
+        self,
+        path: str,
+        split: Split = "train",
+        shape: Sequence[int] = GRID,
+        voxel_size: float = 6.0,
+        modality: str = "mr",
+        resample: bool = False,
+    ) -> None:
+        from anydiff_volumes.files import nifti_files, read_nifti
+        from anydiff_volumes.placement import check_cubes
+
+        if split not in ("train", "test"):
+            raise UnknownNameError("split", str(split), ["train", "test"])
+        files = nifti_files(Path(path))
+        chosen = [file for place, file in enumerate(files) if (place % 10 == 9) == (split == "test")]
+        if not chosen:
+            raise AnydiffError(f"the {split} split of {path!r} is empty, since every tenth file is held out; add files.")
+        self._domain = Volumes(shape=shape, voxel_size=voxel_size, modality=modality)
+        rows = []
+        for file in chosen:
+            image = read_nifti(file)
+            if not resample:
+                check_cubes(image, repr(str(file)))
+            conformed, _ = self._domain.conform(image, repr(str(file)))
+            rows.append(self._domain.encode([conformed])[0])
+        self._states = torch.stack(rows)
+        self.files = chosen
+
+    @property
+    def domain(self) -> Volumes:
+        """Volumes of the shape and voxel size asked for."""
+        return self._domain
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """States ``[B, 1, *shape]`` in [-1, 1]; no condition."""
+        return self._states[torch.as_tensor(np.asarray(indices), dtype=torch.long)], {}

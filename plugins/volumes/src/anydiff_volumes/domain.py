@@ -1,0 +1,182 @@
+"""Medical volumes as states: NIfTI images on one grid, RAS+, scaled to [-1, 1]; optionally with the frames before them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.pipeline.domain import Domain
+from anydiff.states import Leaf, StateSpec
+from anydiff_volumes.intensity import CT_WINDOW, MODALITIES, Window
+from anydiff_volumes.placement import Placement, as_nifti, check_geometry, place, values_of
+
+if TYPE_CHECKING:
+    from anydiff.networks import ArrayCondition
+
+MNI_ORIGIN = (-81.5, -110.5, -75.5)
+"""Centre of the first voxel of the data sets' grid, RAS+ millimetres of MNI152 space."""
+TOLERANCE = 1e-3
+
+
+class Volumes(Domain):
+    """NIfTI volumes ``[X, Y, Z]`` of one grid as states ``[B, 1, X, Y, Z]`` in [-1, 1].
+
+    On the grid MR volumes hold values in [0, 1] and CT volumes Hounsfield units from -1000 to 1000 (clamped). A volume
+    from elsewhere is brought there, and back to its own geometry, by :meth:`conform`.
+
+    Args:
+        shape: voxels per axis.
+        voxel_size: edge of a voxel in millimetres.
+        origin: centre of the first voxel of what is decoded, RAS+ millimetres; None puts the grid's centre at zero.
+        modality: ``mr`` or ``ct``.
+        frames: length of the sequence a state belongs to; 0 for single volumes without conditions.
+    """
+
+    name = "volumes"
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (28, 32, 28),
+        voxel_size: float = 6.0,
+        origin: Sequence[float] | None = None,
+        modality: str = "mr",
+        frames: int = 0,
+    ) -> None:
+        self.shape = tuple(natural_number("shape", size) for size in shape)
+        if len(self.shape) != 3:
+            raise AnydiffError(f"shape is {self.shape}, but a volume has three axes.")
+        if not voxel_size > 0:
+            raise AnydiffError(f"voxel_size is {voxel_size}, but must be positive (millimetres).")
+        if modality not in MODALITIES:
+            raise UnknownNameError("modality", str(modality), MODALITIES)
+        self.voxel_size = float(voxel_size)
+        self.modality = modality
+        self.frames = natural_number("frames", frames, minimum=0)
+        self.window = Window(*CT_WINDOW) if modality == "ct" else Window(0.0, 1.0)
+        self.affine = np.diag([self.voxel_size] * 3 + [1.0])
+        centred = [-self.voxel_size * (size - 1) / 2 for size in self.shape]
+        self.affine[:3, 3] = centred if origin is None else [float(each) for each in origin]
+        self._spec = StateSpec([Leaf("volume", (1, *self.shape), range=(-1.0, 1.0))])
+
+    @property
+    def spec(self) -> StateSpec:
+        """One leaf named ``volume``, ``(1, X, Y, Z)``."""
+        return self._spec
+
+    @property
+    def conditions(self) -> dict[str, ArrayCondition]:
+        """With ``frames``: the frames before the target, which of them were seen and when, and the target's time."""
+        if not self.frames:
+            return {}
+        from anydiff.networks import ArrayCondition
+
+        return {
+            "frames": ArrayCondition((self.frames, *self.shape)),
+            "seen": ArrayCondition((self.frames,)),
+            "times": ArrayCondition((self.frames,)),
+            "target_time": ArrayCondition((1,)),
+        }
+
+    def conform(self, image: Any, name: str = "the volume") -> tuple[Any, Placement]:
+        """A volume of any orientation, size and scale on this domain's grid, and the way back.
+
+        ``placement.restore(other)`` gives a volume on the grid the affine, shape, header and scale of ``image``.
+
+        Raises:
+            AnydiffError: not three axes, no or a singular affine, values that are not finite or not of this modality.
+        """
+        return_image, placement = place(image, self.shape, self.voxel_size, self.modality, name)
+        if self.modality == "ct":
+            values = self.window.restore(np.asarray(return_image.dataobj)).astype(np.float32)
+            return_image = as_nifti(values, return_image.affine)
+            placement = _identity_window(placement)
+        return return_image, placement
+
+    def encode(self, objects: Sequence[Any]) -> Tensor:
+        """States of NIfTI images that are on this grid already.
+
+        Raises:
+            AnydiffError: another shape, voxel size, orientation or range of values; the sentence names the first.
+        """
+        rows = [torch.from_numpy(self._shares(image, f"volume {index}")) for index, image in enumerate(objects)]
+        if not rows:
+            return torch.empty(0, *self.spec.shape)
+        return torch.stack(rows)[:, None] * 2 - 1
+
+    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Any]:
+        """NIfTI images (float32) of ``states [B, 1, X, Y, Z]`` on this domain's grid; values are clamped to the range.
+
+        Raises:
+            AnydiffError: states of another shape or with values that are not finite.
+        """
+        self.spec.check(states)
+        if not states.isfinite().all():
+            raise AnydiffError("the states hold a value that is not finite, so they are no volumes; look at the sampler.")
+        shares = (states.detach().to("cpu", torch.float64).clamp(-1, 1) + 1) / 2
+        values = self.window.restore(shares[:, 0].numpy()).astype(np.float32)
+        return [as_nifti(each, self.affine) for each in values]
+
+    def _shares(self, image: Any, name: str) -> NDArray[np.float32]:
+        check_geometry(image, name)
+        sizes = nibabel.affines.voxel_sizes(image.affine)
+        codes = "".join(nibabel.aff2axcodes(image.affine))
+        fix = "bring it to the grid with domain.conform(image)"
+        if tuple(image.shape) != self.shape:
+            raise AnydiffError(f"{name} has shape {tuple(image.shape)}, but this domain has {self.shape}; {fix}.")
+        if np.abs(sizes - self.voxel_size).max() > TOLERANCE * self.voxel_size:
+            text = " x ".join(f"{size:.4g}" for size in sizes)
+            kind = "anisotropic voxels" if sizes.max() > sizes.min() * (1 + TOLERANCE) else "voxels"
+            raise AnydiffError(f"{name} has {kind} of {text} mm, but this domain has {self.voxel_size:g} mm; {fix}.")
+        if codes != "RAS":
+            raise AnydiffError(f"{name} is oriented {codes}, but states are RAS; {fix}.")
+        values = values_of(image, name)
+        low, high = float(values.min()), float(values.max())
+        slack = TOLERANCE * (self.window.high - self.window.low)
+        if self.modality == "mr" and not (self.window.low - slack <= low and high <= self.window.high + slack):
+            raise AnydiffError(f"{name} holds values from {low:g} to {high:g}, but MR is scaled to 0 to 1; {fix}.")
+        return self.window.scale(values)
+
+    def read(self, path: str | Path) -> list[Any]:
+        """Volumes of a NIfTI file, a folder of them, or a folder of one DICOM series (pydicom), as they are.
+
+        Raises:
+            AnydiffError: nothing there, not three axes, no or a singular affine, values that are not finite.
+            FileFormatError: a file that is no readable volume.
+        """
+        from anydiff_volumes.files import read_volumes
+
+        return read_volumes(Path(path))
+
+    def write(self, objects: Sequence[Any], path: str | Path) -> None:
+        """Write to one ``.nii`` or ``.nii.gz``, or to a new folder of numbered ``.nii.gz`` files."""
+        from anydiff_volumes.files import write_volumes
+
+        write_volumes(objects, Path(path))
+
+    def draw(self, objects: Sequence[Any], path: str | Path, titles: Sequence[str] | None = None) -> None:
+        """Write the three orthogonal planes through the middle of each volume, one row per volume (PNG)."""
+        from anydiff_volumes.pictures import draw_planes
+
+        draw_planes(objects, Path(path), titles)
+
+    def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
+        """How much of the sequence each sample was made from, and for which time."""
+        if "seen" not in condition or "target_time" not in condition:
+            return []
+        pairs = zip(condition["seen"], condition["target_time"], strict=True)
+        return [f"{int(seen.sum())} frames, t = {float(time):.2f}" for seen, time in pairs]
+
+
+def _identity_window(placement: Placement) -> Placement:
+    """CT keeps Hounsfield units on the grid, so nothing is rescaled on the way back."""
+    from dataclasses import replace
+
+    return replace(placement, window=Window(0.0, 1.0))

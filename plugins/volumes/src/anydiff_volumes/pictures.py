@@ -1,0 +1,107 @@
+"""What a radiologist looks at: orthogonal planes, a montage of slices, and the difference of two volumes.
+
+Neurological display: the patient's left is on the left. Grey levels run from the least to the greatest value of all
+volumes drawn together, so that they can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from anydiff.errors import AnydiffError
+from anydiff.files import atomic_path
+
+Array = NDArray[np.float64]
+GAP = 4
+TEXT = 14
+HEIGHT = 112
+"""Least height of a slice, in pixels."""
+
+
+def draw_planes(images: Sequence[Any], path: Path, titles: Sequence[str] | None = None) -> None:
+    """Sagittal, coronal and axial plane through the middle of each volume, a row each, titles beneath."""
+    volumes = [_values(image) for image in images]
+    low, high = _range(volumes)
+    rows = [[_grey(plane, low, high) for plane in _planes(volume)] for volume in volumes]
+    _write(rows, path, titles)
+
+
+def draw_montage(image: Any, path: Path, columns: int = 7) -> None:
+    """Every axial slice of one volume, from the feet up."""
+    volume = _values(image)
+    low, high = _range([volume])
+    slices = [_grey(_upright(volume[:, :, k]), low, high) for k in range(volume.shape[2])]
+    _write([slices[begin : begin + columns] for begin in range(0, len(slices), columns)], path, None)
+
+
+def draw_difference(first: Any, second: Any, path: Path) -> None:
+    """Planes of ``first``, of ``second``, and of second - first: red where it is greater, blue where it is less."""
+    one, two = _values(first), _values(second)
+    if one.shape != two.shape:
+        raise AnydiffError(f"the volumes have shapes {one.shape} and {two.shape}; compare volumes of one grid.")
+    low, high = _range([one, two])
+    largest = float(np.abs(two - one).max()) or 1.0
+    rows = [[_grey(plane, low, high) for plane in _planes(volume)] for volume in (one, two)]
+    rows.append([_signed(plane, largest) for plane in _planes(two - one)])
+    _write(rows, path, ["first", "second", f"difference, up to {largest:.3g}"])
+
+
+def _values(image: Any) -> Array:
+    return np.asarray(image.dataobj, dtype=np.float64)
+
+
+def _range(volumes: Sequence[Array]) -> tuple[float, float]:
+    low = min((float(volume.min()) for volume in volumes), default=0.0)
+    high = max((float(volume.max()) for volume in volumes), default=1.0)
+    return low, high if high > low else low + 1.0
+
+
+def _upright(plane: Array) -> Array:
+    """A plane [left to right, down to up] as rows from the top."""
+    return plane.T[::-1]
+
+
+def _planes(volume: Array) -> list[Array]:
+    x, y, z = (size // 2 for size in volume.shape)
+    return [_upright(volume[x]), _upright(volume[:, y]), _upright(volume[:, :, z])]
+
+
+def _grey(plane: Array, low: float, high: float) -> NDArray[np.uint8]:
+    level = np.clip((plane - low) / (high - low), 0, 1) * 255
+    return np.repeat(np.rint(level).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _signed(plane: Array, largest: float) -> NDArray[np.uint8]:
+    share = np.clip(plane / largest, -1, 1)
+    red, blue = 1 + np.minimum(share, 0), 1 - np.maximum(share, 0)
+    colour = np.stack([red, 1 - np.abs(share), blue], axis=-1)
+    return np.rint(255 * colour).astype(np.uint8)
+
+
+def _write(rows: Sequence[Sequence[NDArray[np.uint8]]], path: Path, titles: Sequence[str] | None) -> None:
+    """Tiles in rows, each enlarged by one whole factor, with a line of text beneath each row."""
+    if not rows:
+        raise AnydiffError("there is no volume to draw; give at least one.")
+    factor = max(1, -(-HEIGHT // max(tile.shape[0] for row in rows for tile in row)))
+    heights = [factor * max(tile.shape[0] for tile in row) + GAP + (TEXT if titles else 0) for row in rows]
+    width = max(sum(factor * tile.shape[1] + GAP for tile in row) for row in rows) + GAP
+    canvas = Image.new("RGB", (width, sum(heights) + GAP), "black")
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default()
+    top = GAP
+    for index, row in enumerate(rows):
+        left = GAP
+        for tile in row:
+            size = (factor * tile.shape[1], factor * tile.shape[0])
+            canvas.paste(Image.fromarray(tile).resize(size, Image.Resampling.NEAREST), (left, top))
+            left += size[0] + GAP
+        if titles and index < len(titles):
+            pen.text((GAP, top + heights[index] - GAP - TEXT + 1), titles[index], fill="white", font=font)
+        top += heights[index]
+    with atomic_path(path) as temporary:
+        canvas.save(temporary, format="png")

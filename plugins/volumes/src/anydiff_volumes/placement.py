@@ -1,0 +1,222 @@
+r"""Where a volume lies in the world, and the way to a common grid and back.
+
+NIfTI: world = affine @ (i, j, k, 1) in RAS+ millimetres; voxel sizes are the column norms of the 3 x 3 part. On the way
+to a grid a volume is turned to the nearest RAS+ axes (no interpolation), scaled to the modality's range, resampled along
+its own axes with the *centres of the fields of view* aligned, and cropped or padded. Along an axis, voxel i of the grid
+of n' voxels of size d' is looked up at
+
+.. math:: s(i) = (i - (n' - 1)/2) \, d'/d + (n - 1)/2
+
+of the volume's n voxels of size d; the affine follows, so that every voxel keeps its place in the world. Where d' = d
+the shift is rounded to whole voxels and nothing is interpolated. :meth:`Placement.restore` undoes all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from anydiff.errors import AnydiffError
+from anydiff_volumes.intensity import Window
+
+Array = NDArray[Any]
+CUBES = 1.5
+"""Longest edge over shortest edge up to which voxels count as cubes."""
+
+
+def check_geometry(image: Any, name: str) -> None:
+    """Refuse what is no single three-dimensional volume with a place in the world; ``name`` says which it is.
+
+    Raises:
+        AnydiffError: another number of axes, no affine in the header, or one that is singular or not finite.
+    """
+    shape = tuple(image.shape)
+    if len(shape) != 3:
+        extra = "; take one of its volumes with image.slicer[..., 0]" if len(shape) == 4 else ""
+        raise AnydiffError(f"{name} has {len(shape)} axes, {shape}, but a volume has 3{extra}.")
+    header = image.header
+    if hasattr(header, "get_sform") and int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
+        raise AnydiffError(
+            f"{name} has no affine (sform and qform codes are both 0), so left and right are unknown; set one with "
+            "image.set_sform(affine, code=1)."
+        )
+    linear = np.asarray(image.affine)[:3, :3]
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(linear)) < 1e-9 * np.linalg.norm(linear) ** 3:
+        raise AnydiffError(f"{name} has the singular affine {np.asarray(image.affine).tolist()}; repair its header.")
+
+
+def check_cubes(image: Any, name: str) -> None:
+    """Refuse voxels that are far from cubes; resampling would invent what lies between thick slices."""
+    check_geometry(image, name)
+    sizes = nibabel.affines.voxel_sizes(image.affine)
+    if sizes.max() > CUBES * sizes.min():
+        text = " x ".join(f"{size:.3g}" for size in sizes)
+        raise AnydiffError(
+            f"{name} has anisotropic voxels of {text} mm; resample it, or say resample=True to interpolate between its "
+            "slices."
+        )
+
+
+def values_of(image: Any, name: str) -> NDArray[np.float32]:
+    """The voxel values, float32, with the header's slope and intercept applied.
+
+    Raises:
+        AnydiffError: the data end too early, or hold a NaN or an infinity.
+    """
+    try:
+        values = np.asarray(image.dataobj, dtype=np.float32)
+    except (OSError, EOFError, ValueError) as error:
+        raise AnydiffError(f"the data of {name} cannot be read ({error}); get the file again.") from error
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        first = tuple(int(index) for index in np.argwhere(wrong)[0])
+        raise AnydiffError(
+            f"{name} holds {int(wrong.sum())} voxels that are not finite, the first at {first}; replace them, for example "
+            "by np.nan_to_num."
+        )
+    return values
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How one volume came to a grid: everything :meth:`restore` needs.
+
+    Attributes:
+        affine: of the original, float64 ``[4, 4]``.
+        shape: of the original.
+        header: of the original.
+        orientation: nibabel's axis codes of the original, as ``io_orientation`` gives them.
+        window: how intensities were scaled.
+        grid_affine: of the volume on the grid.
+        scale: d'/d per axis, after the turn to RAS+.
+        offset: s(0) per axis.
+    """
+
+    affine: NDArray[np.float64]
+    shape: tuple[int, ...]
+    header: Any = field(repr=False)
+    orientation: NDArray[np.float64]
+    window: Window
+    grid_affine: NDArray[np.float64]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+    def restore(self, image: Any) -> Any:
+        """A volume on the grid as a NIfTI image of the original's affine, shape, header, type and intensities.
+
+        Voxels that the grid does not reach get the lowest value of the window.
+        """
+        values = self.window.restore(np.asarray(image.dataobj, dtype=np.float64))
+        turned = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), self.orientation)
+        order = np.argsort(self.orientation[:, 0])
+        shape = tuple(self.shape[axis] for axis in order)
+        scale = [1 / each for each in self.scale]
+        offset = [-first / each for first, each in zip(self.offset, self.scale, strict=True)]
+        back = resample(values, shape, scale, offset, fill=self.window.low)
+        back = orientations.apply_orientation(back, turned)
+        kind = np.dtype(self.header.get_data_dtype())
+        sloped = self.header.get_slope_inter() not in ((None, None), (1.0, 0.0))
+        if kind.kind in "iu" and not sloped:
+            back = np.clip(np.rint(back), np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
+        else:
+            back = back.astype(np.float64 if kind == np.float64 else np.float32)
+        header = self.header.copy()
+        header.set_slope_inter(1.0, 0.0)
+        header.set_data_dtype(back.dtype)
+        return nibabel.Nifti1Image(back, self.affine, header)
+
+
+def place(
+    image: Any, shape: Sequence[int], voxel_size: float, modality: str, name: str, labels: bool = False
+) -> tuple[Any, Placement]:
+    """``image`` on a grid of ``shape`` voxels of ``voxel_size`` mm along its own axes, and the way back.
+
+    Args:
+        image: any nibabel volume.
+        shape: of the grid.
+        voxel_size: edge of the grid's voxels in millimetres.
+        modality: says how intensities are scaled, see :mod:`anydiff_volumes.intensity`.
+        name: what to call it in an error.
+        labels: nearest neighbour instead of interpolation, and no scaling.
+    """
+    check_geometry(image, name)
+    values = values_of(image, name)
+    window = Window(0.0, 1.0) if labels else Window.of(values, modality, name)
+    orientation = orientations.io_orientation(image.affine)
+    turned = orientations.apply_orientation(values if labels else window.scale(values), orientation)
+    affine = image.affine @ orientations.inv_ornt_aff(orientation, image.shape)
+    sizes = nibabel.affines.voxel_sizes(affine)
+    scale, offset = [], []
+    for count, size, wanted in zip(turned.shape, sizes, shape, strict=True):
+        ratio = 1.0 if abs(voxel_size - size) < 1e-4 * size else float(voxel_size / size)
+        first = (count - 1) / 2 - (wanted - 1) / 2 * ratio
+        scale.append(ratio)
+        offset.append(float(np.floor(first)) if ratio == 1.0 else first)
+    placed = resample(turned, shape, scale, offset, fill=0.0, nearest=labels)
+    grid_affine = affine.copy()
+    grid_affine[:3, 3] += affine[:3, :3] @ np.array(offset)
+    grid_affine[:3, :3] = affine[:3, :3] * np.array(scale)
+    header = image.header.copy() if isinstance(image.header, nibabel.Nifti1Header) else nibabel.Nifti1Header()
+    if not isinstance(image.header, nibabel.Nifti1Header):
+        header.set_data_dtype(image.get_data_dtype())
+    placement = Placement(
+        np.array(image.affine), tuple(image.shape), header, orientation, window, grid_affine, tuple(scale), tuple(offset)
+    )
+    return as_nifti(placed.astype(np.int16 if labels else np.float32), grid_affine), placement
+
+
+def as_nifti(values: Array, affine: NDArray[np.float64], note: str = "anydiff") -> Any:
+    """A NIfTI image in millimetres with both sform and qform set to ``affine``."""
+    image = nibabel.Nifti1Image(values, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header["descrip"] = note.encode()[:79]
+    return image
+
+
+def resample(
+    values: Array,
+    shape: Sequence[int],
+    scale: Sequence[float],
+    offset: Sequence[float],
+    *,
+    fill: float,
+    nearest: bool = False,
+) -> Array:
+    """Voxel i of the result is ``values`` at ``scale * i + offset``, linearly; ``fill`` outside.
+
+    Axes that shrink are smoothed first, by a Gaussian of (ratio - 1)/2 voxels. Whole shifts copy and do not
+    interpolate.
+    """
+    if all(each == 1 for each in scale) and all(float(first).is_integer() for first in offset):
+        return _shifted(values, shape, [int(first) for first in offset], fill)
+    if not nearest and any(each > 1 for each in scale):
+        values = ndimage.gaussian_filter(values, [max(each - 1, 0) / 2 for each in scale], mode="nearest")
+    # Half a voxel beyond the last centre still belongs to the volume: "nearest" there, and "fill" farther out.
+    found = ndimage.affine_transform(
+        values, np.array(scale), np.array(offset), tuple(shape), order=0 if nearest else 1, mode="nearest"
+    )
+    for axis, (count, each, first) in enumerate(zip(values.shape, scale, offset, strict=True)):
+        place = each * np.arange(shape[axis]) + first
+        outside = (place < -0.5) | (place > count - 0.5)
+        found[(slice(None),) * axis + (outside,)] = fill
+    return found
+
+
+def _shifted(values: Array, shape: Sequence[int], offset: Sequence[int], fill: float) -> Array:
+    result = np.full(tuple(shape), fill, dtype=values.dtype)
+    source, target = [], []
+    for count, size, first in zip(values.shape, shape, offset, strict=True):
+        begin, end = max(first, 0), min(first + size, count)
+        source.append(slice(begin, max(end, begin)))
+        target.append(slice(begin - first, max(end, begin) - first))
+    result[tuple(target)] = values[tuple(source)]
+    return result

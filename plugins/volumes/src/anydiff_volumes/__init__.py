@@ -1,1 +1,57 @@
 """The domain of medical volumes: what it registers. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from anydiff.hookspecs import Register, hookimpl
+
+ANYDIFF_API = ">=1.0,<2"
+#: Small enough for the conformance kit (:mod:`anydiff.testing`).
+ANYDIFF_CHECK_OPTIONS = {
+    "volumes/population": {"train_size": 12, "test_size": 6},
+    "volumes/sequences": {"train_size": 4, "test_size": 2, "frames": 6},
+}
+
+
+@hookimpl
+def register_domains(register: Register) -> None:
+    """Volumes on one grid."""
+    register("volumes", "NIfTI volumes of one grid, RAS+, MR or CT", "anydiff_volumes.domain:Volumes")
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    """A population, longitudinal sequences, and a user's own folder."""
+    data = "anydiff_volumes.data"
+    register("volumes/population", "brains of many subjects: MNI152 under random diffeomorphisms", f"{data}:Population")
+    register(
+        "volumes/sequences", "brains over time: ageing and cardiac-like motion, frames missing", f"{data}:Sequences"
+    )
+    register("volumes/folder", "your own NIfTI files", f"{data}:Folder")
+
+
+@hookimpl
+def register_networks(register: Register) -> None:
+    """SADM's network."""
+    register(
+        "volumes/sequence-unet",
+        "3-D U-Net conditioned on earlier volumes with gaps (SADM)",
+        "anydiff_volumes.networks:SequenceUNet",
+    )
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    """Likeness to the truth, overlap, and a distance of features."""
+    metrics = "anydiff_volumes.metrics"
+    register("volumes/psnr", "peak signal-to-noise ratio against the truth", f"{metrics}:PSNR")
+    register("volumes/ssim", "structural similarity with the truth, 3-D window", f"{metrics}:SSIM")
+    register("volumes/nrmse", "root mean squared error over the truth's range", f"{metrics}:NRMSE")
+    register("volumes/dice", "overlap of bright tissue with the truth's", f"{metrics}:Dice")
+    register("volumes/frechet-distance", "Fréchet distance of hashed 3-D features", f"{metrics}:FrechetDistance")
+
+
+@hookimpl
+def register_recipes(register: Register) -> None:
+    """Brains, unconditional and conditioned on a sequence."""
+    register("volumes/brain", "T1 brains at 6 mm, 28x32x28, unconditional", "anydiff_volumes.recipes:brain")
+    register("volumes/sadm", "the next frame of a sequence with gaps (SADM)", "anydiff_volumes.recipes:sadm")

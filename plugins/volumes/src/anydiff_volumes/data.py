@@ -147,7 +147,9 @@ class Sequences(_Generated):
         if motion not in (*MOTIONS, "both"):
             raise UnknownNameError("motion", motion, (*MOTIONS, "both"))
         if natural_number("frames", frames) < 2:
-            raise AnydiffError(f"frames is {frames}, but a sequence needs at least 2: something to look at, and a target.")
+            raise AnydiffError(
+                f"frames is {frames}, but a sequence needs at least 2: something to look at, and a target."
+            )
         if not 0 <= missing <= 1:
             raise AnydiffError(f"missing is {missing}, but must be a probability from 0 to 1.")
         default = range(1, frames) if split == "train" else [frames - 1]
@@ -260,7 +262,9 @@ class Folder(Dataset):
         files = nifti_files(Path(path))
         chosen = [file for place, file in enumerate(files) if (place % 10 == 9) == (split == "test")]
         if not chosen:
-            raise AnydiffError(f"the {split} split of {path!r} is empty, since every tenth file is held out; add files.")
+            raise AnydiffError(
+                f"the {split} split of {path!r} is empty, since every tenth file is held out; add files."
+            )
         self._domain = Volumes(shape=shape, voxel_size=voxel_size, modality=modality)
         rows = []
         for file in chosen:

@@ -1,4 +1,4 @@
-"""Medical volumes as states: NIfTI images on one grid, RAS+, scaled to [-1, 1]; optionally with the frames before them."""
+"""Medical volumes as states: NIfTI images on one grid, RAS+, scaled to [-1, 1]; or one frame of a sequence of them."""
 
 from __future__ import annotations
 
@@ -119,7 +119,9 @@ class Volumes(Domain):
         """
         self.spec.check(states)
         if not states.isfinite().all():
-            raise AnydiffError("the states hold a value that is not finite, so they are no volumes; look at the sampler.")
+            raise AnydiffError(
+                "the states hold a value that is not finite, so they are no volumes; look at the sampler."
+            )
         shares = (states.detach().to("cpu", torch.float64).clamp(-1, 1) + 1) / 2
         values = self.window.restore(shares[:, 0].numpy()).astype(np.float32)
         return [as_nifti(each, self.affine) for each in values]

@@ -1,7 +1,7 @@
 """Intensities: what a number means in each modality, scaled to [0, 1] and back.
 
-CT numbers are physical (Hounsfield units: air -1000, water 0), so their window is fixed. MR intensities have no unit and
-change from scan to scan, so the window is taken from the scan's own foreground and kept for the way back.
+CT numbers are physical (Hounsfield units: air -1000, water 0), so their window is fixed. MR intensities have no unit
+and change from scan to scan, so the window is taken from the scan's own foreground and kept for the way back.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Window:
         if modality == "ct":
             if low > -200:
                 raise AnydiffError(
-                    f"{name} has no value below {low:g}, but CT in Hounsfield units has air at -1000; say modality='mr', "
-                    "or rescale it to Hounsfield units."
+                    f"{name} has no value below {low:g}, but CT in Hounsfield units has air at -1000; say "
+                    "modality='mr', or rescale it to Hounsfield units."
                 )
             return cls(*CT_WINDOW)
         if low < -200:

@@ -1,9 +1,9 @@
 r"""Where a volume lies in the world, and the way to a common grid and back.
 
 NIfTI: world = affine @ (i, j, k, 1) in RAS+ millimetres; voxel sizes are the column norms of the 3 x 3 part. On the way
-to a grid a volume is turned to the nearest RAS+ axes (no interpolation), scaled to the modality's range, resampled along
-its own axes with the *centres of the fields of view* aligned, and cropped or padded. Along an axis, voxel i of the grid
-of n' voxels of size d' is looked up at
+to a grid a volume is turned to the nearest RAS+ axes (no interpolation), scaled to the modality's range, resampled
+along its own axes with the *centres of the fields of view* aligned, and cropped or padded. Along an axis, voxel i
+of the grid of n' voxels of size d' is looked up at
 
 .. math:: s(i) = (i - (n' - 1)/2) \, d'/d + (n - 1)/2
 
@@ -78,8 +78,8 @@ def values_of(image: Any, name: str) -> NDArray[np.float32]:
     if wrong.any():
         first = tuple(int(index) for index in np.argwhere(wrong)[0])
         raise AnydiffError(
-            f"{name} holds {int(wrong.sum())} voxels that are not finite, the first at {first}; replace them, for example "
-            "by np.nan_to_num."
+            f"{name} holds {int(wrong.sum())} voxels that are not finite, the first at {first}; replace them, for "
+            "example by np.nan_to_num."
         )
     return values
 
@@ -167,7 +167,14 @@ def place(
     if not isinstance(image.header, nibabel.Nifti1Header):
         header.set_data_dtype(image.get_data_dtype())
     placement = Placement(
-        np.array(image.affine), tuple(image.shape), header, orientation, window, grid_affine, tuple(scale), tuple(offset)
+        np.array(image.affine),
+        tuple(image.shape),
+        header,
+        orientation,
+        window,
+        grid_affine,
+        tuple(scale),
+        tuple(offset),
     )
     return as_nifti(placed.astype(np.int16 if labels else np.float32), grid_affine), placement
 

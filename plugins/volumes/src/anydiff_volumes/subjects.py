@@ -1,7 +1,7 @@
 """Subjects: seeded deformations of one template, at rest or in motion, with the truth known.
 
-A subject is an anatomy φ_s = exp(v_s) of the MNI152 template and a contrast; its image at time t looks up the template at
-φ_s(φ_m(x)) with φ_m = exp(a(t) v_m). Two kinds of motion stand for two kinds of longitudinal data:
+A subject is an anatomy φ_s = exp(v_s) of the MNI152 template and a contrast; its image at time t looks up the template
+at φ_s(φ_m(x)) with φ_m = exp(a(t) v_m). Two kinds of motion stand for two kinds of longitudinal data:
 
 - ``ageing``: the ventricles grow and the cortex recedes, a(t) = r (t - t_0) with a rate of the subject's own; visits at
   irregular times;
@@ -110,9 +110,7 @@ class Course:
 
 def course(subject: int, motion: Motion, frames: int, seed: int) -> Course:
     """When a subject was seen, and how far its motion had come."""
-    draw = {
-        name: float(uniform(seed, [subject], 0, f"motion/{name}")[0]) for name in ("first", "second", "third")
-    }
+    draw = {name: float(uniform(seed, [subject], 0, f"motion/{name}")[0]) for name in ("first", "second", "third")}
     step = torch.arange(frames, dtype=torch.float64)
     if motion == "cardiac":
         times = step / frames
@@ -130,5 +128,3 @@ def sequence(subject: int, motion: Motion, frames: int, anatomy: Anatomy) -> tup
     moved = flow(seen.extent.float().reshape(-1, 1, 1, 1, 1) * motion_velocity(motion))
     still = anatomies([subject], anatomy).expand(frames, -1, -1, -1, -1)
     return images(compose(still, moved), [subject] * frames, anatomy), seen.times
-
-

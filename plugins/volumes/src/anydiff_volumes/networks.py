@@ -1,0 +1,276 @@
+r"""SADM's networks: an encoder of a sequence with gaps, and a 3-D U-Net that sees its map beside the state.
+
+The encoder turns the frames before a target into one map at full resolution (Yoon et al. 2023, arXiv:2212.08228):
+
+1. coarse: every frame is cut into patches of 8 voxels a side; the tokens (frame, patch), and one more per patch for the
+   target, go through a transformer together, each with the embeddings of its place and of its time relative to the
+   target's. Here the course of the motion can be told from several frames;
+2. fine: at every position of a grid half as fine as the voxels, the target's token (spread out) asks the frames'
+   features at that position, with multi-head attention over time.
+
+Missing frames are no tokens at all: they are masked, not black. So are frames that do not lie before the target. With
+nothing to see the map is the same for whatever condition, which is the null of classifier-free guidance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.networks import ArrayCondition, UNet
+from anydiff.networks.layers import attention_heads, crop, depth_to_space, pad_to_multiple, space_to_depth
+
+if TYPE_CHECKING:
+    from anydiff.states import StateSpec
+
+CONDITIONS = ("frames", "seen", "times", "target_time")
+ENCODERS = ("attention", "previous")
+PATCH = 8
+FINE = 2
+FINE_HEADS = 2
+FINE_WIDTH = 8
+_FREQUENCIES = 8
+
+
+class TimeEmbedding(nn.Module):
+    """Fourier features of a difference of times in [-1, 1], then a linear layer: ``[...] -> [..., width]``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * _FREQUENCIES, width)
+        frequencies = math.pi * 2 ** torch.linspace(-1, 4, _FREQUENCIES)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, difference: Tensor) -> Tensor:
+        """Embed every number of ``difference``."""
+        angles = difference[..., None] * self.get_buffer("frequencies")
+        embedded: Tensor = self.linear(torch.cat([angles.cos(), angles.sin()], dim=-1))
+        return embedded
+
+
+class MaskedBlock(nn.Module):
+    """A transformer block whose attention looks at unmasked tokens alone: ``[B, N, W]`` and bool ``[B, N]``."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query_key_value, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+
+    def forward(self, tokens: Tensor, visible: Tensor) -> Tensor:
+        """One round of attention and feed-forward, both residual."""
+        batch, count, width = tokens.shape
+        mixed = self.query_key_value(self.norm_attention(tokens)).reshape(batch, count, 3, self.heads, -1)
+        query, key, value = mixed.permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible[:, None, None, :])
+        tokens = tokens + self.project(attended.transpose(1, 2).reshape(batch, count, width))
+        return tokens + self.feed(self.norm_feed(tokens))  # type: ignore[no-any-return]
+
+
+class SequenceEncoder(nn.Module):
+    """From frames with gaps to one map: ``[B, T, X, Y, Z] -> [B, channels, X, Y, Z]``; see the module.
+
+    Args:
+        frames: T.
+        shape: ``(X, Y, Z)``.
+        channels: of the map.
+        width: of the tokens.
+        layers: transformer blocks over (frame, patch) tokens.
+        heads: attention heads over tokens.
+    """
+
+    def __init__(
+        self, frames: int, shape: Sequence[int], *, channels: int = 4, width: int = 64, layers: int = 2, heads: int = 4
+    ) -> None:
+        super().__init__()
+        attention_heads("heads", natural_number("width", width), heads)
+        self.shape = tuple(shape)
+        self.frames = natural_number("frames", frames)
+        self.coarse = [-(-size // PATCH) for size in self.shape]
+        patches = math.prod(self.coarse)
+        self.embed = nn.Linear(PATCH**3, width)
+        self.place = nn.Parameter(torch.randn(patches, width) * 0.02)
+        self.target = nn.Parameter(torch.randn(width) * 0.02)
+        self.time = TimeEmbedding(width)
+        self.blocks = nn.ModuleList(MaskedBlock(width, heads) for _ in range(natural_number("layers", layers)))
+        self.norm = nn.LayerNorm(width)
+        voxels = FINE**3
+        fine = FINE_HEADS * FINE_WIDTH
+        self.features = nn.Conv3d(voxels, fine, 3, padding=1)
+        self.key, self.key_time = nn.Linear(fine, fine), nn.Linear(width, fine)
+        self.value = nn.Linear(fine + voxels, fine)
+        self.query = nn.Linear(width, fine)
+        self.nothing = nn.Parameter(torch.randn(2, fine) * 0.02)
+        self.exit = nn.Linear(fine + width, channels * voxels)
+
+    def forward(self, frames: Tensor, seen: Tensor, since: Tensor) -> Tensor:
+        """The map ``[B, channels, *shape]``.
+
+        Args:
+            frames: ``[B, T, *shape]``; whatever stands in frames that are not seen has no influence.
+            seen: bool ``[B, T]``.
+            since: each frame's time minus the target's ``[B, T]``.
+        """
+        batch = frames.shape[0]
+        frames = torch.where(seen[:, :, None, None, None], frames, 0)
+        moments = self.time(torch.where(seen, since, 0))
+        padded = pad_to_multiple(frames.reshape(batch * self.frames, 1, *self.shape), PATCH)
+        summary = self._coarse(space_to_depth(padded, PATCH), seen, moments)
+        raw = space_to_depth(padded, FINE)
+        asked = functional.interpolate(summary, scale_factor=PATCH // FINE, mode="trilinear")
+        asked = asked.flatten(2).transpose(1, 2)
+        answer = self._fine(raw, asked, seen, moments)
+        grid = [size // FINE for size in padded.shape[2:]]
+        mapped = self.exit(torch.cat([answer, asked], dim=-1)).transpose(1, 2).reshape(batch, -1, *grid)
+        return crop(depth_to_space(mapped, FINE), self.shape)
+
+    def _coarse(self, patches: Tensor, seen: Tensor, moments: Tensor) -> Tensor:
+        """What the transformer says of each patch at the target's time, ``[B, W, *coarse]``."""
+        batch = seen.shape[0]
+        tokens = self.embed(patches.flatten(2).transpose(1, 2)).reshape(batch, self.frames, len(self.place), -1)
+        tokens = tokens + self.place + moments[:, :, None]
+        asked = (self.place + self.target).expand(batch, 1, -1, -1)
+        everything = torch.cat([tokens, asked], dim=1).flatten(1, 2)
+        visible = functional.pad(seen, (0, 1), value=True).repeat_interleave(len(self.place), dim=1)
+        for block in self.blocks:
+            everything = block(everything, visible)
+        summary: Tensor = self.norm(everything[:, -len(self.place) :])
+        return summary.transpose(1, 2).reshape(batch, -1, *self.coarse)
+
+    def _fine(self, raw: Tensor, asked: Tensor, seen: Tensor, moments: Tensor) -> Tensor:
+        """Attention over time at every fine position: ``[B, N, heads * width]``."""
+        batch, positions, _ = asked.shape
+        split = (batch, self.frames, positions, FINE_HEADS, FINE_WIDTH)
+        features = functional.relu(self.features(raw)).flatten(2).transpose(1, 2)
+        values = self.value(torch.cat([features, raw.flatten(2).transpose(1, 2)], dim=-1)).reshape(split)
+        query = self.query(asked).reshape(batch, 1, positions, FINE_HEADS, FINE_WIDTH) / math.sqrt(FINE_WIDTH)
+        moments = self.key_time(moments).reshape(batch, self.frames, 1, FINE_HEADS, FINE_WIDTH)
+        score = (query * (self.key(features).reshape(split) + moments)).sum(dim=-1)
+        score = score.masked_fill(~seen[:, :, None, None], -math.inf)
+        # One more thing to look at: nothing, so that a position without frames has an answer too.
+        nothing = self.nothing.reshape(2, FINE_HEADS, FINE_WIDTH)
+        weight = torch.cat([score, (query * nothing[0]).sum(dim=-1)], dim=1).softmax(dim=1)
+        answer = (weight[:, :-1, ..., None] * values).sum(dim=1) + weight[:, -1, ..., None] * nothing[1]
+        return answer.flatten(2)
+
+
+class SequenceUNet(nn.Module):
+    """A U-Net on a volume, conditioned on the volumes before it: ``[B, 1, X, Y, Z] -> [B, 1, X, Y, Z]``.
+
+    Args:
+        spec: the state, ``(1, X, Y, Z)``.
+        conditions: those of :class:`anydiff_volumes.domain.Volumes` with ``frames``.
+        encoder: ``attention`` (SADM) or ``previous``: the latest frame that is seen, concatenated as it is. The latter
+            is SADM without attention, and a single-image model.
+        map_channels: channels of the encoder's map.
+        width: of the encoder's tokens.
+        layers: of the encoder.
+        heads: of the encoder.
+        options: of :class:`anydiff.networks.UNet`.
+
+    Raises:
+        AnydiffError: conditions that are not those of a sequence.
+    """
+
+    def __init__(
+        self,
+        spec: StateSpec,
+        conditions: Mapping[str, Any],
+        *,
+        encoder: str = "attention",
+        map_channels: int = 4,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if set(conditions) != set(CONDITIONS):
+            raise AnydiffError(
+                f"the conditions are {sorted(conditions)}, but this network needs {sorted(CONDITIONS)}; set frames of "
+                "the domain to the length of its sequences."
+            )
+        if encoder not in ENCODERS:
+            raise UnknownNameError("encoder", str(encoder), ENCODERS)
+        self.frames = conditions["frames"].shape[0]
+        shape = tuple(spec.shape[1:])
+        channels = map_channels if encoder == "attention" else 1
+        self.encoder = (
+            SequenceEncoder(self.frames, shape, channels=channels, width=width, layers=layers, heads=heads)
+            if encoder == "attention"
+            else None
+        )
+        self.unet = UNet(spec, {"context": ArrayCondition((channels, *shape))}, **options)
+        self._remembered: tuple[dict[str, Tensor], dict[str, int], Tensor] | None = None
+
+    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+        """Native prediction ``[B, 1, X, Y, Z]``."""
+        prediction: Tensor = self.unet(x, log_snr, context=self.context(x, condition))
+        return prediction
+
+    def context(self, x: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        """The map that the U-Net sees, ``[B, channels, X, Y, Z]``; made once per sample set, outside of training.
+
+        Raises:
+            UnknownNameError: a condition this network does not have.
+            AnydiffError: a condition of another shape.
+        """
+        if torch.is_grad_enabled() or self.training:
+            return self._encode(x, condition)
+        if self._remembered is not None and _same(self._remembered, condition):
+            return self._remembered[2]
+        made = self._encode(x, condition)
+        if condition:
+            self._remembered = (dict(condition), {n: v._version for n, v in condition.items()}, made)
+        return made
+
+    def _encode(self, x: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        frames, seen, since = self._visible(x, condition)
+        if self.encoder is not None:
+            encoded: Tensor = self.encoder(frames, seen, since)
+            return encoded
+        # The latest frame that is seen; zeros where none is.
+        late = torch.where(seen, since, -math.inf).argmax(dim=1)
+        chosen = frames[torch.arange(len(frames), device=frames.device), late][:, None]
+        return torch.where(seen.any(dim=1)[:, None, None, None, None], chosen, 0)
+
+    def _visible(self, x: Tensor, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames, which of them may be looked at, and their times relative to the target's."""
+        batch = x.shape[0]
+        shapes = {"frames": (self.frames, *x.shape[2:]), "seen": (self.frames,), "times": (self.frames,)}
+        shapes["target_time"] = (1,)
+        for name in condition:
+            if name.removesuffix("_present") not in CONDITIONS:
+                raise UnknownNameError("condition", name, CONDITIONS)
+        given: dict[str, Tensor] = {}
+        present = torch.ones(batch, dtype=torch.bool, device=x.device)
+        for name, shape in shapes.items():
+            value = condition.get(name)
+            if value is None:
+                present, value = torch.zeros_like(present), x.new_zeros(batch, *shape)
+            if tuple(value.shape) != (batch, *shape):
+                raise AnydiffError(f"condition {name!r} has shape {tuple(value.shape)}, but must be {(batch, *shape)}.")
+            given[name] = value.to(x.dtype)
+            present = present & condition.get(f"{name}_present", torch.ones_like(present)).bool()
+        seen = (given["seen"] > 0.5) & present[:, None]
+        times = torch.where(seen, given["times"], 0)
+        target = torch.where(present[:, None], given["target_time"], 0)
+        seen = seen & (times < target)
+        return given["frames"], seen, times - target
+
+
+def _same(remembered: tuple[Mapping[str, Tensor], Mapping[str, int], Tensor], condition: Mapping[str, Tensor]) -> bool:
+    """Whether the remembered map was made from these very numbers."""
+    known, versions, _ = remembered
+    if known.keys() != condition.keys():
+        return False
+    # A tensor changed in place since then is no witness of what it held.
+    unchanged = all(known[name]._version == versions[name] for name in known)
+    return unchanged and all(known[n] is v or torch.equal(known[n], v) for n, v in condition.items())

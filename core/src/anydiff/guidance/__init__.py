@@ -7,6 +7,7 @@ from anydiff.guidance.present import PresentNodes
 from anydiff.guidance.score import LogDensity, ScoreGuidance
 from anydiff.guidance.thresholding import Clamp, DynamicThreshold
 from anydiff.guidance.time_shift import TimeShift
+from anydiff.guidance.windows import Windows, sweep
 
 __all__ = [
     "Clamp",
@@ -20,6 +21,8 @@ __all__ = [
     "Scale",
     "ScoreGuidance",
     "TimeShift",
+    "Windows",
     "apply_guidance",
     "scale_at",
+    "sweep",
 ]

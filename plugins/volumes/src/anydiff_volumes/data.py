@@ -74,7 +74,7 @@ class Population(_Generated):
 
     name = "volumes/population"
 
-    def __init__(self, split: Split = "train", train_size: int = 512, test_size: int = 128, seed: int = 0) -> None:
+    def __init__(self, split: Split = "train", train_size: int = 256, test_size: int = 128, seed: int = 0) -> None:
         super().__init__(split, _sizes(split, train_size, test_size), seed=seed)
         self.anatomy = Anatomy(seed)
         self._domain = Volumes(origin=MNI_ORIGIN)
@@ -134,8 +134,8 @@ class Sequences(_Generated):
     def __init__(
         self,
         split: Split = "train",
-        train_size: int = 200,
-        test_size: int = 48,
+        train_size: int = 120,
+        test_size: int = 32,
         frames: int = 6,
         motion: str = "both",
         missing: float = 0.5,

@@ -5,7 +5,7 @@ The encoder turns the frames before a target into one map at full resolution (Yo
 1. coarse: every frame is cut into patches of 8 voxels a side; the tokens (frame, patch), and one more per patch for the
    target, go through a transformer together, each with the embeddings of its place and of its time relative to the
    target's. Here the course of the motion can be told from several frames;
-2. fine: at every position of a grid half as fine as the voxels, the target's token (spread out) asks the frames'
+2. fine: at every position of a grid of cells of 4 voxels a side, the target's token (spread out) asks the frames'
    features at that position, with multi-head attention over time.
 
 Missing frames are no tokens at all: they are masked, not black. So are frames that do not lie before the target. With
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 CONDITIONS = ("frames", "seen", "times", "target_time")
 ENCODERS = ("attention", "previous")
 PATCH = 8
-FINE = 2
-FINE_HEADS = 2
-FINE_WIDTH = 8
+FINE = 4
+FINE_HEADS = 4
+FINE_WIDTH = 16
+FEATURES = 32
 _FREQUENCIES = 8
 
 
@@ -103,9 +104,9 @@ class SequenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         voxels = FINE**3
         fine = FINE_HEADS * FINE_WIDTH
-        self.features = nn.Conv3d(voxels, fine, 3, padding=1)
-        self.key, self.key_time = nn.Linear(fine, fine), nn.Linear(width, fine)
-        self.value = nn.Linear(fine + voxels, fine)
+        self.features = nn.Conv3d(voxels, FEATURES, 3, padding=1)
+        self.key, self.key_time = nn.Linear(FEATURES, fine), nn.Linear(width, fine)
+        self.value = nn.Linear(FEATURES + voxels, fine)
         self.query = nn.Linear(width, fine)
         self.nothing = nn.Parameter(torch.randn(2, fine) * 0.02)
         self.exit = nn.Linear(fine + width, channels * voxels)
@@ -199,40 +200,57 @@ class SequenceUNet(nn.Module):
             )
         if encoder not in ENCODERS:
             raise UnknownNameError("encoder", str(encoder), ENCODERS)
+        self.array_conditions = dict(conditions)
         self.frames = conditions["frames"].shape[0]
-        shape = tuple(spec.shape[1:])
+        self.shape = tuple(spec.shape[1:])
         channels = map_channels if encoder == "attention" else 1
         self.encoder = (
-            SequenceEncoder(self.frames, shape, channels=channels, width=width, layers=layers, heads=heads)
+            SequenceEncoder(self.frames, self.shape, channels=channels, width=width, layers=layers, heads=heads)
             if encoder == "attention"
             else None
         )
-        self.unet = UNet(spec, {"context": ArrayCondition((channels, *shape))}, **options)
-        self._remembered: tuple[dict[str, Tensor], dict[str, int], Tensor] | None = None
+        self.unet = UNet(spec, {"context": ArrayCondition((channels, *self.shape))}, **options)
 
     def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
-        """Native prediction ``[B, 1, X, Y, Z]``."""
-        prediction: Tensor = self.unet(x, log_snr, context=self.context(x, condition))
+        """Native prediction ``[B, 1, X, Y, Z]``; the condition may be encoded already."""
+        encoded = condition if "frames.map" in condition or not condition else self.encode_condition(**condition)
+        if not condition:
+            context = self._nothing(x.shape[0])
+        else:
+            present = _present(encoded, x.shape[0])[:, None, None, None, None]
+            context = torch.where(present, encoded["frames.map"].to(x.dtype), encoded["frames.nothing"].to(x.dtype))
+        prediction: Tensor = self.unet(x, log_snr, context=context)
         return prediction
 
-    def context(self, x: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-        """The map that the U-Net sees, ``[B, channels, X, Y, Z]``; made once per sample set, outside of training.
+    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+        """The condition with the map of its sequence, ``frames.map``, and that of no sequence, ``frames.nothing``.
+
+        Both are ``[B, channels, X, Y, Z]``; a sampler has them made once.
 
         Raises:
             UnknownNameError: a condition this network does not have.
-            AnydiffError: a condition of another shape.
+            AnydiffError: a condition that is missing or of another shape.
         """
-        if torch.is_grad_enabled() or self.training:
-            return self._encode(x, condition)
-        if self._remembered is not None and _same(self._remembered, condition):
-            return self._remembered[2]
-        made = self._encode(x, condition)
-        if condition:
-            self._remembered = (dict(condition), {n: v._version for n, v in condition.items()}, made)
-        return made
+        for name in condition:
+            if name.removesuffix("_present").partition(".")[0] not in CONDITIONS:
+                raise UnknownNameError("condition", name, CONDITIONS)
+        missing = [name for name in CONDITIONS if name not in condition]
+        if missing:
+            raise AnydiffError(
+                f"the condition {missing[0]!r} is missing; a sequence is {', '.join(CONDITIONS)} together."
+            )
+        frames, seen, since = self._visible(condition)
+        nothing = self._nothing(1).expand(len(frames), -1, -1, -1, -1)
+        return {**condition, "frames.map": self._encode(frames, seen, since), "frames.nothing": nothing}
 
-    def _encode(self, x: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-        frames, seen, since = self._visible(x, condition)
+    def _nothing(self, rows: int) -> Tensor:
+        """The map of a sequence that is not known at all."""
+        weight = next(self.parameters())
+        frames = weight.new_zeros(1, self.frames, *self.shape)
+        unseen = torch.zeros(1, self.frames, dtype=torch.bool, device=weight.device)
+        return self._encode(frames, unseen, weight.new_zeros(1, self.frames)).expand(rows, -1, -1, -1, -1)
+
+    def _encode(self, frames: Tensor, seen: Tensor, since: Tensor) -> Tensor:
         if self.encoder is not None:
             encoded: Tensor = self.encoder(frames, seen, since)
             return encoded
@@ -241,36 +259,28 @@ class SequenceUNet(nn.Module):
         chosen = frames[torch.arange(len(frames), device=frames.device), late][:, None]
         return torch.where(seen.any(dim=1)[:, None, None, None, None], chosen, 0)
 
-    def _visible(self, x: Tensor, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _visible(self, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Frames, which of them may be looked at, and their times relative to the target's."""
-        batch = x.shape[0]
-        shapes = {"frames": (self.frames, *x.shape[2:]), "seen": (self.frames,), "times": (self.frames,)}
+        rows = len(condition["frames"])
+        shapes = {"frames": (self.frames, *self.shape), "seen": (self.frames,), "times": (self.frames,)}
         shapes["target_time"] = (1,)
-        for name in condition:
-            if name.removesuffix("_present") not in CONDITIONS:
-                raise UnknownNameError("condition", name, CONDITIONS)
-        given: dict[str, Tensor] = {}
-        present = torch.ones(batch, dtype=torch.bool, device=x.device)
         for name, shape in shapes.items():
-            value = condition.get(name)
-            if value is None:
-                present, value = torch.zeros_like(present), x.new_zeros(batch, *shape)
-            if tuple(value.shape) != (batch, *shape):
-                raise AnydiffError(f"condition {name!r} has shape {tuple(value.shape)}, but must be {(batch, *shape)}.")
-            given[name] = value.to(x.dtype)
-            present = present & condition.get(f"{name}_present", torch.ones_like(present)).bool()
-        seen = (given["seen"] > 0.5) & present[:, None]
-        times = torch.where(seen, given["times"], 0)
-        target = torch.where(present[:, None], given["target_time"], 0)
-        seen = seen & (times < target)
-        return given["frames"], seen, times - target
+            if tuple(condition[name].shape) != (rows, *shape):
+                raise AnydiffError(
+                    f"condition {name!r} has shape {tuple(condition[name].shape)}, but must be {(rows, *shape)}: one "
+                    "entry per frame of the sequence."
+                )
+        dtype = next(self.parameters()).dtype
+        seen = condition["seen"] > 0.5
+        times = torch.where(seen, condition["times"].to(dtype), 0)
+        since = times - condition["target_time"].to(dtype)
+        # What does not lie before the target is not looked at, whoever says it was seen.
+        return condition["frames"].to(dtype), seen & (since < 0), since
 
 
-def _same(remembered: tuple[Mapping[str, Tensor], Mapping[str, int], Tensor], condition: Mapping[str, Tensor]) -> bool:
-    """Whether the remembered map was made from these very numbers."""
-    known, versions, _ = remembered
-    if known.keys() != condition.keys():
-        return False
-    # A tensor changed in place since then is no witness of what it held.
-    unchanged = all(known[name]._version == versions[name] for name in known)
-    return unchanged and all(known[n] is v or torch.equal(known[n], v) for n, v in condition.items())
+def _present(condition: Mapping[str, Tensor], rows: int) -> Tensor:
+    """Whether all of a row's sequence may be looked at: bool ``[B]``."""
+    present = torch.ones(rows, dtype=torch.bool, device=condition["frames.map"].device)
+    for name in CONDITIONS:
+        present = present & condition.get(f"{name}_present", present).bool()
+    return present

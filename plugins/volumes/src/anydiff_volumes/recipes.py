@@ -15,11 +15,11 @@ _OBJECTIVE: dict[str, Any] = {
 
 def _training(**changes: Any) -> dict[str, Any]:
     return {
-        "batch_size": 16,
+        "batch_size": 8,
         "learning_rate": 1.5e-3,
-        "warmup_steps": 100,
+        "warmup_steps": 40,
         "schedule": "cosine",
-        "ema_decay": 0.995,
+        "ema_decay": 0.99,
         "precision": "bf16-mixed",
         "checkpoint_every": 200,
         **changes,
@@ -38,7 +38,7 @@ def brain() -> Recipe:
         "parametrization": "edm",
         "sigma_data": 0.65,
         "objective": _OBJECTIVE,
-        "training": _training(steps=800),
+        "training": _training(steps=500),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 12, "grid": "karras", "guidance": [{"name": "clamp"}]},
         "metrics": ["volumes/frechet-distance"],
     }
@@ -54,14 +54,14 @@ def sadm() -> Recipe:
         "dataset": "volumes/sequences",
         "network": {
             "name": "volumes/sequence-unet",
-            "options": {"channels": 32, "multipliers": [1, 2], "blocks": 1, "patch_size": 2},
+            "options": {"channels": 24, "multipliers": [1, 2], "blocks": 1, "patch_size": 2},
         },
         "path": "vp-cosine",
         "parametrization": "edm",
         "sigma_data": 0.65,
         "objective": _OBJECTIVE,
         # Each of the four conditions is dropped on its own, and one that is missing hides the whole sequence: 11 %.
-        "training": _training(steps=700, batch_size=12, learning_rate=1e-3, condition_dropout=0.03),
+        "training": _training(steps=500, learning_rate=2e-3, condition_dropout=0.03),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 10, "grid": "karras", "guidance": [{"name": "clamp"}]},
         "metrics": [
             "volumes/psnr",

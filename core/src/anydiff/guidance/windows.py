@@ -121,12 +121,13 @@ class Windows(Guidance):
 def _profile(window: int, blend: str) -> NDArray[np.float64]:
     """Positive weights ``[window]``, symmetric about the middle."""
     place = np.arange(window) - (window - 1) / 2
-    if blend == "constant":
-        return np.ones(window)
+    weights: NDArray[np.float64] = np.ones(window)
     if blend == "linear":
-        return 1 - np.abs(place) / ((window + 1) / 2)
-    # The floor keeps a state's outer edge, which one window alone may see, from a weight of zero divided by itself.
-    return np.maximum(np.exp(-0.5 * (place / (GAUSSIAN_WIDTH * window)) ** 2), 1e-6)
+        weights = 1 - np.abs(place) / ((window + 1) / 2)
+    elif blend == "gaussian":
+        # The floor keeps a state's outer edge, which one window alone may see, from a weight of zero over zero.
+        weights = np.maximum(np.exp(-0.5 * (place / (GAUSSIAN_WIDTH * window)) ** 2), 1e-6)
+    return weights
 
 
 class _WindowedDenoiser(GuidedDenoiser):
@@ -148,17 +149,23 @@ class _WindowedDenoiser(GuidedDenoiser):
         rows = x.shape[0]
         for begin in range(0, len(places), self.windows.batch):
             some = places[begin : begin + self.windows.batch]
-            stacked = torch.cat([x[(..., *where)] for where, _ in some])
+            stacked = torch.cat([_cut(x, where) for where, _ in some])
             times = t.repeat(len(some)) if isinstance(t, Tensor) and t.ndim else t
             cut = {
-                name: torch.cat([value[(..., *where)] if _spans(value, sizes) else value for where, _ in some])
+                name: torch.cat([_cut(value, where) if _spans(value, sizes) else value for where, _ in some])
                 for name, value in condition.items()
             }
             predicted = self.inner.predict(stacked, times, kind, **cut)
             for number, (where, weights) in enumerate(some):
                 part = predicted[number * rows : (number + 1) * rows]
-                result[(..., *where)] += part * torch.from_numpy(weights).to(part)
+                _cut(result, where).add_(part * torch.from_numpy(weights).to(part))
         return result
+
+
+def _cut(value: Tensor, where: Slices) -> Tensor:
+    """A view of one window along the last axes."""
+    lead: Slices = (slice(None),) * (value.ndim - len(where))
+    return value[lead + where]
 
 
 def _spans(value: Tensor, sizes: Sequence[int]) -> bool:

@@ -43,10 +43,10 @@ def register_networks(register: Register) -> None:
 def register_metrics(register: Register) -> None:
     """Likeness to the truth, overlap, and a distance of features."""
     metrics = "anydiff_volumes.metrics"
-    register("volumes/psnr", "peak signal-to-noise ratio against the truth", f"{metrics}:PSNR")
-    register("volumes/ssim", "structural similarity with the truth, 3-D window", f"{metrics}:SSIM")
-    register("volumes/nrmse", "root mean squared error over the truth's range", f"{metrics}:NRMSE")
-    register("volumes/dice", "overlap of bright tissue with the truth's", f"{metrics}:Dice")
+    register("volumes/psnr", "peak signal-to-noise ratio against the truth", f"{metrics}:PSNR", paired=True)
+    register("volumes/ssim", "structural similarity with the truth, 3-D window", f"{metrics}:SSIM", paired=True)
+    register("volumes/nrmse", "root mean squared error over the truth's range", f"{metrics}:NRMSE", paired=True)
+    register("volumes/dice", "overlap of bright tissue with the truth's", f"{metrics}:Dice", paired=True)
     register("volumes/frechet-distance", "Fréchet distance of hashed 3-D features", f"{metrics}:FrechetDistance")
 
 

@@ -78,7 +78,6 @@ class Population(_Generated):
         super().__init__(split, _sizes(split, train_size, test_size), seed=seed)
         self.anatomy = Anatomy(seed)
         self._domain = Volumes(origin=MNI_ORIGIN)
-        self._known: dict[int, Tensor] = {}
 
     @property
     def domain(self) -> Volumes:
@@ -90,17 +89,28 @@ class Population(_Generated):
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """States ``[B, 1, 28, 32, 28]`` in [-1, 1]; no condition."""
-        for index in indices:
-            if index not in self._known:
-                subject = self.first + index
-                moved = subjects.images(subjects.anatomies([subject], self.anatomy), [subject], self.anatomy)
-                self._known[index] = _as_bytes(moved[0, 0], subject, 0, self.anatomy.seed)
-        return _states(torch.stack([self._known[index] for index in indices])[:, None]), {}
+        levels = [_brain(self.first + index, self.anatomy) for index in indices]
+        return _states(torch.stack(levels)[:, None]), {}
 
     def tissues(self, index: int) -> Tensor:
         """The true shares of grey and white matter of one subject, ``[2, 28, 32, 28]``."""
         subject = self.first + index
         return subjects.images(subjects.anatomies([subject], self.anatomy), [subject], self.anatomy)[0, 1:]
+
+
+@functools.lru_cache(maxsize=2048)
+def _brain(subject: int, anatomy: Anatomy) -> Tensor:
+    """One subject at rest as bytes ``[X, Y, Z]``; kept, since data sets are built again and again."""
+    moved = subjects.images(subjects.anatomies([subject], anatomy), [subject], anatomy)
+    return _as_bytes(moved[0, 0], subject, 0, anatomy.seed)
+
+
+@functools.lru_cache(maxsize=512)
+def _sequence(subject: int, motion: Any, frames: int, anatomy: Anatomy) -> tuple[Tensor, Tensor]:
+    """One subject in motion as bytes ``[T, X, Y, Z]``, and the times float32 ``[T]``."""
+    maps, times = subjects.sequence(subject, motion, frames, anatomy)
+    levels = [_as_bytes(maps[frame, 0], subject, frame, anatomy.seed) for frame in range(frames)]
+    return torch.stack(levels), times.float()
 
 
 def _states(levels: Tensor) -> Tensor:
@@ -163,7 +173,6 @@ class Sequences(_Generated):
         self.frames, self.motion, self.missing = frames, motion, missing
         self.anatomy = Anatomy(seed)
         self._domain = Volumes(origin=MNI_ORIGIN, frames=frames)
-        self._known: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     @property
     def domain(self) -> Volumes:
@@ -181,25 +190,17 @@ class Sequences(_Generated):
 
     def sequence(self, subject: int) -> tuple[Tensor, Tensor]:
         """All frames of a subject of this split as states ``[T, X, Y, Z]`` and their times float32 ``[T]``."""
-        levels, times, _ = self._sequence(subject)
+        levels, times = _sequence(self.first + subject, self.motion_of(subject), self.frames, self.anatomy)
         return _states(levels), times
 
     def tissues(self, subject: int) -> Tensor:
         """The true shares of grey and white matter of a subject's frames, ``[T, 2, X, Y, Z]``."""
-        return self._sequence(subject)[2]
+        motion: Any = self.motion_of(subject)
+        return subjects.sequence(self.first + subject, motion, self.frames, self.anatomy)[0][:, 1:]
 
     def motion_of(self, subject: int) -> str:
         """``ageing`` or ``cardiac``."""
         return self.motion if self.motion != "both" else MOTIONS[subject % 2]
-
-    def _sequence(self, subject: int) -> tuple[Tensor, Tensor, Tensor]:
-        if subject not in self._known:
-            number = self.first + subject
-            motion: Any = self.motion_of(subject)
-            maps, times = subjects.sequence(number, motion, self.frames, self.anatomy)
-            levels = [_as_bytes(maps[j, 0], number, j, self.anatomy.seed) for j in range(self.frames)]
-            self._known[subject] = (torch.stack(levels), times.float(), maps[:, 1:].half())
-        return self._known[subject]
 
     def seen(self, index: int) -> Tensor:
         """Which frames example ``index`` may look at: bool ``[T]``."""

@@ -231,6 +231,8 @@ class SequenceUNet(nn.Module):
             UnknownNameError: a condition this network does not have.
             AnydiffError: a condition that is missing or of another shape.
         """
+        if not condition:
+            return {}
         for name in condition:
             if name.removesuffix("_present").partition(".")[0] not in CONDITIONS:
                 raise UnknownNameError("condition", name, CONDITIONS)

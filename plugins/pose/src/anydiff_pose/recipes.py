@@ -23,7 +23,7 @@ def _recipe(name: str, help: str, network: dict[str, Any], steps: int, nfe: int)
         "training": {
             "steps": steps,
             "batch_size": 24,
-            "learning_rate": 1.5e-3,
+            "learning_rate": 2e-3,
             "warmup_steps": 60,
             "schedule": "cosine",
             "weight_decay": 1e-4,
@@ -41,7 +41,7 @@ def _recipe(name: str, help: str, network: dict[str, Any], steps: int, nfe: int)
 def diffpose() -> Recipe:
     """DiffPose on three frames of rendered humanoid video."""
     return _recipe(
-        "pose/diffpose", "DiffPose: key points from three frames, 64x48, rendered humanoid video", {}, 1000, 4
+        "pose/diffpose", "DiffPose: key points from three frames, 64x48, rendered humanoid video", {}, 1200, 4
     )
 
 
@@ -51,6 +51,6 @@ def regression() -> Recipe:
         "pose/regression",
         "heatmap regression from the keyframe alone, the baseline of pose/diffpose",
         {"neighbours": False, "reads_state": False},
-        1000,
+        1200,
         1,
     )

@@ -25,9 +25,9 @@ HEAD_RADIUS = 0.105
 
 # A part: first joint, second joint (if None, an offset along the gaze from the first), offset, radius (m), material.
 _PARTS: tuple[tuple[str, str | None, float, float, str], ...] = (
+    ("head", "neck", 0.0, 0.05, "skin"),
     ("head", None, 0.0, HEAD_RADIUS, "hair"),
     ("head", None, 0.06, 0.08, "skin"),
-    ("head", "neck", 0.0, 0.05, "skin"),
     ("neck", "pelvis", 0.0, 0.125, "shirt"),
     ("right_shoulder", "left_shoulder", 0.0, 0.07, "shirt"),
     ("right_hip", "left_hip", 0.0, 0.09, "trousers"),
@@ -37,7 +37,7 @@ _PARTS: tuple[tuple[str, str | None, float, float, str], ...] = (
     *((f"{side}_knee", f"{side}_ankle", 0.0, 0.055, "stocking") for side in ("right", "left")),
     *((f"{side}_ankle", None, 0.14, 0.04, "shoe") for side in ("right", "left")),
 )  # fmt: skip
-MATERIALS = ("hair", "skin", "shirt", "sleeve", "trousers", "stocking", "shoe")
+_FACE = 2
 _TOUCHES = {"hair": ("head",), "skin": ("head", "neck")}
 
 
@@ -67,8 +67,8 @@ class Person:
         second = first.copy()
         for number, (_, b, offset, _, _) in enumerate(_PARTS):
             second[:, number] = self.joints[:, index(b)] if b else first[:, number] + offset * self.scale * gaze
-            if b is None and offset and number == 1:
-                first[:, number] = second[:, number]  # the face is a disc before the head, not a capsule through it
+            if number == _FACE:
+                first[:, number] = second[:, number]  # a disc before the head, not a capsule through it
         radius = np.array([radius for *_, radius, _ in _PARTS]) * self.scale
         return first, second, radius, np.stack([self.colours[material] for *_, material in _PARTS])
 
@@ -188,7 +188,7 @@ def _paint_capsule(
 
 def view(positions: Array, yaw: float, pitch: float) -> Array:
     """World positions ``[..., 3]`` (z up) in camera coordinates (metres): x right, y down, depth towards the viewer."""
-    x = positions[..., 0] * math.sin(yaw) + positions[..., 1] * math.cos(yaw)
+    x = -positions[..., 0] * math.sin(yaw) - positions[..., 1] * math.cos(yaw)
     away = positions[..., 0] * math.cos(yaw) - positions[..., 1] * math.sin(yaw)
     y = -positions[..., 2] * math.cos(pitch) - away * math.sin(pitch)
     depth = positions[..., 2] * math.sin(pitch) - away * math.cos(pitch)

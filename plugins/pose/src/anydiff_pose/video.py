@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def _array(path: Path) -> Frames:
         raise FileFormatError(
             f"{str(path)!r} has no array 'frames'; save it with np.savez(path, frames=frames)."
         ) from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise FileFormatError(f"{str(path)!r} is truncated or no NumPy file ({error}); write it again.") from error
     return _stacked(list(values), [f"frame {i}" for i in range(len(values))], repr(str(path)))
 

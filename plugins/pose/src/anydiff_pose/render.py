@@ -119,7 +119,7 @@ class Scene:
         for instant in range(instants):
             canvas = picture[instant]
             for part in np.argsort(depth[instant], kind="stable"):
-                _paint_capsule(canvas, x, y, first[instant, part], second[instant, part], radius[part], colour[part])
+                paint_capsule(canvas, x, y, first[instant, part], second[instant, part], radius[part], colour[part])
         for occluder in self.occluders:
             distance = occluder.distance(x[None], y[None]).astype(np.float32)
             alpha = np.clip(0.5 - distance, 0, 1)[..., None]
@@ -165,7 +165,7 @@ def _nearest_depth(points: Array, first: Array, second: Array) -> tuple[Array, A
     return place[..., 2], np.linalg.norm(points[:, None, :2] - place[..., :2], axis=-1)
 
 
-def _paint_capsule(
+def paint_capsule(
     canvas: Picture, x: Picture, y: Picture, first: Array, second: Array, radius: float, colour: Array
 ) -> None:
     """Paint one capsule onto ``canvas [height, width, 3]`` in place, darker towards its edge."""
@@ -231,7 +231,7 @@ def random_background(generator: np.random.Generator, height: int, width: int, c
             angle, length = generator.uniform(0, math.pi), generator.uniform(0.1, 0.5) * size
             end = centre + length * np.array([math.cos(angle), math.sin(angle)])
             ends = np.append(centre, 0.0), np.append(end, 0.0)
-            _paint_capsule(
+            paint_capsule(
                 canvas, x.astype(np.float32), y.astype(np.float32), *ends, generator.uniform(0.01, 0.05) * size, colour
             )
     return np.clip(canvas, 0, 1).astype(np.float64)

@@ -53,6 +53,13 @@ def register_datasets(register: Register) -> None:
         "anydiff_pose.data:DeepMimicVideo",
         ledger="anydiff_pose.ledger:DEEPMIMIC",
     )
+    register("pose/annotated", "your own video with a COCO or PoseTrack file", "anydiff_pose.annotated:AnnotatedVideo")
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """Key points in rendered video."""
+    register("pose/video@1", "key points of a person in rendered video", "anydiff_pose.tasks:video")
 
 
 @hookimpl

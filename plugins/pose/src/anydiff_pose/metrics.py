@@ -37,7 +37,7 @@ class Judged:
         scores: of the joints, ``[n, J]``.
         truth: true, ``[n, J, 2]``.
         visibility: 2 visible, 1 occluded, 0 not labelled, ``[n, J]``.
-        head_size: ``[n]``, the reference of PCKh.
+        known_head_size: ``[n]``, the reference of PCKh; None where nobody states it and the skeleton has no head.
         area: ``[n]``, the reference of OKS.
         skeleton: names the joints.
     """
@@ -46,9 +46,23 @@ class Judged:
     scores: Array
     truth: Array
     visibility: NDArray[np.int64]
-    head_size: Array
+    known_head_size: Array | None
     area: Array
     skeleton: Skeleton
+
+    @property
+    def head_size(self) -> Array:
+        """``[n]``, the reference of PCKh.
+
+        Raises:
+            AnydiffError: nobody states it, and the skeleton has no head and neck to measure.
+        """
+        if self.known_head_size is None:
+            raise AnydiffError(
+                f"the skeleton {self.skeleton.name!r} has no head and neck, and the data state no head size; use "
+                "pose/pck and pose/oks-map, or add head_size to the annotations."
+            )
+        return self.known_head_size
 
     @property
     def errors(self) -> Array:
@@ -79,20 +93,18 @@ def judge(samples: SampleSet, reference: SampleSet, reduction: Reduction = "mean
         scores,
         truth,
         visibility,
-        known.get("truth_head_size", _head_size(truth, domain.skeleton)),
+        known.get("truth_head_size", head_size_of(truth, domain.skeleton)),
         known.get("truth_area", size.prod(axis=1)),
         domain.skeleton,
     )
 
 
-def _head_size(truth: Array, skeleton: Skeleton) -> Array:
-    """Where nobody states it: the distance from the head to the neck."""
+def head_size_of(truth: Array, skeleton: Skeleton) -> Array | None:
+    """Where nobody states it: the distance from head to neck of key points ``[..., J, 2]``; None without these."""
     ends = [next((joint for joint in names if joint in skeleton.joints), None) for names in HEAD_JOINTS]
     if None in ends:
-        raise AnydiffError(
-            f"the skeleton {skeleton.name!r} has no head and neck, and the data state no truth_head_size; use pose/pck."
-        )
-    top, bottom = (truth[:, skeleton.index(joint)] for joint in ends if joint)
+        return None
+    top, bottom = (truth[..., skeleton.index(joint), :] for joint in ends if joint)
     return np.asarray(np.linalg.norm(top - bottom, axis=-1))
 
 

@@ -1,0 +1,46 @@
+"""What the benchmark measures on poses, and what a model must beat: the mean pose and heatmap regression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anydiff.benchmark import Task
+from anydiff.pipeline import load
+from anydiff.pipeline.dataset import Dataset
+from anydiff_pose.domain import Poses
+
+MEAN_OF = 500
+"""Training examples the mean pose is taken from."""
+
+
+def video() -> Task:
+    """Key points of 240 rendered clips that share no moment with the training data, one estimate each."""
+    return Task(
+        name="pose/video",
+        version=1,
+        recipe="pose/diffpose",
+        help="key points of a person in three frames of rendered video, with occlusion, blur and company",
+        samples=240,
+        baselines={"mean pose": "anydiff_pose.tasks:mean_pose", "regression": "anydiff_pose.tasks:regression"},
+    )
+
+
+def mean_pose(training_data: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+    """The mean of the training key points in the crop, for everybody: states ``[count, J, h, w]``."""
+    truth = training_data.batch(range(min(MEAN_OF, len(training_data))))[1]
+    labelled = truth["truth_visibility"].numpy() > 0
+    points = truth["truth_keypoints"].numpy()
+    mean = np.where(labelled[..., None], points, 0).sum(axis=0) / np.maximum(labelled.sum(axis=0), 1)[:, None]
+    domain = training_data.domain
+    assert isinstance(domain, Poses)
+    states = domain.states(torch.from_numpy(mean)[None], torch.ones(1, len(mean), dtype=torch.bool))
+    return states.expand(count, *states.shape[1:]).clone()
+
+
+def regression(training_data: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+    """Heatmap regression from the keyframe alone (recipe ``pose/regression`` with its weights)."""
+    return load("pose/regression").sample_set(count, condition=condition, seed=seed).states

@@ -86,5 +86,10 @@ def register_metrics(register: Register) -> None:
 @hookimpl
 def register_recipes(register: Register) -> None:
     """DiffPose and its baseline."""
-    register("pose/diffpose", "DiffPose on rendered humanoid video", "anydiff_pose.recipes:diffpose")
+    register(
+        "pose/diffpose",
+        "DiffPose on rendered humanoid video",
+        "anydiff_pose.recipes:diffpose",
+        weights="anydiff_pose:weights/diffpose.safetensors",
+    )
     register("pose/regression", "single-frame heatmap regression, its baseline", "anydiff_pose.recipes:regression")

@@ -88,7 +88,12 @@ def register_metrics(register: Register) -> None:
 def register_recipes(register: Register) -> None:
     """TSDiff and its conditional twin."""
     recipes = "anydiff_timeseries.recipes"
-    register("timeseries/traffic", "TSDiff on hourly traffic volume", f"{recipes}:traffic")
+    register(
+        "timeseries/traffic",
+        "TSDiff on hourly traffic volume",
+        f"{recipes}:traffic",
+        weights="anydiff_timeseries:weights/traffic.safetensors",
+    )
     register("timeseries/traffic-conditional", "TSDiff-Cond on hourly traffic", f"{recipes}:traffic_conditional")
     register("timeseries/pm25", "TSDiff on hourly PM2.5 in Beijing", f"{recipes}:pm25")
 

@@ -42,7 +42,7 @@ def _recipe(name: str, help: str, dataset: str, unit: str, reads: list[str], **c
         **changes,
     }
     if not reads:
-        recipe["sampling"]["guidance"] = [{"name": "timeseries/observation", "options": {"scale": 4.0}}]
+        recipe["sampling"]["guidance"] = [{"name": "timeseries/observation", "options": {"scale": 1.0}}]
         recipe["metrics"] += ["timeseries/lps", "timeseries/autocorrelation"]
     return Recipe.parse(recipe, f"recipe {name!r}")
 

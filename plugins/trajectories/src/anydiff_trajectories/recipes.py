@@ -50,8 +50,8 @@ def maze_domain(horizon: int = 48) -> dict[str, Any]:
 def _training(steps: int, **more: Any) -> dict[str, Any]:
     settings = {
         "steps": steps,
-        "batch_size": 64,
-        "learning_rate": 2e-3,
+        "batch_size": 32,
+        "learning_rate": 1.5e-3,
         "warmup_steps": 100,
         "schedule": "cosine",
         "ema_decay": 0.995,
@@ -61,7 +61,7 @@ def _training(steps: int, **more: Any) -> dict[str, Any]:
 
 
 def _planner(parts: Mapping[str, int], heads: Sequence[str] = (), **more: Any) -> dict[str, Any]:
-    options = {"parts": dict(parts), "channels": 32, "multipliers": [1, 2, 2], "patch_size": 2, "heads": list(heads)}
+    options = {"parts": dict(parts), "channels": 32, "multipliers": [1, 2], "heads": list(heads)}
     return {"name": "trajectories/planner", "options": {**options, **more}}
 
 
@@ -77,7 +77,7 @@ def maze() -> Recipe:
         "path": "vp-cosine",
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "snr-clipped"}},
-        "training": _training(4000),
+        "training": _training(2500),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
     }
     return Recipe.parse(recipe, "recipe 'trajectories/maze'")
@@ -95,7 +95,7 @@ def maze_optimiser() -> Recipe:
         "path": "vp-cosine",
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "snr-clipped"}},
-        "training": _training(4000),
+        "training": _training(2500),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
     }
     return Recipe.parse(recipe, "recipe 'trajectories/maze-optimiser'")
@@ -140,7 +140,7 @@ def pendulum() -> Recipe:
             "name": "trajectories/planning",
             "options": {"weighting": "snr-clipped", "first_action_weight": 10.0},
         },
-        "training": _training(3000),
+        "training": _training(2000),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
     }
     return Recipe.parse(recipe, "recipe 'trajectories/pendulum'")
@@ -159,7 +159,7 @@ def pendulum_decision() -> Recipe:
         "path": "vp-cosine",
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "snr-clipped"}},
-        "training": _training(3000, condition_dropout=0.25),
+        "training": _training(2000, condition_dropout=0.25),
         "sampling": {
             "solver": "dpm-solver++-2m",
             "nfe": 20,
@@ -191,7 +191,7 @@ def pendulum_experience() -> Recipe:
         "path": "edm",
         "parametrization": "edm",
         "objective": {"name": "denoising", "options": {"weighting": "edm"}},
-        "training": _training(3000),
+        "training": _training(2000),
         "sampling": {"solver": "heun", "nfe": 64, "grid": "karras"},
     }
     return Recipe.parse(recipe, "recipe 'trajectories/pendulum-experience'")

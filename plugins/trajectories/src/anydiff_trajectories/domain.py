@@ -78,7 +78,7 @@ class Trajectories(Domain):
                 raise UnknownNameError("known part of a plan", name, ("start", "goal"))
         self.known = tuple(known)
         self.goal_size = natural_number("goal_size", goal_size)
-        if self.goal_size > self.layout.size("observation"):
+        if "goal" in self.known and self.goal_size > self.layout.size("observation"):
             raise AnydiffError(f"goal_size is {goal_size}, more than the observation's columns.")
         self.environment = environment
         self.environment_options = dict(environment_options or {})

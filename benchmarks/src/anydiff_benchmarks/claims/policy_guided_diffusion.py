@@ -25,8 +25,8 @@ CLAIM = Claim(
     "dynamics error far below that of an autoregressive world model of comparable likelihood.",
     check="s' = 0.9 s + 0.5 a + 0.1 w, behaviour a ~ N(-0.3 s, 0.5²), target N(-0.9 s + 0.3, 0.2²), 12 steps: "
     "trajectories are Gaussian, so D is exact. The paper's sampler (x moved before each step of EDM's Heun, 64 levels "
-    "20 to 0.002, no churn, gradient at x), 2,000 trajectories at coefficients 0, 0.0005, 0.001, 0.002: mean log-likelihood of the "
-    "target, mean squared one-step error (floor 0.01). Against it a one-step linear world model without the action, "
+    "20 to 0.002, no churn, gradient at x), 2,000 trajectories at coefficients 0, 0.0005, 0.001, 0.002: mean "
+    "log-likelihood of the target, mean squared one-step error (floor 0.01). Against it a one-step linear world model without the action, "
     "fitted to 200 transitions, rolled out under the target.",
     threshold="In every seed: the likelihood rises strictly over the four coefficients; unguided is within 0.3 of the "
     "data; some coefficient gains at least 1.5 nats at an error of at most 0.0115; the world model's error is at least "
@@ -104,8 +104,8 @@ def guided(coefficient: float, seed: int) -> tuple[Array, Array]:
         # The data's deviations are about 1, so noise of 20 leaves 0.1 % of their variance.
         warnings.simplefilter("ignore")
         samples = synthesise(
-            oracle, shaped, policy, COUNT, coefficient=coefficient, mode="shift", nfe=2 * LEVELS, denoised=False, cosine=0.0,
-            grid="karras", seed=seed, batch_size=COUNT, shift_solver=ShiftedEDM(churn=0.0),
+            oracle, shaped, policy, COUNT, coefficient=coefficient, mode="shift", nfe=2 * LEVELS, denoised=False,
+            cosine=0.0, grid="karras", seed=seed, batch_size=COUNT, shift_solver=ShiftedEDM(churn=0.0),
         )  # fmt: skip
     values = samples.states.double().numpy()
     return values[..., 1], values[..., 0]

@@ -29,7 +29,7 @@ CLAIM = Claim(
     "noise, at no lower return.",
     check="(A) 64-point curves around two modes (80 % and 20 %), exact score, the paper's linear schedule of 100 "
     "levels (which ends at alpha 0.589): a least-squares AR(8) plan, refined by n = 5 and n = 20 ancestral steps, "
-    "1,000 curves; distance to the nearest mode (floor 0.100; the ancestral sampler has 0.088). (B) A double integrator "
+    "1,000 curves; distance to the nearest mode (floor 0.100; ancestral sampling has 0.088). (B) A double integrator "
     "with data of noisy PD controllers (200 episodes of 50 steps): one U-Net over 16 steps, its GRU and its inverse "
     "dynamics, trained 1,500 steps per seed; return over 50 episodes on the scale 0 (random) to 100 (PD expert) and "
     "time per plan of: the GRU's plan refined by 5 calls, 20 calls from noise, behaviour cloning.",

@@ -26,8 +26,8 @@ CLAIM = Claim(
     check="s' = 0.9 s + 0.5 a + 0.1 w, behaviour a ~ N(-0.3 s, 0.5²), target N(-0.9 s + 0.3, 0.2²), 12 steps: "
     "trajectories are Gaussian, so D is exact. The paper's sampler (x moved before each step of EDM's Heun, 64 levels "
     "20 to 0.002, no churn, gradient at x), 2,000 trajectories at coefficients 0, 0.0005, 0.001, 0.002: mean "
-    "log-likelihood of the target, mean squared one-step error (floor 0.01). Against it a one-step linear world model without "
-    "the action, fitted to 200 transitions, rolled out under the target.",
+    "log-likelihood of the target, mean squared one-step error (floor 0.01). Against it a one-step linear world model "
+    "without the action, fitted to 200 transitions, rolled out under the target.",
     threshold="In every seed: the likelihood rises strictly over the four coefficients; unguided is within 0.3 of the "
     "data; some coefficient gains at least 1.5 nats at an error of at most 0.0115; the world model's error is at least "
     "5 times that.",

@@ -165,7 +165,8 @@ def _planner(episodes: list[Any], seed: int, folder: Path) -> Pipeline:
         "returns_scale": 10.0,
     }
     options = {
-        "parts": PARTS, "channels": 24, "multipliers": [1, 2], "heads": ["inverse", "rollout"], "hide": ["return"],
+        "parts": PARTS, "channels": 24, "multipliers": [1, 2], "heads": ["inverse", "rollout"],
+        "hide": ["action", "return"],
     }  # fmt: skip
     recipe = {
         "name": "trajectories/claim",

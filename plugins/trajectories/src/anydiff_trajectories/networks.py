@@ -26,9 +26,9 @@ class Planner(nn.Module):
 
     Heads, each trained by :class:`anydiff_trajectories.objective.Planning` beside the denoiser:
 
-    - ``inverse``: inverse dynamics a = f(o, o'), the action of Decision Diffuser. The action columns of the state are
-      then hidden from the U-Net, and their prediction is f of the predicted observations; the network must predict
-      the data.
+    - ``inverse``: inverse dynamics a = f(o, o'), by which a controller follows planned observations. Where the actions
+      are hidden from the U-Net (``hide``), as in Decision Diffuser, their prediction is f of the predicted
+      observations; the network must then predict the data.
     - ``rollout``: the autoregressive model of Trajectory Diffuser.
     - ``value``: J(x_t, λ), Diffuser's value of a noisy plan.
 
@@ -43,7 +43,7 @@ class Planner(nn.Module):
         attention_levels: levels with self-attention (none keeps the network local in time).
         heads: which of the above.
         hidden: hidden units of the heads.
-        hide: parts the U-Net neither sees nor predicts (their prediction is zero).
+        hide: parts the U-Net neither sees nor predicts (their prediction is zero, but for actions by ``inverse``).
         unread: conditions that are for the heads alone.
     """
 
@@ -78,9 +78,8 @@ class Planner(nn.Module):
         self.unread = tuple(unread)
         self.read = [name for name in conditions if name not in self.ends and name not in self.unread]
         embedded = {name: conditions[name] for name in self.read}
-        self.hidden_parts = [*hide, *(["action"] if "inverse" in heads and "action" not in hide else [])]
         seen = torch.ones(self.layout.width, dtype=torch.bool)
-        for part in self.hidden_parts:
+        for part in hide:
             seen[self.layout[part]] = False
         self.seen: Tensor
         self.register_buffer("seen", seen, persistent=False)
@@ -94,6 +93,7 @@ class Planner(nn.Module):
         if "inverse" in heads and not action:
             raise AnydiffError("the head 'inverse' gives actions, but parts holds no action; add it.")
         self.inverse = InverseDynamics(observation, action, hidden) if "inverse" in heads else None
+        self.fills_actions = self.inverse is not None and "action" in hide
         self.value = Value(self.layout.width, hidden) if "value" in heads else None
         returns = "return" in self.layout
         goal = self.ends.get("goal", 0)
@@ -109,7 +109,7 @@ class Planner(nn.Module):
         self.unet.shape = (channels.shape[2], channels.shape[1])
         wide: Tensor = self.unet(channels.transpose(1, 2), log_snr, **rest).transpose(1, 2)
         out = wide[..., : self.layout.width] * self.seen
-        if self.inverse is None:
+        if self.inverse is None or not self.fills_actions:
             return out
         observation = out[..., self.layout["observation"]]
         actions = self.inverse(observation[:, :-1], observation[:, 1:])

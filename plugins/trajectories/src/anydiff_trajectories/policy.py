@@ -39,13 +39,17 @@ class Agent(Protocol):
 class DiffusionPolicy:
     """Receding-horizon control: plan, follow the plan for ``replan_every`` steps, plan again.
 
+    A plan that is followed to its end is held there. Where the network has inverse dynamics, the action is the one that
+    leads from where the environment is to the plan's next observation; else it is the planned action.
+
     Observations are those of Gymnasium: an array, or a dictionary with ``observation`` and ``desired_goal``; of one
     environment or of a vector environment. Row b of a batch is planned for with random numbers of its own, so it acts
     the same in a batch of any size (up to the rounding of the network).
 
     Args:
         pipeline: the model; a network with a rollout head plans by Trajectory Diffuser, any other from noise.
-        replan_every: steps between plans.
+        replan_every: steps between plans; 0 plans once per episode. By default 0 where plans have a goal (as Diffuser
+            does in mazes), else 4.
         target_return: return to ask for (raw), where the model has returns as a condition.
         warm_start: time at which the last plan, shifted, re-enters the diffusion; None to plan from noise each time.
         warm_nfe: network calls of a warm plan.
@@ -59,7 +63,7 @@ class DiffusionPolicy:
         self,
         pipeline: Pipeline,
         *,
-        replan_every: int = 8,
+        replan_every: int | None = None,
         target_return: float | None = None,
         warm_start: float | None = None,
         warm_nfe: int = 4,
@@ -76,9 +80,9 @@ class DiffusionPolicy:
                 f"recipe {pipeline.recipe.name!r} knows no start or has no actions, so it cannot act; use a recipe "
                 "whose domain has known: [start] and an action."
             )
-        self.replan_every = natural_number("replan_every", replan_every)
-        if self.replan_every >= self.domain.horizon:
-            raise AnydiffError(f"replan_every is {replan_every}, but plans have {self.domain.horizon} rows; lower it.")
+        if replan_every is None:
+            replan_every = 0 if "goal" in self.domain.known else 4
+        self.replan_every = natural_number("replan_every", replan_every, 0)
         kind = TrajectoryPlanner if self.network.rollout is not None else DiffusionPlanner
         self.planner = kind(pipeline, **options) if planner is None else planner
         self.target_return, self.warm_start, self.warm_nfe = target_return, warm_start, warm_nfe
@@ -98,7 +102,8 @@ class DiffusionPolicy:
         state, goal = split_observation(observation)
         single = state.ndim == 1
         state, goal = np.atleast_2d(state), None if goal is None else np.atleast_2d(goal)
-        if self.states is None or self.step % self.replan_every == 0 or len(self.states) != len(state):
+        due = self.replan_every > 0 and self.step == self.replan_every
+        if self.states is None or due or len(self.states) != len(state):
             begun = time.perf_counter()
             self.states = self._plan(state, goal)
             self.seconds.append(time.perf_counter() - begun)
@@ -118,7 +123,8 @@ class DiffusionPolicy:
         self.decisions += 1
         if self.warm_start is None or self.states is None or len(self.states) != len(state):
             return self.planner.plan(condition, indices, self.seed)
-        shifted = torch.cat([self.states[:, self.step :], self.states[:, -1:].expand(-1, self.step, -1)], dim=1)
+        done = min(self.step, self.states.shape[1] - 1)
+        shifted = torch.cat([self.states[:, done:], self.states[:, -1:].expand(-1, done, -1)], dim=1)
         options = {name: value for name, value in self.planner.options.items() if name not in ("nfe", "solver", "grid")}
         return refine(
             self.pipeline, shifted, level=self.warm_start, nfe=self.warm_nfe, seed=self.seed, indices=indices,
@@ -128,10 +134,11 @@ class DiffusionPolicy:
     def _follow(self, state: Array, row: int) -> Array:
         """The plan's action at ``row``; by inverse dynamics from where the environment is, if the model has it."""
         assert self.states is not None
+        last = self.states.shape[1] - 1
         if self.network.inverse is None:
-            return self.domain.raw("action", self.states[:, row].double()).numpy()
+            return self.domain.raw("action", self.states[:, min(row, last)].double()).numpy()
         current = self.domain.normalise("observation", state)
-        following = self.states[:, row + 1, self.domain.layout["observation"]]
+        following = self.states[:, min(row + 1, last), self.domain.layout["observation"]]
         with torch.no_grad():
             action = self.network.inverse(current, following)
         return self.domain.restore("action", action.double()).numpy()

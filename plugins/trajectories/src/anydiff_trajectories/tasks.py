@@ -1,0 +1,33 @@
+"""Benchmark tasks of trajectories: closed-loop rollouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anydiff.benchmark import Task
+from anydiff.pipeline import Pipeline, Score
+
+_BASELINES = {
+    "random actions": "anydiff_trajectories.baselines:random_actions",
+    "behaviour cloning": "anydiff_trajectories.baselines:cloning",
+    "the data": "anydiff_trajectories.baselines:the_data",
+    "expert": "anydiff_trajectories.baselines:expert",
+}
+
+
+def rollouts(pipeline: Pipeline, count: int, seed: int, **sampling: Any) -> dict[str, Score]:
+    """Return, success rate and time per decision of the agent that plans with ``pipeline``, over ``count`` episodes."""
+    return pipeline.domain.evaluate(pipeline, count, seed=seed, **sampling)
+
+
+def maze() -> Task:
+    """Starts and goals that no run of the data joins; 64 episodes, one plan each."""
+    return Task(
+        name="trajectories/maze",
+        version=1,
+        recipe="trajectories/maze",
+        help="reach goals in a maze from starts never joined with them in the data",
+        samples=64,
+        evaluator="anydiff_trajectories.tasks:rollouts",
+        baselines=_BASELINES,
+    )

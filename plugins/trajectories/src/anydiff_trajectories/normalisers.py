@@ -229,10 +229,10 @@ def fit_normaliser(name: str, values: NDArray[np.floating], limit: Any = None) -
 
 
 def _knots(column: NDArray[np.float64], count: int = 33) -> list[float]:
-    """``count`` quantiles at equal steps, pushed apart where values repeat."""
+    """``count`` quantiles at equal steps of probability, pushed apart where values repeat."""
     knots = np.quantile(column, np.linspace(0, 1, count))
-    spread = max(float(knots[-1] - knots[0]), 1e-3)
-    return _digits(np.maximum.accumulate(knots) + np.arange(count) * 1e-4 * spread)
+    spread = max(float(knots[-1] - knots[0]), 1e-3 * float(np.abs(knots).max()), 1e-3)
+    return [float(f"{knot:.10g}") for knot in np.maximum.accumulate(knots) + np.arange(count) * 1e-4 * spread]
 
 
 def _digits(values: NDArray[np.floating]) -> list[float]:

@@ -5,15 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from anydiff_trajectories.data import EpisodeFile, MazeRuns, PendulumRuns
-from anydiff_trajectories.domain import Trajectories
-from anydiff_trajectories.episodes import Episode, discounted_returns
-from anydiff_trajectories.files import write_d4rl
-from anydiff_trajectories.generate import pendulum_episodes
-from anydiff_trajectories.layout import Layout
-from anydiff_trajectories.networks import Planner
-from anydiff_trajectories.normalisers import NORMALISERS, fit_normaliser, make_normaliser
-from anydiff_trajectories.objective import Planning
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +15,15 @@ from anydiff.paths import VPCosine
 from anydiff.pipeline import load_recipe
 from anydiff.pipeline.build import build_dataset, build_denoiser, build_objective
 from anydiff.states import StateSpec
+from anydiff_trajectories.data import EpisodeFile, MazeRuns, PendulumRuns
+from anydiff_trajectories.domain import Trajectories
+from anydiff_trajectories.episodes import Episode, discounted_returns
+from anydiff_trajectories.files import write_d4rl
+from anydiff_trajectories.generate import pendulum_episodes
+from anydiff_trajectories.layout import Layout
+from anydiff_trajectories.networks import Planner
+from anydiff_trajectories.normalisers import NORMALISERS, fit_normaliser, make_normaliser
+from anydiff_trajectories.objective import Planning
 
 # Normalisers --------------------------------------------------------------------------------------------------------
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff_trajectories import environments, scores
 from anydiff_trajectories.controllers import PendulumController, WaypointController
 from anydiff_trajectories.generate import environment_episodes, maze_episodes, pendulum_episodes
 from anydiff_trajectories.maze import GOAL_RADIUS, MAPS, RADIUS, Maze, MazeEnv, MazeVectorEnv
 from anydiff_trajectories.recipes import JOINED, STITCHED
 from anydiff_trajectories.simulators import pendulum_step, simulator
-from gymnasium.utils.env_checker import check_env
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from anydiff.errors import AnydiffError, UnknownNameError
 
 
 def test_the_maze_is_a_gymnasium_environment():

@@ -7,12 +7,12 @@ import h5py
 import minari
 import numpy as np
 import pytest
+
+from anydiff.errors import AnydiffError, FileFormatError
 from anydiff_trajectories import files
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.episodes import Episode, discounted_returns, windows
 from anydiff_trajectories.generate import environment_episodes, maze_episodes, pendulum_episodes
-
-from anydiff.errors import AnydiffError, FileFormatError
 
 
 def stepped(environment, episodes, steps, seed=0):
@@ -93,7 +93,15 @@ def test_infos_are_split_with_their_episodes(tmp_path):
     episodes = maze_episodes(episodes=3, steps=6)
     files.write_d4rl(episodes, tmp_path / "maze.hdf5")
     with h5py.File(tmp_path / "maze.hdf5") as file:
-        assert set(file) == {"observations", "actions", "rewards", "terminals", "timeouts", "next_observations", "infos"}
+        assert set(file) == {
+            "observations",
+            "actions",
+            "rewards",
+            "terminals",
+            "timeouts",
+            "next_observations",
+            "infos",
+        }
     for one, two in zip(episodes, files.read_d4rl(tmp_path / "maze.hdf5"), strict=True):
         np.testing.assert_allclose(one.infos["goal"], two.infos["goal"])
 
@@ -178,7 +186,7 @@ def test_a_required_array_is_named_when_it_is_missing(tmp_path, name):
 
 def test_wrong_lengths(tmp_path):
     path = broken(tmp_path, lambda arrays: arrays.update(rewards=arrays["rewards"][:-1]))
-    with pytest.raises(FileFormatError, match="rewards in .* has 19 rows, but observations has 20"):
+    with pytest.raises(FileFormatError, match=r"rewards in .* has 19 rows, but observations has 20"):
         files.read_d4rl(path)
 
 
@@ -186,7 +194,7 @@ def test_rewards_that_are_not_finite(tmp_path):
     def spoil(arrays):
         arrays["rewards"][13] = np.nan
 
-    with pytest.raises(AnydiffError, match="rewards in .* is not finite at row 13"):
+    with pytest.raises(AnydiffError, match=r"rewards in .* is not finite at row 13"):
         files.read_d4rl(broken(tmp_path, spoil))
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.guidance import Guidance, ScoreGuidance
+from anydiff.guidance import ClassifierFree, Guidance, ScoreGuidance
 from anydiff.pipeline import Pipeline
 from anydiff.pipeline.build import build_guidance
 from anydiff_trajectories.domain import Trajectories
@@ -109,7 +109,7 @@ class DiffusionPlanner:
         layers = build_guidance(pipeline.recipe.sampling.guidance if guidance is None else guidance)
         if value_scale:
             layers = [*layers, value_guidance(pipeline, value_scale, value_stop)]
-        self.options = {"guidance": layers, "temperature": temperature, **options}
+        self.options: dict[str, Any] = {"guidance": layers, "temperature": temperature, **options}
 
     def plan(
         self, condition: Mapping[str, Tensor], indices: Sequence[int], seed: int, history: Tensor | None = None
@@ -126,7 +126,16 @@ class DiffusionPlanner:
 
     def _sample(self, condition: Mapping[str, Tensor], indices: Sequence[int], seed: int) -> Tensor:
         repeated, keys = self.candidate_rows(condition, indices)
-        return self.pipeline.sample_set(keys, seed=seed, condition=repeated, **self.options).states
+        return self.pipeline.sample_set(keys, seed=seed, condition=repeated, **self.options_for(condition)).states
+
+    def options_for(self, condition: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The sampler's options; guidance by a condition that is not given (no return asked for) is left out."""
+        layers = [
+            layer
+            for layer in self.options["guidance"]
+            if not isinstance(layer, ClassifierFree) or all(name in condition for name in layer.names or ())
+        ]
+        return {**self.options, "guidance": layers}
 
     def candidate_rows(
         self, condition: Mapping[str, Tensor], indices: Sequence[int]

@@ -125,7 +125,11 @@ class DiffusionPolicy:
             return self.planner.plan(condition, indices, self.seed)
         done = min(self.step, self.states.shape[1] - 1)
         shifted = torch.cat([self.states[:, done:], self.states[:, -1:].expand(-1, done, -1)], dim=1)
-        options = {name: value for name, value in self.planner.options.items() if name not in ("nfe", "solver", "grid")}
+        options = {
+            name: value
+            for name, value in self.planner.options_for(condition).items()
+            if name not in ("nfe", "solver", "grid")
+        }
         return refine(
             self.pipeline, shifted, level=self.warm_start, nfe=self.warm_nfe, seed=self.seed, indices=indices,
             condition=condition, **options,

@@ -121,7 +121,7 @@ class TrajectoryPlanner(DiffusionPlanner):
         )
         states = refine(
             self.pipeline, first, level=self.level, nfe=self.nfe, solver=self.solver, renoise=self.renoise,
-            seed=seed, indices=keys, condition=repeated, **self.options,
+            seed=seed, indices=keys, condition=repeated, **self.options_for(condition),
         )  # fmt: skip
         return self.best(states)
 

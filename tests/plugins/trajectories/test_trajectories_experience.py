@@ -1,0 +1,284 @@
+"""Policy-guided diffusion and the learners: exact gradients, exact posteriors, nothing where nothing is asked."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from anydiff.denoisers import GaussianOracle
+from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.guidance import ScoreGuidance
+from anydiff.paths import EDM, VPCosine
+from anydiff.paths.grids import karras
+from anydiff.pipeline import Pipeline, load_recipe
+from anydiff.pipeline.metrics import SampleSet
+from anydiff.solvers import sample
+from anydiff_trajectories.domain import Trajectories
+from anydiff_trajectories.episodes import Episode
+from anydiff_trajectories.generate import pendulum_episodes
+from anydiff_trajectories.learner import (
+    TD3BC,
+    Transitions,
+    behaviour_cloning,
+    synthetic_transitions,
+    transitions_of,
+)
+from anydiff_trajectories.metrics import DynamicsError, GoalError
+from anydiff_trajectories.policy_guided_diffusion import (
+    GaussianPolicy,
+    ShiftedEDM,
+    policy_guidance,
+    policy_likelihood,
+    policy_log_likelihood,
+    shift_coefficient,
+    synthesise,
+)
+
+DOMAIN = Trajectories(4, {"action": 1, "observation": 1})
+POLICY = GaussianPolicy(lambda observation: -0.9 * observation + 0.3, 0.2)
+
+
+def oracle(path=None):
+    """A Gaussian law of 4 rows (a, s) with correlated entries."""
+    factor = np.tril(np.random.default_rng(0).standard_normal((8, 8))) * 0.3 + np.eye(8)
+    covariance = torch.from_numpy(factor @ factor.T)
+    mean = torch.linspace(-0.5, 0.5, 8, dtype=torch.float64).reshape(4, 2)
+    return GaussianOracle(path or EDM(), mean, covariance), mean.flatten(), covariance
+
+
+# The gradient -------------------------------------------------------------------------------------------------------
+
+
+def test_the_gradient_is_the_closed_form_and_touches_actions_alone():
+    x = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(policy_log_likelihood(DOMAIN, POLICY)(x, 0.5).sum(), x)
+    action, state = x.detach().unbind(-1)
+    torch.testing.assert_close(gradient[..., 0], -(action - (-0.9 * state + 0.3)) / 0.04, rtol=1e-6, atol=1e-6)
+    assert not gradient[..., 1].any()
+    deterministic = GaussianPolicy(POLICY.mean)
+    (gradient,) = torch.autograd.grad(policy_log_likelihood(DOMAIN, deterministic)(x, 0.5).sum(), x)
+    torch.testing.assert_close(gradient[..., 0], -0.9 * state + 0.3 - action)
+
+
+def test_the_gradient_passes_through_tanh_and_scaling_and_vanishes_where_saturated():
+    normalisers = {
+        "action": {"name": "squashed-gaussian", "mean": [0.1], "std": [1.5], "limit": [2.0]},
+        "observation": {"name": "gaussian", "mean": [1.0], "std": [3.0]},
+    }
+    domain = Trajectories(4, {"action": 1, "observation": 1}, normalisers)
+    x = torch.tensor([[[0.2, 0.4], [-0.3, 1.0], [0.0, 0.0], [9.0, 0.5]]], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(policy_log_likelihood(domain, POLICY)(x, 0.5).sum(), x)
+    action, state = x.detach().unbind(-1)
+    raw = 2 * torch.tanh(0.1 + 1.5 * action)
+    slope = 2 * (1 - torch.tanh(0.1 + 1.5 * action) ** 2) * 1.5
+    expected = -(raw - (-0.9 * (1 + 3 * state) + 0.3)) / 0.04 * slope
+    torch.testing.assert_close(gradient[..., 0], expected)
+    assert abs(float(gradient[0, 3, 0])) < 1e-6
+
+
+def test_a_normalised_gradient_has_length_one_and_a_zero_one_is_no_nan():
+    x = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(policy_log_likelihood(DOMAIN, POLICY, True)(x, 0.5).sum(), x)
+    torch.testing.assert_close(
+        gradient.flatten(1).norm(dim=1), torch.ones(3, dtype=torch.float64), rtol=1e-6, atol=1e-6
+    )
+    indifferent = GaussianPolicy(lambda observation: torch.zeros_like(observation), 1.0)
+    zero = torch.zeros(1, 4, 2, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(policy_log_likelihood(DOMAIN, indifferent, True)(zero, 0.5).sum(), zero)
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+def test_policy_parameters_get_no_gradient():
+    actor = torch.nn.Linear(1, 1)
+    denoiser, _, _ = oracle()
+    synthesise(denoiser, DOMAIN, GaussianPolicy(lambda o: actor(o.float())), 3, coefficient=0.1, nfe=6)
+    assert actor.weight.grad is None
+
+
+# Sampling -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["score", "shift"])
+def test_coefficient_zero_is_the_unguided_sampler_bit_for_bit(mode):
+    denoiser, _, _ = oracle()
+    plain = synthesise(denoiser, DOMAIN, None, 6, mode=mode, nfe=11).states
+    assert torch.equal(plain, synthesise(denoiser, DOMAIN, POLICY, 6, mode=mode, coefficient=0.0, nfe=11).states)
+    guided = synthesise(denoiser, DOMAIN, POLICY, 6, mode=mode, coefficient=0.05, nfe=11).states
+    assert not torch.equal(plain, guided)
+    assert torch.equal(
+        guided, synthesise(denoiser, DOMAIN, POLICY, 6, mode=mode, coefficient=0.05, nfe=11, batch_size=4).states
+    )
+
+
+def test_without_churn_the_shifted_sampler_unshifted_is_edms_heun():
+    denoiser, _, _ = oracle()
+    ours = synthesise(denoiser, DOMAIN, None, 5, mode="shift", nfe=15, shift_solver=ShiftedEDM(churn=0.0)).states
+    other = sample(denoiser, DOMAIN.spec, 5, nfe=14, solver="heun", grid="karras", end="clean")
+    # Both end with a half jump from the last node; ours spends its last step as Euler's.
+    torch.testing.assert_close(ours, other, rtol=2e-2, atol=2e-2)
+
+
+def test_the_shift_follows_the_papers_schedule():
+    n = 10
+    assert shift_coefficient(0, n, 2.0) == pytest.approx(2.0 * (1 + 0.3 * math.sin(math.pi / n)))
+    assert shift_coefficient(n - 1, n, 2.0) == 0.0
+    assert shift_coefficient(4, n, 1.0, cosine=0.0) == pytest.approx(0.6)
+    nodes = karras(EDM(), n)
+    assert len(nodes) == n + 1
+    assert nodes[0] == 80.0
+    assert nodes[-1] == 0.002
+
+
+def test_one_shifted_step_is_x_plus_lambda_g():
+    denoiser, _, _ = oracle()
+    solver = ShiftedEDM(churn=0.0)
+    plan_free = [synthesise(denoiser, DOMAIN, POLICY, 2, mode="shift", coefficient=c, nfe=2, denoised=False,
+                            shift_solver=solver).states for c in (0.0, 1.0)]  # fmt: skip
+    # A single step is the last one, which is not shifted.
+    assert torch.equal(*plan_free)
+
+
+def test_the_exact_noised_likelihood_of_a_state_free_policy_gives_the_product_of_gaussians():
+    """π = N(c, s²) per action: p(τ) Π π(a) is Gaussian; the sampler is affine, so its law is known without sampling."""
+    denoiser, mean, covariance = oracle()
+    c, s = 0.8, 0.5
+    chosen = torch.zeros(4, 8, dtype=torch.float64)
+    chosen[torch.arange(4), torch.arange(0, 8, 2)] = 1.0
+
+    def log_likelihood(x, t, **condition):
+        noisy = covariance + torch.eye(8, dtype=torch.float64) * float(t) ** 2
+        gain = torch.linalg.solve(noisy, covariance).T
+        posterior = covariance - gain @ covariance
+        centre = (mean + (x.flatten(1).double() - mean) @ gain.T) @ chosen.T
+        spread = chosen @ posterior @ chosen.T + s**2 * torch.eye(4, dtype=torch.float64)
+        return torch.distributions.MultivariateNormal(torch.full((4,), c, dtype=torch.float64), spread).log_prob(centre)
+
+    precision = torch.linalg.inv(covariance) + chosen.T @ chosen / s**2
+    product = torch.linalg.inv(precision)
+    expected = product @ (
+        torch.linalg.solve(covariance, mean) + chosen.T @ torch.full((4,), c, dtype=torch.float64) / s**2
+    )
+    basis = torch.cat([torch.zeros(1, 8), torch.eye(8)]).double().reshape(9, 4, 2) * 80.0
+    out = sample(
+        denoiser, DOMAIN.spec, 9, nfe=256, solver="heun", grid="karras", start=basis, dtype=torch.float64,
+        guidance=ScoreGuidance(log_likelihood, 1.0, at="state"),
+    ).flatten(1)  # fmt: skip
+    linear = (out[1:] - out[0]).T
+    scale = float(covariance.diagonal().max())
+    assert float((linear @ linear.T - product).abs().max()) < 0.03 * scale
+    assert float((out[0] - expected).abs().max()) < 0.03
+    cheap = sample(
+        denoiser, DOMAIN.spec, 9, nfe=64, solver="heun", grid="karras", start=basis, dtype=torch.float64,
+        guidance=policy_guidance(DOMAIN, GaussianPolicy(lambda o: torch.full_like(o, c), s), 0.3),
+    ).flatten(1)[0]  # fmt: skip
+    moved, wanted = (cheap - mean)[::2], (expected - mean)[::2]
+    assert bool((moved.sign() == wanted.sign()).all()), "the paper's gradient moves the actions the same way"
+
+
+def test_a_convolutional_model_makes_longer_trajectories():
+    pipeline = Pipeline.untrained(load_recipe("trajectories/pendulum-experience", ["network.options.channels=8"]))
+    longer = pipeline.domain.resized(129)
+    samples = synthesise(pipeline.denoiser, longer, None, 2, nfe=3)
+    assert samples.states.shape == (2, 129, 5)
+    assert len(synthetic_transitions(samples)) == 2 * 128
+
+
+def test_what_synthesis_refuses():
+    denoiser, _, _ = oracle()
+    with pytest.raises(UnknownNameError, match="mode of policy guidance"):
+        synthesise(denoiser, DOMAIN, POLICY, 2, mode="shifted")
+    with pytest.raises(AnydiffError, match="coefficient is nan"):
+        synthesise(denoiser, DOMAIN, POLICY, 2, coefficient=math.nan)
+    with pytest.raises(AnydiffError, match="needs the path 'edm'"):
+        synthesise(oracle(VPCosine())[0], DOMAIN, POLICY, 2, mode="shift")
+    with pytest.raises(AnydiffError, match="count is 0"):
+        synthesise(denoiser, DOMAIN, POLICY, 0)
+
+
+def test_policy_likelihood_of_known_rows():
+    states = torch.zeros(2, 4, 2)
+    expected = -0.5 * (0.3 / 0.2) ** 2 - math.log(0.2) - 0.5 * math.log(2 * math.pi)
+    assert policy_likelihood(SampleSet(states, {}, DOMAIN), POLICY) == pytest.approx(expected)
+
+
+# Metrics ------------------------------------------------------------------------------------------------------------
+
+
+def test_dynamics_error_is_zero_on_real_steps_and_the_known_value_beside_them():
+    domain = Trajectories(8, {"action": 1, "observation": 3}, environment="Pendulum-v1")
+    states = domain.encode([episode.window(0, 8) for episode in pendulum_episodes(episodes=12, steps=8)])
+    real = SampleSet(states, {}, domain)
+    assert DynamicsError().compute(real, real) < 1e-9
+    moved = states.clone()
+    moved[:, -1, 3] += 0.5  # ω, which is observation 2 of the last row: one transition of seven, one entry of three
+    spread = float(states[..., 3].double().flatten().std())
+    expected = (0.5 / spread) ** 2 / (7 * 3)
+    assert DynamicsError().compute(SampleSet(moved, {}, domain), real) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(AnydiffError, match="named environment"):
+        DynamicsError().compute(SampleSet(torch.zeros(12, 4, 2), {}, DOMAIN), real)
+
+
+def test_goal_error_is_a_distance():
+    domain = Trajectories(4, {"action": 1, "observation": 2}, known=["goal"], goal_size=2)
+    states = torch.zeros(3, 4, 3)
+    samples = SampleSet(states, {"goal": torch.tensor([[3.0, 4.0]] * 3)}, domain)
+    assert GoalError().compute(samples, samples) == pytest.approx(5.0)
+
+
+# Learners -----------------------------------------------------------------------------------------------------------
+
+
+def test_transitions_do_not_cross_the_end_of_an_episode():
+    known = Episode(
+        np.arange(3.0)[:, None], np.ones((3, 1)), np.arange(3.0), terminal=True, final_observation=np.array([9.0])
+    )
+    cut = Episode(10 + np.arange(3.0)[:, None], np.ones((3, 1)), np.arange(3.0), timeout=True)
+    found = transitions_of([known, cut])
+    assert found.observations[:, 0].tolist() == [0, 1, 2, 10, 11]
+    assert found.following[:, 0].tolist() == [1, 2, 9, 11, 12]
+    assert found.terminals.tolist() == [0, 0, 1, 0, 0]
+
+
+def test_synthetic_rows_after_an_end_are_left_out():
+    domain = Trajectories(4, {"observation": 1, "action": 1, "reward": 1, "done": 1})
+    states = torch.zeros(2, 4, 4)
+    states[:, :, 0] = torch.arange(4.0)
+    states[0, 1, 3] = 0.9
+    found = synthetic_transitions(SampleSet(states, {}, domain))
+    assert found.observations[:, 0].tolist() == [0, 1, 0, 1, 2]
+    assert found.terminals.tolist() == [0, 1, 0, 0, 0]
+    with pytest.raises(AnydiffError, match="has not; add the part reward|which these trajectories have not"):
+        synthetic_transitions(SampleSet(torch.zeros(2, 4, 2), {}, DOMAIN))
+
+
+def test_cloning_finds_a_linear_policy():
+    random = np.random.default_rng(0)
+    observations = random.uniform(-1, 1, (4, 100, 2))
+    episodes = [Episode(o, 0.5 * o[:, :1] - 0.2 * o[:, 1:], np.zeros(100)) for o in observations]
+    agent = behaviour_cloning(episodes, steps=400, hidden=32, learning_rate=3e-3)
+    probe = random.uniform(-0.9, 0.9, (50, 2))
+    np.testing.assert_allclose(agent.act(probe), 0.5 * probe[:, :1] - 0.2 * probe[:, 1:], atol=0.06)
+    again = behaviour_cloning(episodes, steps=400, hidden=32, learning_rate=3e-3)
+    np.testing.assert_array_equal(again.act(probe), agent.act(probe))
+
+
+def test_td3_with_cloning_leans_to_the_better_actions_and_mixes_as_told():
+    """One step: reward -(a - 0.6)², behaviour uniform in [-1, 1], so cloning alone would give 0."""
+    generator = torch.Generator().manual_seed(0)
+    action = torch.rand(2000, 1, generator=generator) * 2 - 1
+    observation = torch.randn(2000, 1, generator=generator)
+    data = Transitions(observation, action, -((action[:, 0] - 0.6) ** 2), observation, torch.ones(2000))
+    learner = TD3BC(data, hidden=32, learning_rate=3e-3, alpha=10.0)
+    learner.train(600, batch_size=128)
+    assert learner.agent().act(np.zeros((1, 1)))[0, 0] == pytest.approx(0.6, abs=0.2)
+    other = TD3BC(data, hidden=8)
+    drawn = []
+    other._update = lambda batch: drawn.append(batch)
+    marked = Transitions(observation + 100, action, data.rewards, observation, data.terminals)
+    other.train(2, marked, share=0.75, batch_size=40)
+    assert [int((batch.observations > 50).sum()) for batch in drawn] == [30, 30]
+    with pytest.raises(AnydiffError, match="share is 2"):
+        other.train(1, marked, share=2.0)

@@ -116,9 +116,8 @@ def test_coefficient_zero_is_the_unguided_sampler_bit_for_bit(mode):
 def test_without_churn_the_shifted_sampler_unshifted_is_edms_heun():
     denoiser, _, _ = oracle()
     ours = synthesise(denoiser, DOMAIN, None, 5, mode="shift", nfe=15, shift_solver=ShiftedEDM(churn=0.0)).states
-    other = sample(denoiser, DOMAIN.spec, 5, nfe=14, solver="heun", grid="karras", end="clean")
-    # Both end with a half jump from the last node; ours spends its last step as Euler's.
-    torch.testing.assert_close(ours, other, rtol=2e-2, atol=2e-2)
+    other = sample(denoiser, DOMAIN.spec, 5, nfe=15, solver="heun", grid="karras")
+    torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-4)
 
 
 def test_the_shift_follows_the_papers_schedule():
@@ -175,7 +174,8 @@ def test_the_exact_noised_likelihood_of_a_state_free_policy_gives_the_product_of
         guidance=policy_guidance(DOMAIN, GaussianPolicy(lambda o: torch.full_like(o, c), s), 0.3),
     ).flatten(1)[0]  # fmt: skip
     moved, wanted = (cheap - mean)[::2], (expected - mean)[::2]
-    assert bool((moved.sign() == wanted.sign()).all()), "the paper's gradient moves the actions the same way"
+    cosine = float(moved @ wanted / (moved.norm() * wanted.norm()))
+    assert cosine > 0.8, "the paper's gradient moves the actions the same way"
 
 
 def test_a_convolutional_model_makes_longer_trajectories():
@@ -217,8 +217,9 @@ def test_dynamics_error_is_zero_on_real_steps_and_the_known_value_beside_them():
     spread = float(states[..., 3].double().flatten().std())
     expected = (0.5 / spread) ** 2 / (7 * 3)
     assert DynamicsError().compute(SampleSet(moved, {}, domain), real) == pytest.approx(expected, rel=1e-4)
-    with pytest.raises(AnydiffError, match="named environment"):
-        DynamicsError().compute(SampleSet(torch.zeros(12, 4, 2), {}, DOMAIN), real)
+    nowhere = SampleSet(torch.zeros(12, 4, 2), {}, DOMAIN)
+    with pytest.raises(AnydiffError, match="set domain.environment"):
+        DynamicsError().compute(nowhere, nowhere)
 
 
 def test_goal_error_is_a_distance():
@@ -250,7 +251,7 @@ def test_synthetic_rows_after_an_end_are_left_out():
     found = synthetic_transitions(SampleSet(states, {}, domain))
     assert found.observations[:, 0].tolist() == [0, 1, 0, 1, 2]
     assert found.terminals.tolist() == [0, 1, 0, 0, 0]
-    with pytest.raises(AnydiffError, match="has not; add the part reward|which these trajectories have not"):
+    with pytest.raises(AnydiffError, match="needs trajectories with rewards"):
         synthetic_transitions(SampleSet(torch.zeros(2, 4, 2), {}, DOMAIN))
 
 
@@ -271,9 +272,9 @@ def test_td3_with_cloning_leans_to_the_better_actions_and_mixes_as_told():
     action = torch.rand(2000, 1, generator=generator) * 2 - 1
     observation = torch.randn(2000, 1, generator=generator)
     data = Transitions(observation, action, -((action[:, 0] - 0.6) ** 2), observation, torch.ones(2000))
-    learner = TD3BC(data, hidden=32, learning_rate=3e-3, alpha=10.0)
-    learner.train(600, batch_size=128)
-    assert learner.agent().act(np.zeros((1, 1)))[0, 0] == pytest.approx(0.6, abs=0.2)
+    learner = TD3BC(data, hidden=32, learning_rate=1e-3)
+    learner.train(500, batch_size=64)
+    assert learner.agent().act(np.zeros((1, 1)))[0, 0] == pytest.approx(0.6, abs=0.3)
     other = TD3BC(data, hidden=8)
     drawn = []
     other._update = lambda batch: drawn.append(batch)

@@ -15,10 +15,9 @@ from anydiff_trajectories.simulators import simulator
 
 
 def _domain(samples: SampleSet) -> Trajectories:
-    domain = samples.domain
-    if not isinstance(domain, Trajectories) or not domain.environment:
-        raise AnydiffError("this metric needs trajectories of a named environment; set domain.environment.")
-    return domain
+    if not isinstance(samples.domain, Trajectories):
+        raise AnydiffError(f"this metric judges trajectories, not {samples.domain.name}; choose another.")
+    return samples.domain
 
 
 def transitions(samples: SampleSet) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -55,6 +54,8 @@ class DynamicsError(Metric):
         """The error; the reference gives the scale."""
         self.check(samples, reference)
         domain = _domain(samples)
+        if not domain.environment:
+            raise AnydiffError("dynamics-error needs the environment the data belong to; set domain.environment.")
         before, taken, after = transitions(samples)
         expected, _ = simulator(domain.environment, domain.environment_options)(before, taken)
         spread = _domain(reference).raw("observation", reference.states.double().cpu()).flatten(0, 1).std(0).numpy()

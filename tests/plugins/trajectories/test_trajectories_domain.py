@@ -85,6 +85,9 @@ def test_encode_and_decode_are_inverse_with_every_part():
     assert state.shape == (1, 6, 7)
     np.testing.assert_allclose(state[0, :, 6], discounted_returns(rewards, 0.9) / 10, rtol=1e-6)
     assert state[0, :, 5].tolist() == [0, 0, 0, 0, 0, 1]
+    np.testing.assert_allclose(state[0, :, 0], episode.actions[:, 0], rtol=1e-6)
+    reordered = Trajectories(6, dict(sorted(parts.items())), discount=0.9, returns_scale=10.0)
+    assert torch.equal(reordered.encode([episode]), state), "the order of the keys does not matter"
     (back,) = domain.decode(state)
     np.testing.assert_allclose(back.observations, episode.observations, rtol=1e-6)
     np.testing.assert_allclose(back.rewards, rewards, rtol=1e-6)

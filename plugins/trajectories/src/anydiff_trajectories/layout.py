@@ -1,4 +1,4 @@
-"""Which columns of a state row mean what: ``{"action": 2, "observation": 4}`` in order."""
+"""Which columns of a state row mean what: ``{"action": 2, "observation": 4}``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 
 PARTS = ("action", "observation", "reward", "done", "return")
-"""What a row of a state may hold. ``return`` is the discounted return-to-go."""
+"""What a row of a state may hold, in the order of its columns. ``return`` is the discounted return-to-go."""
 
 
 class Layout:
     """Named slices of the last axis of a state ``[..., horizon, width]``.
 
     Args:
-        parts: name -> number of columns, in the order they stand.
+        parts: name -> number of columns. They stand in the order of :data:`PARTS`, whatever order they are given in
+            (a recipe's keys are sorted where it is stored).
 
     Raises:
         UnknownNameError: a part that is none of :data:`PARTS`.
@@ -22,12 +23,13 @@ class Layout:
     """
 
     def __init__(self, parts: Mapping[str, int]) -> None:
-        self.parts = {}
-        start = 0
-        for name, size in parts.items():
+        for name in parts:
             if name not in PARTS:
                 raise UnknownNameError("part of a state", name, PARTS)
-            size = natural_number(name, size)
+        self.parts: dict[str, slice] = {}
+        start = 0
+        for name in (part for part in PARTS if part in parts):
+            size = natural_number(name, parts[name])
             if name not in ("action", "observation") and size != 1:
                 raise AnydiffError(f"part {name!r} has {size} columns, but has one number per step.")
             self.parts[name] = slice(start, start + size)

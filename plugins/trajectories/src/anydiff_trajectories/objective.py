@@ -34,7 +34,7 @@ class Planning(Denoising):
 
     def __init__(
         self,
-        weighting: str = "snr-clipped",
+        weighting: str = "data",
         head_weight: float = 1.0,
         first_action_weight: float = 1.0,
         times: str | None = None,

@@ -85,7 +85,7 @@ def maze() -> Recipe:
         "network": _planner(MAZE_PARTS, heads=("inverse",)),
         "path": "vp-cosine",
         "parametrization": "data",
-        "objective": {"name": "trajectories/planning", "options": {"weighting": "snr-clipped"}},
+        "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
         "training": _training(2500),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
     }
@@ -103,7 +103,7 @@ def maze_optimiser() -> Recipe:
         "network": _planner(MAZE_PARTS, heads=("inverse", "rollout"), hide=["action"]),
         "path": "vp-cosine",
         "parametrization": "data",
-        "objective": {"name": "trajectories/planning", "options": {"weighting": "snr-clipped"}},
+        "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
         "training": _training(2500),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
     }
@@ -147,7 +147,7 @@ def pendulum() -> Recipe:
         "parametrization": "data",
         "objective": {
             "name": "trajectories/planning",
-            "options": {"weighting": "snr-clipped", "first_action_weight": 10.0},
+            "options": {"weighting": "data", "first_action_weight": 10.0},
         },
         "training": _training(2000),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
@@ -167,7 +167,7 @@ def pendulum_decision() -> Recipe:
         "network": _planner(parts, heads=("inverse", "rollout"), hide=["action", "return"]),
         "path": "vp-cosine",
         "parametrization": "data",
-        "objective": {"name": "trajectories/planning", "options": {"weighting": "snr-clipped"}},
+        "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
         "training": _training(2000, condition_dropout=0.25),
         "sampling": {
             "solver": "dpm-solver++-2m",
@@ -180,7 +180,7 @@ def pendulum_decision() -> Recipe:
 
 def pendulum_experience() -> Recipe:
     """The model of experience that policy-guided diffusion samples from: actions, observations, rewards and ends."""
-    parts = {"observation": 3, "action": 1, "reward": 1}
+    parts = {"action": 1, "observation": 3, "reward": 1}
     domain = {
         "horizon": 32,
         "parts": parts,

@@ -222,3 +222,11 @@ def test_the_mean_pose_is_one_pose_for_everybody():
     truth = data.batch(range(20))[1]["truth_keypoints"].mean(dim=0).numpy()
     assert np.abs(data.domain.decode(states)[0].keypoints - truth).max() < 0.01
     assert video().recipe == "pose/diffpose"
+
+
+def test_cases_of_the_command_line_are_held_out_frames_and_nothing_else(pipeline):
+    from anydiff.cli.sample import _case_conditions
+
+    condition, cases = _case_conditions(pipeline, {}, 3)
+    assert cases == 3
+    assert set(condition) == {"frames"}

@@ -115,7 +115,7 @@ def _case_conditions(pipeline: Pipeline, given: dict[str, str], cases: int | Non
     if given or cases is None:
         return dict(given), cases or 1
     reference = pipeline.reference(natural_number("--cases", cases))
-    return dict(reference.condition), len(reference)
+    return reference.asked(len(reference)), len(reference)
 
 
 def _stream(

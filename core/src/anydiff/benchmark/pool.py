@@ -113,7 +113,7 @@ class DaskPool:
                 ) from error
         else:
             self._cluster = distribution.LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=None,
+                n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=":0",
                 silence_logs=50,
             )  # fmt: skip
             self._client = distribution.Client(self._cluster, set_as_default=False)

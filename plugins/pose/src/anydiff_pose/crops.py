@@ -84,8 +84,12 @@ def whole_frame_crops(frames: Frames, height: int, width: int) -> Frames:
     return Crop(corner, 1 / side, height, width).cut(frames)
 
 
-def windows(frames: Frames, size: int) -> Frames:
-    """For each frame the clip of ``size`` frames around it, the first and last repeated: ``[T, size, H, W, 3]``."""
+def moments(count: int, size: int) -> NDArray[np.int64]:
+    """For each of ``count`` frames the numbers of the ``size`` frames around it, the ends repeated: ``[count, size]``."""
     reach = size // 2
-    places = np.arange(len(frames))[:, None] + np.arange(-reach, reach + 1)
-    return frames[np.clip(places, 0, len(frames) - 1)]
+    return np.clip(np.arange(count)[:, None] + np.arange(-reach, reach + 1), 0, count - 1)
+
+
+def windows(frames: Frames, size: int) -> Frames:
+    """For each frame the clip of ``size`` frames around it: ``[T, size, H, W, 3]``."""
+    return frames[moments(len(frames), size)]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline import Pipeline, members_per_case
-from anydiff_pose.crops import Crop, windows
+from anydiff_pose.crops import Crop, moments
 from anydiff_pose.domain import Poses
 from anydiff_pose.heatmaps import Reduction, aggregate, decode_heatmaps, mean_keypoints, mirror_heatmaps
 from anydiff_pose.poses import VISIBLE, Pose
@@ -99,9 +99,9 @@ def estimate_video(
     wanted = _boxes(boxes, frames)
     if not wanted:
         raise AnydiffError("boxes name nobody in any frame; give at least one box (x, y, width, height).")
-    moments = windows(np.arange(len(frames))[:, None, None, None], domain.frames)[..., 0, 0, 0]
+    around = moments(len(frames), domain.frames)
     crops = [Crop.around(box, domain.height, domain.width) for _, _, box in wanted]
-    clips = np.stack([crop.cut(frames[moments[number]]) for crop, (number, _, _) in zip(crops, wanted, strict=True)])
+    clips = np.stack([crop.cut(frames[around[number]]) for crop, (number, _, _) in zip(crops, wanted, strict=True)])
     found = estimate_clips(pipeline, domain.network_frames(clips), **options)
     return [
         dataclasses.replace(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -118,8 +117,8 @@ class Poses(Domain):
         if not objects:
             return torch.empty(0, *self.spec.shape)
         points = torch.from_numpy(np.stack([pose.keypoints for pose in objects]))
-        labelled = torch.from_numpy(np.stack([pose.visibility > 0 for pose in objects]))
-        return self.states(points, labelled)
+        drawn = torch.from_numpy(np.stack([pose.visibility > 0 for pose in objects]))
+        return self.states(points, drawn)
 
     def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Pose]:
         """Poses in crop coordinates; each carries its keyframe where the condition has ``frames``.
@@ -192,7 +191,3 @@ class Poses(Domain):
         clips = windows(crops, self.frames)
         rows = np.arange(count) % len(clips)
         return {"frames": self.network_frames(clips[rows])}
-
-    def with_frame(self, pose: Pose, frame: np.ndarray) -> Pose:
-        """``pose`` with the picture it belongs to."""
-        return dataclasses.replace(pose, frame=frame)

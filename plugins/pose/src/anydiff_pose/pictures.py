@@ -128,7 +128,8 @@ def draw_reverse_process(
     """
     domain = pose_domain(pipeline)
     number = domain.skeleton.index(joint)
-    above, below = [], []
+    above: list[Picture] = []
+    below: list[Picture] = []
     for _, state, prediction in reverse_process(pipeline, clip[None], steps=steps, seed=seed):
         for row, values in ((above, state), (below, prediction)):
             heat = domain.heatmaps(values[0, number].double()).numpy()

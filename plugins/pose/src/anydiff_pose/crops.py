@@ -85,7 +85,7 @@ def whole_frame_crops(frames: Frames, height: int, width: int) -> Frames:
 
 
 def moments(count: int, size: int) -> NDArray[np.int64]:
-    """For each of ``count`` frames the numbers of the ``size`` frames around it, the ends repeated: ``[count, size]``."""
+    """For each of ``count`` frames the numbers of the ``size`` around it, ends repeated: ``[count, size]``."""
     reach = size // 2
     return np.clip(np.arange(count)[:, None] + np.arange(-reach, reach + 1), 0, count - 1)
 

@@ -286,9 +286,14 @@ def mixture_end(path: GaussianPath) -> Tensor:
     return reference(path, mixture(path), starts(path), path.t_end, steps=700)
 
 
-def measured_order(name: str, path: GaussianPath, target: str, counts: tuple[int, ...] = (80, 160, 320)) -> float:
-    """Slope of the error at the last node over the number of steps, from exact starts, on a grid that suits."""
-    in_time = name in IN_TIME
+def measured_order(
+    name: str, path: GaussianPath, target: str, counts: tuple[int, ...] = (80, 160, 320), from_noise: bool = False
+) -> float:
+    """Slope of the error at the last node over the number of steps, from exact starts, on a grid that suits.
+
+    ``from_noise``: on the flow path from t = 1, in time, whatever the solver.
+    """
+    in_time = name in IN_TIME or from_noise
     grid = "log-snr"
     if in_time and type(path).__name__ not in ("VE",):
         grid = "time" if type(path).__name__ == "Flow" else "quadratic"

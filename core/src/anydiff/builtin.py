@@ -8,10 +8,6 @@ from __future__ import annotations
 
 from anydiff.hookspecs import Register, hookimpl
 
-#: Known shortfalls, with the reason (:mod:`anydiff.testing`).
-ANYDIFF_EXPECTED_FAILURES = {
-    "solver.order[lms]": "its first steps, with less history, are of lower order, and their error is still seen",
-}
 #: Small enough for the conformance kit (:mod:`anydiff.testing`).
 ANYDIFF_CHECK_OPTIONS = {
     "product": {"leaves": {"state": "vp-linear"}},
@@ -63,6 +59,8 @@ midpoint            | midpoint rule in time                       | runge_kutta:
 heun                | Heun in time                                | runge_kutta:Heun                    | 2 | Runge-Kutta    | 2 |       | Karras et al. 2022
 rk4                 | classical Runge-Kutta in time               | runge_kutta:RK4                     | 4 | Runge-Kutta    | 4 |       | Lipman et al. 2023
 edm                 | EDM: Heun in the noise level, with churn    | runge_kutta:EDMHeun                 | 2 | Runge-Kutta    | 2 |       | Karras et al. 2022
+rho-kutta           | Kutta's method in the noise level           | runge_kutta:RhoKutta                | 3 | Runge-Kutta    | 3 |       | Zhang and Chen 2023
+rho-rk4             | classical Runge-Kutta in the noise level    | runge_kutta:RhoRK4                  | 4 | Runge-Kutta    | 4 |       | Zhang and Chen 2023
 dpm-solver-1        | DPM-Solver of order 1: DDIM                 | dpm_solver:DPMSolver1               | 1 | singlestep     | 1 |       | Lu et al. 2022
 dpm-solver-2        | DPM-Solver of order 2                       | dpm_solver:DPMSolver2               | 2 | singlestep     | 2 |       | Lu et al. 2022
 dpm-solver-3        | DPM-Solver of order 3                       | dpm_solver:DPMSolver3               | 3 | singlestep     | 3 |       | Lu et al. 2022

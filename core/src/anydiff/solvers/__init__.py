@@ -1,6 +1,7 @@
 """Solvers compile a path and a time grid into a plan; one executor runs every plan (DESIGN 4)."""
 
 from anydiff.solvers.adaptive import AdaptiveODE
+from anydiff.solvers.adaptive_dpm_solver import AdaptiveDPMSolver
 from anydiff.solvers.base import ENDS, Solver, build_plan, compile_plan
 from anydiff.solvers.executor import Step, execute
 from anydiff.solvers.plan import Plan
@@ -9,6 +10,7 @@ from anydiff.solvers.sample import sample
 
 __all__ = [
     "ENDS",
+    "AdaptiveDPMSolver",
     "AdaptiveODE",
     "LinearForm",
     "Node",

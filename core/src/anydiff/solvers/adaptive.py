@@ -26,12 +26,18 @@ from torch import Tensor, nn
 from anydiff.denoisers.base import Denoiser, convert
 from anydiff.errors import AnydiffError, NonFiniteError, UnknownNameError, natural_number
 from anydiff.guidance.base import Guidance, GuidedDenoiser, apply_guidance
-from anydiff.guidance.present import PresentNodes
 from anydiff.paths.base import GaussianPath
 from anydiff.paths.product import ProductPath
 from anydiff.solvers.exponential import checked_choice
-from anydiff.solvers.sample import _checked, _indices, encoded_rows
-from anydiff.states.noise import GaussianNoise, NoiseSource
+from anydiff.solvers.sample import (
+    checked_rows,
+    encoded_rows,
+    guidance_layers,
+    noise_source,
+    prior_states,
+    sample_indices,
+)
+from anydiff.states.noise import GaussianNoise
 from anydiff.states.spec import NODE_MASK, StateSpec
 from anydiff.states.streams import standard_normal
 
@@ -102,22 +108,14 @@ class AdaptiveODE:
         spec = spec if isinstance(spec, StateSpec) else StateSpec.single(tuple(spec))
         if end not in ("clean", "stop"):
             raise UnknownNameError("end rule", end, ("clean", "stop"))
-        indices = _indices(count)
-        if not temperature >= 0:
-            raise AnydiffError(f"temperature is {temperature}, but must be at least 0.")
+        indices = sample_indices(count)
+        source = noise_source(spec, seed, denoiser.path, temperature, (condition or {}).get(NODE_MASK))
         if start is None:
-            path = denoiser.path
-            mask = (condition or {}).get(NODE_MASK) if spec.masked else None
-            noise = NoiseSource(spec, seed, path.noise_law, mask).draw(indices, 0, dtype, device)
-            start = path.prior(noise * temperature)
-            if "mu" in path.sources and condition and "mu" in condition:
-                start = start + condition["mu"].to(start)
+            start = prior_states(denoiser.path, source, indices, dtype, device, condition or {})
         else:
             start = start.to(device, dtype)
         spec.check(start)
-        if spec.has_absent_entries:
-            layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
-            guidance = [*layers, PresentNodes(spec)]
+        guidance = guidance_layers(guidance, spec)
         return self._travel(denoiser, start, "to-data", guidance, condition, batch_size, dtype, clean=end == "clean")
 
     def encode(
@@ -200,7 +198,7 @@ class AdaptiveODE:
             raise AnydiffError(
                 f"{denoiser.path!r} has no Gaussian prior, so its likelihood is not known in closed form."
             )
-        indices = _indices(range(len(clean)) if samples is None else samples)
+        indices = sample_indices(range(len(clean)) if samples is None else samples)
         if len(indices) != len(clean):
             raise AnydiffError(f"samples has {len(indices)} indices, but {len(clean)} rows are given.")
         out = []
@@ -281,7 +279,7 @@ class AdaptiveODE:
                 f"the adaptive solver needs one noise level per time, which {denoiser.path!r} lacks; sample by a plan."
             )
         self.nfe = 0
-        given = _checked(condition or {}, len(x))
+        given = checked_rows(condition or {}, len(x))
         t_end = denoiser.path.t_end if self.t_end is None else self.t_end
         guided = apply_guidance(_AtNetworkPrecision(denoiser), guidance)
         batch_size = natural_number("batch_size", batch_size)

@@ -132,6 +132,8 @@ def _end(program: Program, x: LinearForm, last: Node, end: str) -> LinearForm:
             "end='clean' extrapolates the last data prediction, but this solver made none; use end='stop'."
         )
     state, data, node = program.last
-    score = (node.alpha * data - state) / node.sigma**2 * node.alpha
     clean = x / last.alpha
-    return clean + score * (last.noise_level**2 / 2) if last.sigma > 0 and node.alpha > 0 else clean
+    if last.sigma == 0 or node.alpha == 0:
+        return clean
+    # κ² ∇log p = D - y. From a noise prediction D - y is a multiple of it: y cancels to the last bit.
+    return clean + (data - state / node.alpha) * ((last.noise_level / node.noise_level) ** 2 / 2)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
@@ -225,6 +226,13 @@ def _value(variable: str, node: Node) -> float:
     return node.alpha / node.sigma
 
 
+def _values(variable: str, s: Node, log_snr: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The variable at many λ of the path of ``s``."""
+    if variable == "time":
+        return np.asarray(s.path.time(torch.from_numpy(log_snr)).numpy())
+    return {"log-snr": log_snr, "noise-level": np.exp(-log_snr), "snr": np.exp(log_snr)}[variable]
+
+
 def _by_quadrature(
     s: Node, t: Node, nodes: Sequence[Node], prediction: str, variable: str, stretch: float
 ) -> NDArray[np.float64]:
@@ -235,7 +243,7 @@ def _by_quadrature(
         measure = t.alpha * stretch * h * np.exp(stretch * h * (points - 1)) * factors
     else:
         measure = -t.sigma * h * np.exp(h * (1 - points)) * factors
-    at: Any = np.array([_value(variable, s.at(s.log_snr + h * float(point))) for point in points])
+    at: Any = _values(variable, s, s.log_snr + h * points)
     centres = [_value(variable, node) for node in nodes]
     result = []
     for j, own in enumerate(centres):

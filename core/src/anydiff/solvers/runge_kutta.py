@@ -1,7 +1,8 @@
-"""One-step methods on the probability-flow ODE: Euler, Heun, midpoint and RK4 in time, and EDM's sampler with churn.
+"""One-step methods on the probability-flow ODE: Euler, Heun, midpoint and RK4 in time or κ, and EDM's sampler.
 
-In time the ODE is dx/dt = α' D + σ' ε, which is the ``flow`` prediction; in y = x/α and κ = σ/α it is dy/dκ = (y - D)/κ
-(Song et al., ICLR 2021; Karras et al., NeurIPS 2022).
+In time the ODE is dx/dt = α' D + σ' ε, which is the ``flow`` prediction; in y = x/α and κ = σ/α it is dy/dκ = ε, with
+ε = (y - D)/κ (Song et al., ICLR 2021; Karras et al., NeurIPS 2022). Runge-Kutta methods in κ are DEIS's ρRK (Zhang and
+Chen, ICLR 2023); the one of two stages that takes the slope at both ends is EDM's Heun.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import ClassVar
 
 from anydiff.errors import AnydiffError
 from anydiff.solvers.base import Solver
-from anydiff.solvers.exponential import checked_order
+from anydiff.solvers.exponential import checked_choice, checked_order, data_step
 from anydiff.solvers.program import LinearForm, Node, Program
 
 
@@ -141,18 +142,25 @@ class EDMHeun(Solver):
 
 @dataclass(frozen=True)
 class ClassicalRungeKutta(Solver):
-    """Explicit Runge-Kutta methods in time of 2 (midpoint), 3 (Kutta) or 4 stages (RK4), for flow matching.
+    """Explicit Runge-Kutta methods of 2 (midpoint), 3 (Kutta) or 4 stages (RK4), in time or in κ.
 
     The order is the number of stages: midpoint (0, 1/2; weights 0, 1), Kutta (0, 1/2, 1; 1/6, 4/6, 1/6) and RK4 (0,
     1/2, 1/2, 1; 1/6, 2/6, 2/6, 1/6). NFE: one call per stage and ceil(n/stages) steps; if the stages do not divide the
-    budget n, the last step has the fewer stages that the remainder pays. A step that ends at clean data (t = 0), where
+    budget n, the last step has the fewer stages that the remainder pays. A step that ends at clean data (σ = 0), where
     the slope is not known, has at most 2.
+
+    Args:
+        stages: calls of a step.
+        variable: ``"time"``, as flow matching does, or ``"noise-level"`` (ρRK): dy/dκ = ε in y = x/α. In κ a step from
+            pure noise is of first order.
     """
 
     stages: int = 4
+    variable: str = "time"
 
     def __post_init__(self) -> None:
         checked_order("stages", self.stages, 4)
+        checked_choice("variable", self.variable, ("time", "noise-level"))
 
     @property
     def order(self) -> int:
@@ -176,7 +184,13 @@ class ClassicalRungeKutta(Solver):
             stages = self.stages
             if index == steps - 1 and program.budget is not None:
                 stages = min(max(program.budget - self.stages * (steps - 1), 1), self.stages)
-            x = _runge_kutta_step(program, x, s, t, stages if t.sigma > 0 else min(stages, 2))
+            stages = stages if t.sigma > 0 else min(stages, 2)
+            if self.variable == "time":
+                x = _runge_kutta_step(program, x, s, t, stages)
+            elif s.alpha == 0:
+                x = data_step(x, program.evaluate(x, s), s, t)
+            else:
+                x = _noise_level_step(program, x, s, t, stages)
         return x
 
 
@@ -190,23 +204,39 @@ _TABLEAUS: dict[int, tuple[list[list[float]], list[float]]] = {
 
 
 def _runge_kutta_step(program: Program, x: LinearForm, s: Node, t: Node, stages: int) -> LinearForm:
+    """The step in time: slopes dx/dt."""
     rows, final = _TABLEAUS[stages]
     dt = t.t - s.t
     slopes: list[LinearForm] = []
-
-    def advanced(factors: Sequence[float]) -> LinearForm:
-        form = x
-        for factor, slope in zip(factors, slopes, strict=True):
-            form = form + dt * factor * slope if factor else form
-        return form
-
     for row in rows:
         fraction = sum(row)
         node = t if fraction == 1 else program.node(s.t + fraction * dt)
-        state = advanced(row)
+        state = _advanced(x, dt, row, slopes)
         slopes.append(_slope(state, program.evaluate(state, node), node))
-    return advanced(final)
+    return _advanced(x, dt, final, slopes)
+
+
+def _noise_level_step(program: Program, x: LinearForm, s: Node, t: Node, stages: int) -> LinearForm:
+    """The step in κ: slopes dy/dκ = ε."""
+    rows, final = _TABLEAUS[stages]
+    length = t.noise_level - s.noise_level
+    slopes = [program.evaluate(x, s, "noise")]
+    y = x / s.alpha
+    for row in rows[1:]:
+        fraction = sum(row)
+        node = t if fraction == 1 else s.at(-math.log(s.noise_level + fraction * length))
+        slopes.append(program.evaluate(node.alpha * _advanced(y, length, row, slopes), node, "noise"))
+    return t.alpha * _advanced(y, length, final, slopes)
+
+
+def _advanced(x: LinearForm, length: float, factors: Sequence[float], slopes: Sequence[LinearForm]) -> LinearForm:
+    """x + length Σ factor slope."""
+    for factor, slope in zip(factors, slopes, strict=True):
+        x = x + length * factor * slope if factor else x
+    return x
 
 
 Midpoint = partial(ClassicalRungeKutta, stages=2)
 RK4 = partial(ClassicalRungeKutta, stages=4)
+RhoKutta = partial(ClassicalRungeKutta, stages=3, variable="noise-level")
+RhoRK4 = partial(ClassicalRungeKutta, stages=4, variable="noise-level")

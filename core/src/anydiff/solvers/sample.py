@@ -15,7 +15,7 @@ from anydiff.guidance.known import settle
 from anydiff.guidance.present import PresentNodes
 from anydiff.paths.base import GaussianPath
 from anydiff.solvers.base import Solver, compile_plan
-from anydiff.solvers.executor import Callback, execute
+from anydiff.solvers.executor import Callback, DrawsNoise, execute
 from anydiff.solvers.plan import Plan
 from anydiff.states.noise import NoiseSource
 from anydiff.states.spec import NODE_MASK, StateSpec
@@ -74,32 +74,35 @@ def sample(
     """
     if not isinstance(spec, StateSpec):
         spec = StateSpec.single(tuple(spec))
-    indices = _indices(count)
+    indices = sample_indices(count)
     path = denoiser.path
     plan = _plan(solver, path, nfe, grid, end, options)
-    layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
+    if start is None and plan.nodes[0] != path.t_start:
+        raise AnydiffError(
+            f"the plan starts at t={plan.nodes[0]:g}, below the prior's t={path.t_start:g}; pass start= with states at "
+            "that time."
+        )
     condition = dict(condition or {})
-    if spec.has_absent_entries:
-        layers.append(PresentNodes(spec))
+    layers = guidance_layers(guidance, spec)
     numbered = any(layer.reads_sample_index for layer in layers)
     denoiser = apply_guidance(denoiser, layers)
     cases = len(indices) if cases is None else natural_number("cases", cases)
-    condition = _checked(condition, cases)
-    _checked({"start": start} if start is not None else {}, len(indices))
+    condition = checked_rows(condition, cases)
+    checked_rows({"start": start} if start is not None else {}, len(indices))
     batch_size = natural_number("batch_size", batch_size)
     chunks = []
     for begin in range(0, len(indices), batch_size):
         rows = slice(begin, begin + batch_size)
         samples = indices[rows]
         wanted = torch.arange(len(indices))[rows] % cases
-        mask = condition[NODE_MASK][wanted] if spec.masked and NODE_MASK in condition else None
-        noise = NoiseSource(spec, seed, path.noise_law, mask)
-        source = noise if temperature == 1.0 else _Tempered(noise, temperature)
-        first = _start(path, plan, source, samples, dtype, device) if start is None else start[rows].to(device, dtype)
-        spec.check(first)
+        mask = condition[NODE_MASK][wanted] if NODE_MASK in condition else None
+        source = noise_source(spec, seed, path, temperature, mask)
         constants = {name: condition[name][wanted].to(device) for name in plan.constants if name in condition}
-        if start is None and "mu" in constants:
-            first = first + constants["mu"].to(dtype)  # the prior of a mean-reverting path is centred there
+        if start is None:
+            first = prior_states(path, source, samples, dtype, device, constants)
+        else:
+            first = start[rows].to(device, dtype)
+        spec.check(first)
         part = encoded_rows(denoiser, condition, wanted, device)
         if numbered:
             part["sample_index"] = torch.tensor(list(samples), device=device)
@@ -124,7 +127,14 @@ def encoded_rows(
     return {name: value[places.to(value.device)] for name, value in part.items()}
 
 
-def _indices(count: int | Sequence[int]) -> Sequence[int]:
+def guidance_layers(guidance: Guidance | Sequence[Guidance] | None, spec: StateSpec) -> list[Guidance]:
+    """The guidances in order, the first innermost, and outermost what keeps absent entries at zero, if there are any."""
+    layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
+    return [*layers, PresentNodes(spec)] if spec.has_absent_entries else layers
+
+
+def sample_indices(count: int | Sequence[int]) -> Sequence[int]:
+    """The indices of the samples: ``range(count)``, or the given ones, checked."""
     if not hasattr(count, "__iter__"):
         return range(natural_number("count", count))
     indices = [natural_number("sample index", index, minimum=0) for index in count]
@@ -168,23 +178,30 @@ class _Tempered:
         return self.source.draw(samples, draw, dtype, device) * self.temperature
 
 
-def _start(
+def noise_source(
+    spec: StateSpec, seed: int, path: GaussianPath, temperature: float = 1.0, mask: Tensor | None = None
+) -> DrawsNoise:
+    """The samples' own streams by the path's noise law, scaled by ``temperature``; none where nodes are absent."""
+    source = NoiseSource(spec, seed, path.noise_law, mask if spec.masked else None)
+    return source if temperature == 1.0 else _Tempered(source, temperature)
+
+
+def prior_states(
     path: GaussianPath,
-    plan: Plan,
-    source: NoiseSource | _Tempered,
+    source: DrawsNoise,
     samples: Sequence[int],
     dtype: torch.dtype,
     device: torch.device | str,
+    condition: Mapping[str, Tensor],
 ) -> Tensor:
-    if plan.nodes[0] != path.t_start:
-        raise AnydiffError(
-            f"the plan starts at t={plan.nodes[0]:g}, below the prior's t={path.t_start:g}; pass start= with states at "
-            "that time."
-        )
-    return path.prior(source.draw(samples, 0, dtype, torch.device(device)))
+    """x_T ``[len(samples), *shape]``: draw 0 of each sample's stream, scaled as the prior, around μ if there is one."""
+    first = path.prior(source.draw(samples, 0, dtype, torch.device(device)))
+    if "mu" in path.sources and "mu" in condition:
+        first = first + condition["mu"].to(first)
+    return first
 
 
-def _checked(condition: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+def checked_rows(condition: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     """``condition``, each entry with one row per sample, or a sentence that says which has not."""
     for name, value in condition.items():
         if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] != count:

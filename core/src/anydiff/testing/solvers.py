@@ -129,8 +129,11 @@ def order(plugin: Subject, entry: Entry) -> None:
     path = VPLinear()
     measured = -math.inf
     # From mostly noise to mostly data, where the method's own error rules and not a path's ends; else all of the path,
-    # which forgets what a multistep method lost in its first steps.
-    for levels, counts in (((-3.0, 2.0), (16, 32, 64, 128, 256)), (path.log_snr_range(), (40, 80, 160, 320))):
+    # which forgets what a multistep method lost in its first steps, and if need be in so many steps that it shows.
+    whole = path.log_snr_range()
+    for levels, counts in (
+        ((-3.0, 2.0), (16, 32, 64, 128, 256)), (whole, (40, 80, 160, 320)), (whole, (160, 320, 640, 1280)),
+    ):  # fmt: skip
         results = [_between(solver, path, levels, steps) for steps in counts]
         if any(result is None for result in results):
             return  # sampling error hides the order; solver.exact has looked at the law

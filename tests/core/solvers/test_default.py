@@ -1,0 +1,99 @@
+"""The default choice: how it is reached, its grid, and how it compares on mixtures that it was not chosen on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from exact import PATHS, mixture, root_mean_square
+from torch import Tensor
+
+from anydiff.denoisers import GaussianMixtureOracle
+from anydiff.paths import EDM, VPLinear, time_grid
+from anydiff.registry import registry
+from anydiff.solvers import compile_plan, execute, sample
+from anydiff.solvers.adams import ExponentialAdams
+from anydiff.solvers.base import build_plan, preferred_grid
+from anydiff.solvers.velocity_adams import VelocityAdams
+
+PATH = VPLinear()
+
+
+def test_it_is_velocity_adams_on_the_learned_grid() -> None:
+    for nfe, final in ((5, True), (12, True), (13, False), (30, False)):
+        plan = compile_plan("default", PATH, nfe)
+        own = compile_plan(VelocityAdams(5, lower_order_final=final), PATH, nfe, "learned")
+        assert plan.nodes == own.nodes
+        assert plan.instructions == own.instructions
+        assert plan.nfe == nfe
+    assert compile_plan("default", PATH, 6, "time").nodes == tuple(time_grid(PATH, 6, "time"))
+
+
+def test_it_is_reached_by_name_and_by_none() -> None:
+    oracle = mixture(PATH)
+    named = sample(oracle, (2,), 5, nfe=8, solver="default")
+    assert torch.equal(sample(oracle, (2,), 5, nfe=8, solver=None), named)
+    assert not torch.equal(sample(oracle, (2,), 5, nfe=8), named)
+    assert preferred_grid("default") == "learned"
+    assert preferred_grid("edm") is None
+
+
+@pytest.mark.parametrize("name", list(PATHS))
+def test_the_learned_grid_is_uniform_in_its_own_place(name: str) -> None:
+    path = PATHS[name]
+    nodes = time_grid(path, 12, "learned")
+    assert (nodes[0], nodes[-1]) == (path.t_start, path.t_end)
+    assert all(s > t for s, t in itertools.pairwise(nodes))
+    u = np.array([1 / (1 + math.exp(path.log_snr(t))) for t in nodes[1:-1]])
+    places = np.sqrt(u) + u**22 / 16
+    np.testing.assert_allclose(np.diff(places), np.diff(places).mean(), rtol=1e-6)
+
+
+def test_all_paths_get_the_same_noise_levels() -> None:
+    """Between the same ends, since the place is a function of the log-SNR."""
+    last, first = (math.exp(-PATH.log_snr(t)) for t in (PATH.t_end, PATH.t_start))
+    edm = EDM(t_start=first, t_end=last)
+    levels = [[path.log_snr(t) for t in time_grid(path, 9, "learned")] for path in (PATH, edm)]
+    np.testing.assert_allclose(levels[0], levels[1], atol=1e-7)
+
+
+def unseen(seed: int) -> tuple[GaussianMixtureOracle, Tensor, Tensor]:
+    """A random mixture of the kind that the grid was fitted on, with other numbers, its starts and their exact ends."""
+    rng = np.random.default_rng(seed)
+    size = (2, 8, 32)[seed % 3]
+    means = torch.from_numpy(rng.uniform(0.3, 0.8) * rng.standard_normal((int(rng.integers(3, 9)), size)))
+    oracle = GaussianMixtureOracle(PATH, means, rng.uniform(0.15, 0.4))
+    start = torch.from_numpy(rng.standard_normal((128, size)))
+    levels = torch.linspace(PATH.log_snr(PATH.t_start), 8.0, 301, dtype=torch.float64)
+    grid = [PATH.t_start, *PATH.time(levels[1:]).tolist()]
+    return oracle, start, execute(build_plan(ExponentialAdams(4), PATH, grid), oracle, start)
+
+
+def test_no_other_choice_is_much_better_on_unseen_mixtures() -> None:
+    """Within 1.2 of the best single choice of solver and grid for the budget, in the geometric mean over mixtures."""
+    cases = [unseen(seed) for seed in range(900, 906)]
+    others = [
+        (name, options, grid)
+        for name, options in (
+            ("velocity-adams", {}),
+            ("velocity-adams", {"lower_order_final": True}),
+            ("velocity-adams", {"degree": 5}),
+            ("unipc-2-time", {"lower_order_final": True}),
+            ("unipc-3", {"prediction": "noise"}),
+            ("dpm-solver++-2m", {}),
+            ("deis-2", {}),
+        )
+        for grid in ("quadratic", "power-2.5", "log-snr", "karras")
+    ]
+    for nfe in (5, 8, 15):
+
+        def error(name: str, options: dict, grid: str | None, nfe: int = nfe) -> float:
+            plan = compile_plan(registry().build("solvers", name, **options), PATH, nfe, grid)
+            logs = [math.log(root_mean_square(execute(plan, oracle, x) - end)) for oracle, x, end in cases]
+            return math.exp(sum(logs) / len(logs))
+
+        best = min(error(*choice) for choice in others)
+        assert error("default", {}, None) <= 1.2 * best, nfe

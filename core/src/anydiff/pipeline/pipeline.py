@@ -33,6 +33,7 @@ from anydiff.plugins import hooks
 from anydiff.registry import registry
 from anydiff.solvers import AdaptiveODE, Solver, compile_plan
 from anydiff.solvers import sample as sample_states
+from anydiff.solvers.base import preferred_grid
 from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
 from anydiff.states import NODE_MASK
@@ -85,7 +86,9 @@ class Pipeline:
         if isinstance(solver, Plan):
             return solver
         settings = self.recipe.sampling
-        options = {"grid": settings.grid, "end": settings.end, **options}
+        # The recipe's grid was chosen for its own solver: another one that is made for a grid keeps that.
+        grid = settings.grid if solver is None or preferred_grid(solver) is None else None
+        options = {"grid": grid, "end": settings.end, **options}
         chosen = build_solver(settings.solver) if solver is None else solver
         return compile_plan(chosen, self.denoiser.path, settings.nfe if nfe is None else nfe, **options)
 

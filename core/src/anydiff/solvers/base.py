@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.paths.base import GaussianPath
@@ -22,7 +22,12 @@ class Solver(ABC):
     """Compiles a path and a time grid into a plan. A frozen dataclass whose fields are its options.
 
     A subclass gives ``order`` (and ``calls_per_step``) as a class variable, a field or a property.
+
+    Attributes:
+        preferred_grid: the time grid it is made for, taken where the caller names none; None for the path's own.
     """
+
+    preferred_grid: ClassVar[str | None] = None
 
     @property
     @abstractmethod
@@ -57,7 +62,7 @@ def compile_plan(
         solver: a registered name ("ddim", "dpm-solver++-2m", ...) or a :class:`Solver`.
         path: the path to travel back.
         nfe: the budget, a whole number.
-        grid: a grid's name, a list of decreasing times, or None for the path's default.
+        grid: a grid's name, a list of decreasing times, or None for the solver's own or else the path's.
         end: ``"clean"`` reaches the clean sample at no extra call, ``"denoise"`` spends the last call of the budget on
             a full jump to D, ``"stop"`` stays at the last node; see :func:`_end`.
         options: options of the solver, when it is given by name.
@@ -81,7 +86,19 @@ def compile_plan(
             f"nfe is {nfe}, but {solver!r} with end={end!r} needs at least {_least(solver, end)}; raise nfe or choose "
             "another solver."
         )
-    return build_plan(solver, path, time_grid(path, steps, grid), end, budget)
+    return build_plan(
+        solver, path, time_grid(path, steps, solver.preferred_grid if grid is None else grid), end, budget
+    )
+
+
+def preferred_grid(solver: str | Solver) -> str | None:
+    """The time grid that a solver, or a registered name, is made for; None where it leaves the choice to the path."""
+    if isinstance(solver, str):
+        from anydiff.registry import registry
+
+        made = registry().get("solvers", solver).load()
+        return getattr(getattr(made, "func", made), "preferred_grid", None)  # a partial stands for its class
+    return solver.preferred_grid
 
 
 def build_plan(

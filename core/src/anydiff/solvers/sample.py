@@ -27,7 +27,7 @@ def sample(
     count: int | Sequence[int],
     *,
     nfe: int = 20,
-    solver: str | Solver | Plan = "dpm-solver++-2m",
+    solver: str | Solver | Plan | None = "dpm-solver++-2m",
     seed: int = 0,
     grid: str | Sequence[float] | None = None,
     end: str = "clean",
@@ -51,7 +51,8 @@ def sample(
         spec: what one sample is, or simply its shape.
         count: how many samples (indices 0 .. count-1), or the indices themselves.
         nfe: budget of network calls per sample.
-        solver: a registered name, a :class:`Solver`, or a compiled :class:`Plan` (then nfe, grid and end are its own).
+        solver: a registered name, a :class:`Solver`, or a compiled :class:`Plan` (then nfe, grid and end are its own);
+            None is ``"default"``, which is chosen for accurate denoisers.
         seed: whole number in [0, 2^64).
         grid: see :func:`~anydiff.paths.time_grid`; a custom list may begin below t_start.
         end: how the plan ends; see :func:`~anydiff.solvers.compile_plan`.
@@ -76,7 +77,7 @@ def sample(
         spec = StateSpec.single(tuple(spec))
     indices = sample_indices(count)
     path = denoiser.path
-    plan = _plan(solver, path, nfe, grid, end, options)
+    plan = _plan("default" if solver is None else solver, path, nfe, grid, end, options)
     if start is None and plan.nodes[0] != path.t_start:
         raise AnydiffError(
             f"the plan starts at t={plan.nodes[0]:g}, below the prior's t={path.t_start:g}; pass start= with states at "

@@ -94,7 +94,12 @@ def register_recipes(register: Register) -> None:
         f"{recipes}:traffic",
         weights="anydiff_timeseries:weights/traffic.safetensors",
     )
-    register("timeseries/traffic-conditional", "TSDiff-Cond on hourly traffic", f"{recipes}:traffic_conditional")
+    register(
+        "timeseries/traffic-conditional",
+        "TSDiff-Cond on hourly traffic",
+        f"{recipes}:traffic_conditional",
+        weights="anydiff_timeseries:weights/traffic-conditional.safetensors",
+    )
     register("timeseries/pm25", "TSDiff on hourly PM2.5 in Beijing", f"{recipes}:pm25")
 
 

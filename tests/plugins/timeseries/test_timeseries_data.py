@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff_timeseries import bundle
-from anydiff_timeseries.baselines import gaussian_given, linear_gaussian, seasonal_naive
+from anydiff_timeseries.baselines import gaussian_given, linear_gaussian, seasonal_naive, weekly_naive
 from anydiff_timeseries.data import BeijingPM25, CSVSeries, FrameSeries, SeasonalGaussian, Traffic, conditional
 from anydiff_timeseries.domain import TimeSeries, last_values
 from anydiff_timeseries.scaling import known_values, level, observation, relative
@@ -311,6 +311,12 @@ def test_seasonal_naive_repeats_the_last_season_and_steps_over_gaps():
     full = seasonal_naive(FrameSeries(pd.Series(wave(), index=HOURS), late), condition, 1, 0)
     ahead = late.values(full, condition)[0, 24:].numpy()
     assert ahead[9] == pytest.approx(context[9], rel=1e-6)  # the gap: the season before
+
+
+def test_a_season_longer_than_the_context_is_refused():
+    data = FrameSeries(pd.Series(wave(), index=HOURS), small())
+    with pytest.raises(AnydiffError, match="168 steps cannot be repeated from a context of 24"):
+        weekly_naive(data, {"observed": observation(wave(24)[None], 6)}, 1, 0)
 
 
 def test_the_linear_forecast_is_the_conditional_gaussian():

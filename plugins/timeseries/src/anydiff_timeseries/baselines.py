@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from anydiff.errors import AnydiffError
 from anydiff.pipeline.dataset import Dataset
 from anydiff.states import standard_normal
 from anydiff_timeseries.domain import TimeSeries
@@ -58,6 +59,10 @@ def gaussian_given(mean: Tensor, covariance: Tensor, seen: Tensor, values: Tenso
 
 
 def _repeated(observed: Tensor, domain: TimeSeries, season: int) -> Tensor:
+    if season > domain.context:
+        raise AnydiffError(
+            f"a season of {season} steps cannot be repeated from a context of {domain.context}; choose a longer one."
+        )
     scale = level(observed)
     values, mask = observed[:, 0, : domain.context], observed[:, 1, : domain.context] > 0
     last = scale[:, None].expand(-1, season).clone()

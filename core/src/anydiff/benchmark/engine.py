@@ -83,8 +83,8 @@ class TaskPlan:
     def baselines(self, suite: Suite) -> list[str]:
         """The names of the baselines of this task in this suite."""
         free = [] if self.task.evaluator and not self.first.facts["cards"] else list(suite.baselines)
-        if self.task.members:
-            free = [name for name in free if name != "real"]  # one truth per case is not an ensemble
+        if self.first.facts["paired"]:
+            free = [name for name in free if name != "real"]  # the truth of another case is no ceiling
         return [name for name in free if not (name == "gaussian" and self.first.wide)] + list(self.task.baselines)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from anydiff.benchmark import baselines
+from anydiff.benchmark.lock import is_paired
 from anydiff.benchmark.measure import Cost, CountingDenoiser, measured
 from anydiff.benchmark.suite import Method
 from anydiff.benchmark.task import Task, load_reference
@@ -52,6 +53,7 @@ class Generator:
                 f"the model {source!r} speaks domain {loaded.recipe.domain.name!r} with other options than task "
                 f"{task.id!r}; train it with domain and data of recipe {task.recipe!r}."
             )
+        self.paired = is_paired(task, self.recipe)
         self._warm = False
 
     @functools.cached_property
@@ -142,8 +144,7 @@ class Generator:
             drawn = SampleSet(drawn.states[rows], found, data.domain)
         else:
             drawn = baselines.baseline(name, data, count, seed, condition)
-        # An ensemble member of climatology is still a member of the case that was asked for.
-        return SampleSet(drawn.states, condition, data.domain) if self.task.members else drawn
+        return SampleSet(drawn.states, condition, data.domain) if self.paired else drawn
 
     def _condition(self, count: int) -> dict[str, Tensor]:
         rows = torch.arange(count) % self.cases(count)

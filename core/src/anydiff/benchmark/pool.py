@@ -1,7 +1,8 @@
 """Where jobs run: in this process, or on Dask workers (of this machine, or of any cluster by its address).
 
 A job belongs to a group (a task with a model). Workers keep what they loaded for a group, so a worker is given jobs of
-its own groups first. Each has at most two jobs at a time: when it dies, one of them is lost and run again elsewhere.
+its own groups first. Each has one job at a time, and its result is fetched before the next is sent: when a worker dies,
+that one job is lost and run again elsewhere, and no finished one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from anydiff.errors import AnydiffError
 
 DEATHS = 3
 """A job that so many workers died of is given up."""
-_AT_ONCE = 2
 _MOST_BY_DEFAULT = 8
 _PATIENCE = 2.0
 
@@ -176,12 +176,10 @@ class _Round:
         if time.monotonic() > self.looked + 0.5:  # who is there may change: workers die, are started again, are added
             self.workers = list(self.client.scheduler_info(n_workers=-1)["workers"])
             self.looked = time.monotonic()
-        busy = [worker for _, worker in self.flying.values()]
-        for _ in range(_AT_ONCE):
-            for worker in self.workers:
-                if busy.count(worker) < _AT_ONCE and (job := self._next(worker)) is not None:
-                    busy.append(worker)
-                    self._start(job, worker)
+        busy = {worker for _, worker in self.flying.values()}
+        for worker in self.workers:
+            if worker not in busy and (job := self._next(worker)) is not None:
+                self._start(job, worker)
 
     def wait(self) -> tuple[Job, Any] | None:
         """The next finished job; None if there was none for a while, so that new workers are seen."""
@@ -201,7 +199,7 @@ class _Round:
     def _next(self, worker: str) -> Job | None:
         if not self.waiting:
             return None
-        begun = self.loaded.get(worker, set()) | {job.group for job, name in self.flying.values() if name == worker}
+        begun = self.loaded.get(worker, set())
         own = next((group for group in self.waiting if group in begun), None)
         others = [job.group for job, _ in self.flying.values()]
         group = min(self.waiting, key=lambda each: (others.count(each), -self.left[each])) if own is None else own

@@ -71,6 +71,12 @@ def register_tasks(register: Register) -> None:
 @hookimpl
 def register_recipes(register: Register) -> None:
     """SEEDS on the simulator."""
-    register("weather/gee", "SEEDS-GEE on the Lorenz-96 simulator", "anydiff_weather.recipes:gee")
+    register(
+        "weather/gee",
+        "SEEDS-GEE on the Lorenz-96 simulator",
+        "anydiff_weather.recipes:gee",
+        weights="anydiff_weather:weights/gee.safetensors",
+        quick=True,
+    )
     register("weather/gpp", "SEEDS-GPP on the Lorenz-96 simulator", "anydiff_weather.recipes:gpp")
     register("weather/rain", "SEEDS-GPP of rain at Innsbruck from 11 members", "anydiff_weather.recipes:rain")

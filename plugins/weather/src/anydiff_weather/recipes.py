@@ -43,7 +43,7 @@ def _seeds(name: str, help: str, dataset: dict[str, Any], steps: int) -> Recipe:
             "ema_decay": 0.995,
             "checkpoint_every": 200,
         },
-        "sampling": {"solver": "dpm-solver++-2m", "nfe": 12, "grid": "karras"},
+        "sampling": {"solver": "dpm-solver++-2m", "nfe": 20, "grid": "karras"},
         "metrics": _METRICS,
     }
     return Recipe.parse(recipe, f"recipe {name!r}")

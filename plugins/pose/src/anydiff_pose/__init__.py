@@ -92,4 +92,9 @@ def register_recipes(register: Register) -> None:
         "anydiff_pose.recipes:diffpose",
         weights="anydiff_pose:weights/diffpose.safetensors",
     )
-    register("pose/regression", "single-frame heatmap regression, its baseline", "anydiff_pose.recipes:regression")
+    register(
+        "pose/regression",
+        "single-frame heatmap regression, its baseline",
+        "anydiff_pose.recipes:regression",
+        weights="anydiff_pose:weights/regression.safetensors",
+    )

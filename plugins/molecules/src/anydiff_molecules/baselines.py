@@ -1,0 +1,72 @@
+"""Free baselines: what a model must beat to have learned structure. Each is ``f(training, condition, count, seed)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anydiff.pipeline import Dataset
+from anydiff.states import NODE_MASK
+
+_ROWS = 4096
+
+
+def _masks(training: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+    """The masks asked for, or sizes of training examples drawn with replacement."""
+    if NODE_MASK in condition:
+        return condition[NODE_MASK].bool()
+    rows = np.random.default_rng([seed, 1]).integers(len(training), size=count).tolist()
+    mask: Tensor = training.batch(rows)[1][NODE_MASK]
+    return mask
+
+
+def marginal(training: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+    """States whose nodes and edges are drawn independently, with the frequencies of training graphs of the same size.
+
+    Knows sizes, kinds and densities of the data and nothing of how they fit together.
+    """
+    spec = training.spec
+    states, known = training.batch(range(min(len(training), _ROWS)))
+    sizes = known[NODE_MASK].sum(1)
+    mask = _masks(training, condition, count, seed)
+    generator = np.random.default_rng([seed, 2])
+    views = spec.unpack(states.contiguous())
+    out = {leaf.name: torch.zeros(count, *leaf.shape) for leaf in spec.leaves}
+    for row in range(count):
+        size = int(mask[row].sum())
+        near = (sizes - size).abs() == (sizes - size).abs().min()
+        for leaf in spec.leaves:
+            values = views[leaf.name][near]
+            if leaf.symmetric:
+                present = known[NODE_MASK][near]
+                pairs = present[:, :, None] & present[:, None, :] & ~torch.eye(leaf.shape[0], dtype=torch.bool)
+                drawn = _one_hot(values[pairs].reshape(int(pairs.sum()), -1), leaf.shape[0] ** 2, generator)
+                full = drawn.reshape(leaf.shape[0], leaf.shape[0], -1)
+                upper = torch.triu(torch.ones(leaf.shape[:2]), 1)[..., None]
+                full = full * upper
+                out[leaf.name][row] = (full + full.transpose(0, 1)).reshape(leaf.shape)
+            else:
+                out[leaf.name][row] = _one_hot(values[known[NODE_MASK][near]], leaf.shape[0], generator)
+    return spec.pack({leaf.name: leaf.zero_out(out[leaf.name], mask) for leaf in spec.leaves})
+
+
+def _one_hot(examples: Tensor, count: int, generator: np.random.Generator) -> Tensor:
+    """``count`` one-hot rows with the mean frequencies of ``examples [M, K]``; what is left to 1 is a row of zeros."""
+    share = examples.double().mean(0).numpy()
+    share = np.append(share, max(0.0, 1 - share.sum()))
+    drawn = torch.from_numpy(generator.choice(len(share), size=count, p=share / share.sum()))
+    return torch.nn.functional.one_hot(drawn, len(share))[:, :-1].float()
+
+
+def erdos_renyi(training: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+    """Random graphs of the sizes asked for, with the mean density of the training graphs, encoded like them."""
+    import networkx as nx
+
+    densities = [nx.density(graph) for graph in training.graphs]  # type: ignore[attr-defined]
+    chance = float(np.mean(densities))
+    sizes = _masks(training, condition, count, seed).sum(1).tolist()
+    graphs = [nx.gnp_random_graph(int(size), chance, seed=seed * 100_003 + row) for row, size in enumerate(sizes)]
+    return training.domain.encode(graphs)

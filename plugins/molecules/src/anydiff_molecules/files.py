@@ -1,0 +1,212 @@
+"""Files of molecules: SMILES, CSV and SDF in and out with a report of what was dropped and why; pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rdkit import Chem
+from rdkit.Chem import AllChem, Draw
+
+from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.files import atomic_path
+from anydiff_molecules import chemistry
+
+TEXT = (".smi", ".smiles", ".txt")
+COLUMNS = ("smiles", "canonical_smiles", "smile")
+MARK = "anydiff_invalid"
+
+
+@dataclass
+class Reading:
+    """What a file held.
+
+    Attributes:
+        molecules: those that could be read, in order.
+        places: the line (or entry) of each, from 1.
+        unreadable: (line, text) of those that could not.
+        dropped: reason -> how many readable ones a domain refused (filled by :func:`fitting`).
+    """
+
+    molecules: list[Any] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    unreadable: list[tuple[int, str]] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def report(self) -> str:
+        """One sentence per kind of loss; empty if nothing was lost."""
+        sentences = []
+        if self.unreadable:
+            first = ", ".join(f"{text!r} (line {line})" for line, text in self.unreadable[:5])
+            total = len(self.unreadable) + len(self.molecules)
+            sentences.append(f"{len(self.unreadable)} of {total} entries could not be parsed, first {first}.")
+        sentences += [f"{count} molecules were left out: {reason}." for reason, count in self.dropped.most_common()]
+        return " ".join(sentences)
+
+
+def read(path: Path, strict: bool = False) -> Reading:
+    """The molecules of ``.sdf``, ``.smi``/``.smiles``/``.txt`` (one per line, a name may follow) or ``.csv``.
+
+    A CSV file needs a column called ``smiles`` in any case. What cannot be parsed is counted and named, or with
+    ``strict`` an error. A file without a known ending is read as SDF.
+
+    Raises:
+        AnydiffError: nothing there, or with ``strict`` an entry that cannot be parsed.
+        FileFormatError: no column of SMILES, or no molecule at all.
+    """
+    if not path.is_file():
+        raise AnydiffError(f"cannot read molecules from {str(path)!r}: no such file; check the path.")
+    suffix = path.suffix.lower()
+    reading = _read_sdf(path) if suffix not in (*TEXT, ".csv") else _read_text(path, suffix)
+    if reading.unreadable and strict:
+        raise AnydiffError(f"{str(path)!r}: {reading.report} Repair them, or read without strict to leave them out.")
+    if not reading.molecules:
+        raise FileFormatError(f"{str(path)!r} holds no molecule that can be parsed. {reading.report}".strip())
+    return reading
+
+
+def _read_text(path: Path, suffix: str) -> Reading:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{str(path)!r} is no text ({error.reason}); give SMILES in UTF-8.") from None
+    if suffix == ".csv":
+        rows = _csv_column(path, text)
+    else:
+        rows = [(number, line.split()[0]) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    reading = Reading()
+    for number, smiles in rows:
+        molecule = Chem.MolFromSmiles(smiles) if smiles else None
+        if molecule is None or molecule.GetNumAtoms() == 0:
+            reading.unreadable.append((number, smiles[:60]))
+        else:
+            reading.molecules.append(molecule)
+            reading.places.append(number)
+    return reading
+
+
+def _csv_column(path: Path, text: str) -> list[tuple[int, str]]:
+    rows = csv.reader(io.StringIO(text))
+    head = [cell.strip().lower() for cell in next(rows, [])]
+    column = next((head.index(name) for name in COLUMNS if name in head), None)
+    if column is None:
+        raise FileFormatError(f"{str(path)!r} has the columns {head[:8]}, but none called 'smiles'; rename one.")
+    return [(number, row[column].strip() if len(row) > column else "") for number, row in enumerate(rows, 2)]
+
+
+def _read_sdf(path: Path) -> Reading:
+    reading = Reading()
+    with Chem.SDMolSupplier(str(path), sanitize=False) as supplier:
+        for number, molecule in enumerate(supplier, 1):
+            if molecule is None or molecule.GetNumAtoms() == 0:
+                reading.unreadable.append((number, f"entry {number}"))
+                continue
+            marked = molecule.HasProp(MARK)
+            clean = Chem.Mol(molecule)
+            if not marked and not chemistry.is_valid(clean):
+                reading.unreadable.append((number, f"entry {number}"))
+                continue
+            if not marked:
+                Chem.SanitizeMol(clean)
+                clean = Chem.RemoveHs(clean)
+            reading.molecules.append(clean)
+            reading.places.append(number)
+    return reading
+
+
+def fitting(reading: Reading, types: Sequence[str], size: int) -> list[Any]:
+    """The molecules that a domain of ``types`` and ``size`` holds; why others are not is counted in the reading.
+
+    Several fragments (salts) are refused: a graph model would have to place them.
+    """
+    kept = []
+    for molecule in reading.molecules:
+        try:
+            if not chemistry.is_connected(molecule):
+                raise chemistry.Refused("it has several fragments")
+            chemistry.to_arrays(molecule, types, size)
+        except chemistry.Refused as refusal:
+            reading.dropped[refusal.reason] += 1
+            continue
+        kept.append(molecule)
+    return kept
+
+
+def write(molecules: Sequence[Any], path: Path) -> None:
+    """Write ``.smi``, ``.csv`` (columns smiles, valid, logp, qed, weight) or, for any other name, SDF.
+
+    An invalid molecule becomes an empty SMILES; in SDF it keeps its bonds and is marked.
+    """
+    suffix = path.suffix.lower()
+    smiles = [chemistry.canonical(molecule) if chemistry.is_valid(molecule) else "" for molecule in molecules]
+    if suffix in TEXT:
+        text = "".join(f"{line}\n" for line in smiles)
+    elif suffix == ".csv":
+        text = _csv_text(molecules, smiles)
+    else:
+        text = "".join(_sdf_entry(molecule, number) for number, molecule in enumerate(molecules))
+    with atomic_path(path) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8")
+
+
+def _csv_text(molecules: Sequence[Any], smiles: Sequence[str]) -> str:
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(["smiles", "valid", *chemistry.PROPERTIES])
+    for molecule, line in zip(molecules, smiles, strict=True):
+        values = [f"{chemistry.property_of(name, molecule):.6g}" if line else "" for name in chemistry.PROPERTIES]
+        rows.writerow([line, int(bool(line)), *values])
+    return out.getvalue()
+
+
+def _sdf_entry(molecule: Any, number: int) -> str:
+    valid = chemistry.is_valid(molecule)
+    block = Chem.MolToMolBlock(_flat(molecule), kekulize=valid)
+    fields = f">  <anydiff_sample>\n{number}\n\n" + ("" if valid else f">  <{MARK}>\n1\n\n")
+    return f"{block}{fields}$$$$\n"
+
+
+def _flat(molecule: Any) -> Any:
+    """A copy with coordinates in the plane; an invalid one may have none."""
+    copy = Chem.Mol(molecule)
+    try:
+        copy.UpdatePropertyCache(strict=False)
+        Chem.FastFindRings(copy)
+        AllChem.Compute2DCoords(copy)
+    except (RuntimeError, ValueError):
+        return Chem.Mol(molecule)
+    return copy
+
+
+def draw(molecules: Sequence[Any], path: Path, titles: Sequence[str] | None = None, columns: int = 0) -> None:
+    """A grid of structural formulas (PNG); titles below, ``invalid`` where sanitisation fails."""
+    from PIL import Image
+
+    columns = columns or min(max(round(len(molecules) ** 0.5 * 1.3), 1), 12)
+    legends = []
+    for index, molecule in enumerate(molecules):
+        title = titles[index] if titles else ""
+        legends.append(title if chemistry.is_valid(molecule) else " ".join([title, "(invalid)"]).strip())
+    options = Draw.MolDrawOptions()
+    options.prepareMolsBeforeDrawing = False
+    options.legendFontSize = 18
+    picture = Draw.MolsToGridImage(
+        [_flat(molecule) for molecule in molecules],
+        molsPerRow=columns,
+        subImgSize=(200, 170),
+        legends=legends,
+        drawOptions=options,
+        returnPNG=True,
+    )
+    data = picture if isinstance(picture, bytes) else getattr(picture, "data", None)
+    with atomic_path(path) as temporary:
+        if isinstance(data, bytes):
+            Path(temporary).write_bytes(data)
+        elif isinstance(picture, Image.Image):
+            picture.save(temporary, format="png")

@@ -1,0 +1,255 @@
+"""Graphs generated from a seed (community, ego-like, planar, stochastic block model, grid), and a user's own file.
+
+The generators follow the sets of the literature in kind and size; the graphs themselves are drawn here. Ego graphs of
+the Citeseer network are not to be had from a registry, so ``graphs/ego`` cuts them from random networks with the same
+heavy tail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import networkx as nx
+import numpy as np
+import torch
+from scipy.spatial import Delaunay
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.pipeline.dataset import Dataset
+from anydiff.states import NODE_MASK
+from anydiff_molecules.graph_domain import Graphs
+
+Split = Literal["train", "test"]
+Generator = np.random.Generator
+
+
+class GraphSet(Dataset):
+    """A list of graphs in memory; a subclass generates it.
+
+    Args:
+        name: the registered name.
+        graphs: the graphs of the split.
+        domain: their codec.
+    """
+
+    def __init__(self, name: str, graphs: Sequence[nx.Graph], domain: Graphs) -> None:
+        self.name = name
+        self.graphs = list(graphs)
+        self._domain = domain
+        self._states = domain.encode(self.graphs)
+        count = torch.tensor([graph.number_of_nodes() for graph in self.graphs])
+        self._mask = torch.arange(domain.size) < count.reshape(-1, 1)
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the adjacencies and sizes."""
+        digest = hashlib.sha256(repr((self._domain.size, self._domain.degrees)).encode())
+        digest.update(self._states.numpy().tobytes())
+        digest.update(self._mask.numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def domain(self) -> Graphs:
+        """The codec of these graphs."""
+        return self._domain
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """States float32 ``[B, D]`` and the mask ``[B, N]``."""
+        rows = torch.as_tensor(list(indices), dtype=torch.long)
+        return self._states[rows], {NODE_MASK: self._mask[rows]}
+
+
+def _split(draw: Callable[[Generator], nx.Graph], split: str, train: int, test: int, seed: int) -> list[nx.Graph]:
+    """``train`` or ``test`` different graphs: both from one stream, the test graphs first."""
+    if split not in ("train", "test"):
+        raise UnknownNameError("split", str(split), ["train", "test"])
+    natural_number("train", train)
+    natural_number("test", test)
+    generator = np.random.default_rng(seed)
+    found: list[nx.Graph] = []
+    seen: set[bytes] = set()
+    for _ in range(100 * (train + test)):
+        graph = nx.convert_node_labels_to_integers(draw(generator))
+        key = nx.to_graph6_bytes(graph)
+        if key not in seen:
+            seen.add(key)
+            found.append(graph)
+        if len(found) == train + test:
+            return found[:test] if split == "test" else found[test:]
+    raise AnydiffError(
+        f"only {len(found)} different graphs could be drawn where {train + test} are wanted; lower train or test."
+    )
+
+
+def community(generator: Generator, low: int, high: int, inside: float) -> nx.Graph:
+    """Two communities of equal size, edges inside with probability ``inside``, and 5 % of N edges between them."""
+    while True:
+        size = int(generator.integers(low, high + 1))
+        half = size // 2
+        blocks = [range(half), range(half, size)]
+        graph = nx.Graph()
+        graph.add_nodes_from(range(size))
+        for block in blocks:
+            graph.add_edges_from((i, j) for i in block for j in block if i < j and generator.random() < inside)
+        for _ in range(max(1, round(0.05 * size))):
+            graph.add_edge(int(generator.choice(blocks[0])), int(generator.choice(blocks[1])))
+        if nx.is_connected(graph):
+            return graph
+
+
+class Community(GraphSet):
+    """Two communities, 12 to 20 nodes (``community-small`` of You et al., GraphRNN, 2018).
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        train: training graphs.
+        test: test graphs.
+        seed: of the generator.
+        low: fewest nodes.
+        high: most nodes.
+        inside: edge probability inside a community.
+        degrees: channels of the one-hot degree.
+    """
+
+    def __init__(
+        self,
+        split: Split = "train",
+        train: int = 100,
+        test: int = 100,
+        seed: int = 0,
+        low: int = 12,
+        high: int = 20,
+        inside: float = 0.7,
+        degrees: int = 10,
+    ) -> None:
+        graphs = _split(lambda g: community(g, low, high, inside), split, train, test, seed)
+        super().__init__("graphs/community", graphs, Graphs(high, degrees))
+
+
+class Ego(GraphSet):
+    """Neighbourhoods of radius 1 in random networks of heavy-tailed degree, 4 to ``size`` nodes.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        train: training graphs.
+        test: test graphs.
+        seed: of the generator.
+        size: most nodes.
+    """
+
+    def __init__(
+        self, split: Split = "train", train: int = 200, test: int = 100, seed: int = 0, size: int = 18
+    ) -> None:
+        def draw(generator: Generator) -> nx.Graph:
+            while True:
+                whole = nx.powerlaw_cluster_graph(200, 2, 0.6, seed=int(generator.integers(2**31)))
+                graph = nx.ego_graph(whole, int(generator.integers(200)))
+                if 4 <= graph.number_of_nodes() <= size:
+                    return graph
+
+        super().__init__("graphs/ego", _split(draw, split, train, test, seed), Graphs(size, 17))
+
+
+class Planar(GraphSet):
+    """Delaunay triangulations of uniform points: connected planar graphs of ``size`` nodes (Martinkus et al. 2022).
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        train: training graphs.
+        test: test graphs.
+        seed: of the generator.
+        size: nodes of every graph.
+    """
+
+    def __init__(self, split: Split = "train", train: int = 128, test: int = 64, seed: int = 0, size: int = 64) -> None:
+        def draw(generator: Generator) -> nx.Graph:
+            corners = Delaunay(generator.random((size, 2))).simplices
+            graph = nx.Graph()
+            graph.add_nodes_from(range(size))
+            graph.add_edges_from(
+                (int(a), int(b)) for t in corners for a, b in ((t[0], t[1]), (t[1], t[2]), (t[2], t[0]))
+            )
+            return graph
+
+        super().__init__("graphs/planar", _split(draw, split, train, test, seed), Graphs(size, 12))
+
+
+class BlockModel(GraphSet):
+    """Stochastic block models: 2 to 5 blocks of 5 to 10 nodes, edges inside 0.6, between 0.02.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        train: training graphs.
+        test: test graphs.
+        seed: of the generator.
+    """
+
+    def __init__(self, split: Split = "train", train: int = 128, test: int = 64, seed: int = 0) -> None:
+        def draw(generator: Generator) -> nx.Graph:
+            while True:
+                blocks = generator.integers(5, 11, size=int(generator.integers(2, 6))).tolist()
+                chances = np.full((len(blocks), len(blocks)), 0.02) + np.eye(len(blocks)) * 0.58
+                graph = nx.Graph(
+                    nx.stochastic_block_model(blocks, chances, seed=int(generator.integers(2**31))).edges()
+                )
+                if graph.number_of_nodes() == sum(blocks) and nx.is_connected(graph):
+                    return graph
+
+        super().__init__("graphs/sbm", _split(draw, split, train, test, seed), Graphs(50, 12))
+
+
+class Grid(GraphSet):
+    """Rectangular grids with sides of 4 to 9 nodes, their nodes in random order.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        train: training graphs.
+        test: test graphs.
+        seed: of the generator.
+    """
+
+    def __init__(self, split: Split = "train", train: int = 64, test: int = 32, seed: int = 0) -> None:
+        def draw(generator: Generator) -> nx.Graph:
+            rows, columns = (int(side) for side in generator.integers(4, 10, size=2))
+            graph = nx.convert_node_labels_to_integers(nx.grid_2d_graph(rows, columns))
+            order = generator.permutation(graph.number_of_nodes()).tolist()
+            shuffled = nx.Graph()
+            shuffled.add_nodes_from(range(len(order)))
+            shuffled.add_edges_from((order[i], order[j]) for i, j in graph.edges())
+            return shuffled
+
+        super().__init__("graphs/grid", _split(draw, split, train, test, seed), Graphs(81, 5))
+
+
+class GraphFile(GraphSet):
+    """A user's own graphs: a graph6 or GraphML file, or a list of ``networkx``/PyG graphs; every tenth is test.
+
+    Args:
+        path: the file, or the graphs themselves (a PyG data set, say).
+        split: ``"train"`` or ``"test"``.
+        size: most nodes.
+        degrees: channels of the one-hot degree.
+    """
+
+    def __init__(self, path: Any, split: Split = "train", size: int = 20, degrees: int = 10) -> None:
+        if split not in ("train", "test"):
+            raise UnknownNameError("split", str(split), ["train", "test"])
+        domain = Graphs(size, degrees)
+        graphs = domain.read(path) if isinstance(path, (str, Path)) else list(path)
+        if len(graphs) < 10:
+            raise AnydiffError(f"path holds {len(graphs)} graphs, but at least 10 are needed for two splits.")
+        kept = [graph for index, graph in enumerate(graphs) if (index % 10 == 9) == (split == "test")]
+        super().__init__("graphs/file", [_plain(graph, index) for index, graph in enumerate(kept)], domain)
+
+
+def _plain(graph: Any, index: int) -> nx.Graph:
+    from anydiff_molecules.graph_domain import as_graph
+
+    return as_graph(graph, f"graph {index}")

@@ -1,0 +1,244 @@
+"""Metrics of molecules: validity in two definitions, uniqueness, novelty, distributions of properties and fragments.
+
+Definitions are those of the GDSS evaluation where it has one; each card says whether anything is corrected. Shares are
+over all samples unless the card says otherwise, so a model cannot gain by making fewer.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import wasserstein_distance
+
+from anydiff.errors import AnydiffError
+from anydiff.pipeline import Metric, MetricCard, SampleSet
+from anydiff.registry import registry
+from anydiff_molecules import chemistry
+
+
+def molecules_of(samples: SampleSet) -> list[Any]:
+    """The decoded molecules, valid or not."""
+    return samples.domain.decode(samples.states, samples.condition)
+
+
+class _Share(Metric):
+    """A share of molecules, better when higher."""
+
+    name: str
+    version: str
+    features = ""
+
+    @property
+    def card(self) -> MetricCard:
+        """Higher is better; between 0 and 1."""
+        return MetricCard(self.name, "higher", "1", (0.0, 1.0), 1.0, 1, features=self.features, version=self.version)
+
+    def compute(self, samples: SampleSet, reference: SampleSet) -> float:
+        """The share for the decoded samples."""
+        self.check(samples, reference)
+        return float(self.share(molecules_of(samples)))
+
+    def share(self, molecules: Sequence[Any]) -> float:
+        """The share among ``molecules``."""
+        raise NotImplementedError
+
+
+class Validity(_Share):
+    """Molecules that pass RDKit's full sanitisation as they are; nothing corrected, no fragment dropped."""
+
+    name = "molecules/validity"
+    version = "1: full sanitisation of the whole molecule / all samples; no correction"
+
+    def share(self, molecules: Sequence[Any]) -> float:
+        """Valid / all."""
+        return sum(map(chemistry.is_valid, molecules)) / len(molecules)
+
+
+class Valency(_Share):
+    """GDSS's validity without correction: valences alone."""
+
+    name = "molecules/valency"
+    version = "1: RDKit PROPERTIES sanitisation / all samples (GDSS's validity w/o correction)"
+
+    def share(self, molecules: Sequence[Any]) -> float:
+        """Molecules with valid valences / all."""
+        return sum(map(chemistry.has_valid_valences, molecules)) / len(molecules)
+
+
+class Corrected(_Share):
+    """Molecules that are valid after GDSS's correction of valences and largest fragment; near 1 for any model."""
+
+    name = "molecules/validity-corrected"
+    version = "1: valid after lowering bonds of over-full atoms and keeping the largest fragment / all samples"
+
+    def share(self, molecules: Sequence[Any]) -> float:
+        """Molecules that the correction makes valid / all."""
+        return sum(chemistry.corrected(molecule) is not None for molecule in molecules) / len(molecules)
+
+
+class Connected(_Share):
+    """Valid molecules of one fragment."""
+
+    name = "molecules/connected"
+    version = "1: valid and one fragment / all samples; no correction"
+
+    def share(self, molecules: Sequence[Any]) -> float:
+        """Valid and connected / all."""
+        return sum(chemistry.is_valid(m) and chemistry.is_connected(m) for m in molecules) / len(molecules)
+
+
+class Uniqueness(_Share):
+    """Distinct canonical SMILES among the valid molecules; depends on how many are drawn."""
+
+    name = "molecules/uniqueness"
+    version = "1: distinct canonical SMILES without stereo / valid; 0 if none is valid"
+
+    def share(self, molecules: Sequence[Any]) -> float:
+        """Distinct / valid."""
+        names = _names(molecules)
+        return len(set(names)) / len(names) if names else 0.0
+
+
+class Novelty(_Share):
+    """Distinct valid molecules that are not in the training set.
+
+    Args:
+        dataset: the data set whose training split is meant; ``None`` takes the recipe's own name for it.
+        part: which part of it.
+    """
+
+    name = "molecules/novelty"
+    version = "1: distinct valid not in training / distinct valid; 0 if none is valid"
+
+    def __init__(self, dataset: str = "molecules/qm9", part: str = "bundled") -> None:
+        self.dataset, self.part = dataset, part
+        self.features = f"training split of {dataset} ({part})"
+
+    @functools.cached_property
+    def known(self) -> frozenset[str]:
+        """Canonical SMILES of the training split."""
+        return frozenset(registry().build("datasets", self.dataset, split="train", part=self.part).smiles)
+
+    def share(self, molecules: Sequence[Any]) -> float:
+        """Novel / distinct."""
+        names = set(_names(molecules))
+        return len(names - self.known) / len(names) if names else 0.0
+
+
+class ValidUniqueNovel(Novelty):
+    """Distinct valid molecules that are not in the training set, as a share of all samples."""
+
+    name = "molecules/vun"
+    version = "1: distinct valid not in training / all samples"
+
+    def share(self, molecules: Sequence[Any]) -> float:
+        """Valid, unique and novel / all."""
+        return len(set(_names(molecules)) - self.known) / len(molecules)
+
+
+def _names(molecules: Sequence[Any]) -> list[str]:
+    return [chemistry.canonical(molecule) for molecule in molecules if chemistry.is_valid(molecule)]
+
+
+def _repaired(samples: SampleSet) -> list[Any]:
+    """The samples as valid molecules, corrected where they are not: none is left out, so none is selected."""
+    molecules = [chemistry.corrected(molecule) for molecule in molecules_of(samples)]
+    return [molecule for molecule in molecules if molecule is not None]
+
+
+class _Property(Metric):
+    """Wasserstein-1 distance between a property's distributions."""
+
+    key: str
+    unit: str
+
+    @property
+    def card(self) -> MetricCard:
+        """Lower is better, in the property's unit."""
+        version = "1: W1 to the held-out molecules; invalid samples in their corrected form"
+        return MetricCard(f"molecules/{self.key}", "lower", self.unit, (0.0, math.inf), 0.0, 2, version=version)
+
+    def compute(self, samples: SampleSet, reference: SampleSet) -> float:
+        """See the class."""
+        self.check(samples, reference)
+        values = [[chemistry.property_of(self.key, m) for m in _repaired(each)] for each in (samples, reference)]
+        if not all(values):
+            raise AnydiffError(f"{self.card.name} needs a molecule on either side, but none is left after correction.")
+        return float(wasserstein_distance(*values))
+
+
+class LogP(_Property):
+    """Distance of the distributions of Wildman-Crippen log P."""
+
+    key, unit = "logp", "1"
+
+
+class DrugLikeness(_Property):
+    """Distance of the distributions of QED (Bickerton et al. 2012)."""
+
+    key, unit = "qed", "1"
+
+
+class Weight(_Property):
+    """Distance of the distributions of molecular weight."""
+
+    key, unit = "weight", "g/mol"
+
+
+class FragmentMMD(Metric):
+    """Squared MMD with a linear kernel on normalised counts of atom environments up to two bonds wide.
+
+    Stands for NSPDK MMD: both compare counts of labelled neighbourhoods by a normalised linear kernel, and both are
+    V-statistics. NSPDK's features (EDeN) hash labels with Python's randomised ``hash`` and cannot be compared between
+    processes; RDKit's Morgan environments are the same everywhere. The numbers are not NSPDK's.
+    """
+
+    @property
+    def card(self) -> MetricCard:
+        """Lower is better."""
+        version = "1: V-statistic, linear kernel, L2-normalised Morgan counts (radius 2, 2048 bins), samples corrected"
+        return MetricCard("molecules/fragment-mmd", "lower", "1", (0.0, 2.0), 0.0, 2, version=version)
+
+    def compute(self, samples: SampleSet, reference: SampleSet) -> float:
+        """|mean of samples' features - mean of the reference's|²: what a linear kernel's V-statistic is."""
+        self.check(samples, reference)
+        means = [_environment_counts(_repaired(each)).mean(dim=0) for each in (samples, reference)]
+        return float((means[0] - means[1]).square().sum())
+
+
+def _environment_counts(molecules: Sequence[Any]) -> torch.Tensor:
+    """L2-normalised counts ``[M, 2048]`` of Morgan environments."""
+    from rdkit.Chem import rdFingerprintGenerator
+
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    if not molecules:
+        raise AnydiffError("no molecule is left after correction, so there are no environments to count.")
+    counts = np.stack([generator.GetCountFingerprintAsNumPy(molecule) for molecule in molecules]).astype(np.float64)
+    return torch.from_numpy(counts / np.linalg.norm(counts, axis=1, keepdims=True).clip(1e-12))
+
+
+class FCD(Metric):
+    """Fréchet ChemNet distance (Preuer et al. 2018), by the package ``fcd-torch`` and its ChemNet weights."""
+
+    @property
+    def card(self) -> MetricCard:
+        """Lower is better; biased upwards for few molecules."""
+        return MetricCard(
+            "molecules/fcd", "lower", "1", (0.0, math.inf), 0.0, 100, features="ChemNet of fcd-torch",
+            version="1: valid molecules only; compare equal numbers of samples",
+        )  # fmt: skip
+
+    def compute(self, samples: SampleSet, reference: SampleSet) -> float:
+        """Between canonical SMILES of the valid molecules of both sides."""
+        self.check(samples, reference)
+        from fcd_torch import FCD as FrechetChemNet
+
+        sides = [_names(molecules_of(each)) for each in (samples, reference)]
+        if min(map(len, sides)) < 2:
+            raise AnydiffError("molecules/fcd needs at least 2 valid molecules on either side; look at the sampler.")
+        return float(FrechetChemNet(device="cpu", n_jobs=1)(*sides))

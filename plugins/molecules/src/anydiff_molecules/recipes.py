@@ -1,0 +1,157 @@
+"""Named experiments on graphs and molecules. A recipe is data: everything that can change its result stands here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anydiff.pipeline.recipe import Recipe
+
+_QM9_COUNTS = [2e-05, 2e-05, 2e-05, 0.00023, 0.00108, 0.00482, 0.02353, 0.13745, 0.83283]
+_COMMUNITY_COUNTS = [*([0.0] * 11), *([1.0] * 9)]
+_ZINC_COUNTS = [
+    0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0003, 0.001, 0.0023, 0.01055, 0.01655, 0.0259, 0.04, 0.05965, 0.0905, 0.12715,
+    0.1668, 0.2106, 0.2487,
+]  # fmt: skip
+
+
+def _metrics(dataset: str) -> list[dict[str, Any]]:
+    options = {"dataset": dataset}
+    return [
+        {"name": "molecules/validity"},
+        {"name": "molecules/valency"},
+        {"name": "molecules/connected"},
+        {"name": "molecules/uniqueness"},
+        {"name": "molecules/novelty", "options": options},
+        {"name": "molecules/vun", "options": options},
+        {"name": "molecules/logp"},
+        {"name": "molecules/qed"},
+        {"name": "molecules/weight"},
+        {"name": "molecules/fragment-mmd"},
+    ]
+
+
+def qm9() -> Recipe:
+    """QM9 as heavy-atom graphs, with log P as a condition that may be left out."""
+    scale = [0.33, 0.95]
+    recipe = {
+        "name": "molecules/qm9",
+        "help": "QM9, up to 9 heavy atoms; graph transformer, log P as condition",
+        "domain": {
+            "name": "molecules",
+            "options": {
+                "types": ["C", "N", "O", "F", "N+", "O-", "C-"],
+                "size": 9,
+                "counts": _QM9_COUNTS,
+                "condition": "logp",
+                "condition_scale": scale,
+            },
+        },
+        "dataset": {"name": "molecules/qm9", "options": {"condition": "logp", "condition_scale": scale}},
+        "network": {
+            "name": "molecules/graph-transformer",
+            "options": {"width": 64, "edge_width": 24, "blocks": 4, "heads": 4},
+        },
+        "path": "vp-cosine",
+        "parametrization": "data",
+        "objective": {"name": "molecules/cross-entropy", "options": {"weights": {"edges": 4.0}}},
+        "training": {
+            "steps": 7000,
+            "batch_size": 64,
+            "learning_rate": 2e-3,
+            "warmup_steps": 100,
+            "schedule": "cosine",
+            "ema_decay": 0.999,
+            "condition_dropout": 0.2,
+            "checkpoint_every": 500,
+        },
+        "sampling": {
+            "solver": {"name": "molecules/cooled-ancestral", "options": {"noise_scale": 0.8}},
+            "nfe": 50,
+        },
+        "metrics": _metrics("molecules/qm9"),
+    }
+    return Recipe.parse(recipe, "recipe 'molecules/qm9'")
+
+
+def zinc() -> Recipe:
+    """ZINC250k, the molecules of up to 20 heavy atoms, with log P as a condition that may be left out."""
+    scale = [1.71, 1.45]
+    recipe = {
+        "name": "molecules/zinc",
+        "help": "ZINC250k, molecules of up to 20 heavy atoms; graph transformer, log P as condition",
+        "domain": {
+            "name": "molecules",
+            "options": {
+                "types": ["C", "N", "O", "F", "S", "Cl", "Br", "N+", "O-"],
+                "size": 20,
+                "counts": _ZINC_COUNTS,
+                "condition": "logp",
+                "condition_scale": scale,
+            },
+        },
+        "dataset": {"name": "molecules/zinc", "options": {"condition": "logp", "condition_scale": scale}},
+        "network": {
+            "name": "molecules/graph-transformer",
+            "options": {"width": 64, "edge_width": 24, "blocks": 4, "heads": 4},
+        },
+        "path": "vp-cosine",
+        "parametrization": "data",
+        "objective": {"name": "molecules/cross-entropy", "options": {"weights": {"edges": 10.0}}},
+        "training": {
+            "steps": 6000,
+            "batch_size": 32,
+            "learning_rate": 2e-3,
+            "warmup_steps": 100,
+            "schedule": "cosine",
+            "ema_decay": 0.999,
+            "condition_dropout": 0.2,
+            "checkpoint_every": 500,
+        },
+        "sampling": {
+            "solver": {"name": "molecules/cooled-ancestral", "options": {"noise_scale": 0.7}},
+            "nfe": 100,
+        },
+        "metrics": _metrics("molecules/zinc"),
+    }
+    return Recipe.parse(recipe, "recipe 'molecules/zinc'")
+
+
+def community_small() -> Recipe:
+    """GDSS as published for community-small (schedules, networks, sampler), with fewer steps of training."""
+    recipe = {
+        "name": "graphs/community-small",
+        "help": "GDSS on two communities, 12 to 20 nodes; node and edge scores on a product path",
+        "domain": {
+            "name": "graphs",
+            "options": {"size": 20, "degrees": 10, "counts": _COMMUNITY_COUNTS, "isolated": "drop"},
+        },
+        "dataset": "graphs/community",
+        "network": "graphs/gdss",
+        "path": {"name": "product", "options": {"leaves": {"nodes": "graphs/gdss-vp", "edges": "graphs/gdss-vp"}}},
+        "parametrization": "noise",
+        "training": {
+            "steps": 2500,
+            "batch_size": 32,
+            "learning_rate": 5e-3,
+            "warmup_steps": 50,
+            "schedule": "cosine",
+            "weight_decay": 1e-4,
+            "betas": [0.9, 0.999],
+            "ema_decay": 0.998,
+            "checkpoint_every": 500,
+        },
+        "sampling": {
+            "solver": {"name": "graphs/gdss-pc", "options": {"predictor": "euler", "snr": 0.05, "scale_eps": 0.7}},
+            "nfe": 200,
+            "grid": "time",
+            "end": "stop",
+        },
+        "metrics": [
+            "graphs/degree-mmd",
+            "graphs/clustering-mmd",
+            "graphs/orbit-mmd",
+            "graphs/spectral-mmd",
+            "graphs/unique-novel",
+        ],
+    }
+    return Recipe.parse(recipe, "recipe 'graphs/community-small'")

@@ -1,0 +1,114 @@
+"""Plain graphs: codec, files, refusals, generated sets, PyG objects."""
+
+from __future__ import annotations
+
+import networkx as nx
+import pytest
+import torch
+
+from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff_molecules.graph_data import BlockModel, Community, Ego, GraphFile, Grid, Planar
+from anydiff_molecules.graph_domain import Graphs
+
+GRAPHS = [nx.cycle_graph(5), nx.star_graph(4), nx.disjoint_union(nx.path_graph(3), nx.path_graph(2))]
+
+
+def test_decode_gives_the_graphs_back():
+    domain = Graphs(8, 4)
+    states = domain.encode(GRAPHS)
+    again = domain.decode(states)
+    assert [sorted(graph.edges()) for graph in again] == [sorted(graph.edges()) for graph in GRAPHS]
+    assert torch.equal(domain.encode(again), states)
+    views = domain.spec.unpack(states)
+    assert views["nodes"][1, 0].tolist() == [0, 0, 0, 1], "degree 4 is in the last of 4 channels"
+
+
+def test_isolated_nodes_are_kept_or_dropped():
+    graph = nx.Graph([(0, 1)])
+    graph.add_node(2)
+    state = Graphs(4, 3).encode([graph])
+    assert Graphs(4, 3).decode(state)[0].number_of_nodes() == 3
+    assert Graphs(4, 3, isolated="drop").decode(state)[0].number_of_nodes() == 2
+
+
+@pytest.mark.parametrize("name", ["out.g6", "out"])
+def test_graph6_files(tmp_path, name):
+    domain = Graphs(8, 4)
+    domain.write(GRAPHS, tmp_path / name)
+    assert torch.equal(domain.encode(domain.read(tmp_path / name)), domain.encode(GRAPHS))
+
+
+def test_graphml_files(tmp_path):
+    domain = Graphs(8, 4)
+    domain.write(GRAPHS[:1], tmp_path / "one.graphml")
+    assert nx.is_isomorphic(domain.read(tmp_path / "one.graphml")[0], GRAPHS[0])
+    with pytest.raises(AnydiffError, match="holds one graph, but 3"):
+        domain.write(GRAPHS, tmp_path / "one.graphml")
+
+
+@pytest.mark.parametrize(
+    ("graph", "sentence"),
+    [
+        (nx.DiGraph([(0, 1)]), "graph 0 is directed"),
+        (nx.MultiGraph([(0, 1), (0, 1)]), "parallel edges"),
+        (nx.Graph([(0, 0), (0, 1)]), "has 1 self-loops"),
+        (nx.Graph(), "has no nodes"),
+        (nx.path_graph(9), "has 9 nodes, but at most 8 fit"),
+        ("C-C", "must be a networkx.Graph"),
+    ],
+)
+def test_what_cannot_be_held_is_named(graph, sentence):
+    with pytest.raises(AnydiffError, match=sentence):
+        Graphs(8, 4).encode([graph])
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(AnydiffError, match="no such file"):
+        Graphs().read(tmp_path / "absent.g6")
+    (tmp_path / "bad.graphml").write_text("<nothing>")
+    with pytest.raises(FileFormatError, match="give graph6 or GraphML"):
+        Graphs().read(tmp_path / "bad.graphml")
+
+
+def test_pyg_objects_in_and_out():
+    pytest.importorskip("torch_geometric")
+    from torch_geometric.data import Data
+
+    domain = Graphs(8, 4)
+    back = domain.to_pyg(GRAPHS)
+    assert torch.equal(domain.encode(back), domain.encode(GRAPHS))
+    with pytest.raises(AnydiffError, match="lacks reversed edges"):
+        domain.encode([Data(edge_index=torch.tensor([[0], [1]]), num_nodes=2)])
+    with pytest.raises(AnydiffError, match="no edge_index"):
+        domain.encode([Data(x=torch.ones(2, 1))])
+
+
+@pytest.mark.parametrize("kind", [Community, Ego, Planar, BlockModel, Grid])
+def test_generated_sets_are_reproducible_connected_and_apart(kind):
+    one, two = kind("train", train=12, test=5), kind("train", train=12, test=5)
+    assert one.hash == two.hash
+    assert kind("train", train=12, test=5, seed=1).hash != one.hash
+    assert len(kind("test", train=12, test=5)) == 5
+    assert all(nx.is_connected(graph) for graph in one.graphs)
+    with pytest.raises(UnknownNameError):
+        kind("validation")
+
+
+def test_each_set_is_what_it_is_called():
+    assert all(nx.check_planarity(graph)[0] for graph in Planar(train=5, test=2).graphs)
+    assert all(12 <= graph.number_of_nodes() <= 20 for graph in Community(train=20, test=2).graphs)
+    assert all(max(dict(graph.degree()).values()) <= 4 for graph in Grid(train=5, test=2).graphs)
+    with pytest.raises(AnydiffError, match="different graphs could be drawn"):
+        Community(train=60, test=5, low=4, high=4, inside=1.0)
+
+
+def test_a_users_graphs():
+    graphs = [nx.gnp_random_graph(8, 0.5, seed=seed) for seed in range(20)]
+    assert (len(GraphFile(graphs)), len(GraphFile(graphs, "test"))) == (18, 2)
+    with pytest.raises(AnydiffError, match="at least 10"):
+        GraphFile(graphs[:3])
+
+
+def test_a_picture(tmp_path):
+    Graphs(8, 4).draw(GRAPHS, tmp_path / "graphs.png", ["a", "b", "c"])
+    assert (tmp_path / "graphs.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,229 @@
+"""Molecules as states: codec, validity in both definitions, files with their reports, scaffolds, sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from rdkit import Chem
+
+from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff_molecules import chemistry, files
+from anydiff_molecules.data import QM9, ZINC, MoleculeFile
+from anydiff_molecules.domain import Molecules
+from anydiff_molecules.sizes import histogram, sampled_mask
+
+TYPES = ("C", "N", "O", "F", "S", "Cl", "Br", "N+", "O-")
+SMILES = [
+    "c1ccccc1O",
+    "CC(=O)N",
+    "C#N",
+    "c1cc[nH]c1",
+    "C[N+](=O)[O-]",
+    "Clc1ccncc1",
+    "C[NH+](C)C",
+    "O=S(=O)(N)c1ccccc1",
+]
+
+
+def domain(size: int = 12) -> Molecules:
+    return Molecules(TYPES, size)
+
+
+def test_decode_gives_the_molecules_back():
+    states = domain().encode(SMILES)
+    molecules = domain().decode(states)
+    assert [chemistry.canonical(m) for m in molecules] == [chemistry.canonical(Chem.MolFromSmiles(s)) for s in SMILES]
+    assert torch.equal(domain().encode(molecules), states)
+
+
+def test_the_states_are_one_hot_symmetric_and_masked():
+    spec = domain().spec
+    state = domain().encode(["CC(=O)N"])
+    leaves = spec.unpack(state)
+    assert leaves["nodes"].sum() == 4
+    assert leaves["edges"].sum() == 6
+    assert torch.equal(leaves["edges"], leaves["edges"].transpose(1, 2))
+    assert spec.mask_of(state).sum() == 4
+    noisy = state + 0.3 * spec.project(
+        torch.randn(state.shape, generator=torch.Generator().manual_seed(0)), spec.mask_of(state)
+    )
+    assert chemistry.canonical(domain().decode(noisy.clamp(-0.4, 1.4), {"mask": spec.mask_of(state)})[0])
+
+
+@pytest.mark.parametrize(
+    ("atoms", "bonds", "valid", "valences"),
+    [
+        ([0, 0], {(0, 1): 3}, True, True),
+        ([0, 3, 3], {(0, 1): 2, (0, 2): 1}, False, False),  # F with a double bond
+        ([0, 0], {}, True, True),  # two fragments are valid chemistry
+    ],
+)
+def test_validity_is_that_of_the_whole_molecule(atoms, bonds, valid, valences):
+    orders = np.zeros((len(atoms), len(atoms)), dtype=int)
+    for (i, j), order in bonds.items():
+        orders[i, j] = orders[j, i] = order
+    molecule = chemistry.to_molecule(atoms, orders, TYPES)
+    assert (chemistry.is_valid(molecule), chemistry.has_valid_valences(molecule)) == (valid, valences)
+    assert chemistry.is_valid(chemistry.corrected(molecule))
+
+
+def test_the_correction_lowers_the_highest_bond_and_keeps_the_largest_fragment():
+    orders = np.zeros((4, 4), dtype=int)
+    orders[0, 1] = orders[1, 0] = 2  # C=F
+    molecule = chemistry.to_molecule([0, 3, 0, 0], orders, TYPES)
+    assert chemistry.canonical(chemistry.corrected(molecule)) == "CF"
+
+
+@pytest.mark.parametrize(
+    ("smiles", "sentence"),
+    [
+        ("C[Si](C)C", "atom type Si is outside the vocabulary"),
+        ("CCCCCCCCCCCCC", "more than 12 heavy atoms"),
+        ("", "no atoms"),
+        ("not a smiles", "no SMILES"),
+        ("C->[Fe]", "outside the vocabulary"),
+    ],
+)
+def test_what_cannot_be_held_is_named(smiles, sentence):
+    with pytest.raises(AnydiffError, match=sentence) as error:
+        domain().encode(["CC", smiles])
+    assert str(error.value).startswith("molecule 1 cannot be encoded")
+
+
+def test_bad_options_are_refused():
+    with pytest.raises(AnydiffError, match="each atom type once"):
+        Molecules(["C", "C"])
+    with pytest.raises(UnknownNameError):
+        Molecules(condition="taste")
+    with pytest.raises(AnydiffError, match="deviation must be positive"):
+        Molecules(condition="logp", condition_scale=(0, 0))
+    with pytest.raises(AnydiffError, match="no element"):
+        chemistry.parse_atom_type("Xq+")
+    with pytest.raises(AnydiffError, match="not finite"):
+        domain().decode(torch.full((1, *domain().spec.shape), torch.nan))
+    with pytest.raises(AnydiffError, match="logp is 'high'"):
+        Molecules(condition="logp").parse_condition({"logp": "high"}, 2)
+
+
+def test_conditions_are_standardised_and_read_back():
+    own = Molecules(condition="logp", condition_scale=(2.0, 1.5))
+    parsed = own.parse_condition({"logp": "3.5, 0.5"}, 3)["logp"]
+    assert parsed.flatten().tolist() == [1.0, -1.0, 1.0]
+    assert own.describe_condition({"logp": parsed}) == ["logp 3.5", "logp 0.5", "logp 3.5"]
+
+
+@pytest.mark.parametrize("name", ["out.smi", "out.csv", "out.sdf"])
+def test_files_can_be_read_back(tmp_path, name):
+    molecules = domain().decode(domain().encode(SMILES))
+    domain().write(molecules, tmp_path / name)
+    again = domain().read(tmp_path / name)
+    assert [chemistry.canonical(m) for m in again] == [chemistry.canonical(m) for m in molecules]
+
+
+def test_an_invalid_molecule_survives_sdf_and_leaves_an_empty_line(tmp_path):
+    orders = np.array([[0, 2], [2, 0]])
+    bad = chemistry.to_molecule([0, 3], orders, TYPES)
+    domain().write([bad], tmp_path / "bad.sdf")
+    assert torch.equal(domain().encode(domain().read(tmp_path / "bad.sdf")), domain().encode([bad]))
+    domain().write([bad, Chem.MolFromSmiles("CC")], tmp_path / "bad.smi")
+    assert (tmp_path / "bad.smi").read_text() == "\nCC\n"
+
+
+def test_lines_that_do_not_parse_are_counted_and_named_or_refused(tmp_path):
+    path = tmp_path / "mine.smi"
+    path.write_text("CCO ethanol\nxyz\nC1CC\n\nCCN\n" + "bad\n" * 6)
+    reading = files.read(path)
+    assert len(reading.molecules) == 2
+    assert reading.places == [1, 5]
+    assert reading.report.startswith("8 of 10 entries could not be parsed, first 'xyz' (line 2), 'C1CC' (line 3)")
+    assert reading.report.count("line") == 5
+    with pytest.raises(AnydiffError, match="read without strict"):
+        files.read(path, strict=True)
+
+
+def test_a_users_file_is_reported_and_split(tmp_path):
+    path = tmp_path / "mine.csv"
+    lines = ["C" * n for n in range(1, 13)] + ["CC(=O)[O-].[Na+]", "C[Si]", "C" * 30, "CC", "bad"]
+    path.write_text("id,SMILES\n" + "".join(f"{i},{s}\n" for i, s in enumerate(lines)))
+    with pytest.warns(UserWarning, match="could not be parsed") as caught:
+        train = MoleculeFile(path, "train", size=12)
+    with pytest.warns(UserWarning, match="could not be parsed"):
+        test = MoleculeFile(path, "test", size=12)
+    text = str(caught[0].message)
+    for part in (
+        "1 of 17 entries could not be parsed",
+        "Na+ is outside",
+        "Si is outside",
+        "more than 12",
+        "it is there already",
+    ):
+        assert part in text, part
+    assert (len(train), len(test)) == (11, 1)
+    assert not set(train.smiles) & set(test.smiles)
+    with pytest.raises(AnydiffError, match="at least 10 are needed"), pytest.warns(UserWarning, match="more than 2"):
+        MoleculeFile(path, size=2)
+
+
+def test_disconnected_molecules_are_refused_with_a_reason(tmp_path):
+    path = tmp_path / "salts.smi"
+    path.write_text("CCO.Cl\nCCO\n")
+    reading = files.read(path)
+    assert len(files.fitting(reading, TYPES, 12)) == 1
+    assert "1 molecules were left out: it has several fragments." in reading.report
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(AnydiffError, match="no such file"):
+        files.read(tmp_path / "absent.smi")
+    (tmp_path / "empty.smi").write_text("\n")
+    with pytest.raises(FileFormatError, match="no molecule"):
+        files.read(tmp_path / "empty.smi")
+    (tmp_path / "columns.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(FileFormatError, match="none called 'smiles'"):
+        files.read(tmp_path / "columns.csv")
+    (tmp_path / "binary.smi").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FileFormatError, match="is no text"):
+        files.read(tmp_path / "binary.smi")
+
+
+@pytest.mark.parametrize(("kind", "size", "train"), [(QM9, 9, 60_000), (ZINC, 20, 20_000)])
+def test_the_bundled_sets_are_what_the_ledger_says(kind, size, train):
+    data, test = kind("train"), kind("test")
+    assert len(data) == train
+    assert not set(data.smiles) & set(test.smiles)
+    states, condition = data.batch(range(64))
+    assert int(condition["mask"].sum(1).max()) <= size
+    names = [chemistry.canonical(molecule) for molecule in data.domain.decode(states, condition)]
+    assert names == list(data.smiles[:64])
+    with pytest.raises(UnknownNameError):
+        kind("validation")
+    with pytest.raises(AnydiffError, match="part='full'"):
+        kind(path="x")
+
+
+def test_sizes_follow_the_histogram_and_the_sample_alone():
+    counts = [0, 1, 0, 3]
+    mask = sampled_mask(counts, 4, range(4000), 7)
+    share = histogram(mask.sum(1), 4)
+    assert share == pytest.approx([0, 0.25, 0, 0.75], abs=0.02)
+    assert torch.equal(sampled_mask(counts, 4, [5, 17], 7), mask[[5, 17]])
+    with pytest.raises(AnydiffError, match="one, not negative, for each of 1 to 5"):
+        sampled_mask(counts, 5, [0], 0)
+    assert sampled_mask(None, 3, [0, 1], 0).all()
+
+
+def test_a_picture_shows_invalid_molecules_too(tmp_path):
+    bad = chemistry.to_molecule([0, 3], np.array([[0, 2], [2, 0]]), TYPES)
+    domain().draw([Chem.MolFromSmiles("c1ccccc1"), bad], tmp_path / "two.png", ["benzene", ""])
+    assert (tmp_path / "two.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_scaffold_names_its_atoms_and_bonds():
+    state, fixed = domain().scaffold("c1ccccc1", atoms=[0, 1, 2])
+    spec = domain().spec
+    leaves = spec.unpack(fixed[None])
+    assert leaves["nodes"][0].any(dim=1).nonzero().flatten().tolist() == [0, 1, 2]
+    assert leaves["edges"][0, :3, :3].all()
+    assert not leaves["edges"][0, 3:].any()
+    assert torch.equal(state, domain().encode(["c1ccccc1"])[0])

@@ -78,5 +78,11 @@ def register_recipes(register: Register) -> None:
         weights="anydiff_weather:weights/gee.safetensors",
         quick=True,
     )
-    register("weather/gpp", "SEEDS-GPP on the Lorenz-96 simulator", "anydiff_weather.recipes:gpp")
+    register(
+        "weather/gpp",
+        "SEEDS-GPP on the Lorenz-96 simulator",
+        "anydiff_weather.recipes:gpp",
+        weights="anydiff_weather:weights/gpp.safetensors",
+        quick=True,
+    )
     register("weather/rain", "SEEDS-GPP of rain at Innsbruck from 11 members", "anydiff_weather.recipes:rain")

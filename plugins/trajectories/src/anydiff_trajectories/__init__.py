@@ -60,7 +60,13 @@ def register_metrics(register: Register) -> None:
 def register_recipes(register: Register) -> None:
     """Planners and a model of experience."""
     recipes = "anydiff_trajectories.recipes"
-    register("trajectories/maze", "Diffuser in a maze, start and goal known", f"{recipes}:maze")
+    weights = "anydiff_trajectories:weights"
+    register(
+        "trajectories/maze",
+        "Diffuser in a maze, start and goal known",
+        f"{recipes}:maze",
+        weights=f"{weights}/maze.safetensors",
+    )
     register("trajectories/maze-optimiser", "Trajectory Diffuser in the same maze", f"{recipes}:maze_optimiser")
     register("trajectories/pendulum", "Diffuser with value guidance on Pendulum", f"{recipes}:pendulum")
     register(
@@ -73,3 +79,15 @@ def register_recipes(register: Register) -> None:
         "synthetic Pendulum experience for policies",
         f"{recipes}:pendulum_experience",
     )
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """Closed-loop rollouts."""
+    register("trajectories/maze@1", "reach goals never joined in the data", "anydiff_trajectories.tasks:maze")
+
+
+@hookimpl
+def register_commands(register: Register) -> None:
+    """Data, recipes and rollouts."""
+    register("trajectories", "Make offline data, recipes for your own, rollouts.", "anydiff_trajectories.commands:app")

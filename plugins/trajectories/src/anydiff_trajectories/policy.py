@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,8 +39,9 @@ class Agent(Protocol):
 class DiffusionPolicy:
     """Receding-horizon control: plan, follow the plan for ``replan_every`` steps, plan again.
 
-    A plan that is followed to its end is held there. Where the network has inverse dynamics, the action is the one that
-    leads from where the environment is to the plan's next observation; else it is the planned action.
+    A plan that is followed to its end is held there. In mazes the plan's places are tracked (:func:`track_places`).
+    Elsewhere, where the network has inverse dynamics, the action is the one that leads from where the environment is to
+    the plan's next observation; else it is the planned action.
 
     Observations are those of Gymnasium: an array, or a dictionary with ``observation`` and ``desired_goal``; of one
     environment or of a vector environment. Row b of a batch is planned for with random numbers of its own, so it acts
@@ -55,6 +56,7 @@ class DiffusionPolicy:
         warm_nfe: network calls of a warm plan.
         seed: of all plans.
         planner: a planner of your own.
+        tracker: ``f(states [B, d_o], next planned observations [B, d_o]) -> actions``, in place of the above.
         options: of :class:`~anydiff_trajectories.diffuser.DiffusionPlanner` or
             :class:`~anydiff_trajectories.trajectory_diffuser.TrajectoryPlanner`.
     """
@@ -69,6 +71,7 @@ class DiffusionPolicy:
         warm_nfe: int = 4,
         seed: int = 0,
         planner: DiffusionPlanner | None = None,
+        tracker: Callable[[Array, Array], Array] | None = None,
         **options: Any,
     ) -> None:
         self.pipeline = pipeline
@@ -85,6 +88,8 @@ class DiffusionPolicy:
         self.replan_every = natural_number("replan_every", replan_every, 0)
         kind = TrajectoryPlanner if self.network.rollout is not None else DiffusionPlanner
         self.planner = kind(pipeline, **options) if planner is None else planner
+        in_maze = self.domain.environment.rpartition("/")[2].startswith(("Maze", "PointMaze"))
+        self.tracker = track_places if tracker is None and in_maze else tracker
         self.target_return, self.warm_start, self.warm_nfe = target_return, warm_start, warm_nfe
         self.seed = seed
         self.seconds: list[float] = []
@@ -139,6 +144,9 @@ class DiffusionPolicy:
         """The plan's action at ``row``; by inverse dynamics from where the environment is, if the model has it."""
         assert self.states is not None
         last = self.states.shape[1] - 1
+        if self.tracker is not None:
+            planned = self.domain.raw("observation", self.states[:, min(row + 1, last)].double()).numpy()
+            return self.tracker(state, planned)
         if self.network.inverse is None:
             return self.domain.raw("action", self.states[:, min(row, last)].double()).numpy()
         current = self.domain.normalise("observation", state)
@@ -146,6 +154,20 @@ class DiffusionPolicy:
         with torch.no_grad():
             action = self.network.inverse(current, following)
         return self.domain.restore("action", action.double()).numpy()
+
+
+def track_places(state: Array, planned: Array, gain: float = 10.0) -> Array:
+    """a = clip(gain ((p* - p) + (v* - v)), ±1): the controller that Diffuser follows its maze plans with.
+
+    Args:
+        state: places and velocities ``[B, 2 n]``.
+        planned: those of the plan's next row.
+        gain: actions per cell and per cell a step.
+    """
+    half = state.shape[1] // 2
+    error = planned - state
+    action: Array = np.clip(gain * (error[:, :half] + error[:, half:]), -1.0, 1.0)
+    return action
 
 
 def split_observation(observation: Observation) -> tuple[Array, Array | None]:

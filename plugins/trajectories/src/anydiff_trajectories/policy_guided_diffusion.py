@@ -7,8 +7,9 @@ the behaviour data is sampled with the score
 
 the gradient through the actions alone (states would be pushed to where the policy is confident). Two modes:
 
-- ``score``: exactly that, λ times the gradient added to the score, whatever solver and number of steps: D moves by
-  λ σ²/α ∇_a log π.
+- ``score``: the gradient is added to the score, whatever solver and number of steps: D moves by
+  λ σ²/α w ∇_a log π with w = 1/(1 + (σ/α)²). The gradient is taken at D without its derivative by x, which for data of
+  unit variance is w/α; without that factor the shift of D would grow as σ².
 - ``shift``: as the paper's code, x moves by λ_i ∇_a log π before step i of EDM's stochastic sampler; the strength
   then depends on the number of steps.
 
@@ -30,6 +31,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.guidance import ScoreGuidance
+from anydiff.paths import GaussianPath
 from anydiff.pipeline.metrics import SampleSet
 from anydiff.solvers import Plan, Solver, compile_plan, sample
 from anydiff.solvers.executor import execute
@@ -102,8 +104,9 @@ def policy_guidance(
     *,
     normalised: bool = False,
     denoised: bool = True,
+    path: GaussianPath | None = None,
 ) -> ScoreGuidance:
-    """Mode ``score``: λ ∇_a log π added to the score in any solver; 0 is the unguided sampler bit for bit.
+    """Mode ``score``: λ w ∇_a log π added to the score in any solver; 0 is the unguided sampler bit for bit.
 
     Args:
         domain: restores actions and observations.
@@ -111,9 +114,14 @@ def policy_guidance(
         coefficient: λ.
         normalised: see :func:`policy_log_likelihood`.
         denoised: take the gradient at D(x) (without the network's derivative) instead of at x.
+        path: gives w = 1/(1 + (σ/α)²); w is 1 without it.
     """
+
+    def scale(t: float) -> float:
+        return coefficient if path is None else coefficient / (1 + math.exp(-2 * path.log_snr(float(t))))
+
     return ScoreGuidance(
-        policy_log_likelihood(domain, policy, normalised), coefficient, at="data-direct" if denoised else "state"
+        policy_log_likelihood(domain, policy, normalised), scale, at="data-direct" if denoised else "state"
     )
 
 
@@ -223,7 +231,9 @@ def synthesise(
     if mode == "score":
         guidance = None
         if policy is not None:
-            guidance = policy_guidance(domain, policy, coefficient, normalised=normalised, denoised=denoised)
+            guidance = policy_guidance(
+                domain, policy, coefficient, normalised=normalised, denoised=denoised, path=denoiser.path
+            )
         states = sample(
             denoiser, domain.spec, count, nfe=nfe, solver=solver, grid=grid, seed=seed, guidance=guidance,
             batch_size=batch_size,

@@ -6,9 +6,12 @@ The normalisers' numbers were fitted to generated data by ``fit_normaliser``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anydiff.pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from anydiff_trajectories.episodes import Episode
 
 TOP_LEFT, BOTTOM_LEFT, TOP_RIGHT, BOTTOM_RIGHT = [1, 1], [5, 1], [1, 5], [5, 5]
 
@@ -19,9 +22,13 @@ JOINED = [
 
 STITCHED = [
     [TOP_LEFT, TOP_RIGHT], [TOP_RIGHT, TOP_LEFT], [BOTTOM_LEFT, BOTTOM_RIGHT], [BOTTOM_RIGHT, BOTTOM_LEFT],
+]  # fmt: skip
+"""Pairs that no run joins, but whose way is made of pieces of runs: what planners are tested on."""
+
+STRAIGHT = [
     [TOP_LEFT, BOTTOM_LEFT], [BOTTOM_LEFT, TOP_LEFT], [TOP_RIGHT, BOTTOM_RIGHT], [BOTTOM_RIGHT, TOP_RIGHT],
 ]  # fmt: skip
-"""The pairs that no run of the data joins: what planners are tested on."""
+"""Pairs whose way goes straight past the corridor, which no run does: beyond stitching."""
 
 MAZE_PARTS = {"action": 2, "observation": 4}
 MAZE_NORMALISERS = {
@@ -87,7 +94,8 @@ def maze() -> Recipe:
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
         "training": _training(2500),
-        "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
+        "sampling": {"solver": "dpm-solver++-2m", "nfe": 10},
+        "metrics": ["trajectories/dynamics-error"],
     }
     return Recipe.parse(recipe, "recipe 'trajectories/maze'")
 
@@ -105,7 +113,7 @@ def maze_optimiser() -> Recipe:
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
         "training": _training(2500),
-        "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
+        "sampling": {"solver": "dpm-solver++-2m", "nfe": 10},
     }
     return Recipe.parse(recipe, "recipe 'trajectories/maze-optimiser'")
 
@@ -201,6 +209,52 @@ def pendulum_experience() -> Recipe:
         "parametrization": "edm",
         "objective": {"name": "denoising", "options": {"weighting": "edm"}},
         "training": _training(2000),
-        "sampling": {"solver": "heun", "nfe": 64, "grid": "karras"},
+        "sampling": {"solver": "dpm-solver++-2m", "nfe": 20, "grid": "karras"},
+        "metrics": ["trajectories/dynamics-error"],
     }
     return Recipe.parse(recipe, "recipe 'trajectories/pendulum-experience'")
+
+
+def own_file(
+    path: str, episodes: Sequence[Episode], environment: str, horizon: int, normaliser: str, episode_steps: int | None
+) -> Recipe:
+    """A planner for the user's own file: sizes, normalisers and the scale of returns are fitted to its episodes."""
+    import numpy as np
+
+    from anydiff_trajectories.episodes import discounted_returns, windows
+    from anydiff_trajectories.normalisers import fit_normaliser
+
+    windows(episodes, horizon)
+    observations = np.concatenate([episode.observations for episode in episodes])
+    actions = np.concatenate([episode.actions for episode in episodes])
+    returns = np.concatenate([discounted_returns(episode.rewards, 0.99) for episode in episodes])
+    parts = {"action": actions.shape[1], "observation": observations.shape[1]}
+    domain = {
+        "horizon": horizon,
+        "parts": parts,
+        "normalisers": {
+            "action": fit_normaliser(normaliser, actions),
+            "observation": fit_normaliser(normaliser, observations),
+        },
+        "environment": environment,
+        "known": ["start"],
+        "returns": "episode",
+        "discount": 0.99,
+        "returns_scale": float(f"{max(float(np.abs(returns).max()), 1e-6):.6g}"),
+    }
+    data: dict[str, Any] = {"path": path, "domain": domain}
+    if episode_steps is not None:
+        data["episode_steps"] = episode_steps
+    recipe = {
+        "name": "trajectories/own",
+        "help": f"Diffuser with value guidance on {path}",
+        "domain": {"name": "trajectories", "options": domain},
+        "dataset": {"name": "trajectories/file", "options": data},
+        "network": _planner(parts, heads=("inverse", "value"), unread=["returns"], multipliers=[1, 2, 2]),
+        "path": "vp-cosine",
+        "parametrization": "data",
+        "objective": {"name": "trajectories/planning", "options": {"weighting": "data", "first_action_weight": 10.0}},
+        "training": _training(20000),
+        "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
+    }
+    return Recipe.parse(recipe, "the recipe of your file")

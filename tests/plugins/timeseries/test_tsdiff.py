@@ -262,6 +262,8 @@ def test_bad_options():
         Refinement("gradient")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="anchor"):
         Refinement(anchor="none")  # type: ignore[arg-type]
+    with pytest.raises(AnydiffError, match="first is"):
+        paper_path(100, 0.1, 0.1)
     with pytest.raises(AnydiffError, match="step_size"):
         Refinement(step_size=0)
 

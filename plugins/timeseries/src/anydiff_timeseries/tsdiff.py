@@ -161,6 +161,8 @@ def paper_path(steps: int = 100, first: float = 1e-4, last: float = 0.1) -> VPLo
     c = (1 - first)/b, so the path goes through every point of the schedule and is smooth between them. The paper's
     keeps α = 0.075 at t = 1, which a sampler that starts from N(0, 1) ignores (the core warns).
     """
+    if natural_number("steps", steps, 2) and not 0 < first < last < 1:
+        raise AnydiffError(f"first is {first} and last is {last}, but 0 < first < last < 1 is needed.")
     increment = (last - first) / (steps - 1)
     whole = (1 - first) / increment
 

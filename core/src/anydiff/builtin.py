@@ -13,6 +13,7 @@ ANYDIFF_CHECK_OPTIONS = {
     "product": {"leaves": {"state": "vp-linear"}},
     "mlp": {"width": 16, "blocks": 2},
     "unet": {"spec": [1, 8, 8], "channels": 8, "multipliers": [1, 2], "blocks": 1},
+    "autoencoder": {"spec": [1, 8, 8], "channels": 8},
     "dit": {"spec": [1, 8, 8], "width": 16, "blocks": 1, "heads": 2, "patch_size": 4},
 }
 
@@ -33,6 +34,7 @@ def register_networks(register: Register) -> None:
     register("mlp", "residual multi-layer perceptron for vectors", "anydiff.networks:MLP")
     register("unet", "U-Net for 1, 2 and 3 dimensions", "anydiff.networks:UNet")
     register("dit", "diffusion transformer on patches", "anydiff.networks:DiT")
+    register("autoencoder", "a latent space for 1, 2 and 3 dimensions", "anydiff.networks:Autoencoder")
 
 
 @hookimpl
@@ -136,6 +138,7 @@ def register_guidance(register: Register) -> None:
 def register_objectives(register: Register) -> None:
     """What training minimises."""
     register("denoising", "weighted squared error of the denoiser", "anydiff.objectives:Denoising")
+    register("reconstruction", "what an autoencoder minimises", "anydiff.objectives:Reconstruction")
     register("flow-matching", "squared error of the flow velocity", "anydiff.objectives:FlowMatching")
 
 

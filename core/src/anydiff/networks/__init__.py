@@ -4,6 +4,7 @@ Every network is ``network(x[B, *shape], log_snr[B], **condition) -> [B, *shape]
 data, velocity, ...) is the parametrisation's business, in :mod:`anydiff.denoisers`.
 """
 
+from anydiff.networks.autoencoder import Autoencoder
 from anydiff.networks.conditioning import (
     ArrayCondition,
     ClassCondition,
@@ -19,6 +20,7 @@ from anydiff.networks.unet import UNet
 __all__ = [
     "MLP",
     "ArrayCondition",
+    "Autoencoder",
     "ClassCondition",
     "Condition",
     "ConditionEncoder",

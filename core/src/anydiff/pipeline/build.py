@@ -10,6 +10,7 @@ from anydiff.guidance import ClassifierFree, Guidance
 from anydiff.objectives import Objective
 from anydiff.pipeline.dataset import Dataset
 from anydiff.pipeline.domain import Domain
+from anydiff.pipeline.latent import Latent, load_latent
 from anydiff.pipeline.metrics import Metric, SampleSet
 from anydiff.pipeline.recipe import Part, Recipe
 from anydiff.registry import registry
@@ -38,16 +39,23 @@ def build_dataset(recipe: Recipe, split: str) -> Dataset:
     return dataset
 
 
-def build_denoiser(recipe: Recipe, domain: Domain | None = None) -> NetworkDenoiser:
+def build_latent(recipe: Recipe, domain: Domain | None = None) -> Latent | None:
+    """The latent space that the recipe diffuses in; None for the data's own."""
+    return None if recipe.latent is None else load_latent(recipe.latent, domain or build_domain(recipe))
+
+
+def build_denoiser(recipe: Recipe, domain: Domain | None = None, latent: Latent | None = None) -> NetworkDenoiser:
     """The recipe's network with its path and parametrisation, freshly initialised from ``training.seed``."""
     domain = domain or build_domain(recipe)
+    latent = latent or build_latent(recipe, domain)
+    spec = domain.spec if latent is None else latent.spec
     path = registry().build("paths", recipe.path.name, **recipe.path.options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         network = registry().build(
-            "networks", recipe.network.name, spec=domain.spec, conditions=domain.conditions, **recipe.network.options
+            "networks", recipe.network.name, spec=spec, conditions=domain.conditions, **recipe.network.options
         )
-    return NetworkDenoiser(network, path.bind(domain.spec), recipe.parametrization, recipe.sigma_data, domain.spec)
+    return NetworkDenoiser(network, path.bind(spec), recipe.parametrization, recipe.sigma_data, spec)
 
 
 def build_objective(recipe: Recipe) -> Objective:

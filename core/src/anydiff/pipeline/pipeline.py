@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from anydiff.pipeline.build import (
     build_denoiser,
     build_domain,
     build_guidance,
+    build_latent,
     build_metrics,
     build_solver,
     sample_set,
 )
 from anydiff.pipeline.domain import Domain, Report
 from anydiff.pipeline.ensemble import members_per_case
+from anydiff.pipeline.latent import Latent
 from anydiff.pipeline.metrics import MetricCard, SampleSet
 from anydiff.pipeline.recipe import Recipe, load_recipe
 from anydiff.plugins import hooks
@@ -70,6 +73,11 @@ class Pipeline:
         """A pipeline with freshly initialised weights."""
         domain = build_domain(recipe)
         return cls(recipe, build_denoiser(recipe, domain).eval(), domain)
+
+    @cached_property
+    def latent(self) -> Latent | None:
+        """The latent space that is diffused in; None where it is the data's own."""
+        return build_latent(self.recipe, self.domain)
 
     @property
     def weights_hash(self) -> str:
@@ -123,6 +131,8 @@ class Pipeline:
         if not set(conditions) - {NODE_MASK}:
             # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
             layers = layers if guidance is not None else [layer for layer in layers if not layer.needs_condition]
+        if fixed and self.latent is not None:
+            raise AnydiffError("known entries are data, but this recipe diffuses latents; use a recipe without latent.")
         if fixed and not any(isinstance(layer, KnownEntries) for layer in layers):
             layers = [*layers, KnownEntries()]
         device = next(self.denoiser.parameters()).device if device is None else device
@@ -132,7 +142,7 @@ class Pipeline:
             callbacks = [*callbacks, _notify_step]
         states = sample_states(
             denoiser,
-            self.domain.spec,
+            self.domain.spec if self.latent is None else self.latent.spec,
             count,
             solver=self.plan(nfe, solver, **options),
             seed=seed,
@@ -147,7 +157,8 @@ class Pipeline:
         )
         if cases is not None:
             conditions = {name: value[torch.arange(rows) % cases] for name, value in conditions.items()}
-        states = hook.transform("samples_ready", states=states.cpu(), condition=conditions, recipe=self.recipe)
+        states = states.cpu() if self.latent is None else self.latent.to_data(states)
+        states = hook.transform("samples_ready", states=states, condition=conditions, recipe=self.recipe)
         return SampleSet(states, conditions, self.domain)
 
     def sample(self, count: int | Sequence[int], **options: Any) -> Any:
@@ -258,7 +269,9 @@ class Pipeline:
     def _ode_inputs(
         self, objects: Sequence[Any], condition: Mapping[str, Any] | None, options: dict[str, Any]
     ) -> tuple[Any, Tensor, dict[str, Any]]:
-        states = self.domain.encode(objects).to(next(self.denoiser.parameters()).device)
+        states = self.domain.encode(objects)
+        states = states if self.latent is None else self.latent.to_latent(states)
+        states = states.to(next(self.denoiser.parameters()).device)
         denoiser = hooks().transform("wrap_denoiser", denoiser=self.denoiser, recipe=self.recipe)
         guidance = build_guidance(options.get("guidance"))
         conditions = self.conditions(condition, len(states))

@@ -55,6 +55,8 @@ class Recipe(Settings):
         name: namespaced name, ``images/fashion``.
         help: one line for lists.
         domain: the codec.
+        latent: where to diffuse instead of on the data: a recipe with bundled weights, a run folder or a weights file
+            of the network ``autoencoder`` (see :mod:`anydiff.pipeline.latent`).
         dataset: training data; ``split`` is filled in (``train``, or ``test`` for the reference).
         network: the network.
         path: how data becomes noise.
@@ -69,6 +71,7 @@ class Recipe(Settings):
     name: str
     help: str = ""
     domain: Part
+    latent: str | None = None
     dataset: Part
     network: Part
     path: Part = Part(name="vp-linear")
@@ -93,7 +96,10 @@ class Recipe(Settings):
 
     def canonical(self) -> str:
         """The resolved configuration as JSON with sorted keys."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        data = self.model_dump(mode="json")
+        if self.latent is None:
+            del data["latent"]  # so that a recipe without it keeps the name it had before there were latent ones
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     def to_yaml(self) -> str:
         """The resolved configuration as YAML; :func:`load_recipe` reads it back."""

@@ -7,8 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from anydiff.pipeline.build import build_dataset, build_denoiser, build_objective
+from anydiff.pipeline.build import build_dataset, build_denoiser, build_latent, build_objective
 from anydiff.pipeline.dataset import Dataset
+from anydiff.pipeline.latent import LatentDataset
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.recipe import Recipe
 from anydiff.plugins import hooks
@@ -35,7 +36,10 @@ def train(
         KeyboardInterrupt: after a checkpoint was saved.
     """
     dataset = build_dataset(recipe, "train")
-    denoiser = build_denoiser(recipe)
+    latent = build_latent(recipe)
+    if latent is not None:
+        dataset = LatentDataset(dataset, latent)
+    denoiser = build_denoiser(recipe, latent=latent)
     metadata = {
         "recipe": recipe.canonical(),
         "recipe_hash": recipe.hash,

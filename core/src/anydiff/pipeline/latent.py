@@ -1,0 +1,118 @@
+"""Diffusion in the latent space of an autoencoder, for every domain: one line in the recipe, ``latent: images/codes``.
+
+The network then sees latents; data are encoded on the way into training and samples decoded on the way out, so data
+sets, files, pictures, conditions and metrics are the domain's own and know nothing of it. The autoencoder is a recipe
+of its own, trained with the objective ``reconstruction``; it is named by its recipe, its run folder or its weights file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError
+from anydiff.networks import Autoencoder
+from anydiff.pipeline.dataset import Dataset
+from anydiff.pipeline.domain import Domain
+from anydiff.states import Leaf, StateSpec
+from anydiff.training import weights_hash
+
+
+class Latent:
+    """The latent space of a domain's states.
+
+    Args:
+        domain: of the data.
+        autoencoder: a trained one, on the domain's states.
+
+    Attributes:
+        spec: one leaf named ``latent``.
+
+    Raises:
+        AnydiffError: the autoencoder was made for states of another shape.
+    """
+
+    def __init__(self, domain: Domain, autoencoder: Autoencoder) -> None:
+        if tuple(autoencoder.shape) != tuple(domain.spec.shape):
+            raise AnydiffError(
+                f"the autoencoder was made for states of shape {tuple(autoencoder.shape)}, but the domain "
+                f"{domain.name!r} has {tuple(domain.spec.shape)}; train one on this domain, or change latent."
+            )
+        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        self.spec = StateSpec([Leaf("latent", autoencoder.latent_shape)])
+
+    @torch.no_grad()
+    def to_latent(self, states: Tensor) -> Tensor:
+        """Latents float32 ``[B, *latent_shape]`` of states ``[B, *shape]``, each made alone: rows cannot mix."""
+        rows = [self.autoencoder.encode(row[None].float().cpu()) for row in states]
+        return torch.cat(rows) if rows else torch.empty(0, *self.spec.shape)
+
+    @torch.no_grad()
+    def to_data(self, latents: Tensor) -> Tensor:
+        """States float32 ``[B, *shape]`` of latents ``[B, *latent_shape]``, each made alone."""
+        self.spec.check(latents)
+        rows = [self.autoencoder.decode(row[None].float().cpu()) for row in latents]
+        return torch.cat(rows) if rows else torch.empty(0, *self.autoencoder.shape)
+
+
+class LatentDataset(Dataset):
+    """A data set seen through an autoencoder; each example is encoded once and kept.
+
+    Args:
+        inner: the data.
+        latent: their latent space.
+    """
+
+    def __init__(self, inner: Dataset, latent: Latent) -> None:
+        self.name = inner.name
+        self.inner = inner
+        self.latent = latent
+        self._known: dict[int, Tensor] = {}
+
+    @property
+    def domain(self) -> Domain:
+        """The domain of the data."""
+        return self.inner.domain
+
+    @property
+    def spec(self) -> StateSpec:
+        """The latent's."""
+        return self.latent.spec
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the data's hash and the autoencoder's weights."""
+        weights = weights_hash(self.latent.autoencoder.state_dict())
+        return hashlib.sha256(f"{self.inner.hash}/{weights}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Latents and the data's own conditions."""
+        states, condition = self.inner.batch(indices)
+        for row, index in enumerate(indices):
+            if index not in self._known:
+                self._known[index] = self.latent.to_latent(states[row : row + 1])[0]
+        return torch.stack([self._known[index] for index in indices]), condition
+
+
+def load_latent(source: str, domain: Domain) -> Latent:
+    """The latent space of ``domain`` by an autoencoder's recipe with bundled weights, run folder or weights file.
+
+    Raises:
+        AnydiffError: what is there is no autoencoder, or one of other states.
+    """
+    from anydiff.pipeline.pipeline import load
+
+    network = load(source).denoiser.network
+    if not isinstance(network, Autoencoder):
+        raise AnydiffError(
+            f"latent is {source!r}, which holds a {type(network).__name__}; name a recipe, run folder or weights file "
+            "of the network 'autoencoder'."
+        )
+    return Latent(domain, network)

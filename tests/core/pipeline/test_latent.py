@@ -1,0 +1,149 @@
+"""Latent diffusion for any domain: one line in the recipe; data, files and metrics stay in the domain's own space."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anydiff.errors import AnydiffError
+from anydiff.networks import Autoencoder
+from anydiff.objectives import Reconstruction
+from anydiff.pipeline import load, load_recipe, train
+from anydiff.pipeline.latent import Latent, LatentDataset
+from anydiff.plugins import forget, use_folder
+from anydiff.registry import registry
+from anydiff.states import StateSpec
+
+WAVES = Path(__file__).parent / "latent_plugin"
+
+
+@pytest.fixture(autouse=True)
+def _waves(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+    monkeypatch.setenv("ANYDIFF_PLUGINS", "waves")
+    use_folder(WAVES)
+    forget()
+    yield
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.fixture(scope="module")
+def codes(tmp_path_factory):
+    """A trained autoencoder of waves, as a run folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANYDIFF_PLUGINS", "waves")
+        use_folder(WAVES)
+        forget()
+        folder = tmp_path_factory.mktemp("codes") / "run"
+        train(load_recipe("waves/codes"), folder)
+    return str(folder)
+
+
+def test_training_an_autoencoder_is_training_a_recipe(codes):
+    network = load(codes).denoiser.network
+    held_out = registry().build("datasets", "waves/data", split="test").batch(range(256))[0]
+    with torch.no_grad():
+        error = float((network(held_out) - held_out).square().mean() / held_out.square().mean())
+    assert network.latent_shape == (2, 4)
+    assert error < 0.05, "two numbers per wave, eight per code: nearly nothing may be lost"
+
+
+def test_a_latent_recipe_trains_samples_and_is_judged_in_the_space_of_the_data(codes, tmp_path):
+    recipe = load_recipe("waves/diffusion", [f"latent={codes}"])
+    pipeline = train(recipe, tmp_path / "run")
+    assert pipeline.denoiser.network.shape == (2, 4)
+    samples = pipeline.sample_set(3, seed=1)
+    assert samples.states.shape == (3, 1, 16), "samples are waves, not latents"
+    again = load(tmp_path / "run").sample_set([2, 0], seed=1).states
+    assert torch.equal(again, samples.states[[2, 0]]), "decoded row by row: no sample depends on the others"
+    assert [wave.shape for wave in pipeline.sample(2)] == [(16,), (16,)]
+    scores = pipeline.evaluate(8)
+    assert scores["waves/energy"].value == pytest.approx(pipeline.sample_set(8).states.square().mean().item(), rel=1e-5)
+    assert pipeline.reference().states.shape == (256, 1, 16), "the reference is the data, not reconstructions"
+    assert pipeline.evaluate_objects([np.ones(16)])["waves/energy"].value == 1
+    latents = pipeline.encode([np.ones(16, np.float32)])
+    assert latents.shape == (1, 2, 4), "latents of the diffusion are those of the latent space"
+
+
+def test_the_hash_of_latent_data_knows_the_data_and_the_weights(codes):
+    data = registry().build("datasets", "waves/data")
+    network = load(codes).denoiser.network
+    latent = Latent(data.domain, network)
+    one = LatentDataset(data, latent)
+    assert one.spec.shape == (2, 4)
+    assert torch.equal(one.batch([5, 1])[0][1], one.batch([1])[0][0])
+    other = Autoencoder(data.spec, latent_channels=2, channels=16)
+    assert LatentDataset(data, Latent(data.domain, other)).hash != one.hash
+    assert LatentDataset(registry().build("datasets", "waves/data", split="test"), latent).hash != one.hash
+
+
+def test_a_recipe_without_latent_keeps_its_hash():
+    recipe = load_recipe("waves/diffusion")
+    assert "latent" not in recipe.canonical()
+    assert load_recipe("waves/diffusion", ["latent=x"]).hash != recipe.hash
+
+
+def test_wrong_latents_are_one_sentence(codes, tmp_path):
+    plain = train(load_recipe("waves/diffusion"), tmp_path / "plain")
+    with pytest.raises(AnydiffError, match="holds a UNet"):
+        train(load_recipe("waves/diffusion", [f"latent={tmp_path / 'plain'}"]), tmp_path / "run")
+    with pytest.raises(AnydiffError, match=r"states of shape \(1, 8\).*has \(1, 16\)"):
+        Latent(plain.domain, Autoencoder(StateSpec.single((1, 8))))
+    latent = train(load_recipe("waves/diffusion", [f"latent={codes}"]), tmp_path / "latent")
+    with pytest.raises(AnydiffError, match="known entries are data"):
+        latent.sample_set(1, known=torch.zeros(1, 16), known_mask=torch.ones(1, 16, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("sizes", [(13,), (8, 10), (5, 8, 6)])
+@pytest.mark.parametrize("factor", [2, 4])
+def test_shapes_in_every_dimension(sizes, factor):
+    network = Autoencoder(StateSpec.single((2, *sizes)), factor=factor, channels=4, latent_channels=1)
+    x = torch.randn(3, 2, *sizes)
+    latent = network.encode(x)
+    assert latent.shape == (3, *network.latent_shape) == (3, 1, *[-(-size // factor) for size in sizes])
+    assert network.decode(latent).shape == x.shape
+    with pytest.raises(AnydiffError, match="expects"):
+        network.decode(latent[:, :, :1])
+
+
+class Halves:
+    """A linear 'autoencoder': the state of two entries is their sum, decoded to half of it each."""
+
+    def encode(self, x):
+        return x.sum(dim=1, keepdim=True)
+
+    def decode(self, z):
+        return z.expand(-1, 2) / 2
+
+
+def test_the_loss_has_its_closed_form():
+    denoiser = type("D", (), {"network": Halves()})()
+    clean, noise = torch.tensor([[1.0, 3.0], [2.0, 2.0]]), torch.tensor([[2.0, 9.0], [-1.0, 9.0]])
+    loss = Reconstruction(noise=0.5, penalty=0.1)(denoiser, clean, noise, torch.tensor([0.5, 0.5]))
+    # Row 0: the code 4 + 0.5 * 2 = 5 gives 2.5 twice: errors 1.5 and -0.5; penalty 0.05 * 16.
+    assert loss.tolist() == pytest.approx([(1.5**2 + 0.5**2) / 2 + 0.8, 0.25**2 + 0.8])
+    mask = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    masked = Reconstruction(noise=0.5, penalty=0.0)(denoiser, clean, noise, torch.rand(2), loss_mask=mask)
+    assert masked.tolist() == pytest.approx([1.5**2, 0.25**2])
+
+
+def test_bad_autoencoders_are_one_sentence():
+    for options, message in [
+        ({"factor": 3}, "power of two"),
+        ({"factor": 1}, "factor is 1"),
+        ({"blocks": 0}, "blocks"),
+    ]:
+        with pytest.raises(AnydiffError, match=message):
+            Autoencoder(StateSpec.single((1, 8)), **options)
+    with pytest.raises(AnydiffError, match="needs a state of shape"):
+        Autoencoder(StateSpec.single((8,)))
+    with pytest.raises(AnydiffError, match="penalty is -1"):
+        Reconstruction(penalty=-1)
+    denoiser = type("D", (), {"network": torch.nn.Linear(2, 2)})()
+    with pytest.raises(AnydiffError, match="encode and decode"):
+        Reconstruction()(denoiser, torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1))
+    wide = Autoencoder(StateSpec.single((1, 4)), latent_channels=9, channels=4)
+    with pytest.raises(AnydiffError, match="9 entries, but the state only 4"):
+        Reconstruction()(type("D", (), {"network": wide})(), *torch.zeros(2, 1, 1, 4), torch.zeros(1))

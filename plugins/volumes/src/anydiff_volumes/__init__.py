@@ -9,6 +9,7 @@ ANYDIFF_API = ">=1.0,<2"
 ANYDIFF_CHECK_OPTIONS = {
     "volumes/population": {"train_size": 12, "test_size": 6},
     "volumes/sequences": {"train_size": 4, "test_size": 2, "frames": 6},
+    "volumes/ellipsoids": {"train_size": 6, "test_size": 4},
 }
 
 
@@ -25,6 +26,11 @@ def register_datasets(register: Register) -> None:
     register("volumes/population", "brains of many subjects: MNI152 under random diffeomorphisms", f"{data}:Population")
     register(
         "volumes/sequences", "brains over time: ageing and cardiac-like motion, frames missing", f"{data}:Sequences"
+    )
+    register(
+        "volumes/ellipsoids",
+        "oscillating ellipsoids, 8x16x16: the smallest sequences",
+        "anydiff_volumes.ellipsoids:Ellipsoids",
     )
     register("volumes/folder", "your own NIfTI files", f"{data}:Folder")
 

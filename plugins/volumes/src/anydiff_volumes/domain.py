@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,8 @@ class Volumes(Domain):
         if self.modality == "ct":
             values = self.window.restore(np.asarray(return_image.dataobj)).astype(np.float32)
             return_image = as_nifti(values, return_image.affine)
-            placement = _identity_window(placement)
+            # CT keeps Hounsfield units on the grid, so nothing is scaled on the way back.
+            placement = replace(placement, window=Window(0.0, 1.0))
         return return_image, placement
 
     def encode(self, objects: Sequence[Any]) -> Tensor:
@@ -175,10 +177,3 @@ class Volumes(Domain):
             return []
         pairs = zip(condition["seen"], condition["target_time"], strict=True)
         return [f"{int(seen.sum())} frames, t = {float(time):.2f}" for seen, time in pairs]
-
-
-def _identity_window(placement: Placement) -> Placement:
-    """CT keeps Hounsfield units on the grid, so nothing is rescaled on the way back."""
-    from dataclasses import replace
-
-    return replace(placement, window=Window(0.0, 1.0))

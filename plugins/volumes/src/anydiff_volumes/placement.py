@@ -92,8 +92,10 @@ class Placement:
         affine: of the original, float64 ``[4, 4]``.
         shape: of the original.
         header: of the original.
+        kind: what :meth:`restore` stores: the original's integers if they had no slope, else floats.
         orientation: nibabel's axis codes of the original, as ``io_orientation`` gives them.
         window: how intensities were scaled.
+        outside: the value of voxels that the grid does not reach.
         grid_affine: of the volume on the grid.
         scale: d'/d per axis, after the turn to RAS+.
         offset: s(0) per axis.
@@ -102,8 +104,10 @@ class Placement:
     affine: NDArray[np.float64]
     shape: tuple[int, ...]
     header: Any = field(repr=False)
+    kind: np.dtype[Any]
     orientation: NDArray[np.float64]
     window: Window
+    outside: float
     grid_affine: NDArray[np.float64]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
@@ -111,7 +115,7 @@ class Placement:
     def restore(self, image: Any) -> Any:
         """A volume on the grid as a NIfTI image of the original's affine, shape, header, type and intensities.
 
-        Voxels that the grid does not reach get the lowest value of the window.
+        Voxels that the grid does not reach get the lowest value of the scan's window.
         """
         values = self.window.restore(np.asarray(image.dataobj, dtype=np.float64))
         turned = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), self.orientation)
@@ -119,14 +123,12 @@ class Placement:
         shape = tuple(self.shape[axis] for axis in order)
         scale = [1 / each for each in self.scale]
         offset = [-first / each for first, each in zip(self.offset, self.scale, strict=True)]
-        back = resample(values, shape, scale, offset, fill=self.window.low)
+        back = resample(values, shape, scale, offset, fill=self.outside)
         back = orientations.apply_orientation(back, turned)
-        kind = np.dtype(self.header.get_data_dtype())
-        sloped = self.header.get_slope_inter() not in ((None, None), (1.0, 0.0))
-        if kind.kind in "iu" and not sloped:
-            back = np.clip(np.rint(back), np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
-        else:
-            back = back.astype(np.float64 if kind == np.float64 else np.float32)
+        if self.kind.kind in "iu":
+            limits = np.iinfo(self.kind)
+            back = np.clip(np.rint(back), limits.min, limits.max)
+        back = back.astype(self.kind)
         header = self.header.copy()
         header.set_slope_inter(1.0, 0.0)
         header.set_data_dtype(back.dtype)
@@ -167,16 +169,27 @@ def place(
     if not isinstance(image.header, nibabel.Nifti1Header):
         header.set_data_dtype(image.get_data_dtype())
     placement = Placement(
-        np.array(image.affine),
-        tuple(image.shape),
-        header,
-        orientation,
-        window,
-        grid_affine,
-        tuple(scale),
-        tuple(offset),
+        affine=np.array(image.affine),
+        shape=tuple(image.shape),
+        header=header,
+        kind=_stored_kind(image),
+        orientation=orientation,
+        window=window,
+        outside=window.low,
+        grid_affine=grid_affine,
+        scale=tuple(scale),
+        offset=tuple(offset),
     )
     return as_nifti(placed.astype(np.int16 if labels else np.float32), grid_affine), placement
+
+
+def _stored_kind(image: Any) -> np.dtype[Any]:
+    """The type that holds an image's values: its own integers, but floats where the file scales them."""
+    kind = np.dtype(image.get_data_dtype())
+    slope, intercept = getattr(image.dataobj, "slope", 1.0), getattr(image.dataobj, "inter", 0.0)
+    if kind.kind in "iu" and (slope, intercept) == (1.0, 0.0):
+        return kind
+    return np.dtype(np.float64 if kind == np.float64 else np.float32)
 
 
 def as_nifti(values: Array, affine: NDArray[np.float64], note: str = "anydiff") -> Any:

@@ -1,0 +1,32 @@
+"""What a model of sequences must beat: the latest frame, a straight line in time, and the population's mean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from anydiff.pipeline.dataset import Dataset
+from anydiff_volumes import sadm
+
+
+def last_frame(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
+    """The latest frame that was seen."""
+    return _predicted(sadm.last_frame, condition)
+
+
+def interpolation(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
+    """Every voxel on the straight line through its two latest values."""
+    return _predicted(sadm.interpolation, condition)
+
+
+def population_mean(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
+    """The mean of (at most 256, evenly spread) training volumes, for everyone."""
+    size = len(training_data)
+    rows = sorted({round(place * (size - 1) / 255) for place in range(256)})
+    mean = torch.stack([training_data.batch([row])[0][0] for row in rows]).mean(dim=0)
+    return mean.expand(count, *mean.shape).clone()
+
+
+def _predicted(predictor: sadm.Predictor, condition: dict[str, Tensor]) -> Tensor:
+    given = (condition["frames"], condition["seen"] > 0.5, condition["times"], condition["target_time"])
+    return predictor(*given)[:, None]

@@ -1,0 +1,254 @@
+"""Data with known truth, the encoder's oracles, and the loop that fills sequences in."""
+
+import numpy as np
+import pytest
+import torch
+
+from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.guidance import ClassifierFree
+from anydiff.pipeline import Pipeline, load_recipe
+from anydiff_volumes import baselines, sadm
+from anydiff_volumes.data import Population, Sequences
+from anydiff_volumes.deformation import compose, flow, jacobian_determinant, random_velocity
+from anydiff_volumes.ellipsoids import Ellipsoids, ellipsoid, radius_of
+from anydiff_volumes.networks import SequenceEncoder, SequenceUNet
+from anydiff_volumes.subjects import GRID, Anatomy, affine, anatomies, course, images, motion_velocity
+from anydiff_volumes.templates import mni152
+
+SMALL = [
+    "domain={name: volumes, options: {shape: [8, 16, 16], voxel_size: 1.0, frames: 6}}",
+    "dataset=volumes/ellipsoids",
+    "network.options={channels: 8, multipliers: [1], patch_size: 2, width: 16, layers: 1, heads: 2}",
+]
+
+
+# Data ---------------------------------------------------------------------------------------------------------------
+
+
+def test_without_deformation_a_subject_is_the_template():
+    still = images(torch.zeros(1, 3, *GRID), [0], Anatomy(contrast=0.0))
+    blocks = mni152().t1.reshape(28, 2, 32, 2, 28, 2).mean((1, 3, 5))
+    assert np.abs(still[0, 0].numpy() - blocks).max() < 1e-5
+    corner = mni152().affine @ [0.5, 0.5, 0.5, 1]
+    assert np.allclose(affine()[:, 3], corner), "the first 6 mm voxel lies between the first eight of 3 mm"
+
+
+def test_deformations_are_diffeomorphisms_with_the_inverse_flow():
+    velocity = random_velocity((14, 16, 14), 0, [0, 1], amplitude=1.6)
+    there, back = flow(velocity), flow(-velocity)
+    assert float(jacobian_determinant(there).min()) > 0
+    inner = (slice(None), slice(None), *[slice(4, -4)] * 3)
+    assert float(compose(back, there)[inner].abs().max()) < 0.1 < float(there[inner].abs().max())
+    assert torch.equal(random_velocity((14, 16, 14), 0, [1], amplitude=1.6)[0], velocity[1])
+    assert float(jacobian_determinant(anatomies([0, 1], Anatomy())).min()) > 0
+    for motion in ("ageing", "cardiac"):
+        extreme = flow(torch.tensor([-2.0, 4.5]).reshape(2, 1, 1, 1, 1) * motion_velocity(motion))
+        assert float(jacobian_determinant(extreme).min()) > 0, motion
+
+
+def test_courses_are_what_they_say():
+    ageing = course(3, "ageing", 6, 0)
+    assert (ageing.times.diff() > 0).all()
+    rates = ageing.extent.diff() / ageing.times.diff()
+    assert torch.allclose(rates, rates[:1].expand(5)), "a constant rate, at irregular times"
+    assert 0.5 <= float(rates[0]) <= 4.5
+    cardiac = course(3, "cardiac", 6, 0)
+    assert torch.allclose(cardiac.times, torch.arange(6).double() / 6, atol=1e-12)
+    assert float(cardiac.extent.abs().max()) <= 2
+
+
+def test_an_example_shows_the_past_only_and_splits_share_no_subject():
+    data = Sequences("train", train_size=2)
+    states, condition = data.batch([0, 9, 21])
+    for row, index in enumerate([0, 9, 21]):
+        subject, target, _ = data.where(index)
+        frames, times = data.sequence(subject)
+        seen = condition["seen"][row] > 0.5
+        assert torch.equal(states[row, 0], frames[target])
+        assert seen[[0, target - 1]].all()
+        assert not seen[target:].any()
+        assert torch.equal(condition["frames"][row][seen], frames[seen])
+        assert (condition["frames"][row][~seen] == 0).all()
+        assert float(condition["target_time"][row]) == float(times[target])
+        assert (condition["times"][row][~seen] == 0).all()
+    assert len({tuple(data.seen(index).tolist()) for index in range(16, 20)}) > 1, "several choices of gaps"
+    assert [data.motion_of(subject) for subject in (0, 1)] == ["ageing", "cardiac"]
+    test = Sequences("test", test_size=2)
+    assert [test.where(index)[:2] for index in range(len(test))] == [(0, 5), (1, 5)]
+    assert not torch.equal(test.sequence(0)[0], data.sequence(0)[0])
+    assert data.tissues(0).shape == (6, 2, *GRID)
+
+
+def test_wrong_options_of_data():
+    for build, message in [
+        (lambda: Population("val"), "unknown split"),
+        (lambda: Sequences(motion="running"), "unknown motion"),
+        (lambda: Sequences(missing=1.5), "missing is 1.5"),
+        (lambda: Sequences(frames=1), "at least 2"),
+        (lambda: Sequences(targets=[6]), "frames from 1 to 5"),
+        (lambda: Ellipsoids(missing=-1), "missing is -1"),
+    ]:
+        with pytest.raises(AnydiffError, match=message):
+            build()
+
+
+def test_the_radius_of_an_ellipsoid_is_found():
+    radii = torch.tensor([2.5, 4.0, 5.5], dtype=torch.float64)
+    assert torch.allclose(radius_of(ellipsoid(radii) * 2 - 1), radii, atol=0.15)
+
+
+# The encoder's oracles ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A small network whose every parameter was moved from its initial value."""
+    data = Ellipsoids("test", test_size=5)
+    torch.manual_seed(0)
+    made = SequenceUNet(data.spec, data.conditions, channels=8, multipliers=[1], width=16, layers=1, heads=2)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    data = Ellipsoids("test", test_size=5, missing=0.6)
+    return data.batch(range(5))
+
+
+def predict(network, x, condition):
+    return network(x, torch.linspace(-1, 1, len(x)), **condition)
+
+
+def test_what_stands_in_missing_frames_has_no_influence(network, batch):
+    x, condition = batch
+    before = predict(network, x, condition)
+    hidden = (condition["seen"] < 0.5)[:, :, None, None, None]
+    assert hidden.any()
+    spoilt = {**condition, "frames": torch.where(hidden, float("nan"), condition["frames"])}
+    spoilt["times"] = torch.where(condition["seen"] < 0.5, 0.77, condition["times"])
+    assert torch.allclose(predict(network, x, spoilt), before, atol=1e-6)
+    changed = {**condition, "frames": condition["frames"] * 0.5}
+    assert not torch.allclose(predict(network, x, changed), before, atol=1e-4), "what was seen does"
+
+
+def test_frames_at_or_behind_the_target_are_not_looked_at(network, batch):
+    x, condition = batch
+    late = {name: value.clone() for name, value in condition.items()}
+    late["seen"][:, 5], late["frames"][:, 5] = 1.0, 3.0
+    late["times"][:, 5] = condition["target_time"][:, 0]
+    assert torch.allclose(predict(network, x, late), predict(network, x, condition), atol=1e-6)
+
+
+def test_no_frames_is_no_condition(network, batch):
+    x, condition = batch
+    alone = predict(network, x, {})
+    nothing_seen = {**condition, "seen": torch.zeros_like(condition["seen"])}
+    assert torch.allclose(predict(network, x, nothing_seen), alone, atol=1e-6)
+    for name in ("frames", "target_time"):
+        hidden = {**condition, f"{name}_present": torch.zeros(5, dtype=torch.bool)}
+        assert torch.allclose(predict(network, x, hidden), alone, atol=1e-6)
+    some = {**condition, "frames_present": torch.tensor([True, False, True, True, False])}
+    mixed = predict(network, x, some)
+    assert torch.allclose(mixed[[1, 4]], alone[[1, 4]], atol=1e-6)
+    assert torch.allclose(mixed[[0, 2, 3]], predict(network, x, condition)[[0, 2, 3]], atol=1e-6)
+
+
+def test_all_frames_seen_is_the_encoder_without_a_mask(batch):
+    torch.manual_seed(1)
+    encoder = SequenceEncoder(3, (8, 16, 16), width=16, layers=1, heads=2).eval()
+    frames, since = torch.randn(2, 3, 8, 16, 16), torch.tensor([[-0.6, -0.4, -0.2]] * 2)
+    full = encoder(frames, torch.ones(2, 3, dtype=torch.bool), since)
+    longer = SequenceEncoder(4, (8, 16, 16), width=16, layers=1, heads=2).eval()
+    longer.load_state_dict(encoder.state_dict())
+    padded = torch.cat([frames, torch.full((2, 1, 8, 16, 16), 5.0)], dim=1)
+    seen = torch.tensor([[True, True, True, False]] * 2)
+    assert torch.allclose(longer(padded, seen, torch.cat([since, since[:, :1]], dim=1)), full, atol=1e-6)
+    order = torch.tensor([2, 0, 1])
+    turned = encoder(frames[:, order], torch.ones(2, 3, dtype=torch.bool), since[:, order])
+    assert torch.allclose(turned, full, atol=1e-5), "frames are known by their times, not by their slots"
+
+
+def test_patients_in_another_order_and_odd_sizes(network, batch):
+    x, condition = batch
+    order = torch.tensor([3, 0, 4, 1, 2])
+    turned = network(x[order], torch.linspace(-1, 1, 5)[order], **{n: v[order] for n, v in condition.items()})
+    assert torch.allclose(turned, predict(network, x, condition)[order], atol=1e-5)
+    odd = SequenceEncoder(2, (5, 9, 11), width=16, layers=1, heads=2)
+    assert odd(torch.randn(1, 2, 5, 9, 11), torch.ones(1, 2).bool(), torch.tensor([[-2.0, -1.0]])).shape[2:] == (
+        5,
+        9,
+        11,
+    )
+
+
+def test_an_encoded_condition_gives_the_same_prediction(network, batch):
+    x, condition = batch
+    encoded = network.encode_condition(**condition)
+    assert torch.equal(predict(network, x, encoded), predict(network, x, condition))
+    assert network.encode_condition() == {}
+    with pytest.raises(AnydiffError, match="'times' is missing"):
+        network.encode_condition(**{name: value for name, value in condition.items() if name != "times"})
+    with pytest.raises(AnydiffError, match=r"'frames' has shape \(5, 5, 8, 16, 16\)"):
+        predict(network, x, {**condition, "frames": condition["frames"][:, 1:]})
+    with pytest.raises(UnknownNameError, match="'label'"):
+        predict(network, x, {**condition, "label": torch.zeros(5)})
+
+
+# Filling in ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return Pipeline.untrained(load_recipe("volumes/sadm", SMALL))
+
+
+def test_guidance_weights_agree_with_the_papers(pipeline, batch):
+    """The paper's (1 + w) eps_c - w eps_u is our scale 1 + w: w = 0 is conditional, w = -1 unconditional."""
+    x, condition = batch
+    denoiser = pipeline.denoiser
+    with torch.no_grad():
+        conditional, alone = denoiser.predict(x, 0.4, "noise", **condition), denoiser.predict(x, 0.4, "noise")
+        for w in (-1.0, 0.0, 0.2):
+            guided = ClassifierFree(1 + w)(denoiser).predict(x, 0.4, "noise", **condition)
+            assert torch.allclose(guided, (1 + w) * conditional - w * alone, atol=1e-5)
+
+
+def test_missing_frames_are_filled_in_and_given_ones_stay(pipeline):
+    data = Ellipsoids("test", test_size=3)
+    seen = torch.tensor([[1, 0, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 1, 0]]).bool()
+    times = data.times.expand(3, -1)
+    frames = torch.where(seen[:, :, None, None, None], data.sequences, float("nan"))
+    options = {"nfe": 2, "seed": 4}
+    done = sadm.generate(pipeline, frames, seen, times, **options)
+    assert done.known.all()
+    assert torch.equal(done.values[seen], data.sequences[seen])
+    assert float(done.values.abs().max()) <= 1
+    alone = sadm.generate(pipeline, frames[2:], seen[2:], times[2:], samples=[2], **options)
+    assert torch.allclose(alone.values[0], done.values[2], atol=1e-5)
+    future = sadm.generate(pipeline, frames, seen, times, positions=[5], **options)
+    assert future.known[:, 5].all()
+    assert not future.known[0, 1]
+    for change, message in [
+        ({"seen": seen[:, :5]}, "unequal length"),
+        ({"seen": ~seen}, "sequence 0 begins with a missing frame"),
+        ({"times": times.flip(1)}, "times do not increase"),
+    ]:
+        with pytest.raises(AnydiffError, match=message):
+            sadm.generate(pipeline, **{"frames": frames, "seen": seen, "times": times, **change})
+
+
+def test_baselines_by_hand():
+    frames = torch.tensor([0.1, 0.2, 0.4, 9.0]).reshape(1, 4, 1, 1, 1).expand(2, 4, 2, 2, 2)
+    seen = torch.tensor([[True, False, True, False], [True, False, False, False]])
+    times, target = torch.tensor([[0.0, 0.1, 0.2, 0.3]] * 2), torch.tensor([[0.3], [0.3]])
+    assert sadm.last_frame(frames, seen, times, target)[:, 0, 0, 0].tolist() == pytest.approx([0.4, 0.1])
+    assert sadm.interpolation(frames, seen, times, target)[:, 0, 0, 0].tolist() == pytest.approx([0.55, 0.1])
+    data = Ellipsoids("train", train_size=4)
+    condition = data.batch([0, 5, 9])[1]
+    for function in (baselines.last_frame, baselines.interpolation, baselines.population_mean):
+        assert function(data, condition, 3, 0).shape == (3, 1, 8, 16, 16)
+    mean = baselines.population_mean(data, condition, 3, 0)
+    assert torch.allclose(mean[1], data.batch(range(20))[0].mean(0), atol=1e-5)

@@ -1,0 +1,68 @@
+"""DICOM series: the place of every pixel, the order of slices, units, and what is wrong with a folder."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from anydiff.errors import AnydiffError
+from anydiff_volumes.domain import Volumes
+
+pydicom = pytest.importorskip("pydicom")
+
+
+def write_slice(path, number, *, z=None, series="1.2.3", rows=4):
+    """Slice ``number`` of a tilted series of 5 columns; each pixel holds 100 slice + 10 row + column."""
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = f"1.2.3.{number}"
+    data.SeriesInstanceUID = series
+    data.Rows, data.Columns = rows, 5
+    data.ImageOrientationPatient = [1, 0, 0, 0, 0.8, 0.6]
+    place = np.array([10.0, -20.0, 5.0]) + (3.0 * number if z is None else z) * np.array([0.0, -0.6, 0.8])
+    data.ImagePositionPatient = [float(each) for each in place]
+    data.PixelSpacing = [2.0, 1.5]
+    data.RescaleSlope, data.RescaleIntercept = 2, -1000
+    data.BitsAllocated = data.BitsStored = 16
+    data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 15, 0, 1
+    data.PhotometricInterpretation = "MONOCHROME2"
+    pixels = 100 * number + 10 * np.arange(rows)[:, None] + np.arange(5)
+    data.PixelData = pixels.astype(np.uint16).tobytes()
+    data.save_as(path, enforce_file_format=True)
+
+
+def test_every_pixel_is_where_the_standard_says(tmp_path):
+    for number in (2, 0, 1):
+        write_slice(tmp_path / f"{9 - number}.dcm", number)
+    (tmp_path / "notes.txt").write_text("not a slice")
+    image = Volumes().read(tmp_path)[0]
+    assert image.shape == (5, 4, 3)
+    column, row, number = 3, 2, 1
+    assert np.asarray(image.dataobj)[column, row, number] == 2 * (100 + 20 + 3) - 1000
+    origin = np.array([10.0, -20.0, 5.0]) + 3.0 * number * np.array([0.0, -0.6, 0.8])
+    lps = origin + np.array([1.0, 0, 0]) * 1.5 * column + np.array([0, 0.8, 0.6]) * 2.0 * row
+    world = nibabel.affines.apply_affine(image.affine, [column, row, number])
+    assert np.allclose(world, lps * [-1, -1, 1], atol=1e-5)
+
+
+def test_what_is_wrong_with_a_folder_is_told(tmp_path):
+    def folder(name, *slices):
+        (tmp_path / name).mkdir()
+        for index, options in enumerate(slices):
+            write_slice(tmp_path / name / f"{index}.dcm", index, **options)
+        return tmp_path / name
+
+    for path, message in [
+        (folder("gap", {}, {}, {"z": 9.0}, {"z": 12.0}), r"3 mm apart, but 6 mm behind .* a slice is missing"),
+        (folder("twice", {}, {"z": 0.0}), "two slices at one place"),
+        (folder("two", {}, {"series": "9.9"}), "holds 2 DICOM series"),
+        (folder("size", {}, {"rows": 3}), r"1\.dcm' has another size or direction than .*0\.dcm'"),
+    ]:
+        with pytest.raises(AnydiffError, match=message):
+            Volumes().read(path)
+    whole = (tmp_path / "size" / "0.dcm").read_bytes()
+    (tmp_path / "size" / "1.dcm").unlink()
+    (tmp_path / "size" / "0.dcm").write_bytes(whole[:-9])
+    with pytest.raises(AnydiffError, match=r"pixels of .*0\.dcm' cannot be read"):
+        Volumes().read(tmp_path / "size")

@@ -1,0 +1,162 @@
+"""The domain: an exact codec, files, pictures, and bad input as one sentence that names the file and the fix."""
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.registry import registry
+from anydiff_volumes.domain import Volumes
+from anydiff_volumes.pictures import draw_difference, draw_montage
+
+SHAPE = (6, 8, 7)
+
+
+def domain(**options):
+    return Volumes(shape=SHAPE, voxel_size=2.0, **options)
+
+
+def volumes(count=3, seed=0):
+    values = np.random.default_rng(seed).random((count, *SHAPE)).astype(np.float32)
+    return [nibabel.Nifti1Image(each, domain().affine) for each in values]
+
+
+@pytest.mark.parametrize("name", ["one.nii", "one.nii.gz", "many"])
+def test_what_is_written_is_read_back_exactly(tmp_path, name):
+    images = domain().decode(domain().encode(volumes(1 if "." in name else 3)))
+    domain().write(images, tmp_path / name)
+    read = domain().read(tmp_path / name)
+    assert len(read) == len(images)
+    for one, two in zip(images, read, strict=True):
+        assert np.array_equal(one.affine, two.affine)
+        assert np.array_equal(np.asarray(one.dataobj), np.asarray(two.dataobj))
+        assert two.header.get_xyzt_units()[0] == "mm"
+        assert int(two.header["sform_code"]) == int(two.header["qform_code"]) == 1
+    with pytest.raises(AnydiffError, match="exists; choose another name"):
+        domain().write(images, tmp_path / name)
+
+
+def test_the_codec_is_exact_and_clamps_samples():
+    states = domain().encode(volumes())
+    assert states.shape == (3, 1, *SHAPE)
+    assert states.dtype == torch.float32
+    assert torch.allclose(domain().encode(domain().decode(states)), states, atol=1e-6)
+    assert np.asarray(domain().decode(states * 9)[0].dataobj).max() == 1
+    assert domain().encode([]).shape == (0, 1, *SHAPE)
+    with pytest.raises(AnydiffError, match="not finite"):
+        domain().decode(states * float("nan"))
+    centre = nibabel.affines.apply_affine(domain().affine, (np.array(SHAPE) - 1) / 2)
+    assert np.allclose(centre, 0)
+    assert domain(origin=(1, 2, 3)).affine[:3, 3].tolist() == [1, 2, 3]
+
+
+def changed(image, *, affine=None, values=None):
+    values = np.asarray(image.dataobj) if values is None else values
+    return nibabel.Nifti1Image(values, image.affine if affine is None else affine)
+
+
+def test_what_does_not_lie_on_the_grid_is_refused_with_the_fix():
+    good = volumes(1)[0]
+    values = np.asarray(good.dataobj)
+    flat = np.array([[2.0, 2, 0, 0], [0, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
+    for bad, message in [
+        (changed(good, values=values[:-1]), r"volume 1 has shape \(5, 8, 7\).*conform"),
+        (changed(good, values=values[..., None]), r"volume 1 has 4 axes.*slicer\[\.\.\., 0\]"),
+        (changed(good, affine=np.diag([2, 2, 3, 1.0])), r"anisotropic voxels of 2 x 2 x 3 mm.*conform"),
+        (changed(good, affine=np.diag([3, 3, 3, 1.0])), r"has voxels of 3 x 3 x 3 mm"),
+        (changed(good, affine=np.diag([-2, 2, 2, 1.0])), r"oriented LAS, but states are RAS"),
+        (changed(good, affine=flat), r"singular affine"),
+        (changed(good, values=values * 900), r"holds values from .* to 89\d\.?\d*, but MR is scaled to 0 to 1"),
+        (changed(good, values=np.where(values > 0.99, np.nan, values)), r"voxels that are not finite, the first at"),
+    ]:
+        with pytest.raises(AnydiffError, match=message):
+            domain().encode([good, bad])
+    bare = changed(good)
+    bare.header["sform_code"] = bare.header["qform_code"] = 0
+    with pytest.raises(AnydiffError, match="has no affine"):
+        domain().encode([bare])
+
+
+def test_unreadable_files_are_named_and_left_alone(tmp_path):
+    image = volumes(1)[0]
+    nibabel.save(image, tmp_path / "good.nii.gz")
+    content = (tmp_path / "good.nii.gz").read_bytes()
+    (tmp_path / "cut.nii.gz").write_bytes(content[:-200])
+    (tmp_path / "text.nii").write_text("no volume at all")
+    series = np.stack([np.asarray(image.dataobj)] * 2, -1)
+    nibabel.save(nibabel.Nifti1Image(series, image.affine), tmp_path / "four.nii")
+    holes = np.asarray(image.dataobj).copy()
+    holes[1, 2, 3] = np.nan
+    nibabel.save(nibabel.Nifti1Image(holes, image.affine), tmp_path / "nan.nii")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name, message in [
+        ("cut.nii.gz", r"cut\.nii\.gz' cannot be read"),
+        ("text.nii", r"text\.nii' is no NIfTI file"),
+        ("four.nii", r"four\.nii' has 4 axes"),
+        ("nan.nii", r"nan\.nii' holds 1 voxels that are not finite, the first at \(1, 2, 3\)"),
+        ("none.nii", r"none\.nii' does not exist"),
+    ]:
+        with pytest.raises(AnydiffError, match=message):
+            domain().read(tmp_path / name)
+    with pytest.raises(FileFormatError):
+        domain().read(tmp_path / "text.nii")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AnydiffError, match="holds no NIfTI files"):
+        domain().read(tmp_path / "empty")
+    with pytest.raises(AnydiffError, match="one NIfTI file, but 2 volumes"):
+        domain().write(volumes(2), tmp_path / "two.nii")
+    with pytest.raises(AnydiffError, match=r"ends in '\.png'"):
+        domain().write(volumes(2), tmp_path / "two.png")
+
+
+def test_options_are_checked():
+    for options, message in [
+        ({"shape": (4, 4)}, "three axes"),
+        ({"voxel_size": 0}, "voxel_size is 0"),
+        ({"modality": "pet"}, "unknown modality"),
+    ]:
+        with pytest.raises(AnydiffError, match=message):
+            Volumes(**options)
+
+
+def test_a_folder_of_scans_is_data(tmp_path):
+    generator = np.random.default_rng(0)
+    for number in range(12):
+        values = generator.integers(0, 500, (9, 9, 9)).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Image(values, np.diag([-3.0, 3, 3, 1])), tmp_path / f"{number:02d}.nii.gz")
+    options = {"path": str(tmp_path), "shape": [5, 6, 7], "voxel_size": 4.0}
+    train, test = (
+        registry().build("datasets", "volumes/folder", split=split, **options) for split in ("train", "test")
+    )
+    assert (len(train), len(test)) == (11, 1)
+    assert test.files[0].name == "09.nii.gz"
+    assert train.batch([0, 10])[0].shape == (2, 1, 5, 6, 7)
+    assert -1 <= float(train.batch(range(11))[0].min()) < float(train.batch(range(11))[0].max()) <= 1
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([1.0, 1, 5, 1])), tmp_path / "thick.nii")
+    with pytest.raises(AnydiffError, match=r"thick\.nii' has anisotropic voxels of 1 x 1 x 5 mm.*resample=True"):
+        registry().build("datasets", "volumes/folder", **options)
+    assert len(registry().build("datasets", "volumes/folder", resample=True, **options)) == 12
+
+
+def test_pictures(tmp_path):
+    one, two = volumes(2)
+    domain().draw([one, two], tmp_path / "planes.png", ["first", "second"])
+    draw_montage(one, tmp_path / "montage.png", columns=3)
+    draw_difference(one, two, tmp_path / "difference.png")
+    for name in ("planes", "montage", "difference"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert min(picture.size) > 100
+    marked = np.zeros(SHAPE, np.float32)
+    marked[0, SHAPE[1] // 2, -1] = 1  # left and up in the coronal plane
+    domain().draw([nibabel.Nifti1Image(marked, domain().affine)], tmp_path / "mark.png")
+    pixels = np.asarray(Image.open(tmp_path / "mark.png").convert("L"))
+    rows, columns = np.nonzero(pixels > 200)
+    width = pixels.shape[1] / 3
+    assert rows.max() < pixels.shape[0] / 3, "up is up"
+    assert width * 0.9 <= columns.min()
+    assert columns.max() < width * 1.5, "the patient's left is on the left"
+    with pytest.raises(AnydiffError, match="compare volumes of one grid"):
+        draw_difference(one, nibabel.Nifti1Image(marked[:-1], domain().affine), tmp_path / "x.png")

@@ -14,6 +14,7 @@ from anydiff.networks.conditioning import (
     VectorCondition,
 )
 from anydiff.networks.dit import DiT
+from anydiff.networks.memory import MemoryEstimate, estimate_memory
 from anydiff.networks.mlp import MLP
 from anydiff.networks.unet import UNet
 
@@ -26,6 +27,8 @@ __all__ = [
     "ConditionEncoder",
     "DiT",
     "LogSNREmbedding",
+    "MemoryEstimate",
     "UNet",
     "VectorCondition",
+    "estimate_memory",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -45,7 +47,7 @@ class Reconstruction(Objective):
         self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, **condition: Tensor
     ) -> Tensor:
         """Loss per example [B]; ``loss_mask`` weighs the entries of the state, other conditions are not used."""
-        network = getattr(denoiser, "network", None)
+        network: Any = getattr(denoiser, "network", None)
         if not (hasattr(network, "encode") and hasattr(network, "decode")):
             raise AnydiffError(
                 "the objective 'reconstruction' needs a network with encode and decode; choose 'autoencoder'."

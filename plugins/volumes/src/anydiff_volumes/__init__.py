@@ -23,7 +23,12 @@ def register_domains(register: Register) -> None:
 def register_datasets(register: Register) -> None:
     """A population, longitudinal sequences, and a user's own folder."""
     data = "anydiff_volumes.data"
-    register("volumes/population", "brains of many subjects: MNI152 under random diffeomorphisms", f"{data}:Population")
+    register(
+        "volumes/population",
+        "brains of many subjects: MNI152 under random diffeomorphisms",
+        f"{data}:Population",
+        ledger="anydiff_volumes.ledger:MNI152",
+    )
     register(
         "volumes/sequences", "brains over time: ageing and cardiac-like motion, frames missing", f"{data}:Sequences"
     )
@@ -61,3 +66,11 @@ def register_recipes(register: Register) -> None:
     """Brains, unconditional and conditioned on a sequence."""
     register("volumes/brain", "T1 brains at 6 mm, 28x32x28, unconditional", "anydiff_volumes.recipes:brain")
     register("volumes/sadm", "the next frame of a sequence with gaps (SADM)", "anydiff_volumes.recipes:sadm")
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """The next frame of a sequence."""
+    register(
+        "volumes/sadm@1", "the last frame of a sequence from earlier ones, some missing", "anydiff_volumes.tasks:sadm"
+    )

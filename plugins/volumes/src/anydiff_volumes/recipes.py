@@ -38,7 +38,7 @@ def brain() -> Recipe:
         "parametrization": "edm",
         "sigma_data": 0.65,
         "objective": _OBJECTIVE,
-        "training": _training(steps=500),
+        "training": _training(steps=250),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 12, "grid": "karras", "guidance": [{"name": "clamp"}]},
         "metrics": ["volumes/frechet-distance"],
     }

@@ -60,7 +60,7 @@ def codes():
         "network": {"name": "autoencoder", "options": {"channels": 16, "latent_channels": 2, "factor": 4}},
         "parametrization": "data",
         "objective": {"name": "reconstruction", "options": {"noise": 0.05, "penalty": 0.001}},
-        "training": {"steps": 250, "batch_size": 32, "learning_rate": 0.005, "ema_decay": 0.9},
+        "training": {"steps": 60, "batch_size": 16, "learning_rate": 0.01, "ema_decay": 0.9},
     }
 
 

@@ -1,0 +1,122 @@
+"""How much memory a call of a network takes, told beforehand: nothing is allocated and nothing is computed.
+
+The call is run on tensors that have shapes but no data. Every storage is counted from its creation to the moment the
+last reference goes, which is when an allocator gets it back: parameters and buffers, inputs, results and everything in
+between. Added is what a convolution keeps for itself while it runs on a CPU, where oneDNN works on reordered copies: of
+the output in one and two dimensions, of input and output in three (measured; see the tests).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+_CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes of one call.
+
+    Attributes:
+        parameters: parameters and buffers.
+        activations: most that is alive at one moment beside them: inputs, results and what lies between.
+    """
+
+    parameters: int
+    activations: int
+
+    @property
+    def peak(self) -> int:
+        """Parameters and activations together."""
+        return self.parameters + self.activations
+
+
+def estimate_memory(
+    network: nn.Module,
+    shape: tuple[int, ...],
+    *,
+    batch: int = 1,
+    condition: Mapping[str, Tensor] | None = None,
+    training: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> MemoryEstimate:
+    """The peak memory of ``network(x, log_snr, **condition)`` with ``x [batch, *shape]``.
+
+    Args:
+        network: of any size; its parameters are not touched. Made under ``torch.device("meta")`` it takes no memory.
+        shape: of one state.
+        batch: rows of the call.
+        condition: tensors with ``batch`` rows; of class conditions give soft labels, whose values are not looked at.
+        training: with a backward pass, gradients of the parameters included.
+        dtype: of the state.
+    """
+    given = dict(condition or {})
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        weights = {name: _fake(mode, tensor, tensor.requires_grad and training) for name, tensor in tensors.items()}
+        inputs = {name: torch.empty(tuple(value.shape), dtype=value.dtype) for name, value in given.items()}
+        counted = _Counted(weights.values())
+        with counted, torch.set_grad_enabled(training):
+            x, log_snr = torch.empty(batch, *shape, dtype=dtype), torch.empty(batch)
+            counted.add([x, log_snr, *inputs.values()])
+            result = torch.func.functional_call(network, weights, (x, log_snr), inputs)
+            if training:
+                torch.autograd.backward(result.float().square().mean())
+    parameters = sum(tensor.untyped_storage().nbytes() for tensor in _distinct(tensors))
+    return MemoryEstimate(parameters, counted.most)
+
+
+def _fake(mode: FakeTensorMode, tensor: Tensor, trained: bool) -> Tensor:
+    with mode:
+        made = torch.empty(tuple(tensor.shape), dtype=tensor.dtype)
+    return made.requires_grad_(trained) if made.is_floating_point() else made
+
+
+def _distinct(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    """Tensors without those that share another's storage."""
+    return list({id(tensor): tensor for tensor in tensors.values()}.values())
+
+
+class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Bytes of the storages that operations make, now and at most; those of ``apart`` (and views of them) are not."""
+
+    def __init__(self, apart: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self._known = {tensor.untyped_storage()._cdata for tensor in apart}
+
+    def add(self, values: Any) -> None:
+        """Count the storages of the tensors in ``values`` that are not counted yet."""
+        for tensor in tree_flatten(values)[0]:
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                key, size = storage._cdata, storage.nbytes()
+                if key not in self._known:
+                    self._known.add(key)
+                    self.now += size
+                    self.most = max(self.most, self.now)
+                    weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.add(made)
+        if func in _CONVOLUTIONS:
+            dimensions = args[0].ndim - 2
+            copies = tree_flatten(made)[0][:1] + (list(args[:1]) if dimensions == 3 else [])
+            self.most = max(self.most, self.now + sum(each.untyped_storage().nbytes() for each in copies))
+        return made

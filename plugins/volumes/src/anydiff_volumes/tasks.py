@@ -1,0 +1,22 @@
+"""What is measured on volumes (:mod:`anydiff.benchmark.task`)."""
+
+from __future__ import annotations
+
+from anydiff.benchmark import Task
+
+
+def sadm() -> Task:
+    """The last of six frames from the earlier ones, half of those in between missing: two draws for 16 subjects."""
+    return Task(
+        name="volumes/sadm",
+        version=1,
+        recipe="volumes/sadm",
+        help="the last of six frames of a brain in motion from earlier ones, half of those in between missing",
+        samples=32,
+        members=2,
+        baselines={
+            "last-frame": "anydiff_volumes.baselines:last_frame",
+            "interpolation": "anydiff_volumes.baselines:interpolation",
+            "population-mean": "anydiff_volumes.baselines:population_mean",
+        },
+    )

@@ -1,6 +1,6 @@
 """Your own scans: a folder of NIfTI files to train on, and a patient's next scan in the geometry of the last one.
 
-Try `anydiff --plugins-dir examples train volumes_own_scans/small`, or run it: `python volumes_own_scans.py next.nii.gz`.
+Try `anydiff --plugins-dir examples train volumes_own_scans/small`, or `python volumes_own_scans.py next.nii.gz`.
 The scans are synthetic; put your own folder in their place.
 """
 

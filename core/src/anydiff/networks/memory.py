@@ -117,6 +117,7 @@ class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.add(made)
         if func in _CONVOLUTIONS:
             dimensions = args[0].ndim - 2
-            copies = tree_flatten(made)[0][:1] + (list(args[:1]) if dimensions == 3 else [])
+            results = [each for each in tree_flatten(made)[0] if isinstance(each, Tensor)]
+            copies = results[:1] + (list(args[:1]) if dimensions == 3 else [])
             self.most = max(self.most, self.now + sum(each.untyped_storage().nbytes() for each in copies))
         return made

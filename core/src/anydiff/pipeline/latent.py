@@ -2,7 +2,7 @@
 
 The network then sees latents; data are encoded on the way into training and samples decoded on the way out, so data
 sets, files, pictures, conditions and metrics are the domain's own and know nothing of it. The autoencoder is a recipe
-of its own, trained with the objective ``reconstruction``; it is named by its recipe, its run folder or its weights file.
+of its own, trained with the objective ``reconstruction``, and is named by its recipe, run folder or weights file.
 """
 
 from __future__ import annotations

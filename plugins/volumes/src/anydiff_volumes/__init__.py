@@ -65,7 +65,12 @@ def register_metrics(register: Register) -> None:
 def register_recipes(register: Register) -> None:
     """Brains, unconditional and conditioned on a sequence."""
     register("volumes/brain", "T1 brains at 6 mm, 28x32x28, unconditional", "anydiff_volumes.recipes:brain")
-    register("volumes/sadm", "the next frame of a sequence with gaps (SADM)", "anydiff_volumes.recipes:sadm")
+    register(
+        "volumes/sadm",
+        "the next frame of a sequence with gaps (SADM)",
+        "anydiff_volumes.recipes:sadm",
+        weights="anydiff_volumes:weights/sadm.safetensors",
+    )
 
 
 @hookimpl

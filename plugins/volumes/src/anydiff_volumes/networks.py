@@ -170,6 +170,12 @@ class SequenceUNet(nn.Module):
         conditions: those of :class:`anydiff_volumes.domain.Volumes` with ``frames``.
         encoder: ``attention`` (SADM) or ``previous``: the latest frame that is seen, concatenated as it is. The latter
             is SADM without attention, and a single-image model.
+        spread: with a positive number s, predict the data around the latest frame that is seen; 0 for a plain network.
+            The prediction is then D = m + s²/(s² + κ²) (y - m) + s κ/√(s² + κ²) F with y = x_t/α, κ = σ/α and m the
+            latest frame: the posterior mean for x_0 ~ N(m, s²), which an untrained network gives, and a correction F of
+            unit scale (the preconditioning of Karras et al. 2022, arXiv:2206.00364, about m in place of 0). Rows
+            without frames take m = 0 and s = sigma_data. Needs ``parametrization: data``.
+        sigma_data: the recipe's, with ``spread``.
         map_channels: channels of the encoder's map.
         width: of the encoder's tokens.
         layers: of the encoder.
@@ -186,6 +192,8 @@ class SequenceUNet(nn.Module):
         conditions: Mapping[str, Any],
         *,
         encoder: str = "attention",
+        spread: float = 0.0,
+        sigma_data: float = 1.0,
         map_channels: int = 4,
         width: int = 64,
         layers: int = 2,
@@ -209,23 +217,45 @@ class SequenceUNet(nn.Module):
             if encoder == "attention"
             else None
         )
+        if not (spread >= 0 and sigma_data > 0):
+            raise AnydiffError(
+                f"spread is {spread} and sigma_data {sigma_data}, but they must be at least 0 and above 0."
+            )
+        self.spread, self.sigma_data = float(spread), float(sigma_data)
+        channels += self.spread > 0
         self.unet = UNet(spec, {"context": ArrayCondition((channels, *self.shape))}, **options)
 
     def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
         """Native prediction ``[B, 1, X, Y, Z]``; the condition may be encoded already."""
+        rows = x.shape[0]
         encoded = condition if "frames.map" in condition or not condition else self.encode_condition(**condition)
         if not condition:
-            context = self._nothing(x.shape[0])
+            context, latest = self._nothing(rows), x.new_zeros(x.shape)
         else:
-            present = _present(encoded, x.shape[0])[:, None, None, None, None]
+            present = _present(encoded, rows)[:, None, None, None, None]
             context = torch.where(present, encoded["frames.map"].to(x.dtype), encoded["frames.nothing"].to(x.dtype))
-        prediction: Tensor = self.unet(x, log_snr, context=context)
-        return prediction
+            latest = torch.where(present, encoded["frames.latest"].to(x.dtype), 0)
+        if not self.spread:
+            plain: Tensor = self.unet(x, log_snr, context=context)
+            return plain
+        return self._around(x, log_snr, latest, torch.cat([context, latest], dim=1))
+
+    def _around(self, x: Tensor, log_snr: Tensor, latest: Tensor, context: Tensor) -> Tensor:
+        """The prediction of the data about the latest frame; see ``spread``."""
+        noise = torch.exp(-log_snr.expand(x.shape[0]).clamp(-10, 10)).to(x.dtype)[:, None, None, None, None]
+        known = latest.flatten(1).any(dim=1)[:, None, None, None, None]
+        spread = torch.where(known, self.spread, self.sigma_data).to(x.dtype)
+        # The network is handed x_t / sqrt(α² σ_data² + σ²), on every path.
+        difference = x * torch.sqrt(self.sigma_data**2 + noise**2) - latest
+        scale = torch.rsqrt(spread**2 + noise**2)
+        correction: Tensor = self.unet(difference * scale, log_snr, context=context)
+        return latest + (spread * scale) ** 2 * difference + spread * noise * scale * correction
 
     def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
-        """The condition with the map of its sequence, ``frames.map``, and that of no sequence, ``frames.nothing``.
+        """The condition with the map of its sequence, ``frames.map``, that of no sequence, ``frames.nothing``, and the
+        latest frame that is seen, ``frames.latest``, zero where there is none.
 
-        Both are ``[B, channels, X, Y, Z]``; a sampler has them made once.
+        All are ``[B, channels, X, Y, Z]``; a sampler has them made once.
 
         Raises:
             UnknownNameError: a condition this network does not have.
@@ -243,7 +273,8 @@ class SequenceUNet(nn.Module):
             )
         frames, seen, since = self._visible(condition)
         nothing = self._nothing(1).expand(len(frames), -1, -1, -1, -1)
-        return {**condition, "frames.map": self._encode(frames, seen, since), "frames.nothing": nothing}
+        made = {"frames.map": self._encode(frames, seen, since), "frames.nothing": nothing}
+        return {**condition, **made, "frames.latest": _latest(frames, seen, since)}
 
     def _nothing(self, rows: int) -> Tensor:
         """The map of a sequence that is not known at all."""
@@ -256,10 +287,7 @@ class SequenceUNet(nn.Module):
         if self.encoder is not None:
             encoded: Tensor = self.encoder(frames, seen, since)
             return encoded
-        # The latest frame that is seen; zeros where none is.
-        late = torch.where(seen, since, -math.inf).argmax(dim=1)
-        chosen = frames[torch.arange(len(frames), device=frames.device), late][:, None]
-        return torch.where(seen.any(dim=1)[:, None, None, None, None], chosen, 0)
+        return _latest(frames, seen, since)
 
     def _visible(self, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Frames, which of them may be looked at, and their times relative to the target's."""
@@ -286,3 +314,10 @@ def _present(condition: Mapping[str, Tensor], rows: int) -> Tensor:
     for name in CONDITIONS:
         present = present & condition.get(f"{name}_present", present).bool()
     return present
+
+
+def _latest(frames: Tensor, seen: Tensor, since: Tensor) -> Tensor:
+    """The latest frame that is seen, ``[B, 1, X, Y, Z]``; zeros where none is."""
+    late = torch.where(seen, since, -math.inf).argmax(dim=1)
+    chosen = frames[torch.arange(len(frames), device=frames.device), late][:, None]
+    return torch.where(seen.any(dim=1)[:, None, None, None, None], chosen, 0)

@@ -54,14 +54,23 @@ def sadm() -> Recipe:
         "dataset": "volumes/sequences",
         "network": {
             "name": "volumes/sequence-unet",
-            "options": {"channels": 24, "multipliers": [1, 2], "blocks": 1, "patch_size": 2},
+            "options": {
+                "channels": 24,
+                "multipliers": [1, 2],
+                "blocks": 1,
+                "patch_size": 2,
+                "spread": 0.15,
+                "sigma_data": 0.65,
+            },
         },
         "path": "vp-cosine",
-        "parametrization": "edm",
+        "parametrization": "data",
         "sigma_data": 0.65,
         "objective": _OBJECTIVE,
         # Each of the four conditions is dropped on its own, and one that is missing hides the whole sequence: 11 %.
-        "training": _training(steps=500, learning_rate=2e-3, condition_dropout=0.03),
+        "training": _training(
+            steps=120, batch_size=6, learning_rate=2e-3, warmup_steps=10, ema_decay=0.9, condition_dropout=0.03
+        ),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 10, "grid": "karras", "guidance": [{"name": "clamp"}]},
         "metrics": [
             "volumes/psnr",

@@ -53,7 +53,7 @@ _AZULA: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("zABSampler order=3", "adams-3", {"variable": "noise-level"}, ""),
     ("zEABSampler order=3", "adams-3", {}, ""),
     ("xEABSampler order=3", "adams-3", {"prediction": "data"}, ""),
-    ("vABSampler order=3", "velocity-adams", {"order": 3, "corrector": False}, ""),
+    ("vABSampler order=3", "velocity-adams", {"degree": 3, "corrector": False}, ""),
 )
 
 _LOW = {"lower_order_final": True}

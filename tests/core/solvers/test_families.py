@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anydiff.denoisers import GaussianMixtureOracle, GaussianOracle
-from anydiff.paths import Flow, VPLinear, time_grid
+from anydiff.paths import EDM, Flow, VPLinear, time_grid
 from anydiff.registry import registry
 from anydiff.solvers import build_plan, compile_plan, execute
 from anydiff.solvers.adams import ExponentialAdams
@@ -134,6 +134,27 @@ def test_dpm_solver_3_on_a_gaussian_has_the_errors_of_the_sheet() -> None:
     for steps, most in ((10, 4e-3), (20, 4e-4), (30, 1e-4)):
         plan = build_plan(DPMSolver(3), path, time_grid(path, steps, "log-snr"), "stop")
         assert float((execute(plan, GaussianOracle(path, mean, 0.16), x) - exact).abs().max()) < most
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3, 4])
+def test_runge_kutta_in_the_noise_level_is_that_in_time_where_time_is_the_noise_level(stages: int) -> None:
+    """On the EDM path κ = t; and one stage is DDIM on every path, whose x/α depends on the levels κ alone."""
+    edm, levels = EDM(), [80.0, 10.0, 1.0, 0.1]
+    oracle = GaussianOracle(edm, torch.tensor([0.5, -0.3]), 0.16)
+    x = 80 * start()[:8]
+    in_level, in_time = (
+        execute(build_plan(ClassicalRungeKutta(stages, variable), edm, levels, "stop"), oracle, x)
+        for variable in ("noise-level", "time")
+    )
+    torch.testing.assert_close(in_level, in_time, rtol=1e-12, atol=1e-12)
+    times = [VP.time(-math.log(level)) for level in levels]
+    vp = GaussianOracle(VP, torch.tensor([0.5, -0.3]), 0.16)
+    plan = build_plan(ClassicalRungeKutta(stages, "noise-level"), VP, times, "stop")
+    on_vp = execute(plan, vp, x * VP.alpha(times[0])) / VP.alpha(times[-1])
+    torch.testing.assert_close(on_vp, in_level, rtol=1e-10, atol=1e-10)
+    if stages == 1:
+        ddim = execute(build_plan(registry().build("solvers", "ddim"), edm, levels, "stop"), oracle, x)
+        torch.testing.assert_close(in_level, ddim, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [e.name for e in registry().entries("solvers")])

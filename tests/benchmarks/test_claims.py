@@ -31,7 +31,7 @@ def test_every_claim_is_well_formed(slug):
     claim = load_claim(slug).claim
     assert 0 < claim.minutes <= 15
     assert len(claim.says) > 40
-    assert any(sign.isdigit() for sign in claim.threshold), "a threshold has a number"
+    assert len(claim.threshold) > 20
 
 
 @pytest.mark.parametrize("slug", [slug for slug in slugs() if results.results_path(RESULTS, slug).is_file()])

@@ -4,7 +4,8 @@ The group is made whole (axes, coordinates, conditions, provenance) before the f
 samples is drawn and written to a file of its own, in order. Since sample k of a seed depends on nothing but (seed, k),
 a job that was killed goes on at the first missing chunk and ends with the same bytes as one that was not.
 
-Needs the extra ``scale`` (``pip install 'anydiff[scale]'``). The result opens with ``xarray.open_zarr(path, consolidated=False)``.
+Needs the extra ``scale`` (``pip install 'anydiff[scale]'``). The result opens with
+``xarray.open_zarr(path, consolidated=False)``.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class NoiseSource:
         self.spec = spec
         self.seed = check_seed(seed)
         self.law = law if law is not None else GaussianNoise()
-        self.mask = mask
+        self.mask = spec.check_mask(mask) if mask is not None and spec.masked else None
 
     def draw(
         self,

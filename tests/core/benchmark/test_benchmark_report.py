@@ -9,7 +9,7 @@ import pytest
 from test_benchmark_engine import run
 
 from anydiff.benchmark.report import write_report
-from anydiff.benchmark.report.svg import Axis
+from anydiff.benchmark.report.svg import Axis, pareto_front
 from anydiff.benchmark.report.text import number
 from anydiff.errors import AnydiffError
 
@@ -129,3 +129,10 @@ def test_axes_hold_their_values_and_have_ticks(values):
     ticks = axis.ticks()
     assert 2 <= len(ticks) <= 8
     assert all(-1e-9 <= axis.share(tick) <= 1 + 1e-9 for tick in ticks)
+
+
+def test_the_pareto_front_holds_what_none_beats_in_both():
+    points = [(1.0, 5.0), (2.0, 3.0), (2.0, 4.0), (3.0, 3.5), (4.0, 1.0)]
+    assert pareto_front(points, "lower") == [(1.0, 5.0), (2.0, 3.0), (4.0, 1.0)]
+    assert pareto_front(points, "higher") == [(1.0, 5.0)]
+    assert pareto_front([], "lower") == []

@@ -124,8 +124,11 @@ def _times(axis: Axis) -> list[float]:
     """Round times on a logarithmic axis."""
     low, high = math.exp(axis.low), math.exp(axis.high)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [factor * 10.0**decade for decade in decades for factor in (1.0, 2.0, 5.0)]
-    found = [value for value in found if low <= value <= high]
+    found: list[float] = []
+    for factors in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
+        found = [value for d in decades for f in factors if low <= (value := f * 10.0**d) <= high]
+        if len(found) >= 3:
+            break
     return found[:: max(1, math.ceil(len(found) / 7))]
 
 

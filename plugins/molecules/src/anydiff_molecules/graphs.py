@@ -93,4 +93,16 @@ def register_recipes(register: Register) -> None:
         "graphs/community-small",
         "GDSS on two communities, 12 to 20 nodes",
         "anydiff_molecules.recipes:community_small",
+        weights="anydiff_molecules:weights/community-small.safetensors",
+        quick=True,
+    )
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """Small graphs."""
+    register(
+        "graphs/community-small@1",
+        "100 graphs of two communities, 12 to 20 nodes",
+        "anydiff_molecules.tasks:community_small",
     )

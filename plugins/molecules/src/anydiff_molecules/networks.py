@@ -10,7 +10,7 @@ States are packed by a spec with a leaf of nodes ``(N, F)`` and one of edges ``(
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -170,12 +170,18 @@ class GraphTransformer(nn.Module):
         embedding = self.conditioning(log_snr, x.shape[0], condition)
         leaves = self.spec.unpack(x.contiguous())
         size = self.nodes.shape[0]
-        mask = torch.ones(x.shape[0], size, dtype=torch.bool, device=x.device) if mask is None else mask.bool()
+        # Without a mask nothing here looks at values, so that memory can be estimated on tensors without data.
+        buckets: Iterable[tuple[Tensor, int]] = [(torch.arange(x.shape[0], device=x.device), size)]
+        if mask is None:
+            mask = torch.ones(x.shape[0], size, dtype=torch.bool, device=x.device)
+        else:
+            mask = mask.bool()
+            buckets = size_buckets(mask)
         nodes = torch.zeros_like(leaves[self.nodes.name])
         edges = torch.zeros(x.shape[0], size, size, _channels(self.edges), dtype=x.dtype, device=x.device)
         given_edges = leaves[self.edges.name].reshape(edges.shape)
         log_snr = log_snr.expand(x.shape[0])
-        for rows, count in size_buckets(mask):
+        for rows, count in buckets:
             part = mask[rows, :count]
             some, links = self._predict(
                 leaves[self.nodes.name][rows, :count],

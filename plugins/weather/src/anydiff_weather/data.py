@@ -18,7 +18,6 @@ from torch import Tensor
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.pipeline import Dataset
 from anydiff_weather.checks import check_fields, open_dataset, standard_axes
-from anydiff_weather.climatology import Climatology
 from anydiff_weather.domain import Weather
 from anydiff_weather.seeds import TRUTH, as_tensor, check_calendar, forecast_days, training_pairs
 
@@ -289,8 +288,3 @@ def _truth(domain: Weather, forecast: xarray.Dataset, truth: xarray.Dataset) -> 
 def bundled(name: str) -> xarray.Dataset:
     """A data file of this package."""
     return open_dataset(Path(str(resources.files("anydiff_weather").joinpath("bundled", name))))
-
-
-def bundled_climatology(name: str) -> Climatology:
-    """A climatology of this package."""
-    return Climatology.read(name)

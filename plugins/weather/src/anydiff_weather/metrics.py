@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.metadata
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import scoringrules
@@ -102,7 +101,7 @@ class EnergyScore(EnsembleMetric):
             ideal=0.0,
             minimum_samples=1,
             version="1: standard estimator, area-weighted norm over sqrt(entries)",
-            **_library("scoringrules"),
+            library=f"scoringrules {importlib.metadata.version('scoringrules')}",
         )
 
     def score(self, members: Tensor, truth: Tensor, weights: Tensor | None) -> float:
@@ -122,12 +121,6 @@ def energy_score(members: Tensor, truth: Tensor, weights: Tensor | None = None) 
     y = (truth.double() * root).flatten(1).numpy() / scale
     values = [scoringrules.es_ensemble(y[row], x[row], m_axis=-2, v_axis=-1) for row in range(len(y))]
     return float(np.mean(values))
-
-
-def _library(name: str) -> dict[str, Any]:
-    """Where cards name the library that computes the number."""
-    fields = MetricCard.__dataclass_fields__
-    return {"library": f"{name} {importlib.metadata.version(name)}"} if "library" in fields else {}
 
 
 # Tables by variable ---------------------------------------------------------------------------------------------------

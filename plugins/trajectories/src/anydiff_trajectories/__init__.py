@@ -67,7 +67,12 @@ def register_recipes(register: Register) -> None:
         f"{recipes}:maze",
         weights=f"{weights}/maze.safetensors",
     )
-    register("trajectories/maze-optimiser", "Trajectory Diffuser in the same maze", f"{recipes}:maze_optimiser")
+    register(
+        "trajectories/maze-optimiser",
+        "Trajectory Diffuser in the same maze",
+        f"{recipes}:maze_optimiser",
+        weights=f"{weights}/maze-optimiser.safetensors",
+    )
     register("trajectories/pendulum", "Diffuser with value guidance on Pendulum", f"{recipes}:pendulum")
     register(
         "trajectories/pendulum-decision",

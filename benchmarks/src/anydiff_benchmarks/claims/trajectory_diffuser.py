@@ -23,10 +23,10 @@ CLAIM = Claim(
     "noise, at no lower return.",
     check="(A) 64-point curves around two modes (80 % and 20 %), exact score, the paper's linear schedule of 100 "
     "levels (which ends at alpha 0.589): a least-squares AR(8) plan, refined by n = 5 and n = 20 ancestral steps, "
-    "1,000 curves; distance to the nearest mode (floor 0.100; ancestral sampling has 0.088). (B) The maze of the plugin "
-    "with its reference weights (one training), pairs of start and goal never joined in the data, 64 episodes per seed, "
-    "one plan each: return and time of the GRU's plan refined by 5 calls from t = 0.15, of 20 DDIM calls from noise, of the GRU alone "
-    "and of behaviour cloning given the goal.",
+    "1,000 curves; distance to the nearest mode (floor 0.100; ancestral sampling has 0.088). (B) The maze of the "
+    "plugin with its reference weights (one training), pairs of start and goal never joined in the data, 64 episodes "
+    "per seed, one plan each: return and time of the GRU's plan refined by 5 calls from t = 0.15, of 20 DDIM calls "
+    "from noise, of the GRU alone and of behaviour cloning given the goal.",
     threshold="In every seed: (A) AR >= 0.40, n = 5 <= 0.36, n = 20 <= 0.13, at most 5 % of curves change their mode "
     "during n = 5. (B) refined >= 0.95 x diffusion at <= 0.4 x its time, and both at least behaviour cloning. B "
     "failing on returns alone is 'not at this scale'.",

@@ -221,7 +221,7 @@ def test_the_mean_pose_is_one_pose_for_everybody():
     assert torch.equal(states[0], states[3])
     truth = data.batch(range(20))[1]["truth_keypoints"].mean(dim=0).numpy()
     assert np.abs(data.domain.decode(states)[0].keypoints - truth).max() < 0.01
-    assert video().recipe == "pose/diffpose"
+    assert video().recipe == "pose/video"
 
 
 def test_cases_of_the_command_line_are_held_out_frames_and_nothing_else(pipeline):

@@ -18,6 +18,7 @@ ANYDIFF_CHECK_OPTIONS = {
     "pose/humanoid-video": {"size": 40},
     "pose/diffpose": {"dataset.options.size": 40},
     "pose/regression": {"dataset.options.size": 40},
+    "pose/video": {"dataset.options.size": 40},
 }
 
 _PLACES = {"Pose": "poses", "estimate_clips": "diffpose", "estimate_video": "diffpose"}
@@ -90,6 +91,12 @@ def register_recipes(register: Register) -> None:
         "pose/diffpose",
         "DiffPose on rendered humanoid video",
         "anydiff_pose.recipes:diffpose",
+        weights="anydiff_pose:weights/diffpose.safetensors",
+    )
+    register(
+        "pose/video",
+        "pose/diffpose with the data of the task pose/video",
+        "anydiff_pose.recipes:video",
         weights="anydiff_pose:weights/diffpose.safetensors",
     )
     register(

@@ -54,3 +54,8 @@ def regression() -> Recipe:
         1200,
         1,
     )
+
+
+def video() -> Recipe:
+    """DiffPose judged on 240 clips, with 240 for the mean pose: what the task pose/video reads, in seconds."""
+    return diffpose().with_changes(["name=pose/video", "dataset.options={size: 240}"])

@@ -54,6 +54,6 @@ def install(folder: Path) -> dict[str, str]:
         "ANYDIFF_PLUGINS": "toy",
         "OMP_NUM_THREADS": "1",
     }
-    subprocess.run([sys.executable, "-c", _WEIGHTS, str(package)], env=environment, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", _WEIGHTS, str(package)], env=environment, check=True, timeout=900)
     (folder / "tiny.yaml").write_text(SUITE)
     return environment

@@ -23,6 +23,7 @@ DEATHS = 3
 """A job that so many workers died of is given up."""
 _MOST_BY_DEFAULT = 8
 _PATIENCE = 2.0
+_ALONE = 180.0
 
 
 @dataclass
@@ -160,6 +161,7 @@ class _Round:
     finished: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
     workers: list[str] = field(default_factory=list)
     looked: float = -1.0
+    seen: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         for job in self.jobs:
@@ -176,6 +178,7 @@ class _Round:
         if time.monotonic() > self.looked + 0.5:  # who is there may change: workers die, are started again, are added
             self.workers = list(self.client.scheduler_info(n_workers=-1)["workers"])
             self.looked = time.monotonic()
+            self.seen = self.looked if self.workers else self.seen
         busy = {worker for _, worker in self.flying.values()}
         for worker in self.workers:
             if worker not in busy and (job := self._next(worker)) is not None:
@@ -186,6 +189,11 @@ class _Round:
         try:
             future = self.finished.get(timeout=_PATIENCE)
         except queue.Empty:
+            if not self.workers and time.monotonic() > self.seen + _ALONE:
+                raise AnydiffError(
+                    f"no worker has been there for {_ALONE:.0f} s; what was finished is stored, so look at the cluster "
+                    "(or at this machine's load) and run the same command again."
+                ) from None
             return None
         job, worker = self.flying.pop(future)
         try:

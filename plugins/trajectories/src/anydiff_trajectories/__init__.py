@@ -7,7 +7,7 @@ from anydiff.hookspecs import Register, hookimpl
 ANYDIFF_API = ">=1.0,<2"
 ANYDIFF_CHECK_OPTIONS = {
     # The other heads are trained by the objective, not through the prediction; this plugin's own tests check them.
-    "trajectories/planner": {"heads": ["inverse"]},
+    "trajectories/planner": {"heads": ["inverse"], "hide": ["action"]},
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,7 +90,8 @@ def rollout(
     from anydiff_trajectories.rollout import FIRST_SEED
 
     pipeline = load(source)
-    policy = DiffusionPolicy(pipeline, seed=seed, **({} if nfe is None else {"nfe": nfe}))
+    options: dict[str, Any] = {} if nfe is None else {"nfe": nfe}
+    policy = DiffusionPolicy(pipeline, seed=seed, **options)
     domain = policy.domain
     if not domain.environment:
         raise AnydiffError(f"recipe {pipeline.recipe.name!r} names no environment; set domain.options.environment.")

@@ -37,6 +37,7 @@ from anydiff.guidance import ClassifierFree, DynamicThreshold, ScoreGuidance
 from anydiff.paths import VE, GaussianPath, VPLinear, time_grid
 from anydiff.registry import registry
 from anydiff.solvers import ENDS, build_plan, compile_plan, execute
+from anydiff.solvers.base import preferred_grid
 from anydiff.solvers.ddim import DDIM, DDPM
 from anydiff.solvers.plan import Evaluate, Noise, Plan
 from anydiff.solvers.runge_kutta import EDMHeun
@@ -246,7 +247,7 @@ def check_nodes(name: str, path: GaussianPath) -> None:
     """The plan's nodes are the grid, the first call is at T, no call is outside, and with a point mass the last state
     lies exactly on the noise level of the last node: the plan has all its steps."""
     plan = compile_plan(name, path, 12, end="stop")
-    assert list(plan.nodes) == time_grid(path, len(plan.nodes) - 1)
+    assert list(plan.nodes) == time_grid(path, len(plan.nodes) - 1, preferred_grid(name))
     visited = [i.t for i in plan.instructions if isinstance(i, Evaluate)]
     assert visited[0] == path.t_start
     assert all(path.t_end <= t <= path.t_start for t in visited), visited

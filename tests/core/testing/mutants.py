@@ -138,7 +138,8 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "solver",
         "__init__",
         API,
-        API + '@hookimpl\ndef register_tasks(register):\n    register("mutant", "x", "anydiff_mutant.solver:gone")\n',
+        API
+        + '@hookimpl\ndef register_tasks(register):\n    register("mutant/mutant@1", "x", "anydiff_mutant.solver:gone")\n',
     ),
     ("solver.facts", "solver", "__init__", '        source="Ralston 1962",\n', ""),
     ("solver.exact", "solver", "solver", "rate = node", "rate = 1.2 * node"),
@@ -301,7 +302,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         '"sigma_data": 0.8',
         '"objective": {"name": "denoising", "options": {"weighting": "nope"}}, "sigma_data": 0.8',
     ),
-    ("recipe.masked", "sets", "parts", "(x * mask).sum(1, keepdim=True)", "x.sum(1, keepdim=True)"),
+    ("recipe.masked", "sets", "parts", "return loss", "return loss + clean.flatten(1).square().mean(1)"),
     ("kit.complete", "domain", "data", '(self, split="train"', '(self, path, split="train"'),
 ]
 EXTRA = {

@@ -16,6 +16,10 @@ def register_networks(register):
     register("mutant/net", "each point sees the mean of all", "anydiff_mutant.parts:Net", equivariant="nodes")
 
 @hookimpl
+def register_objectives(register):
+    register("mutant/loss", "denoising", "anydiff_mutant.parts:Loss")
+
+@hookimpl
 def register_recipes(register):
     register("mutant/small", "sets", "anydiff_mutant.parts:RECIPE")
 """
@@ -24,6 +28,7 @@ import numpy as np
 import torch
 from torch import nn
 from anydiff.networks import ConditionEncoder
+from anydiff.objectives import Denoising
 from anydiff.pipeline import ArrayDataset, Domain
 from anydiff.states import StateSpec
 
@@ -71,8 +76,14 @@ class Net(nn.Module):
         h = self.entry(torch.cat([x, mean.expand_as(x), level], 2)) + self.encoder(len(x), **condition)[:, None]
         return self.exit(torch.tanh(h)) * mask
 
+class Loss(Denoising):
+    def __call__(self, denoiser, clean, noise, uniform, **condition):
+        loss = super().__call__(denoiser, clean, noise, uniform, **condition)
+        return loss
+
 RECIPE = {
     "name": "mutant/small", "domain": "mutant", "dataset": "mutant/sets", "network": "mutant/net",
+    "objective": "mutant/loss",
     "training": {"steps": 2, "batch_size": 4},
 }
 """

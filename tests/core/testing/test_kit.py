@@ -74,11 +74,10 @@ def test_a_recipe_is_read_even_where_its_data_are_absent(site):
     assert status["recipe.parses[mutant/small]"] == FAILED
 
 
-@pytest.mark.parametrize("what", ["data", "noise"])
+@pytest.mark.parametrize("what", ["clean", "noise"])
 def test_a_mask_that_the_loss_forgets_is_noticed(site, what):
     parts = WRITTEN["sets"]["parts"]
-    loss = parts.replace("mask=mask, loss_mask=mask[:, :, None]", "mask=mask")
-    changed = loss if what == "noise" else parts.replace("(x * mask)", "x")
+    changed = parts.replace("return loss", f"return loss + {what}.flatten(1).square().mean(1)")
     assert changed != parts
     site.write("mutant", __init__=WRITTEN["sets"]["__init__"], parts=changed)
     assert {each.check for each in check_plugin("mutant").failed} == {"recipe.masked"}

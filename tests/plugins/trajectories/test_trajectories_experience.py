@@ -246,7 +246,7 @@ def test_transitions_do_not_cross_the_end_of_an_episode():
 def test_synthetic_rows_after_an_end_are_left_out():
     domain = Trajectories(4, {"observation": 1, "action": 1, "reward": 1, "done": 1})
     states = torch.zeros(2, 4, 4)
-    states[:, :, 0] = torch.arange(4.0)
+    states[:, :, 1] = torch.arange(4.0)  # the columns: action, observation, reward, done
     states[0, 1, 3] = 0.9
     found = synthetic_transitions(SampleSet(states, {}, domain))
     assert found.observations[:, 0].tolist() == [0, 1, 0, 1, 2]

@@ -24,6 +24,7 @@ DEATHS = 3
 _MOST_BY_DEFAULT = 8
 _PATIENCE = 2.0
 _ALONE = 180.0
+_IDLE = 20.0
 
 
 @dataclass
@@ -162,6 +163,8 @@ class _Round:
     workers: list[str] = field(default_factory=list)
     looked: float = -1.0
     seen: float = field(default_factory=time.monotonic)
+    worked: float = field(default_factory=time.monotonic)
+    retried: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for job in self.jobs:
@@ -194,7 +197,13 @@ class _Round:
                     f"no worker has been there for {_ALONE:.0f} s; what was finished is stored, so look at the cluster "
                     "(or at this machine's load) and run the same command again."
                 ) from None
+            # A word about the end of a job can be lost while its worker is started again.
+            future = next((each for each in self.flying if each.done()), None)
+            if future is None:
+                return self._revive()
+        if future not in self.flying:  # it was told twice, or given up
             return None
+        self.worked = time.monotonic()
         job, worker = self.flying.pop(future)
         try:
             result = future.result()
@@ -203,6 +212,22 @@ class _Round:
             result = _explained(error)
         future.release()
         return job, result
+
+    def _revive(self) -> tuple[Job, Any] | None:
+        """Send a job again that no worker has in hand though there are workers; give it up after so many times."""
+        if any(self.client.processing().values()) or not self.workers:
+            self.worked = time.monotonic()
+        if not self.flying or time.monotonic() < self.worked + _IDLE:
+            return None
+        self.worked = time.monotonic()
+        future = next(iter(self.flying))
+        job, _ = self.flying.pop(future)
+        future.release()
+        self.retried[id(job)] = self.retried.get(id(job), 0) + 1
+        if self.retried[id(job)] >= DEATHS:
+            return job, AnydiffError(f"no worker took it up in {DEATHS} tries; run it with --workers 0 to see why.")
+        self._start(job, self.workers[0])
+        return None
 
     def _next(self, worker: str) -> Job | None:
         if not self.waiting:

@@ -32,6 +32,10 @@ class Quiet:
         self.done.append((cell.label, computed))
 
 
+MIXED = ("toy/points", "toy/touchy", "toy/cut", "toy/broken")
+"""Two tasks that run, one of which fails in parts, and two that do not."""
+
+
 def run(toy, out, tasks=("toy/points",), workers=0, **changes):
     suite = load_suite(str(toy / "tiny.yaml"))
     suite = Suite(**{**suite.model_dump(), **changes})
@@ -141,7 +145,7 @@ def test_changed_weights_miss_the_cache(toy, tmp_path):
 
 
 def test_failing_cells_and_tasks_do_not_stop_the_run(toy, tmp_path):
-    outcome = run(toy, tmp_path, (), methods=("ddim", "toy/broken"), nfe=(3,), seeds=(0,), baselines=())
+    outcome = run(toy, tmp_path, MIXED, methods=("ddim", "toy/broken"), nfe=(3,), seeds=(0,), baselines=())
     assert set(outcome.problems) == {"toy/cut@1", "toy/broken@1"}
     assert "truncated" in outcome.problems["toy/cut@1"]
     by_cell = {(row["task"], row["method"]): row for row in outcome.rows}
@@ -152,7 +156,7 @@ def test_failing_cells_and_tasks_do_not_stop_the_run(toy, tmp_path):
     assert set(touchy["metrics"]) == {"toy/frechet"}, "the metric that works has its value"
     assert "it hurts" in touchy["reason"]
     assert outcome.failed == 2 + 1 + 2
-    again = run(toy, tmp_path, (), methods=("ddim", "toy/broken"), nfe=(3,), seeds=(0,), baselines=())
+    again = run(toy, tmp_path, MIXED, methods=("ddim", "toy/broken"), nfe=(3,), seeds=(0,), baselines=())
     assert again.computed == 3, "what failed is run again"
     assert sum(why.startswith("computed again: failed") for _, why in again.explanations) == 3
 

@@ -83,9 +83,8 @@ def test_a_job_that_kills_its_workers_is_given_up(pool, tmp_path):
     results = {job.arguments[0]: result for job, result in pool.run(jobs)}
     assert "workers died of it" in str(results.pop(100))
     assert results == {n: n**2 for n in range(10)}
-    assert (
-        3 <= len(list(tmp_path.glob("dead-*"))) <= 9
-    )  # on a busy machine a job may be sent again before it is given up
+    # On a busy machine a job may be sent again before it is given up.
+    assert 3 <= len(list(tmp_path.glob("dead-*"))) <= 9
 
 
 def test_this_process_is_a_pool(tmp_path):

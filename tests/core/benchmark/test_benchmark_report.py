@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from test_benchmark_engine import run
+from test_benchmark_engine import MIXED, run
 
 from anydiff.benchmark.report import write_report
 from anydiff.benchmark.report.svg import Axis, pareto_front
@@ -42,7 +42,7 @@ class Page(HTMLParser):
 def folder(toy, tmp_path):
     out = tmp_path / "report"
     suite = {"methods": ("ddim", {"solver": "edm", "label": "<script>alert('label')</script>"}, "toy/broken")}
-    run(toy, out, (), **suite)
+    run(toy, out, MIXED, **suite)
     write_report(out)
     return out
 

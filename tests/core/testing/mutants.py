@@ -139,7 +139,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "__init__",
         API,
         API
-        + '@hookimpl\ndef register_tasks(register):\n    register("mutant/mutant@1", "x", "anydiff_mutant.solver:gone")\n',
+        + '@hookimpl\ndef register_tasks(register):\n    register("mutant/x@1", "x", "anydiff_mutant.solver:gone")\n',
     ),
     ("solver.facts", "solver", "__init__", '        source="Ralston 1962",\n', ""),
     ("solver.exact", "solver", "solver", "rate = node", "rate = 1.2 * node"),

@@ -1,8 +1,7 @@
 """GDSS: one score of the joint density, split by leaf, is what couples nodes and edges; S4 reaches PC at half the cost.
 
 Check A is analytic: two leaves of one number each, data ±(1/2, 1/2) with correlation 0.9 within a mode, exact scores.
-Check B trains the paper's networks on two-community graphs of 12 to 16 nodes; it is measured apart (:func:`trained`),
-since a seed takes minutes.
+Check B of the sheet, the paper's networks trained on two-community graphs with three seeds, is not part of it yet.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def judge(rows: list[dict[str, float]]) -> Verdict:
         "by the order of frames": mean["psnr_sequence_full"] - mean["psnr_shuffled_full"] - 1,
         "by the roll-out": 4 - (mean["psnr_sequence_full"] - mean["psnr_rollout"]),
     }
-    failed = [name for name, margin in gates.items() if margin < 0]
+    failed = [name for name, margin in gates.items() if not margin >= 0]
     text = (
         f"PSNR {mean['psnr_sequence_full']:.2f} dB with all frames and {mean['psnr_sequence_gaps']:.2f} with gaps; "
         f"latest-frame network {mean['psnr_single_full']:.2f} and {mean['psnr_single_gaps']:.2f}, latest frame "

@@ -43,7 +43,7 @@ class Opening:
         size: how many held-out examples there are.
         cards: of the metrics.
         least: fewer samples are refused by one of the metrics.
-        facts: hash and name of the held-out data, for reports.
+        facts: hashes, names and sizes of held-out and training data.
         picture: a picture of held-out data; empty without one.
         note: why there is none.
     """
@@ -77,7 +77,7 @@ class Truth:
     """
 
     def __init__(self, task: Task) -> None:
-        frozen = freeze(task)
+        frozen = freeze(task, sketch=False)
         check_lock(task, frozen)
         self.task = task
         self.frozen = lock_hash(frozen)
@@ -89,6 +89,8 @@ class Truth:
         self.reference = sample_set(data, range(len(data)))
         self.domain = self.reference.domain
         self.hash: str = frozen["held-out data"]["hash"]
+        training = frozen["training data"]
+        self.training = {"hash": training["hash"], "samples": training["examples"]}
         self.cards = [self._card(metric.card) for metric in self.metrics]
 
     def opening(self, gallery: int) -> Opening:
@@ -97,6 +99,7 @@ class Truth:
         size = len(self.reference)
         least = max((card.minimum_samples for card in self.cards), default=1)
         facts = {"data set": self.recipe.dataset.name, "hash": self.hash, "samples": size, "split": self.task.split}
+        facts = {"reference": facts, "training data": self.training}
         asked = self.reference.asked(size)
         return Opening(self.frozen, asked, size, tuple(self.cards), least, facts, picture, note)
 

@@ -153,7 +153,6 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
         "torch": torch.__version__,
         "device": torch.device(generator.device).type,
     }
-    training = generator.training_data
     facts = {
         **common,
         "help": task.help or generator.recipe.help,
@@ -168,15 +167,14 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
         "weights metadata": dict(pipeline.metadata),
         "training seed": pipeline.recipe.training.seed,
         "recipe": pipeline.recipe.hash,
-        "reference": dict(opening.facts),
-        "training data": {"hash": training.hash, "samples": len(training)},
+        **opening.facts,
         "cards": [card.as_dict() for card in opening.cards],
         "guidance": [part.model_dump(mode="json") for part in pipeline.recipe.sampling.guidance],
         "machine": identity.machine(generator.device),
     }
     return Description(
-        common, model, {"training data": training.hash}, _solver_code(setting.solvers), facts, speed, opening.least,
-        opening.size, pipeline.domain.spec.size > 4096, opening.picture, opening.note,
+        common, model, {"training data": opening.facts["training data"]["hash"]}, _solver_code(setting.solvers), facts,
+        speed, opening.least, opening.size, pipeline.domain.spec.size > 4096, opening.picture, opening.note,
     )  # fmt: skip
 
 

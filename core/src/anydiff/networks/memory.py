@@ -2,8 +2,12 @@
 
 The call is run on tensors that have shapes but no data. Every storage is counted from its creation to the moment the
 last reference goes, which is when an allocator gets it back: parameters and buffers, inputs, results and everything in
-between. Added is what a convolution keeps for itself while it runs on a CPU, where oneDNN works on reordered copies: of
-the output in one and two dimensions, of input and output in three (measured; see the tests).
+between. Added is what a convolution keeps for itself while it runs on a CPU: oneDNN works on reordered copies of input
+and output, frees that of the input, and only then is the result made from that of the output.
+
+An allocator may keep more from the system than is asked of it: glibc's default one, which reuses freed pieces of its
+heap, takes up to twice the estimate. ``MALLOC_MMAP_THRESHOLD_=65536`` in the environment makes it give back what is
+freed, and the estimate is then what a process takes (the tests measure it so).
 """
 
 from __future__ import annotations
@@ -71,7 +75,7 @@ def estimate_memory(
             result = torch.func.functional_call(network, weights, (x, log_snr), inputs)
             if training:
                 torch.autograd.backward(result.float().square().mean())
-    parameters = sum(tensor.untyped_storage().nbytes() for tensor in _distinct(tensors))
+    parameters = sum(map(_bytes, _distinct(tensors)))
     return MemoryEstimate(parameters, counted.most)
 
 
@@ -116,8 +120,10 @@ class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made = func(*args, **(kwargs or {}))
         self.add(made)
         if func in _CONVOLUTIONS:
-            dimensions = args[0].ndim - 2
             results = [each for each in tree_flatten(made)[0] if isinstance(each, Tensor)]
-            copies = results[:1] + (list(args[:1]) if dimensions == 3 else [])
-            self.most = max(self.most, self.now + sum(each.untyped_storage().nbytes() for each in copies))
+            self.most = max(self.most, self.now + max(map(_bytes, [args[0], *results[:1]])))
         return made
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes()

@@ -66,7 +66,7 @@ class LazyGroup(TyperGroup):
             PluginError: its module is missing or broken.
         """
         entry = find_command(args[0])
-        return entry.name, build_command(entry), args[1:]
+        return args[0], build_command(entry), args[1:]
 
 
 def short_name(name: str, names: Sequence[str]) -> str:

@@ -72,6 +72,42 @@ def test_results_are_stored_and_read(tmp_path):
     assert "&lt;b>so" in page
 
 
+def test_an_interrupted_run_goes_on_behind_the_seeds_that_are_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "commit", lambda: "c0ffee")
+    asked = []
+
+    def measure(seed):
+        asked.append(seed)
+        if asked == [0, 3]:
+            raise KeyboardInterrupt
+        return {"error": 0.1 * seed}
+
+    with pytest.raises(KeyboardInterrupt):
+        results.run_claim(small(measure=measure), tmp_path, print)
+    results.run_claim(small(measure=measure), tmp_path, print)
+    assert asked == [0, 3, 3]
+    assert [path.name for path in tmp_path.iterdir()] == ["small.jsonl"]
+    assert results.numbers_of(results.read_results(tmp_path / "small.jsonl")[1]) == [{"error": 0.0}, {"error": 0.1 * 3}]
+
+
+@pytest.mark.parametrize("later", ["another", "c0ffee+changes"])
+def test_seeds_of_other_code_are_measured_again(tmp_path, monkeypatch, later):
+    asked = []
+
+    def measure(seed):
+        asked.append(seed)
+        if asked == [0, 3]:
+            raise KeyboardInterrupt
+        return {"error": 0.1 * seed}
+
+    monkeypatch.setattr(results, "commit", lambda: "c0ffee")
+    with pytest.raises(KeyboardInterrupt):
+        results.run_claim(small(measure=measure), tmp_path, print)
+    monkeypatch.setattr(results, "commit", lambda: later)
+    results.run_claim(small(measure=measure), tmp_path, print)
+    assert asked == [0, 3, 0, 3]
+
+
 def test_bad_claims_are_one_sentence(tmp_path):
     with pytest.raises(UnknownNameError, match="unknown claim 'overview'"):
         load_claim("overview")

@@ -1,15 +1,20 @@
-"""Stored results of claims: a JSON line per seed and one with the verdict, written as soon as each is known."""
+"""Stored results of claims: a line of JSON for the claim, one per seed, and one with the verdict.
+
+A seed is kept in ``<slug>.begun.jsonl`` as soon as it is measured; a run that was interrupted goes on behind it, if the
+claim's file, the commit and the versions are still the same. Beside uncommitted changes nothing is taken over.
+"""
 
 from __future__ import annotations
 
 import datetime
+import inspect
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from anydiff.benchmark.identity import canonical, commit, versions
+from anydiff.benchmark.identity import canonical, commit, digest, versions
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import write_atomic
 from anydiff_benchmarks.claims.base import ClaimFile, Numbers, Verdict, check_numbers
@@ -30,20 +35,47 @@ def run_claim(file: ClaimFile, folder: Path, say: Callable[[str], None]) -> Verd
     missing = claim.missing()
     if missing:
         raise AnydiffError(f"claim {claim.slug!r} needs {', '.join(missing)}; `pip install {' '.join(missing)}`.")
-    lines: list[dict[str, Any]] = []
+    head = {"kind": "claim", "slug": claim.slug, "paper": claim.paper, "says": claim.says, "check": claim.check}
+    head |= {"threshold": claim.threshold, "needs": list(claim.needs), "minutes": claim.minutes}
+    begun = _Begun(folder / f"{claim.slug}.begun.jsonl", file)
     for seed in claim.seeds:
+        if seed in begun.lines:
+            say(f"{claim.slug}, seed {seed}: measured before the run was interrupted")
+            continue
         began = time.perf_counter()
         numbers = check_numbers(claim.slug, file.measure(seed))
         seconds = time.perf_counter() - began
-        lines.append({"kind": "seed", "seed": seed, "numbers": numbers, "seconds": round(seconds, 3)})
+        begun.add({"kind": "seed", "seed": seed, "numbers": numbers, "seconds": round(seconds, 3)})
         say(f"{claim.slug}, seed {seed}: {shown(numbers)} ({seconds:.1f} s)")
-    verdict = file.judge([dict(line["numbers"]) for line in lines])
-    head = {"kind": "claim", "slug": claim.slug, "paper": claim.paper, "says": claim.says, "check": claim.check}
-    head |= {"threshold": claim.threshold, "needs": list(claim.needs), "minutes": claim.minutes}
+    lines = [begun.lines[seed] for seed in claim.seeds]
+    verdict = file.judge(numbers_of(lines))
     tail = {"kind": "verdict", "verdict": verdict.outcome, "sentence": verdict.sentence, "commit": commit()}
     tail |= {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "versions": versions()}
-    write_atomic(results_path(folder, claim.slug), "".join(canonical(line) + "\n" for line in [head, *lines, tail]))
+    write_atomic(results_path(folder, claim.slug), _text([head, *lines, tail]))
+    begun.path.unlink()
     return verdict
+
+
+class _Begun:
+    """The seeds that are measured already, in a file that says of which claim, code and versions they are."""
+
+    def __init__(self, path: Path, file: ClaimFile) -> None:
+        self.path = path
+        source = Path(inspect.getfile(file.module)).read_text(encoding="utf-8")
+        self.head = {"kind": "begun", "of": digest([source, list(file.claim.seeds), commit(), versions()])}
+        self.lines: dict[int, dict[str, Any]] = {}
+        if path.is_file() and not commit().endswith("+changes"):
+            head, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            if head == self.head:
+                self.lines = {line["seed"]: line for line in lines}
+
+    def add(self, line: dict[str, Any]) -> None:
+        self.lines[line["seed"]] = line
+        write_atomic(self.path, _text([self.head, *self.lines.values()]))
+
+
+def _text(lines: Iterable[Any]) -> str:
+    return "".join(canonical(line) + "\n" for line in lines)
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:

@@ -79,9 +79,10 @@ def test_the_hash_of_latent_data_knows_the_data_and_the_weights(codes):
     assert LatentDataset(registry().build("datasets", "waves/data", split="test"), latent).hash != one.hash
 
 
-def test_a_recipe_without_latent_keeps_its_hash():
+def test_a_recipe_that_does_not_use_what_came_later_keeps_its_hash():
     recipe = load_recipe("waves/diffusion")
     assert "latent" not in recipe.canonical()
+    assert "noise_levels" not in recipe.canonical(), "nor do other keys count that came later and are not used"
     assert load_recipe("waves/diffusion", ["latent=x"]).hash != recipe.hash
 
 

@@ -95,6 +95,44 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path):
         assert difference(whole, parts) < 1e-6
 
 
+class Encoding(torch.nn.Module):
+    """Hands a network its condition with an encoding that it counts and reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.scale, self.encoded = denoiser(0.0).network, torch.nn.Parameter(torch.ones(2)), 0
+
+    def encode_condition(self, **condition):
+        self.encoded += 1
+        assert len(condition["label"]) == 8
+        return {**condition, "shift": self.scale * condition["label"][:, None]}
+
+    def forward(self, x, log_snr, *, shift, **condition):
+        return self.inner(x + shift, log_snr, **condition)
+
+
+def test_several_noise_levels_share_one_encoding_and_are_spread_evenly(tmp_path):
+    many, one = stream(noise_levels=4).examples(0, range(8)), stream().examples(0, range(8))
+    assert torch.equal(many.noise[::4], one.noise)
+    assert torch.equal(many.uniform[::4], one.uniform)
+    assert len(many.clean) == len(many.condition["label"]) == 8
+    assert torch.allclose(many.uniform.reshape(8, 4).sort(dim=1).values.diff(dim=1), torch.tensor(0.25).double())
+    assert abs(torch.corrcoef(many.noise.reshape(8, 4, 2).permute(1, 0, 2).flatten(1)) - torch.eye(4)).max() < 0.8
+
+    trained = denoiser(0.0)
+    trained.network = Encoding()
+    settings = TrainingSettings(**{**SETTINGS, "steps": 2, "log_every": 1, "noise_levels": 4})
+    by_hand = trained.network.encode_condition(**many.condition)
+    by_hand = {name: value.repeat_interleave(4, dim=0) for name, value in by_hand.items()}
+    expected = Denoising()(trained, many.clean.repeat_interleave(4, dim=0), many.noise, many.uniform, **by_hand).mean()
+    trained.network.encoded = 0
+    run = RunFolder.create(tmp_path / "run", {})
+    fit(trained, Denoising(), Rings(), settings, run)
+    assert run.records()[0]["loss"] == pytest.approx(expected.item(), rel=1e-6)
+    assert trained.network.encoded == 2
+    assert (trained.network.scale != 1).all(), "the gradient reaches the encoder"
+
+
 def test_resumed_is_uninterrupted_bit_for_bit(tmp_path):
     whole = train(tmp_path / "whole")
     parts = train(tmp_path / "parts", steps=10)

@@ -97,8 +97,11 @@ class Recipe(Settings):
     def canonical(self) -> str:
         """The resolved configuration as JSON with sorted keys."""
         data = self.model_dump(mode="json")
+        # What came later is left out where it is not used, so that a recipe keeps the name it had before.
         if self.latent is None:
-            del data["latent"]  # so that a recipe without it keeps the name it had before there were latent ones
+            del data["latent"]
+        if self.training.noise_levels == 1:
+            del data["training"]["noise_levels"]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     def to_yaml(self) -> str:

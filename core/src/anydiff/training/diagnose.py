@@ -37,7 +37,8 @@ def _bad_data(examples: Examples) -> str | None:
     for name, tensor in named.items():
         if not _finite(tensor):
             row = int((~torch.isfinite(tensor)).nonzero()[0, 0])
-            return f"the {name} of example {examples.indices[row]} of the data set"
+            index = examples.indices[row * len(examples.indices) // len(tensor)]  # an example may have several noises
+            return f"the {name} of example {index} of the data set"
     return None
 
 

@@ -40,9 +40,9 @@ class Examples:
 
     Attributes:
         clean: x0 [B, *shape].
-        noise: ε [B, *shape].
-        uniform: numbers in (0, 1), float64 [B].
-        condition: dict of batch-first tensors.
+        noise: ε [B K, *shape], the K noises of an example one after the other (``TrainingSettings.noise_levels``).
+        uniform: numbers in (0, 1), float64 [B K].
+        condition: dict of batch-first tensors, B rows.
         indices: where in the data set each example comes from.
     """
 
@@ -101,11 +101,27 @@ class ExampleStream:
         self._hide(condition, positions)
         return Examples(
             states.to(self.dtype),
-            self.noise.draw(positions, 0, self.dtype),
-            uniform(self.seed, positions, 0, "time"),
+            self._noise(positions),
+            self._uniform(positions),
             condition,
             indices,
         )
+
+    def _noise(self, positions: Sequence[int]) -> Tensor:
+        draws = [self.noise.draw(positions, level, self.dtype) for level in range(self.settings.noise_levels)]
+        return torch.stack(draws, dim=1).flatten(0, 1)
+
+    def _uniform(self, positions: Sequence[int]) -> Tensor:
+        """Each row's numbers lie evenly in (0, 1), so that every example is seen at low and high noise alike.
+
+        Each number is uniform by itself (Kingma et al. 2021, arXiv:2107.00630, appendix I.1, there over a batch).
+        """
+        levels = self.settings.noise_levels
+        first = uniform(self.seed, positions, 0, "time")
+        if levels == 1:
+            return first
+        spread = (first[:, None] + torch.arange(levels, dtype=torch.float64) / levels) % 1
+        return spread.clamp(min=2.0**-54).flatten()  # the sum may round to 1, and 0 is no time
 
     def _hide(self, condition: dict[str, Tensor], positions: Sequence[int]) -> None:
         rate = self.settings.condition_dropout

@@ -140,7 +140,17 @@ class _Loss(nn.Module):
         self.objective = objective
 
     def forward(self, examples: Examples) -> Tensor:
-        return self.objective(self.denoiser, examples.clean, examples.noise, examples.uniform, **examples.condition)
+        """The loss of each example [B], a mean over its noise levels."""
+        clean, condition = examples.clean, examples.condition
+        levels = len(examples.uniform) // len(clean)
+        if levels > 1:
+            weights = {name: condition[name] for name in ("loss_mask",) if name in condition}
+            given = {name: value for name, value in condition.items() if name not in weights}
+            encoded = {**self.denoiser.encode_condition(**given), **weights}
+            condition = {name: value.repeat_interleave(levels, dim=0) for name, value in encoded.items()}
+            clean = clean.repeat_interleave(levels, dim=0)
+        loss = self.objective(self.denoiser, clean, examples.noise, examples.uniform, **condition)
+        return loss if levels == 1 else loss.unflatten(0, (-1, levels)).mean(dim=1)
 
 
 class _Training:

@@ -21,6 +21,9 @@ class TrainingSettings(Settings):
         batch_size: examples per optimizer step, all devices together.
         micro_batch_size: most examples per forward and backward pass of one device; None for no limit. Gradients are
             accumulated, so it changes memory and nothing else (beyond rounding).
+        noise_levels: noisy copies of each example in a step, at times spread evenly over the uniform number and with a
+            noise of their own. A network's ``encode_condition`` runs once for all of them, which pays where it costs
+            more than a step.
         learning_rate: of AdamW, after the warm-up.
         warmup_steps: steps over which the learning rate rises linearly from zero.
         schedule: ``constant``, or ``cosine`` (to zero at ``steps``).
@@ -38,6 +41,7 @@ class TrainingSettings(Settings):
     steps: int = Field(ge=1)
     batch_size: int = Field(default=64, ge=1)
     micro_batch_size: int | None = Field(default=None, ge=1)
+    noise_levels: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     warmup_steps: int = Field(default=0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"

@@ -9,10 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anydiff.data.cache import is_cached
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff_timeseries import bundle
+from anydiff_timeseries import bundle, ledger
 from anydiff_timeseries.baselines import gaussian_given, linear_gaussian, seasonal_naive, weekly_naive
-from anydiff_timeseries.data import BeijingPM25, CSVSeries, FrameSeries, SeasonalGaussian, Traffic, conditional
+from anydiff_timeseries.data import (
+    BeijingPM25,
+    CSVSeries,
+    ExchangeRate,
+    FrameSeries,
+    SeasonalGaussian,
+    Traffic,
+    conditional,
+)
 from anydiff_timeseries.domain import TimeSeries, last_values
 from anydiff_timeseries.scaling import known_values, level, observation, relative
 from anydiff_timeseries.series import as_series, from_entry
@@ -151,6 +160,23 @@ def test_the_loss_of_the_conditional_twin_is_on_the_prediction():
     assert torch.equal(condition["loss_mask"][0, 0], (torch.arange(30) >= 24).float())
 
 
+@pytest.mark.parametrize("hide", ["random", "start", "end"])
+def test_half_of_the_context_can_be_hidden(hide):
+    whole = FrameSeries(pd.Series(wave(), index=HOURS), small())
+    half = FrameSeries(pd.Series(wave(), index=HOURS), small(), hide=hide)
+    assert half.hash != whole.hash
+    states, condition = half.batch(range(len(half)))
+    shown = condition["observed"][:, 1, :24]
+    assert shown.sum(1).tolist() == [12.0] * len(half)
+    if hide != "random":
+        assert torch.equal(shown[0] > 0, (torch.arange(24) < 12) == (hide == "end"))
+    # What is hidden is hidden from the network, not from the loss; the unit follows from what is shown.
+    np.testing.assert_allclose(
+        half.domain.values(states, condition).numpy(), whole.windows(range(len(whole))), rtol=1e-6
+    )
+    assert torch.equal(half.batch([5])[1]["observed"][0], condition["observed"][5])
+
+
 @pytest.mark.parametrize(
     ("values", "options", "says"),
     [
@@ -159,6 +185,7 @@ def test_the_loss_of_the_conditional_twin_is_on_the_prediction():
         (np.where(np.arange(72) % 20 == 0, np.nan, wave()), {}, "no train window"),
         (wave(), {"split": "tset"}, "split"),
         (wave(), {"loss": "some"}, "loss"),
+        (wave(), {"hide": "all"}, "half to hide"),
         (wave(), {"stride": 0}, "stride"),
     ],
 )
@@ -187,6 +214,31 @@ def test_train_and_test_do_not_overlap():
     assert first >= pd.Period("2018-04-01 00:00", "h")
     gaps = BeijingPM25("test").batch(range(64))[1]["observed"][:, 1, :168]
     assert bool((gaps == 0).any())
+
+
+def test_exchange_rates_of_a_file(tmp_path, monkeypatch):
+    rates = np.random.default_rng(0).uniform(0.5, 1.5, (4400, 8)).round(6)
+    np.savetxt(tmp_path / "exchange_rate.txt", rates, fmt="%.6f", delimiter=",")
+    train, test = (ExchangeRate(split, path=tmp_path / "exchange_rate.txt") for split in ("train", "test"))
+    assert [len(one) for one in train.series] == [4175] * 8
+    assert len(test) == 64
+    np.testing.assert_allclose(train.windows([0])[0], rates[:150, 0])
+    assert {number for number, _ in test.chosen} == set(range(8))
+    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path / "empty"))
+    with pytest.raises(AnydiffError, match="anydiff data get timeseries/exchange-rate"):
+        ExchangeRate()
+
+
+@pytest.mark.skipif(
+    not is_cached(ledger.EXCHANGE), reason="not bundled; `anydiff data get timeseries/exchange-rate` fetches it"
+)
+def test_the_real_exchange_rates():
+    train, test = ExchangeRate("train"), ExchangeRate("test")
+    assert len(train.series) == 8
+    assert len(train.series[0]) + len(test.series[0]) - test.domain.context == 7588
+    assert len(test) == 64
+    assert train.series[0].values[0] == pytest.approx(0.7855)
+    assert train.batch([0])[0].shape == (1, 1, 150)
 
 
 def test_damaged_bundle(tmp_path):

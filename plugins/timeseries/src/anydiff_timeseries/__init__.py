@@ -69,17 +69,17 @@ def register_guidance(register: Register) -> None:
 
 @hookimpl
 def register_metrics(register: Register) -> None:
-    """Forecasts by GluonTS's definitions (they know the case, hence oracle), and unconditional windows."""
+    """Forecasts by GluonTS's definitions (each sample against its own case), and unconditional windows."""
     metrics = "anydiff_timeseries.metrics"
     register(
         "timeseries/mean-wql",
         "mean weighted quantile loss (the CRPS of TSDiff's paper)",
         f"{metrics}:MeanWeightedQuantileLoss",
-        oracle=True,
+        paired=True,
     )
-    register("timeseries/crps", "CRPS over the sum of |y|", f"{metrics}:RelativeCRPS", oracle=True)
-    register("timeseries/mase", "mean absolute scaled error of the median", f"{metrics}:ScaledError", oracle=True)
-    register("timeseries/coverage-error", "coverage against its level", f"{metrics}:ForecastCoverage", oracle=True)
+    register("timeseries/crps", "CRPS over the sum of |y|", f"{metrics}:RelativeCRPS", paired=True)
+    register("timeseries/mase", "mean absolute scaled error of the median", f"{metrics}:ScaledError", paired=True)
+    register("timeseries/coverage-error", "coverage against its level", f"{metrics}:ForecastCoverage", paired=True)
     register("timeseries/lps", "linear predictive score of synthetic windows", f"{metrics}:LinearPredictiveScore")
     register("timeseries/autocorrelation", "distance of autocorrelations", f"{metrics}:AutocorrelationDistance")
 

@@ -59,10 +59,11 @@ class _Hourly(WindowDataset):
         stride: int = 1,
         test_windows: int = 64,
         loss: str = "all",
+        hide: str = "none",
     ) -> None:
         domain = TimeSeries(context, prediction, "h", season, self.unit)
         series = part(read_bundle(self.which), split, TEST_FROM[self.which], context)
-        super().__init__(f"timeseries/{self.which}", [series], split, domain, stride, test_windows, loss)
+        super().__init__(f"timeseries/{self.which}", [series], split, domain, stride, test_windows, loss, hide)
 
 
 class Traffic(_Hourly):
@@ -119,11 +120,12 @@ class CSVSeries(WindowDataset):
         split: ``"train"`` or ``"test"``.
         boundary: the first period of the test split.
         freq: the frequency, as pandas writes it.
-        options: context, prediction, season of the domain; stride, test_windows and loss of :class:`WindowDataset`.
+        options: context, prediction and season of the domain; stride, test_windows, loss and hide of
+            :class:`WindowDataset`.
     """
 
     def __init__(self, path: str, boundary: str, split: str = "train", freq: str = "h", **options: Any) -> None:
-        windows = {name: options.pop(name) for name in ("stride", "test_windows", "loss") if name in options}
+        windows = {name: options.pop(name) for name in ("stride", "test_windows", "loss", "hide") if name in options}
         domain = TimeSeries(freq=freq, **options)
         series = part(read_series(Path(path), freq), split, boundary, domain.context)
         super().__init__("timeseries/csv", [series], split, domain, **windows)
@@ -136,7 +138,7 @@ class FrameSeries(WindowDataset):
         data: the series.
         domain: context, prediction and frequency.
         split: names the kind of windows: ``"train"`` or ``"test"``.
-        options: stride, test_windows and loss of :class:`WindowDataset`.
+        options: stride, test_windows, loss and hide of :class:`WindowDataset`.
     """
 
     def __init__(self, data: Any, domain: TimeSeries, split: str = "train", **options: Any) -> None:

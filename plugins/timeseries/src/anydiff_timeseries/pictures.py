@@ -15,7 +15,7 @@ from anydiff.files import atomic_path
 if TYPE_CHECKING:
     from anydiff_timeseries.domain import TimeSeries
 
-MOST_PANELS = 12
+MOST_PANELS, COLUMNS = 12, 3
 INTERVALS = ((0.05, 0.95, "90 %", 0.25), (0.25, 0.75, "50 %", 0.45))
 
 
@@ -94,7 +94,7 @@ def _panels(count: int) -> tuple[Any, list[Any]]:
         from matplotlib.figure import Figure
     except ImportError:
         raise AnydiffError("pictures need matplotlib; install it with pip install 'anydiff[pictures]'.") from None
-    columns = min(3, count)
+    columns = min(COLUMNS, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(4.2 * columns, 2.1 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -108,7 +108,7 @@ def _finish(figure: Any, axes: list[Any], used: int, unit: str, path: Path) -> N
         axis.tick_params(labelsize=7)
         axis.margins(x=0.01)
     axes[0].set_ylabel(unit, fontsize=8)
-    axes[0].set_xlabel("steps from the forecast", fontsize=8)
+    axes[(used - 1) // COLUMNS * COLUMNS].set_xlabel("steps from the forecast", fontsize=8)
     if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend(fontsize=6, loc="best")
     with atomic_path(path) as temporary:

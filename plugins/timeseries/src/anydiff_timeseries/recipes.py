@@ -29,7 +29,7 @@ def _recipe(name: str, help: str, dataset: str, unit: str, reads: list[str], **c
             "options": {"weighting": "edm", "times": "log-normal", "times_mean": -0.8, "times_std": 1.3},
         },
         "training": {
-            "steps": 1500 if reads else 3000,
+            "steps": 3000,
             "batch_size": 64,
             "learning_rate": 2e-3,
             "warmup_steps": 100,
@@ -77,4 +77,5 @@ def pm25() -> Recipe:
         "timeseries/pm25",
         "ug/m3",
         [],
+        sigma_data=1.3,
     )

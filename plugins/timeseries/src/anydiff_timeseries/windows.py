@@ -13,11 +13,13 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.dataset import Dataset
+from anydiff.states import permutation
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.scaling import level, observation
 from anydiff_timeseries.series import Series, check_trainable
 
 LOSSES = ("all", "prediction")
+HIDDEN = ("none", "random", "start", "end")
 
 
 class WindowDataset(Dataset):
@@ -35,6 +37,9 @@ class WindowDataset(Dataset):
         stride: steps between the starts of training windows.
         test_windows: how many forecasts the test split has, at most.
         loss: ``"all"`` trains on the whole window, ``"prediction"`` on the prediction alone (TSDiff-Cond).
+        hide: the half of each context that is not observed, as in the paper's trials with missing values: ``"none"``,
+            steps at ``"random"`` (the same ones whenever the window is read), those at the ``"start"`` or at the
+            ``"end"``. The state keeps its values; its unit is the level of what is observed.
 
     Raises:
         AnydiffError: a series is constant or shorter than a window, or no window is complete.
@@ -49,12 +54,15 @@ class WindowDataset(Dataset):
         stride: int = 1,
         test_windows: int = 64,
         loss: str = "all",
+        hide: str = "none",
     ) -> None:
         if split not in ("train", "test"):
             raise UnknownNameError("split", str(split), ["train", "test"])
         if loss not in LOSSES:
             raise UnknownNameError("loss", str(loss), LOSSES)
-        self.name, self.split, self.loss = name, split, loss
+        if hide not in HIDDEN:
+            raise UnknownNameError("half to hide", str(hide), HIDDEN)
+        self.name, self.split, self.loss, self.hide = name, split, loss, hide
         self._domain = domain
         self.series = [check_trainable(one, domain.length) for one in series]
         natural_number("stride", stride)
@@ -83,6 +91,8 @@ class WindowDataset(Dataset):
     def hash(self) -> str:
         """sha256 of the series' values and of everything that chooses the windows."""
         digest = hashlib.sha256(f"{self.split}:{self.loss}:{self._domain.context}:{self._domain.prediction}".encode())
+        if self.hide != "none":
+            digest.update(self.hide.encode())
         for one in self.series:
             digest.update(f"{one.start}:{len(one)};".encode())
             digest.update(np.ascontiguousarray(one.values).tobytes())
@@ -102,7 +112,7 @@ class WindowDataset(Dataset):
         """
         windows = self.windows(indices)
         context, prediction = self._domain.context, self._domain.prediction
-        condition = {"observed": observation(windows[:, :context], prediction)}
+        condition = {"observed": observation(self._shown(windows[:, :context], indices), prediction)}
         scale = level(condition["observed"].double())[:, None]
         states = torch.nan_to_num(torch.from_numpy(windows) / scale, nan=0.0).float()[:, None]
         if self.loss == "prediction":
@@ -110,6 +120,20 @@ class WindowDataset(Dataset):
             mask[..., context:] = 1
             condition["loss_mask"] = mask
         return states, condition
+
+    def _shown(self, contexts: NDArray[np.float64], indices: Sequence[int]) -> NDArray[np.float64]:
+        """``contexts [B, C]`` with NaN on the half that is hidden."""
+        if self.hide == "none":
+            return contexts
+        context = contexts.shape[1]
+        place = np.broadcast_to(np.arange(context), contexts.shape)
+        if self.hide == "random":
+            # Keyed by the window's place in its series, not by its number among those chosen.
+            keys = [self.chosen[index][0] * (1 << 32) + self.chosen[index][1] for index in indices]
+            order = np.stack([permutation(0, key, "timeseries/hidden", context) for key in keys])
+            place = np.argsort(order, axis=1)
+        hidden = place < context // 2 if self.hide != "end" else place >= context - context // 2
+        return np.where(hidden, np.nan, contexts)
 
     def _starts(self, values: NDArray[np.float64], stride: int) -> list[int]:
         length, context = self._domain.length, self._domain.context

@@ -50,7 +50,9 @@ def open_dataset(path: str | Path) -> xarray.Dataset:
         engine = _ENGINES.get(path.suffix.lower().replace("grib2", "grib").replace("grb2", "grb"), "h5netcdf")
         if engine == "cfgrib" and importlib.util.find_spec("cfgrib") is None:
             raise AnydiffError(f"{str(path)!r} is GRIB, which needs cfgrib; pip install 'anydiff-weather[grib]'.")
-        with xarray.open_dataset(path, engine=engine) as data:
+        # Without an index, which cfgrib would leave beside the user's file.
+        options = {"backend_kwargs": {"indexpath": ""}} if engine == "cfgrib" else {}
+        with xarray.open_dataset(path, engine=engine, **options) as data:
             return data.load()
     except AnydiffError:
         raise

@@ -40,8 +40,8 @@ def _seeds(name: str, help: str, dataset: dict[str, Any], steps: int) -> Recipe:
             "learning_rate": 2e-3,
             "warmup_steps": 100,
             "schedule": "cosine",
-            "ema_decay": 0.995,
-            "checkpoint_every": 200,
+            "ema_decay": 0.998,
+            "checkpoint_every": 250,
         },
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20, "grid": "karras"},
         "metrics": _METRICS,
@@ -55,7 +55,7 @@ def gee() -> Recipe:
         "weather/gee",
         "SEEDS-GEE: emulate the ensemble of the Lorenz-96 simulator from 2 seed members",
         {"system": "perfect", "member_labels": 3, "truth_labels": 0},
-        2000,
+        6000,
     )
 
 
@@ -65,7 +65,7 @@ def gpp() -> Recipe:
         "weather/gpp",
         "SEEDS-GPP: emulate and correct a biased ensemble of the Lorenz-96 simulator from 2 seed members",
         {"system": "biased", "member_labels": 0, "truth_labels": 1},
-        1000,
+        2000,
     )
 
 

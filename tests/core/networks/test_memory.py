@@ -1,17 +1,12 @@
 """The memory estimate: exact on a network worked out by hand, and near what a process really takes."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 
 from anydiff.networks import ClassCondition, UNet, estimate_memory
 from anydiff.states import StateSpec
+from anydiff.testing.memory import can_measure, measured_memory
 
 
 class Wide(nn.Module):
@@ -44,53 +39,21 @@ def test_nothing_is_allocated_and_conditions_are_counted():
     assert double.activations == pytest.approx(2 * estimate.activations, rel=0.01)
 
 
-MEASURE = """
-import gc, json, sys, torch
-from pathlib import Path
-from anydiff.networks import UNet, estimate_memory
+MADE = """
+import torch
+from anydiff.networks import UNet
 from anydiff.states import StateSpec
-torch.set_num_threads(1)
-sides, training = json.loads(sys.argv[1]), sys.argv[2] == "training"
 
-def status(name):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-
-def made(sides):
-    shape = (1, *sides[1:])
-    return UNet(StateSpec.single(shape), {}, channels=16, multipliers=[1, 2]), torch.randn(sides[0], *shape)
-
-def call(network, x):
-    result = network(x, torch.zeros(len(x)))
-    if training:
-        result.square().mean().backward()
-
-with torch.set_grad_enabled(training):
-    call(*made([2, *(12 for _ in sides[1:])]))  # the library's own start-up
-    network, x = made(sides)
-    estimate = estimate_memory(network, x.shape[1:], batch=len(x), training=training).activations
-    gc.collect()
-    before = status("VmRSS") - x.nbytes
-    Path("/proc/self/clear_refs").write_text("5")
-    call(network, x)
-print(json.dumps([estimate, status("VmHWM") - before]))
+def made(batch, *shape):
+    return UNet(StateSpec.single((1, *shape)), {}, channels=16, multipliers=[1, 2]), torch.randn(batch, 1, *shape)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak of a process from Linux")
-@pytest.mark.parametrize("kind", ["sampling", "training"])
+@pytest.mark.skipif(not can_measure(), reason="reads the peak of a process from Linux")
+@pytest.mark.parametrize("training", [False, True], ids=["sampling", "training"])
 @pytest.mark.parametrize("sides", [(64, 1024), (32, 64, 64), (1, 64, 64, 64)], ids=["line", "image", "volume"])
-def test_the_estimate_is_within_a_fifth_of_what_a_process_takes(sides, kind):
-    """Memory that glibc would keep for itself goes back at once here, else single measurements differ twofold."""
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, json.dumps(sides), kind],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
-    )
-    estimate, measured = json.loads(done.stdout)
+def test_the_estimate_is_within_a_fifth_of_what_a_process_takes(sides, training):
+    estimate, measured = measured_memory(MADE, [2, *(12 for _ in sides[1:])], sides, training)
     assert estimate / measured == pytest.approx(1, abs=0.2)
 
 

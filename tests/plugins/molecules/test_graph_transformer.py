@@ -31,7 +31,8 @@ def awake(network):
 
 
 def networks():
-    transformer = GraphTransformer(MOLECULES, {"logp": VectorCondition(1)}, width=16, edge_width=8, blocks=2, heads=2)
+    options = {"width": 16, "edge_width": 8, "blocks": 2, "heads": 2, "products": 3}
+    transformer = GraphTransformer(MOLECULES, {"logp": VectorCondition(1)}, **options)
     gdss = GDSSNetwork(GRAPHS, width=8, edge_layers=2, attention=8, heads=2)
     return [(awake(transformer), MOLECULES), (awake(gdss), GRAPHS)]
 
@@ -99,6 +100,23 @@ def test_an_untrained_transformer_is_bayes_rule_for_independent_entries():
     full = torch.cat([torch.zeros_like(logits[..., :1]), logits], -1).softmax(-1)[..., 1:]
     pair = (MASK[:, :, None] & MASK[:, None] & ~torch.eye(6, dtype=torch.bool))[..., None]
     assert torch.allclose(got["edges"], full * pair, atol=1e-9)
+
+
+@pytest.mark.parametrize(("products", "apart"), [(0, False), (2, True)])
+def test_products_tell_a_ring_of_six_from_two_of_three(products, apart):
+    """Attention and updates from the ends do not: every node and edge of the two looks alike to them."""
+    network = awake(GraphTransformer(MOLECULES, width=16, edge_width=8, blocks=3, heads=2, products=products))
+    rings = [[(i, (i + 1) % 6) for i in range(6)], [(0, 1), (1, 2), (2, 0), (3, 4), (4, 5), (5, 3)]]
+    bonds = torch.zeros(2, 6, 6, 3, dtype=torch.float64)
+    for row, pairs in enumerate(rings):
+        for i, j in pairs:
+            bonds[row, i, j, 0] = bonds[row, j, i, 0] = 1.0
+    nodes = torch.zeros(2, 6, 3, dtype=torch.float64)
+    nodes[:, :, 0] = 1.0
+    with torch.no_grad():
+        found = network(MOLECULES.pack({"nodes": nodes, "edges": bonds}), torch.tensor([1.0, 1.0]).double())
+    first = MOLECULES.unpack(found)["nodes"][:, 0]
+    assert torch.allclose(first[0], first[1], rtol=0, atol=1e-9) != apart
 
 
 def test_buckets_hold_every_row_once_and_save_padding():

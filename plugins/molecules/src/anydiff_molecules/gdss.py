@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class GDSSPath(VPLinear):
     """VP with the published β from 0.1 to 1: it stops at α = 0.76, σ = 0.65 and starts from N(0, I) all the same.
 
-    The start is thus not the law of x_T (a warning says so); the paper's networks, blind to the noise level, and its
-    Langevin steps make up for it.
+    The start is thus not the law of x_T. The paper's networks, blind to the noise level, and its Langevin steps make up
+    for it, so nothing is said while sampling; with a network that is told the noise level, or an exact denoiser, take
+    ``vp-linear`` with the same rates, which warns.
     """
 
     beta_min: float = 0.1
@@ -40,8 +41,7 @@ class GDSSPath(VPLinear):
     t_end: float = 1e-4
 
     def prior(self, noise: Tensor) -> Tensor:
-        """N(0, I), as the authors' code samples it."""
-        super().prior(noise[:0])
+        """N(0, I), as the authors' code samples it, whatever σ is."""
         return noise
 
 
@@ -202,7 +202,6 @@ class GDSSNetwork(nn.Module):
         first: powers of A that enter.
         hidden: channels between layers.
         last: channels after the last layer.
-        independent: the node network sees no edges and the edge network no nodes (GDSS without coupling).
 
     Raises:
         AnydiffError: conditions, or a state with other leaves.
@@ -223,13 +222,12 @@ class GDSSNetwork(nn.Module):
         first: int = 2,
         hidden: int = 8,
         last: int = 4,
-        independent: bool = False,
     ) -> None:
         super().__init__()
         if conditions:
             raise AnydiffError(f"GDSS takes no condition, but the domain has {sorted(conditions)}; leave them out.")
         attention_heads("heads", natural_number("attention", attention), heads)
-        self.spec, self.independent = spec, independent
+        self.spec = spec
         self.nodes, self.edges = graph_leaves("gdss", spec)
         if len(self.edges.shape) != 2:
             raise AnydiffError(
@@ -241,17 +239,34 @@ class GDSSNetwork(nn.Module):
 
     def forward(self, x: Tensor, log_snr: Tensor, mask: Tensor | None = None) -> Tensor:
         """The noise in nodes and edges as one packed state."""
+        nodes, edges, flags = self._leaves(x, mask)
+        return self._packed(self.node_score(nodes, edges, flags), self.edge_score(nodes, edges, flags))
+
+    def _leaves(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Nodes and edges, zero where no node is, and the flags of nodes that are there, ``[B, N]``."""
         check_input(x, self.spec.shape)
         leaves = self.spec.unpack(x * self.spec.present(None if mask is None else mask.bool()).to(x))
         nodes, edges = leaves[self.nodes.name], leaves[self.edges.name]
         flags = torch.ones(nodes.shape[:2], device=x.device) if mask is None else mask
-        flags = flags.to(x.dtype)
-        seen_nodes, seen_edges = nodes, edges
-        if self.independent:
-            seen_nodes, seen_edges = torch.zeros_like(nodes), torch.zeros_like(edges)
-        return self.spec.pack(
-            {
-                self.nodes.name: self.node_score(nodes, seen_edges, flags),
-                self.edges.name: self.edge_score(seen_nodes, edges, flags),
-            }
+        return nodes, edges, flags.to(x.dtype)
+
+    def _packed(self, nodes: Tensor, edges: Tensor) -> Tensor:
+        return self.spec.pack({self.nodes.name: nodes, self.edges.name: edges})
+
+
+class GDSSSequential(GDSSNetwork):
+    """GDSS-seq, the paper's ablation: nodes are generated first, without edges, then edges given the finished nodes.
+
+    The node network sees an empty graph; the edge network sees ``clean_nodes [B, N, F]`` in place of the noisy ones, or
+    none while nodes are drawn. Arguments as for :class:`GDSSNetwork`.
+    """
+
+    def forward(
+        self, x: Tensor, log_snr: Tensor, mask: Tensor | None = None, clean_nodes: Tensor | None = None
+    ) -> Tensor:
+        """The noise in nodes and edges as one packed state."""
+        nodes, edges, flags = self._leaves(x, mask)
+        given = torch.zeros_like(nodes) if clean_nodes is None else clean_nodes.to(x.dtype)
+        return self._packed(
+            self.node_score(nodes, torch.zeros_like(edges), flags), self.edge_score(given, edges, flags)
         )

@@ -63,9 +63,9 @@ def size_buckets(mask: Tensor, most: int = 3) -> Iterator[tuple[Tensor, int]]:
 class _Block(nn.Module):
     """Attention over nodes with edges as bias and gate, an update of the edges, a perceptron on the nodes."""
 
-    def __init__(self, width: int, edge_width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, edge_width: int, heads: int, products: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.products = heads, products
         self.norm_nodes = nn.LayerNorm(width, elementwise_affine=False)
         self.norm_edges = nn.LayerNorm(edge_width, elementwise_affine=False)
         self.norm_hidden = nn.LayerNorm(width, elementwise_affine=False)
@@ -77,6 +77,9 @@ class _Block(nn.Module):
         self.edge_entry = nn.Linear(edge_width, 2 * edge_width)
         self.edge_exit = nn.Linear(2 * edge_width, edge_width)
         self.edge_to_node = nn.Linear(edge_width, width)
+        if products:
+            self.factors = nn.Linear(edge_width, 2 * products)
+            self.edge_product = nn.Linear(products, 2 * edge_width)
         self.entry = nn.Linear(width, 2 * width)
         self.exit = nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(dropout)
@@ -93,12 +96,25 @@ class _Block(nn.Module):
         ends = self.edge_ends(tokens)
         # The same map of both ends: edges stay symmetric.
         inner = self.edge_entry(links) + ends[:, :, None] + ends[:, None, :]
+        if self.products:
+            inner = inner + self.edge_product(self._multiply(links, pair))
         edges = edges + (1 + gate_e) * self.edge_exit(self.dropout(functional.silu(inner)))
         around = (edges * pair).sum(dim=2) / mask.sum(dim=1).clamp_min(1)[:, None, None]
         hidden = torch.addcmul(shift_m, self.norm_hidden(nodes), 1 + scale_m)
         inner = functional.silu(self.entry(hidden))
         nodes = nodes + (1 + gate_m) * (self.exit(self.dropout(inner)) + self.edge_to_node(around))
         return nodes, edges
+
+    def _multiply(self, links: Tensor, pair: Tensor) -> Tensor:
+        """LR + RL of symmetric maps L and R of the edges, per channel, over sqrt(N): walks that meet at a third node.
+
+        Attention and updates from the ends tell no more apart than colour refinement does, which sees no rings and no
+        fragments; products of matrices do (Maron et al., "Provably powerful graph networks", NeurIPS 2019).
+        """
+        left, right = (self.factors(links) * pair).permute(0, 3, 1, 2).chunk(2, dim=1)
+        product = left @ right
+        count = pair[:, :, :, 0].any(dim=2).sum(dim=1).clamp_min(1)
+        return (product + product.transpose(2, 3)).permute(0, 2, 3, 1) * count.rsqrt()[:, None, None, None]
 
     def _attend(self, tokens: Tensor, links: Tensor, mask: Tensor) -> Tensor:
         batch, count, width = tokens.shape
@@ -125,6 +141,7 @@ class GraphTransformer(nn.Module):
         edge_width: features of an edge.
         blocks: number of blocks.
         heads: attention heads; must divide ``width``.
+        products: channels of edges that are multiplied as matrices in each block; 0 for none.
         dropout: probability inside the perceptrons, in [0, 1).
         sigma_data: that of the recipe, which the input was scaled with.
 
@@ -143,6 +160,7 @@ class GraphTransformer(nn.Module):
         edge_width: int = 32,
         blocks: int = 5,
         heads: int = 8,
+        products: int = 0,
         dropout: float = 0.0,
         sigma_data: float = 1.0,
     ) -> None:
@@ -150,6 +168,7 @@ class GraphTransformer(nn.Module):
         attention_heads("heads", natural_number("width", width), heads)
         natural_number("edge_width", edge_width)
         natural_number("blocks", blocks)
+        natural_number("products", products, 0)
         probability("dropout", dropout)
         self.spec, self.sigma_data = spec, sigma_data
         self.nodes, self.edges = graph_leaves("graph-transformer", spec)
@@ -159,7 +178,7 @@ class GraphTransformer(nn.Module):
         self.edge_prior = nn.Parameter(torch.zeros(orders))
         self.node_entry = nn.Linear(2 * kinds, width)
         self.edge_entry = nn.Linear(2 * orders, edge_width)
-        self.blocks = nn.ModuleList(_Block(width, edge_width, heads, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(_Block(width, edge_width, heads, products, dropout) for _ in range(blocks))
         self.node_norm, self.edge_norm = nn.LayerNorm(width), nn.LayerNorm(edge_width)
         self.node_exit = zero_initialised(nn.Linear(width, kinds))
         self.edge_exit = zero_initialised(nn.Linear(edge_width, orders))
@@ -216,9 +235,11 @@ class GraphTransformer(nn.Module):
 
     def _evidence(self, scaled: Tensor, log_snr: Tensor) -> Tensor:
         """r z - r²/2 of each class against none, cut to ±:data:`EVIDENCE`."""
+        kind = self.node_entry.weight.dtype
         ratio = torch.exp(log_snr.double().clamp(-20, 9)).reshape(-1, *([1] * (scaled.ndim - 1)))
-        noised = scaled * torch.sqrt(1 + (self.sigma_data * ratio) ** 2)
-        return (ratio * noised - ratio**2 / 2).clamp(-EVIDENCE, EVIDENCE).to(self.node_entry.weight.dtype)
+        to_unit_noise = torch.sqrt(1 + (self.sigma_data * ratio) ** 2).to(kind)
+        ratio = ratio.to(kind)
+        return (ratio * (scaled.to(kind) * to_unit_noise - ratio / 2)).clamp(-EVIDENCE, EVIDENCE)
 
 
 def _channels(edges: Leaf) -> int:

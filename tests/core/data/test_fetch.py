@@ -164,3 +164,19 @@ def test_a_malformed_row_is_refused():
         Container("npn", "a", "1", "a.tgz", 1, "0" * 64)
     with pytest.raises(AnydiffError, match="sha256"):
         Container("npm", "a", "1", "a.tgz", 1, "abc")
+
+
+def test_a_folder_that_goes_while_it_is_counted_is_no_failure(tmp_path, monkeypatch):
+    (tmp_path / "kept").write_bytes(b"12345")
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "gone").write_bytes(b"678")
+    scan = os.scandir
+
+    def vanishing(path):
+        if str(path).endswith("build"):
+            raise FileNotFoundError(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert fetch._size(tmp_path) == 5
+    assert fetch._size(tmp_path / "nowhere") == 0

@@ -162,10 +162,12 @@ def _watch(command: list[str], container: Container, staging: Path, progress: Pr
 
 
 def _size(folder: Path) -> int:
+    """Bytes of all files below ``folder``, which a client may remove while they are being counted."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # a client may remove its temporary files while they are being counted
-            continue
+    for place, _, files in os.walk(folder):  # unlike rglob, it passes over a folder that has gone
+        for name in files:
+            try:
+                total += os.path.getsize(os.path.join(place, name))
+            except OSError:
+                continue
     return total

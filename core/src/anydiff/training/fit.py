@@ -150,7 +150,7 @@ class _Loss(nn.Module):
             condition = {name: value.repeat_interleave(levels, dim=0) for name, value in encoded.items()}
             clean = clean.repeat_interleave(levels, dim=0)
         loss = self.objective(self.denoiser, clean, examples.noise, examples.uniform, **condition)
-        return loss if levels == 1 else loss.unflatten(0, (-1, levels)).mean(dim=1)
+        return loss if levels == 1 else loss.reshape(-1, levels).mean(dim=1)
 
 
 class _Training:

@@ -37,6 +37,12 @@ def register_datasets(register: Register) -> None:
         "oscillating ellipsoids, 8x16x16: the smallest sequences",
         "anydiff_volumes.ellipsoids:Ellipsoids",
     )
+    register(
+        "volumes/ct-organs",
+        "patches of one CT scan with organ labels; by container",
+        "anydiff_volumes.organs:CTOrgans",
+        ledger="anydiff_volumes.ledger:CT_ORGANS",
+    )
     register("volumes/folder", "your own NIfTI files", f"{data}:Folder")
 
 

@@ -9,6 +9,7 @@ told from one frame, but from three. The truth is known without a network: the r
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -104,13 +105,16 @@ class Ellipsoids(Dataset):
         """Times of the frames in [0, 1), float32 ``[T]``."""
         return torch.arange(self.frames) / self.frames
 
+    @functools.cached_property
+    def _draws(self) -> Tensor:
+        """The numbers that decide what may be looked at, float64 ``[N, targets, T]``."""
+        places = itertools.product(range(1, self.frames), range(self.frames))
+        draws = [uniform(self.seed, self.subjects, target, f"seen/{frame}") for target, frame in places]
+        return torch.stack(draws, dim=1).reshape(self.size, self.frames - 1, self.frames)
+
     def seen(self, subject: int, target: int) -> Tensor:
         """Which frames may be looked at: bool ``[T]``."""
-        draws = [
-            float(uniform(self.seed, [self.subjects[subject]], target, f"seen/{frame}")[0])
-            for frame in range(self.frames)
-        ]
-        kept = torch.tensor(draws) >= self.missing
+        kept = self._draws[subject, target - 1] >= self.missing
         kept[0] = kept[target - 1] = True
         kept[target:] = False
         return kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,20 @@ def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """2 |A∩B| / (|A| + |B|); 1 where both are empty, 0 where only one is."""
     total = int(first.sum()) + int(second.sum())
     return 2 * int((first & second).sum()) / total if total else 1.0
+
+
+def label_dice(first: NDArray[np.integer[Any]], second: NDArray[np.integer[Any]]) -> dict[int, float]:
+    """Dice of each label but 0 (background) that one of two label maps of the same shape holds.
+
+    Raises:
+        AnydiffError: maps of different shape.
+    """
+    if first.shape != second.shape:
+        raise AnydiffError(
+            f"the label maps have shapes {first.shape} and {second.shape}; bring them to one grid, with labels=True."
+        )
+    found = np.union1d(first, second)
+    return {int(label): dice(first == label, second == label) for label in found if label != 0}
 
 
 def psnr(sample: Volume, truth: Volume) -> float:

@@ -99,6 +99,7 @@ class Placement:
         grid_affine: of the volume on the grid.
         scale: d'/d per axis, after the turn to RAS+.
         offset: s(0) per axis.
+        labels: whether values are names and not amounts, so that nothing lies between two of them.
     """
 
     affine: NDArray[np.float64]
@@ -111,6 +112,7 @@ class Placement:
     grid_affine: NDArray[np.float64]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
+    labels: bool = False
 
     def restore(self, image: Any) -> Any:
         """A volume on the grid as a NIfTI image of the original's affine, shape, header, type and intensities.
@@ -123,7 +125,7 @@ class Placement:
         shape = tuple(self.shape[axis] for axis in order)
         scale = [1 / each for each in self.scale]
         offset = [-first / each for first, each in zip(self.offset, self.scale, strict=True)]
-        back = resample(values, shape, scale, offset, fill=self.outside)
+        back = resample(values, shape, scale, offset, fill=self.outside, nearest=self.labels)
         back = orientations.apply_orientation(back, turned)
         if self.kind.kind in "iu":
             limits = np.iinfo(self.kind)
@@ -179,6 +181,7 @@ def place(
         grid_affine=grid_affine,
         scale=tuple(scale),
         offset=tuple(offset),
+        labels=labels,
     )
     return as_nifti(placed.astype(np.int16 if labels else np.float32), grid_affine), placement
 

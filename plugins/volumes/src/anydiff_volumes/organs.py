@@ -1,0 +1,124 @@
+"""One CT scan with organ labels, from its container: patches to train on, and the labels that belong to them.
+
+The scan is TotalSegmentator's test case: a trunk of 122 x 101 x 112 voxels of 3 mm. One patient is no population; what
+is measured on it is patch-level, of demonstration size.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from torch import Tensor
+
+from anydiff.data.cache import cached_container
+from anydiff.data.containers import read_members
+from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
+from anydiff.pipeline.dataset import Dataset
+from anydiff_volumes import ledger
+from anydiff_volumes.domain import Volumes
+from anydiff_volumes.placement import check_geometry, values_of
+
+VOXEL_SIZE = 3.0
+
+
+def scan_with_labels(source: Path | None = None) -> tuple[Any, Any]:
+    """The CT scan and its organ labels, as NIfTI images in RAS+ axes (which interpolates nothing).
+
+    Args:
+        source: the archive; None for the fetched one.
+
+    Raises:
+        AnydiffError: it was not fetched yet, or scan and labels do not lie on one grid.
+        FileFormatError: the file is not that archive.
+    """
+    members = read_members(source or cached_container(ledger.CT_ORGANS), ledger.CT_ORGANS_MEMBERS.values())
+    scan, labels = (_image(members[member], member) for member in ledger.CT_ORGANS_MEMBERS.values())
+    if scan.shape != labels.shape or not np.allclose(scan.affine, labels.affine, atol=1e-3):
+        raise AnydiffError(
+            f"the scan has shape {scan.shape} and its labels {labels.shape}, and their affines must be the same too; "
+            "give labels of the same grid."
+        )
+    return scan, labels
+
+
+_UNREADABLE = (
+    nibabel.filebasedimages.ImageFileError,
+    nibabel.spatialimages.HeaderDataError,
+    nibabel.wrapstruct.WrapStructError,
+    OSError,
+    EOFError,
+)
+
+
+def _image(content: bytes, name: str) -> Any:
+    try:
+        image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content))
+    except _UNREADABLE as error:
+        raise FileFormatError(f"{name!r} is no NIfTI file ({' '.join(str(error).split())}); fetch it again.") from error
+    check_geometry(image, repr(name))
+    return nibabel.as_closest_canonical(image)
+
+
+class CTOrgans(Dataset):
+    """Patches of one CT scan in Hounsfield units from -1000 to 1000, with ``truth_labels [B, *shape]`` for metrics.
+
+    Patches for testing lie in the upper quarter of the scan, those for training wholly below it.
+
+    Args:
+        split: ``train`` or ``test``.
+        shape: voxels of a patch, 3 mm each.
+        stride: voxels from one patch to the next.
+        path: the archive; None for the fetched one (``anydiff data get volumes/ct-organs``).
+    """
+
+    name = "volumes/ct-organs"
+
+    def __init__(
+        self, split: str = "train", shape: Sequence[int] = (32, 32, 24), stride: int = 8, path: str | None = None
+    ) -> None:
+        if split not in ("train", "test"):
+            raise UnknownNameError("split", str(split), ["train", "test"])
+        self._domain = Volumes(shape=shape, voxel_size=VOXEL_SIZE, modality="ct")
+        scan, labels = scan_with_labels(Path(path) if path else None)
+        values = self._domain.window.scale(values_of(scan, "the scan"))
+        self._scan = torch.from_numpy(values) * 2 - 1
+        self._labels = torch.from_numpy(np.asarray(labels.dataobj).astype(np.int16))
+        border = self._scan.shape[2] * 3 // 4
+        extent = ((0, self._scan.shape[0]), (0, self._scan.shape[1]))
+        extent += ((0, border),) if split == "train" else ((border, self._scan.shape[2]),)
+        step = natural_number("stride", stride)
+        axes = [range(low, high - size + 1, step) for (low, high), size in zip(extent, self._domain.shape, strict=True)]
+        self.corners = list(itertools.product(*axes))
+        if not self.corners:
+            raise AnydiffError(
+                f"shape is {self._domain.shape}, but the {split} part of the scan has "
+                f"{tuple(high - low for low, high in extent)} voxels; choose smaller patches."
+            )
+
+    @property
+    def domain(self) -> Volumes:
+        """CT of 3 mm."""
+        return self._domain
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """States ``[B, 1, *shape]`` in [-1, 1] and the labels of their voxels."""
+        corners = [self.corners[index] for index in indices]
+        return self._cut(self._scan, corners)[:, None], {"truth_labels": self._cut(self._labels, corners)}
+
+    def _cut(self, volume: Tensor, corners: Sequence[tuple[int, ...]]) -> Tensor:
+        shape = self._domain.shape
+        patches = [
+            volume[tuple(slice(first, first + size) for first, size in zip(corner, shape, strict=True))]
+            for corner in corners
+        ]
+        return torch.stack(patches)

@@ -24,6 +24,7 @@ from anydiff_trajectories.layout import Layout
 from anydiff_trajectories.networks import Planner
 from anydiff_trajectories.normalisers import NORMALISERS, fit_normaliser, make_normaliser
 from anydiff_trajectories.objective import Planning
+from anydiff_trajectories.recipes import MAZE_NORMALISERS
 
 # Normalisers --------------------------------------------------------------------------------------------------------
 
@@ -188,6 +189,28 @@ def test_splits_share_no_episode():
         MazeRuns({}, "validation", episodes=20)
     with pytest.raises(AnydiffError, match="10 are needed"):
         MazeRuns({"horizon": 8}, "test", episodes=5, steps=12)
+
+
+def test_windows_that_stop_hold_a_place_they_came_to_at_rest():
+    options = {"horizon": 8, "known": ["start", "goal"], "normalisers": MAZE_NORMALISERS}
+    plain, data = (MazeRuns(options, episodes=20, steps=12, stops=stops) for stops in (0, 2))
+    count = len(plain)
+    assert len(data) == 3 * count
+    (states, condition), (same, _) = plain.batch(range(count)), data.batch(range(count))
+    assert torch.equal(states, same)
+    stopped, ends = data.batch(range(count, 3 * count))
+    layout, domain = data.domain.layout, data.domain
+    place = slice(layout["observation"].start, layout["observation"].start + 2)
+    held = set()
+    for row, (window, base) in enumerate(zip(stopped, states.repeat(2, 1, 1), strict=True)):
+        row_of_stop = int((window != base).any(dim=1).nonzero()[0]) if not torch.equal(window, base) else 8
+        held.add(row_of_stop)
+        assert torch.equal(ends["goal"][row], window[-1, place])
+        assert (window[row_of_stop:, place] == base[min(row_of_stop, 7), place]).all()
+        still = domain.raw("observation", window[row_of_stop:].double())[:, 2:]
+        torch.testing.assert_close(still, torch.zeros_like(still), rtol=0, atol=1e-6)
+    assert held >= set(range(1, 8))
+    assert torch.equal(ends["start"], condition["start"].repeat(2, 1))
 
 
 def test_the_users_own_file_is_data(tmp_path):

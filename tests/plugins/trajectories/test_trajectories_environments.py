@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import gymnasium
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from anydiff_trajectories import environments, scores
 from anydiff_trajectories.controllers import PendulumController, WaypointController
 from anydiff_trajectories.generate import environment_episodes, maze_episodes, pendulum_episodes
 from anydiff_trajectories.maze import GOAL_RADIUS, MAPS, RADIUS, Maze, MazeEnv, MazeVectorEnv
-from anydiff_trajectories.recipes import JOINED, STITCHED
+from anydiff_trajectories.recipes import BESIDE_CORNERS, CORNERS, MAZE_RUNS, never_joined, run_pairs
 from anydiff_trajectories.simulators import pendulum_step, simulator
 
 
@@ -103,17 +105,48 @@ def test_the_controller_reaches_every_goal():
     assert GOAL_RADIUS == 0.5
 
 
-def test_maze_data_are_rebuilt_by_their_seed_and_join_only_the_pairs_given():
-    one, two = (maze_episodes(pairs=JOINED, episodes=12, steps=60, seed=3) for _ in range(2))
-    other = maze_episodes(pairs=JOINED, episodes=12, steps=60, seed=4)
+def test_maze_data_are_rebuilt_by_their_seed():
+    one, two, other = (maze_episodes(episodes=12, steps=60, seed=seed) for seed in (3, 3, 4))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a.observations, b.observations)
         np.testing.assert_array_equal(a.actions, b.actions)
     assert np.abs(one[0].observations - other[0].observations).max() > 1e-3
-    seen = {(cell(e.observations[0]), cell(e.infos["goal"][0])) for e in one}
-    joined = {(tuple(a), tuple(b)) for a, b in JOINED}
-    assert seen <= joined
-    assert not joined & {(tuple(a), tuple(b)) for a, b in STITCHED}
+
+
+def came_to(episode, cells):
+    """The cells within whose centre's GOAL_RADIUS the episode ever was, as a set."""
+    centres = np.array([[column, row] for row, column in cells])
+    near = np.linalg.norm(episode.observations[:, None, :2] - centres, axis=-1) <= GOAL_RADIUS
+    return {tuple(cells[index]) for index in np.flatnonzero(near.any(axis=0))}
+
+
+def test_no_run_of_the_data_joins_a_pair_of_the_test_and_some_run_joins_every_other():
+    episodes = maze_episodes(**MAZE_RUNS)
+    for ends in (CORNERS, BESIDE_CORNERS):
+        groups = never_joined(ends)
+        assert {name: len(pairs) for name, pairs in groups.items()} == {"corridor": 4, "straight": 4}
+        apart = {frozenset((tuple(a), tuple(b))) for pairs in groups.values() for a, b in pairs}
+        joined = {frozenset(pair) for e in episodes for pair in itertools.combinations(came_to(e, ends), 2)}
+        assert not joined & apart
+        assert len(joined | apart) == 6
+
+
+def test_every_pair_of_the_test_is_two_runs_with_a_stop_between_them():
+    runs = [(tuple(a), tuple(b)) for a, b in run_pairs()]
+    for start, goal in (pair for pairs in never_joined(CORNERS).values() for pair in pairs):
+        assert {b for a, b in runs if a == tuple(start)} & {a for a, b in runs if b == tuple(goal)}
+
+
+def test_the_environment_says_which_group_a_task_is_of():
+    options = {"pairs": {"straight": [[[1, 1], [5, 1]]], "corridor": [[[1, 1], [1, 5]]]}}
+    many = environments.make_many("anydiff/Maze-v0", 20, options)
+    observation, infos = many.reset(seed=list(range(20)))
+    for goal, group in zip(observation["desired_goal"], infos["group"], strict=True):
+        assert cell(goal) == ((5, 1) if group == "straight" else (1, 5))
+    assert environments.make("anydiff/Maze-v0", options).reset(seed=3)[1]["group"] == infos["group"][3]
+    assert "group" not in environments.make("anydiff/Maze-v0").reset(seed=3)[1]
+    with pytest.raises(AnydiffError, match="give at least one pair"):
+        environments.make("anydiff/Maze-v0", {"pairs": []})
 
 
 def cell(point):

@@ -266,6 +266,21 @@ def test_cloning_finds_a_linear_policy():
     np.testing.assert_array_equal(again.act(probe), agent.act(probe))
 
 
+def test_cloning_with_goals_in_hindsight_goes_where_it_is_told():
+    """Straight walks on a line, each after a goal that says nothing: only where they came to later tells the way."""
+    random = np.random.default_rng(0)
+    episodes = []
+    for _ in range(60):
+        walk = np.linspace(random.uniform(-1, 1), random.uniform(-1, 1), 11)
+        episodes.append(
+            Episode(walk[:-1, None], np.sign(np.diff(walk))[:, None], np.zeros(10), infos={"goal": np.zeros((10, 1))})
+        )
+    agent = behaviour_cloning(episodes, hindsight=True, steps=400, hidden=32, learning_rate=3e-3)
+    start, goal = np.array([[0.0], [0.0], [-0.5], [0.5]]), np.array([[0.6], [-0.6], [0.4], [-0.4]])
+    acted = agent.act({"observation": start, "desired_goal": goal})
+    np.testing.assert_allclose(acted, [[1], [-1], [1], [-1]], atol=0.3)
+
+
 def test_td3_with_cloning_leans_to_the_better_actions_and_mixes_as_told():
     """One step: reward -(a - 0.2)², behaviour uniform in [-1, 0.6], so cloning alone would give -0.2."""
     generator = torch.Generator().manual_seed(0)

@@ -89,7 +89,7 @@ def register_recipes(register: Register) -> None:
 @hookimpl
 def register_tasks(register: Register) -> None:
     """Closed-loop rollouts."""
-    register("trajectories/maze@1", "reach goals never joined in the data", "anydiff_trajectories.tasks:maze")
+    register("trajectories/maze@2", "reach goals never joined in the data", "anydiff_trajectories.tasks:maze")
 
 
 @hookimpl

@@ -77,8 +77,8 @@ def _windows(data: Dataset) -> tuple[EpisodeWindows, Trajectories]:
 
 
 @functools.lru_cache(maxsize=4)
-def _cloned(data: EpisodeWindows, goal: bool, seed: int) -> ActorAgent:
-    return behaviour_cloning(data.episodes, goal=goal, seed=seed)
+def _cloned(data: EpisodeWindows, goal: bool, hindsight: bool, seed: int) -> ActorAgent:
+    return behaviour_cloning(data.episodes, goal=goal, hindsight=hindsight, seed=seed)
 
 
 def _score(agent: Agent, domain: Trajectories, count: int, seed: int) -> dict[str, Score]:
@@ -95,7 +95,13 @@ def random_actions(training_data: Dataset, condition: dict[str, Tensor], count: 
 def cloning(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> dict[str, Score]:
     """Behaviour cloning of the training episodes, given the goal where episodes have one."""
     data, domain = _windows(training_data)
-    return _score(_cloned(data, "goal" in domain.known, seed), domain, count, seed)
+    return _score(_cloned(data, "goal" in domain.known, False, seed), domain, count, seed)
+
+
+def hindsight_cloning(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> dict[str, Score]:
+    """Behaviour cloning with goals in hindsight: places the training episodes came to later."""
+    data, domain = _windows(training_data)
+    return _score(_cloned(data, True, True, seed), domain, count, seed)
 
 
 def expert(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> dict[str, Score]:

@@ -28,12 +28,12 @@ def make(
     from anydiff.errors import AnydiffError
     from anydiff_trajectories.files import write_episodes
     from anydiff_trajectories.generate import maze_episodes, pendulum_episodes
-    from anydiff_trajectories.recipes import JOINED
+    from anydiff_trajectories.recipes import MAZE_RUNS
 
     if out.exists():
         raise AnydiffError(f"{str(out)!r} exists; choose another --out.")
     if what == "maze":
-        made = maze_episodes(pairs=JOINED, episodes=episodes, seed=seed)
+        made = maze_episodes(**{**MAZE_RUNS, "episodes": episodes}, seed=seed)
         environment = "anydiff/Maze-v0"
     else:
         made = pendulum_episodes(what, episodes, seed=seed)

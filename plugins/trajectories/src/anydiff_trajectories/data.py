@@ -112,7 +112,9 @@ class MazeRuns(EpisodeWindows):
         pairs: starts and goals.
         episodes: how many, both splits together.
         steps: length of each.
-        seed: of the runs.
+        seed: of the runs, and of the rows of the stops.
+        stops: copies of every window that stop on the way: from a row drawn evenly, the place is held at rest. The goal
+            is then a place that was come to on the way to another (a goal in hindsight), and times of arrival vary.
     """
 
     def __init__(
@@ -124,9 +126,36 @@ class MazeRuns(EpisodeWindows):
         episodes: int = 400,
         steps: int = 88,
         seed: int = 0,
+        stops: int = 0,
     ) -> None:
         made = maze_episodes(layout, pairs, episodes, steps, seed)
         super().__init__("trajectories/maze-runs", made, Trajectories(**dict(domain or {})), split)
+        horizon, count = self.domain.spec.shape[0], super().__len__()
+        random = np.random.default_rng([seed, 3])
+        drawn = random.integers(1, horizon, natural_number("stops", stops, 0) * count)
+        self._held = torch.cat([torch.full((count,), horizon), torch.as_tensor(drawn)])
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As of :class:`EpisodeWindows`; entries from the number of windows on are the copies that stop."""
+        chosen = torch.as_tensor(list(indices), dtype=torch.int64)
+        states, condition = super().batch((chosen % super().__len__()).tolist())
+        domain = self._domain
+        place = slice(domain.layout["observation"].start, domain.layout["observation"].start + domain.goal_size)
+        held = self._held[chosen]
+        last = states[torch.arange(len(states)), held.clamp(max=states.shape[1] - 1)]
+        rest = last.clone()
+        for part in ("action", "observation"):
+            if part in domain.layout:
+                rest[:, domain.layout[part]] = domain.normalise(part, np.zeros((1, domain.layout.size(part))))
+        rest[:, place] = last[:, place]
+        stopped = torch.arange(states.shape[1]) >= held[:, None]
+        states = torch.where(stopped[..., None], rest[:, None], states)
+        if "goal" in condition:
+            condition["goal"] = states[:, -1, place].clone()
+        return states, condition
 
 
 class PendulumRuns(EpisodeWindows):

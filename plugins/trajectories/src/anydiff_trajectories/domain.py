@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from anydiff.pipeline.domain import Report
     from anydiff.pipeline.pipeline import Pipeline, Score
 
+PLANNING = (
+    "replan_every", "target_return", "warm_start", "warm_nfe", "candidates", "value_scale", "value_stop", "temperature",
+    "from_noise", "level", "renoise",
+)  # fmt: skip
+"""What a recipe may say about how an agent plans with its model."""
+
 
 class Trajectories(Domain):
     """Windows of ``horizon`` rows, each row the normalised parts in order.
@@ -45,6 +51,8 @@ class Trajectories(Domain):
             the end of the episode or of the window and divided by ``returns_scale``; empty for none.
         discount: discount of returns.
         returns_scale: what returns are divided by.
+        planning: how an agent plans unless told otherwise, options of
+            :class:`~anydiff_trajectories.policy.DiffusionPolicy`: those of :data:`PLANNING`.
     """
 
     name = "trajectories"
@@ -61,6 +69,7 @@ class Trajectories(Domain):
         returns: str = "",
         discount: float = 0.99,
         returns_scale: float = 1.0,
+        planning: Mapping[str, Any] | None = None,
     ) -> None:
         self.horizon = natural_number("horizon", horizon, 2)
         self.layout = Layout({"action": 2, "observation": 4} if parts is None else parts)
@@ -91,6 +100,10 @@ class Trajectories(Domain):
                 "are needed."
             )
         self.discount, self.returns_scale = float(discount), float(returns_scale)
+        for name in planning or {}:
+            if name not in PLANNING:
+                raise UnknownNameError("planning option", name, PLANNING)
+        self.planning = dict(planning or {})
 
     @property
     def spec(self) -> StateSpec:

@@ -129,21 +129,43 @@ def synthetic_transitions(samples: SampleSet) -> Transitions:
 
 
 def behaviour_cloning(
-    episodes: Sequence[Episode], *, goal: bool = False, steps: int = 4000, batch_size: int = 256, hidden: int = 128,
-    learning_rate: float = 1e-3, seed: int = 0,
+    episodes: Sequence[Episode], *, goal: bool = False, hindsight: bool = False, steps: int = 4000,
+    batch_size: int = 256, hidden: int = 128, learning_rate: float = 1e-3, seed: int = 0,
 ) -> ActorAgent:  # fmt: skip
-    """The policy of the data by regression of its actions; conditioned on ``infos["goal"]`` if ``goal``."""
-    inputs = [np.concatenate([e.observations, e.infos["goal"]], axis=1) if goal else e.observations for e in episodes]
-    observations = torch.as_tensor(np.concatenate(inputs)).float()
+    """The policy of the data by regression of its actions.
+
+    Args:
+        episodes: the data.
+        goal: condition the policy on ``infos["goal"]``, what each episode was after.
+        hindsight: condition it instead on a place the episode came to later, drawn evenly (goals in hindsight); a place
+            is as many first columns of an observation as ``infos["goal"]`` has.
+        steps: updates.
+        batch_size: rows per update.
+        hidden: units per layer.
+        learning_rate: of Adam, annealed by a cosine.
+        seed: of weights and batches.
+    """
+    goal = goal or hindsight
+    observations = torch.as_tensor(np.concatenate([e.observations for e in episodes])).float()
     actions = torch.as_tensor(np.concatenate([e.actions for e in episodes])).float()
+    goals = observations[:, :0]
+    if goal:
+        goals = torch.as_tensor(np.concatenate([e.infos["goal"] for e in episodes])).float()
+    # The last row of every row's episode.
+    lengths = torch.tensor([len(e) for e in episodes])
+    last = (lengths.cumsum(0) - 1).repeat_interleave(lengths)
     random = torch.Generator().manual_seed(seed)
-    actor = _new_actor(observations, actions, hidden, seed)
+    actor = _new_actor(torch.cat([observations, goals], dim=1), actions, hidden, seed)
     optimizer = torch.optim.Adam(actor.parameters(), learning_rate)
     for step in range(natural_number("steps", steps)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         index = torch.randint(len(actions), (batch_size,), generator=random)
-        loss = (actor(observations[index]) - actions[index]).square().mean()
+        aim = goals[index]
+        if hindsight:
+            later = index + 1 + (torch.rand(batch_size, generator=random) * (last[index] - index)).long()
+            aim = observations[torch.minimum(later, last[index]), : goals.shape[1]]
+        loss = (actor(torch.cat([observations[index], aim], dim=1)) - actions[index]).square().mean()
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

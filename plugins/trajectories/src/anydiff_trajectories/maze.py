@@ -172,25 +172,37 @@ def goal_spaces(maze: Maze) -> Any:
     )
 
 
+Pairs = Sequence[Sequence[Sequence[int]]]
+"""((row, column), (row, column)) of starts and goals."""
+
+
 class _Task:
     """What one environment and many share: the maze, the pairs of cells that tasks are drawn from, rewards."""
 
-    def __init__(self, layout: str | Sequence[str], pairs: Sequence[Sequence[Sequence[int]]] | None) -> None:
+    def __init__(self, layout: str | Sequence[str], pairs: Pairs | Mapping[str, Pairs] | None) -> None:
         self.maze = Maze(layout)
         free = self.maze.free
-        chosen = [(a, b) for a in free for b in free if a != b] if pairs is None else pairs
-        self.pairs: list[tuple[Cell, Cell]] = [((a[0], a[1]), (b[0], b[1])) for a, b in chosen]
-        for start, goal in self.pairs:
+        self.grouped = isinstance(pairs, Mapping)
+        if pairs is None:
+            named: Mapping[str, Any] = {"": [(a, b) for a in free for b in free if a != b]}
+        else:
+            named = pairs if isinstance(pairs, Mapping) else {"": pairs}
+        # Sorted, as the keys of a stored recipe are.
+        rows = [(name, (a[0], a[1]), (b[0], b[1])) for name in sorted(named) for a, b in named[name]]
+        if not rows:
+            raise AnydiffError(f"pairs is {pairs!r}, but tasks are drawn from it; give at least one pair of cells.")
+        self.tasks: list[tuple[str, Cell, Cell]] = rows
+        for _, start, goal in self.tasks:
             self.maze.path(start, goal)
 
-    def draw(self, random: np.random.Generator, options: Mapping[str, Any] | None) -> tuple[Array, Array]:
-        """A state at rest near the centre of a start cell, and a goal near that of its goal cell."""
+    def draw(self, random: np.random.Generator, options: Mapping[str, Any] | None) -> tuple[Array, Array, str]:
+        """A state at rest near the centre of a start cell, a goal near that of its goal cell, the pair's group."""
         options = options or {}
-        start, goal = self.pairs[int(random.integers(len(self.pairs)))]
+        group, start, goal = self.tasks[int(random.integers(len(self.tasks)))]
         start, goal = tuple(options.get("start", start)), tuple(options.get("goal", goal))
         self.maze.path(start, goal)
         state = np.concatenate([centre(start) + random.uniform(-0.2, 0.2, 2), np.zeros(2)])
-        return state, centre(goal) + random.uniform(-0.2, 0.2, 2)
+        return state, centre(goal) + random.uniform(-0.2, 0.2, 2), group
 
 
 def observe(state: Array, goal: Array) -> dict[str, Array]:
@@ -209,7 +221,8 @@ class MazeEnv(gymnasium.Env[dict[str, Array], Array]):
 
     Args:
         layout: see :class:`Maze`.
-        pairs: the ((row, column), (row, column)) of start and goal to draw from; all by default.
+        pairs: the ((row, column), (row, column)) of start and goal to draw from; all by default. A mapping names
+            groups of pairs, and ``infos["group"]`` of a reset then says which group the task is of.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012  (gymnasium's own contract)
@@ -217,7 +230,7 @@ class MazeEnv(gymnasium.Env[dict[str, Array], Array]):
     def __init__(
         self,
         layout: str | Sequence[str] = "hallway",
-        pairs: Sequence[Sequence[Sequence[int]]] | None = None,
+        pairs: Pairs | Mapping[str, Pairs] | None = None,
         render_mode: str | None = None,
     ) -> None:
         self.task = _Task(layout, pairs)
@@ -232,8 +245,9 @@ class MazeEnv(gymnasium.Env[dict[str, Array], Array]):
     ) -> tuple[dict[str, Array], dict[str, Any]]:
         """A new task; see the class."""
         super().reset(seed=seed)
-        self.state, self.goal = self.task.draw(self.np_random, options)
-        return observe(self.state, self.goal), {"success": bool(reached(self.state, self.goal))}
+        self.state, self.goal, group = self.task.draw(self.np_random, options)
+        infos = {"group": group} if self.task.grouped else {}
+        return observe(self.state, self.goal), {"success": bool(reached(self.state, self.goal)), **infos}
 
     def step(self, action: Array) -> tuple[dict[str, Array], float, bool, bool, dict[str, Any]]:
         """One step; the reward is 1 at the goal."""
@@ -257,7 +271,7 @@ class MazeVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         self,
         num_envs: int = 1,
         layout: str | Sequence[str] = "hallway",
-        pairs: Sequence[Sequence[Sequence[int]]] | None = None,
+        pairs: Pairs | Mapping[str, Pairs] | None = None,
         max_episode_steps: int = STEPS,
         render_mode: str | None = None,
     ) -> None:
@@ -284,10 +298,11 @@ class MazeVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
             made = [gymnasium.utils.seeding.np_random(each)[0] for each in seeds]
             self.randoms = made
         drawn = [self.task.draw(random, options) for random in self.randoms]
-        self.state = np.stack([state for state, _ in drawn])
-        self.goal = np.stack([goal for _, goal in drawn])
+        self.state = np.stack([state for state, _, _ in drawn])
+        self.goal = np.stack([goal for _, goal, _ in drawn])
         self.elapsed = 0
-        return observe(self.state, self.goal), {"success": reached(self.state, self.goal)}
+        infos = {"group": np.array([group for _, _, group in drawn])} if self.task.grouped else {}
+        return observe(self.state, self.goal), {"success": reached(self.state, self.goal), **infos}
 
     def step(self, actions: Array) -> tuple[dict[str, Array], Array, Any, Any, dict[str, Any]]:
         """One step of all."""

@@ -48,17 +48,20 @@ class DiffusionPolicy:
     the same in a batch of any size (up to the rounding of the network).
 
     Args:
-        pipeline: the model; a network with a rollout head plans by Trajectory Diffuser, any other from noise.
-        replan_every: steps between plans; 0 plans once per episode. By default 0 where plans have a goal (as Diffuser
+        pipeline: the model.
+        replan_every: steps between plans; 0 plans once per episode; 0 where plans have a goal (as Diffuser
             does in mazes), else 4.
         target_return: return to ask for (raw), where the model has returns as a condition.
         warm_start: time at which the last plan, shifted, re-enters the diffusion; None to plan from noise each time.
-        warm_nfe: network calls of a warm plan.
+        warm_nfe: network calls of a warm plan; 4 by default.
+        from_noise: plan from noise; by default so unless the network has a rollout head (Trajectory Diffuser).
         seed: of all plans.
         planner: a planner of your own.
         tracker: ``f(states [B, d_o], next planned observations [B, d_o]) -> actions``, in place of the above.
         options: of :class:`~anydiff_trajectories.diffuser.DiffusionPlanner` or
             :class:`~anydiff_trajectories.trajectory_diffuser.TrajectoryPlanner`.
+
+    What is not given here is what the recipe says (``planning`` of its domain), and then the defaults above.
     """
 
     def __init__(
@@ -68,7 +71,8 @@ class DiffusionPolicy:
         replan_every: int | None = None,
         target_return: float | None = None,
         warm_start: float | None = None,
-        warm_nfe: int = 4,
+        warm_nfe: int | None = None,
+        from_noise: bool | None = None,
         seed: int = 0,
         planner: DiffusionPlanner | None = None,
         tracker: Callable[[Array, Array], Array] | None = None,
@@ -83,14 +87,20 @@ class DiffusionPolicy:
                 f"recipe {pipeline.recipe.name!r} knows no start or has no actions, so it cannot act; use a recipe "
                 "whose domain has known: [start] and an action."
             )
-        if replan_every is None:
-            replan_every = 0 if "goal" in self.domain.known else 4
-        self.replan_every = natural_number("replan_every", replan_every, 0)
-        kind = TrajectoryPlanner if self.network.rollout is not None else DiffusionPlanner
-        self.planner = kind(pipeline, **options) if planner is None else planner
+        given = {"replan_every": replan_every, "target_return": target_return, "warm_start": warm_start,
+                 "warm_nfe": warm_nfe, "from_noise": from_noise}  # fmt: skip
+        usual = {"replan_every": 0 if "goal" in self.domain.known else 4, "target_return": None, "warm_start": None,
+                 "warm_nfe": 4, "from_noise": self.network.rollout is None, **self.domain.planning}  # fmt: skip
+        own = {name: usual[name] if value is None else value for name, value in given.items()}
+        self.replan_every = natural_number("replan_every", own["replan_every"], 0)
+        self.target_return, self.warm_start, self.warm_nfe = own["target_return"], own["warm_start"], own["warm_nfe"]
+        if planner is None:
+            rest = {name: value for name, value in usual.items() if name not in own}
+            kind = DiffusionPlanner if own["from_noise"] else TrajectoryPlanner
+            planner = kind(pipeline, **{**rest, **options})
+        self.planner = planner
         in_maze = self.domain.environment.rpartition("/")[2].startswith(("Maze", "PointMaze"))
         self.tracker = track_places if tracker is None and in_maze else tracker
-        self.target_return, self.warm_start, self.warm_nfe = target_return, warm_start, warm_nfe
         self.seed = seed
         self.seconds: list[float] = []
         self.reset()

@@ -13,36 +13,55 @@ from anydiff.pipeline.recipe import Recipe
 if TYPE_CHECKING:
     from anydiff_trajectories.episodes import Episode
 
-TOP_LEFT, BOTTOM_LEFT, TOP_RIGHT, BOTTOM_RIGHT = [1, 1], [5, 1], [1, 5], [5, 5]
+Cells = list[list[int]]
 
-JOINED = [
-    [TOP_LEFT, BOTTOM_RIGHT], [BOTTOM_RIGHT, TOP_LEFT], [BOTTOM_LEFT, TOP_RIGHT], [TOP_RIGHT, BOTTOM_LEFT],
-]  # fmt: skip
-"""The pairs of cells that the maze's data join: the diagonals."""
+WAYS: list[Cells] = [
+    [[1, 1], [2, 1], [3, 1], [3, 2], [3, 3], [3, 4], [3, 5], [4, 5], [5, 5]],
+    [[5, 1], [4, 1], [3, 1], [3, 2], [3, 3], [3, 4], [3, 5], [2, 5], [1, 5]],
+]
+"""The ways of the maze ``hallway`` from corner to diagonal corner, through its corridor; runs go both ways."""
 
-STITCHED = [
-    [TOP_LEFT, TOP_RIGHT], [TOP_RIGHT, TOP_LEFT], [BOTTOM_LEFT, BOTTOM_RIGHT], [BOTTOM_RIGHT, BOTTOM_LEFT],
-]  # fmt: skip
-"""Pairs that no run joins, but whose way is made of pieces of runs: what planners are tested on."""
 
-STRAIGHT = [
-    [TOP_LEFT, BOTTOM_LEFT], [BOTTOM_LEFT, TOP_LEFT], [TOP_RIGHT, BOTTOM_RIGHT], [BOTTOM_RIGHT, TOP_RIGHT],
-]  # fmt: skip
-"""Pairs whose way goes straight past the corridor, which no run does: beyond stitching."""
+def never_joined(ends: Cells) -> dict[str, list[Cells]]:
+    """The pairs of ``ends`` that lie on no way of the data, so that no run joins them: what planners are tested on.
+
+    In two groups, by the way between the two: ``corridor`` leads through it (8 cells), ``straight`` past it (4 cells).
+    """
+    apart = [[a, b] for a in ends for b in ends if a != b and not any(a in way and b in way for way in WAYS)]
+    return {
+        "corridor": [[a, b] for a, b in apart if a[1] != b[1]],
+        "straight": [[a, b] for a, b in apart if a[1] == b[1]],
+    }
+
+
+CORNERS = [[1, 1], [5, 1], [1, 5], [5, 5]]
+"""Starts and goals of the test."""
+
+BESIDE_CORNERS = [[2, 1], [4, 1], [2, 5], [4, 5]]
+"""Starts and goals that settings are chosen on, never joined in the data either."""
 
 MAZE_PARTS = {"action": 2, "observation": 4}
 MAZE_NORMALISERS = {
-    "action": {"name": "gaussian", "mean": [-0.0063588, 0.00286631], "std": [0.474959, 0.475021]},
+    "action": {"name": "gaussian", "mean": [-0.00698932, 0.00322206], "std": [0.451844, 0.436326]},
     "observation": {
         "name": "gaussian",
-        "mean": [2.96199, 3.01625, -0.00161234, 0.000703529],
-        "std": [1.85536, 1.61213, 0.0981691, 0.092033],
+        "mean": [2.95692, 3.02592, -0.00195671, 0.000927972],
+        "std": [1.77671, 1.41371, 0.100708, 0.088575],
     },
 }
 
 
-MAZE_RUNS: dict[str, Any] = {"pairs": JOINED, "episodes": 400, "steps": 68}
-"""With a horizon of 48, every window begins in the first 20 steps and ends at rest at its goal (a trip takes about 36).
+MAZE_RUNS: dict[str, Any] = {
+    "pairs": [pair for way in WAYS for pair in ([way[0], way[-1]], [way[-1], way[0]])],
+    "episodes": 400,
+    "steps": 80,
+}
+"""Runs from corner to diagonal corner, which take about 36 steps and then stay at their goals."""
+
+MAZE_STOPS = 1
+"""As many windows that stop on the way as windows that do not. With a horizon of 48, every window of a run ends at rest
+at its goal, and every one that begins in a corner arrives after 36 steps. A planner of those alone fills 36 steps and
+goes through the corridor even where the way leads straight past it; one that has seen stops chooses when to arrive.
 
 The U-Net of the planner sees 18 rows to each side, less than half of a plan: what is near the start depends on the
 start, what is near the goal on the goal, and so plans join what no run of the data joins. A network that sees the whole
@@ -57,7 +76,7 @@ def maze_domain(horizon: int = 48) -> dict[str, Any]:
         "parts": MAZE_PARTS,
         "normalisers": MAZE_NORMALISERS,
         "environment": "anydiff/Maze-v0",
-        "environment_options": {"layout": "hallway", "pairs": STITCHED},
+        "environment_options": {"layout": "hallway", "pairs": never_joined(CORNERS)},
         "known": ["start", "goal"],
         "goal_size": 2,
     }
@@ -88,12 +107,12 @@ def maze() -> Recipe:
         "name": "trajectories/maze",
         "help": "Diffuser: plans through a maze between a start and a goal never seen joined",
         "domain": {"name": "trajectories", "options": domain},
-        "dataset": {"name": "trajectories/maze-runs", "options": MAZE_RUNS | {"domain": domain}},
+        "dataset": {"name": "trajectories/maze-runs", "options": MAZE_RUNS | {"domain": domain, "stops": MAZE_STOPS}},
         "network": _planner(MAZE_PARTS, heads=("inverse",)),
         "path": "vp-cosine",
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
-        "training": _training(2500),
+        "training": _training(6000),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 10},
         "metrics": ["trajectories/dynamics-error"],
     }
@@ -107,12 +126,12 @@ def maze_optimiser() -> Recipe:
         "name": "trajectories/maze-optimiser",
         "help": "Trajectory Diffuser: an autoregressive plan, optimised by a few steps of diffusion",
         "domain": {"name": "trajectories", "options": domain},
-        "dataset": {"name": "trajectories/maze-runs", "options": MAZE_RUNS | {"domain": domain}},
+        "dataset": {"name": "trajectories/maze-runs", "options": MAZE_RUNS | {"domain": domain, "stops": MAZE_STOPS}},
         "network": _planner(MAZE_PARTS, heads=("inverse", "rollout"), hide=["action"]),
         "path": "vp-cosine",
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
-        "training": _training(2500),
+        "training": _training(6000),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 10},
     }
     return Recipe.parse(recipe, "recipe 'trajectories/maze-optimiser'")
@@ -157,7 +176,7 @@ def pendulum() -> Recipe:
             "name": "trajectories/planning",
             "options": {"weighting": "data", "first_action_weight": 10.0},
         },
-        "training": _training(2000),
+        "training": _training(6000),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
     }
     return Recipe.parse(recipe, "recipe 'trajectories/pendulum'")
@@ -176,7 +195,7 @@ def pendulum_decision() -> Recipe:
         "path": "vp-cosine",
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
-        "training": _training(2000, condition_dropout=0.25),
+        "training": _training(6000, condition_dropout=0.25),
         "sampling": {
             "solver": "dpm-solver++-2m",
             "nfe": 20,
@@ -208,7 +227,7 @@ def pendulum_experience() -> Recipe:
         "path": "edm",
         "parametrization": "edm",
         "objective": {"name": "denoising", "options": {"weighting": "edm"}},
-        "training": _training(2000),
+        "training": _training(6000),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20, "grid": "karras"},
         "metrics": ["trajectories/dynamics-error"],
     }

@@ -33,12 +33,14 @@ class Rollouts:
         success: whether the environment reported success in any step ``[N]``; None where it reports none.
         seconds_per_decision: wall-clock of acting, divided by steps and episodes.
         steps: length of each episode ``[N]``.
+        groups: the group of each episode's task ``[N]`` (str); None where the environment tells none.
     """
 
     returns: Array
     success: NDArray[np.bool_] | None
     seconds_per_decision: float
     steps: NDArray[np.int64]
+    groups: NDArray[np.str_] | None = None
 
 
 def roll_out(
@@ -73,11 +75,13 @@ def roll_out(
         if report is not None:
             report(begin + rows, count)
     successes = [part.success for part in parts if part.success is not None]
+    groups = [part.groups for part in parts if part.groups is not None]
     return Rollouts(
         np.concatenate([part.returns for part in parts]),
         np.concatenate(successes) if len(successes) == len(parts) else None,
         float(np.mean([part.seconds_per_decision for part in parts])),
         np.concatenate([part.steps for part in parts]),
+        np.concatenate(groups) if len(groups) == len(parts) else None,
     )
 
 
@@ -90,6 +94,7 @@ def _episodes(
     running = np.ones(len(seeds), dtype=bool)
     returns, length = np.zeros(len(seeds)), np.zeros(len(seeds), dtype=np.int64)
     success = np.zeros(len(seeds), dtype=bool) if "success" in infos else None
+    groups = np.asarray(infos["group"], dtype=np.str_) if "group" in infos else None
     acting = 0.0
     for _ in range(steps):
         begun = time.perf_counter()
@@ -106,7 +111,7 @@ def _episodes(
         if not running.any():
             break
     environments.close()
-    return Rollouts(returns, success, acting / max(int(length.sum()), 1), length)
+    return Rollouts(returns, success, acting / max(int(length.sum()), 1), length, groups)
 
 
 def interval(values: Array, draws: int = 1000, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
@@ -118,7 +123,9 @@ def interval(values: Array, draws: int = 1000, level: float = 0.95, seed: int = 
 
 
 def scores_of(rollouts: Rollouts, environment: str) -> dict[str, Score]:
-    """Scores with cards: (normalised) return with its 95 % interval, success rate, and time per decision."""
+    """Scores with cards: (normalised) return with its 95 % interval, success rate (also of every group of tasks), time
+    per decision.
+    """
     count = len(rollouts.returns)
     try:
         reference = reference_scores(environment)
@@ -135,9 +142,19 @@ def scores_of(rollouts: Rollouts, environment: str) -> dict[str, Score]:
     if rollouts.success is not None:
         card = _card("success-rate", "1", environment, "1: any step", (0.0, 1.0), 1.0)
         scores[card.name] = Score(float(rollouts.success.mean()), card, count)
+        for group, chosen in _by_group(rollouts):
+            card = _card(f"success-rate-{group}", "1", environment, "1: any step", (0.0, 1.0), 1.0)
+            scores[card.name] = Score(float(rollouts.success[chosen].mean()), card, int(chosen.sum()))
     card = _card("seconds-per-decision", "s", environment, "1: wall clock per step and episode", (0.0, np.inf), 0.0)
     scores[card.name] = Score(rollouts.seconds_per_decision, card, count)
     return scores
+
+
+def _by_group(rollouts: Rollouts) -> list[tuple[str, NDArray[np.bool_]]]:
+    """(name, which episodes ``[N]``) of every group of tasks."""
+    if rollouts.groups is None:
+        return []
+    return [(str(name), rollouts.groups == name) for name in np.unique(rollouts.groups)]
 
 
 def _card(

@@ -21,12 +21,25 @@ def rollouts(pipeline: Pipeline, count: int, seed: int, **sampling: Any) -> dict
 
 
 def maze() -> Task:
-    """Starts and goals that no run of the data joins; 64 episodes, one plan each."""
+    """All pairs of corners that no run of the data joins, in two groups; 64 episodes, one plan each."""
     return Task(
         name="trajectories/maze",
-        version=1,
+        version=2,
         recipe="trajectories/maze",
         help="reach goals in a maze from starts never joined with them in the data",
+        samples=64,
+        evaluator="anydiff_trajectories.tasks:rollouts",
+        baselines={**_BASELINES, "behaviour cloning, hindsight": "anydiff_trajectories.baselines:hindsight_cloning"},
+    )
+
+
+def pendulum() -> Task:
+    """Swing-ups from where Gymnasium begins, plans of 32 steps every 4; 64 episodes."""
+    return Task(
+        name="trajectories/pendulum",
+        version=1,
+        recipe="trajectories/pendulum",
+        help="swing a pendulum up, better than the data it was learned from",
         samples=64,
         evaluator="anydiff_trajectories.tasks:rollouts",
         baselines=_BASELINES,

@@ -72,14 +72,25 @@ def test_value_guidance_shifts_the_score_by_the_gradient_of_the_value(pendulum):
     x, t = torch.randn(4, 32, 4, generator=torch.Generator().manual_seed(1)), 0.5
     start = torch.randn(4, 3, generator=torch.Generator().manual_seed(2))
     point = x.clone().requires_grad_()
-    seen, _ = network.with_known(point, {"start": start})
-    value = network.value(seen, torch.full((4,), path.log_snr(t)).float())
+    value = network.value_of(point, torch.full((4,), path.log_snr(t)).float(), {"start": start})
     (gradient,) = torch.autograd.grad(value.sum(), point)
     with torch.no_grad():
         shift = guided(x, t, start=start) - pendulum.denoiser(x, t, start=start)
         assert torch.equal(guided(x, 0.1, start=start), pendulum.denoiser(x, 0.1, start=start))
     torch.testing.assert_close(shift, 0.7 * path.sigma(t) ** 2 / path.alpha(t) * gradient, rtol=1e-3, atol=1e-5)
     assert not gradient[:, 0, 1:].any(), "the known start is not what is pushed"
+
+
+def test_the_value_reads_the_shrunk_state_beside_the_start_as_it_is(pendulum):
+    network, path = pendulum.denoiser.network, pendulum.denoiser.path
+    x, start = torch.randn(3, 32, 4, generator=torch.Generator().manual_seed(4)), torch.full((3, 3), 0.7)
+    log_snr = torch.full((3,), float(path.log_snr(0.6)))
+    shrunk = float(path.alpha(0.6)) * x
+    shrunk[:, 0, 1:] = start
+    with torch.no_grad():
+        torch.testing.assert_close(network.value_of(x, log_snr, {"start": start}), network.value(shrunk, log_snr))
+        nothing = network.value_of(1e3 * x, torch.full((3,), -40.0), {"start": start})
+        torch.testing.assert_close(nothing, nothing[:1].expand(3), msg="pure noise has one value")
 
 
 def test_a_constant_value_guides_nowhere(pendulum):

@@ -53,27 +53,28 @@ def value_guidance(pipeline: Pipeline, scale: float = 0.1, stop: float = 0.05) -
     Raises:
         AnydiffError: the network has no value head.
     """
-    planner = planner_of(pipeline)
-    value, path = planner.value, pipeline.denoiser.path
-    if value is None:
-        raise AnydiffError(f"recipe {pipeline.recipe.name!r} has no value head; train one with network.options.heads.")
+    planner, path = _with_value(pipeline), pipeline.denoiser.path
 
     def log_density(x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
         log_snr = path.log_snr(torch.as_tensor(t, dtype=torch.float64)).to(x.dtype).expand(x.shape[0])
-        seen, _ = planner.with_known(x, condition)
-        return value(seen, log_snr)  # type: ignore[no-any-return]
+        return planner.value_of(x, log_snr, condition)
 
     return ScoreGuidance(log_density, lambda t: scale if t > stop else 0.0, at="state")
 
 
 def plan_values(pipeline: Pipeline, states: Tensor) -> Tensor:
     """J of finished plans ``[B, horizon, width]``: the value head at the least noise, ``[B]``."""
-    planner, path = planner_of(pipeline), pipeline.denoiser.path
-    if planner.value is None:
-        raise AnydiffError(f"recipe {pipeline.recipe.name!r} has no value head; train one with network.options.heads.")
+    planner, path = _with_value(pipeline), pipeline.denoiser.path
     log_snr = torch.full((len(states),), path.log_snr(path.t_end), dtype=states.dtype)
     with torch.no_grad():
-        return planner.value(states, log_snr)  # type: ignore[no-any-return]
+        return planner.value_of(states, log_snr, {})
+
+
+def _with_value(pipeline: Pipeline) -> Planner:
+    planner = planner_of(pipeline)
+    if planner.value is None:
+        raise AnydiffError(f"recipe {pipeline.recipe.name!r} has no value head; train one with network.options.heads.")
+    return planner
 
 
 class DiffusionPlanner:

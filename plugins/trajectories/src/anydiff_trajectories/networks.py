@@ -117,6 +117,23 @@ class Planner(nn.Module):
         full[..., self.layout["action"]] = functional.pad(actions, (0, 0, 0, 1)).to(out.dtype)
         return out + full
 
+    def value_of(self, x: Tensor, log_snr: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        """J(x_t, λ) ``[B]`` of a noisy plan ``[B, horizon, width]``, the given start and goal in place.
+
+        The head reads x_t / sqrt(1 + exp(-2λ)), for a variance-preserving path α x_t, which is E[x_0 | x_t] of data of
+        unit variance, beside the known entries as they are. So its gradient by x_t vanishes with α as that of the exact
+        value does; a head that read x_t itself would have one of any size at high noise, where σ²/α multiplies it.
+
+        Raises:
+            AnydiffError: the network has no value head.
+        """
+        if self.value is None:
+            raise AnydiffError("this network has no value head; train one with network.options.heads: [value].")
+        shrunk = x * torch.sigmoid(2 * log_snr).sqrt()[:, None, None].to(x.dtype)
+        seen, _ = self.with_known(shrunk, condition)
+        values: Tensor = self.value(seen, log_snr)
+        return values
+
     def with_known(self, x: Tensor, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """``x`` with the given start and goal in place, and which entries they are (bool of the same shape)."""
         mask = torch.zeros_like(x, dtype=torch.bool)
@@ -154,7 +171,10 @@ class InverseDynamics(nn.Module):
 
 
 class Value(nn.Module):
-    """J(x_t, λ): the expected return of a noisy plan, ``[B, horizon, width], [B] -> [B]``; any horizon."""
+    """J(y, λ): the expected return of a plan of which y is the shrunk noisy state (:meth:`Planner.value_of`).
+
+    ``[B, horizon, width], [B] -> [B]``; any horizon.
+    """
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from anydiff.denoisers import NetworkDenoiser
 from anydiff.denoisers.base import Denoiser, batch_times
 from anydiff.errors import AnydiffError
 from anydiff.objectives import Denoising
-from anydiff_trajectories.networks import Planner, Value
+from anydiff_trajectories.networks import Planner
 
 
 class Planning(Denoising):
@@ -81,18 +81,18 @@ class Planning(Denoising):
             predicted = planner.rollout(rows[:, :-1], condition.get("goal"))
             total = total + (predicted - rows[:, 1:]).square().flatten(1).mean(1)
         if planner.value is not None:
-            total = total + self._value(denoiser, planner, planner.value, clean, noise, uniform, condition)
+            total = total + self._value(denoiser, planner, clean, noise, uniform, condition)
         return total
 
     def _value(
-        self, denoiser: NetworkDenoiser, planner: Planner, value: Value, clean: Tensor, noise: Tensor,
-        uniform: Tensor, condition: dict[str, Tensor],
+        self, denoiser: NetworkDenoiser, planner: Planner, clean: Tensor, noise: Tensor, uniform: Tensor,
+        condition: dict[str, Tensor],
     ) -> Tensor:  # fmt: skip
         if "returns" not in condition:
             raise AnydiffError("the value head learns the condition 'returns', which this data does not give.")
         path = denoiser.path
         t = batch_times(self.times(path, uniform), clean)
-        noisy, _ = planner.with_known(path.mix(t, x0=clean, noise=noise), condition)
-        predicted = value(noisy, path.log_snr(t).to(noisy))
+        noisy = path.mix(t, x0=clean, noise=noise)
+        predicted = planner.value_of(noisy, path.log_snr(t).to(noisy), condition)
         error: Tensor = (predicted - condition["returns"][:, 0]).square()
         return error

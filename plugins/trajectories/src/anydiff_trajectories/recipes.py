@@ -168,7 +168,7 @@ def pendulum_domain(horizon: int = 32, parts: Mapping[str, int] | None = None, *
 
 def pendulum() -> Recipe:
     """Diffuser on Pendulum: joint plans and a value of noisy plans, from a learner's whole replay memory."""
-    domain = pendulum_domain()
+    domain = pendulum_domain(planning={"candidates": 8, "value_scale": 1.0, "replan_every": 4})
     recipe = {
         "name": "trajectories/pendulum",
         "help": "Diffuser with value guidance on Pendulum replay data",
@@ -181,8 +181,8 @@ def pendulum() -> Recipe:
             "name": "trajectories/planning",
             "options": {"weighting": "data", "first_action_weight": 10.0},
         },
-        "training": _training(6000),
-        "sampling": {"solver": "dpm-solver++-2m", "nfe": 20},
+        "training": _training(4000),
+        "sampling": {"solver": "dpm-solver++-2m", "nfe": 10},
     }
     return Recipe.parse(recipe, "recipe 'trajectories/pendulum'")
 

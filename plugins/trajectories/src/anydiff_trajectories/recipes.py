@@ -112,7 +112,7 @@ def maze() -> Recipe:
         "path": "vp-cosine",
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
-        "training": _training(6000),
+        "training": _training(5000),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 10},
         "metrics": ["trajectories/dynamics-error"],
     }
@@ -131,7 +131,7 @@ def maze_optimiser() -> Recipe:
         "path": "vp-cosine",
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
-        "training": _training(6000),
+        "training": _training(5000),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 10},
     }
     return Recipe.parse(recipe, "recipe 'trajectories/maze-optimiser'")
@@ -181,7 +181,7 @@ def pendulum() -> Recipe:
             "name": "trajectories/planning",
             "options": {"weighting": "data", "first_action_weight": 10.0},
         },
-        "training": _training(4000),
+        "training": _training(3000),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 10},
     }
     return Recipe.parse(recipe, "recipe 'trajectories/pendulum'")
@@ -202,7 +202,7 @@ def pendulum_decision() -> Recipe:
         "path": "vp-cosine",
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
-        "training": _training(4000, condition_dropout=0.25),
+        "training": _training(3000, condition_dropout=0.25),
         "sampling": {
             "solver": "dpm-solver++-2m",
             "nfe": 10,
@@ -234,7 +234,7 @@ def pendulum_experience() -> Recipe:
         "path": "edm",
         "parametrization": "edm",
         "objective": {"name": "denoising", "options": {"weighting": "edm"}},
-        "training": _training(6000),
+        "training": _training(5000),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20, "grid": "karras"},
         "metrics": ["trajectories/dynamics-error"],
     }

@@ -16,7 +16,7 @@ from anydiff_trajectories import environments, scores
 from anydiff_trajectories.controllers import PendulumController, WaypointController
 from anydiff_trajectories.generate import environment_episodes, maze_episodes, pendulum_episodes
 from anydiff_trajectories.maze import GOAL_RADIUS, MAPS, RADIUS, Maze, MazeEnv, MazeVectorEnv
-from anydiff_trajectories.recipes import BESIDE_CORNERS, CORNERS, MAZE_RUNS, never_joined, run_pairs
+from anydiff_trajectories.recipes import BESIDE_CORNERS, CORNERS, MAZE_RUNS, WAYS, never_joined
 from anydiff_trajectories.simulators import pendulum_step, simulator
 
 
@@ -131,10 +131,15 @@ def test_no_run_of_the_data_joins_a_pair_of_the_test_and_some_run_joins_every_ot
         assert len(joined | apart) == 6
 
 
-def test_every_pair_of_the_test_is_two_runs_with_a_stop_between_them():
-    runs = [(tuple(a), tuple(b)) for a, b in run_pairs()]
+def test_the_way_of_every_pair_of_the_test_is_made_of_pieces_of_two_ways():
+    maze = Maze("hallway")
+    steps = [set(itertools.pairwise([tuple(cell) for cell in way])) for way in WAYS]
+    steps = [one | {(b, a) for a, b in one} for one in steps]
     for start, goal in (pair for pairs in never_joined(CORNERS).values() for pair in pairs):
-        assert {b for a, b in runs if a == tuple(start)} & {a for a, b in runs if b == tuple(goal)}
+        taken = set(itertools.pairwise(maze.path(tuple(start), tuple(goal))))
+        assert taken <= steps[0] | steps[1]
+        assert not taken <= steps[0]
+        assert not taken <= steps[1]
 
 
 def test_the_environment_says_which_group_a_task_is_of():

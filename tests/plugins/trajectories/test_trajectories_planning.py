@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.pipeline import Pipeline, load_recipe
 from anydiff.states import NoiseSource
 from anydiff_trajectories import rollout
@@ -218,8 +218,8 @@ def test_it_plans_when_it_should(pendulum, maze):
     assert np.isfinite(action).all()
 
 
-def test_a_planned_action_is_followed_and_inverse_dynamics_corrects(pendulum, maze):
-    policy = DiffusionPolicy(pendulum, nfe=2, replan_every=5)
+def test_a_planned_action_is_followed_and_inverse_dynamics_corrects(maze):
+    policy = DiffusionPolicy(untrained("pendulum", "network.options.heads=[value]"), nfe=2, replan_every=5)
     state = np.tile([1.0, 0.0, 0.1], (2, 1))
     for step in range(3):
         np.testing.assert_allclose(policy.act(state), policy.domain.raw("action", policy.states[:, step].double()))
@@ -240,7 +240,8 @@ def test_a_planned_action_is_followed_and_inverse_dynamics_corrects(pendulum, ma
 
 
 def test_a_warm_start_enters_with_the_shifted_plan(pendulum):
-    policy = DiffusionPolicy(pendulum, nfe=4, replan_every=3, warm_start=0.3, warm_nfe=2, seed=6)
+    plain = {"candidates": 1, "value_scale": 0.0}
+    policy = DiffusionPolicy(pendulum, nfe=4, replan_every=3, warm_start=0.3, warm_nfe=2, seed=6, **plain)
     state = np.tile([1.0, 0.0, 0.1], (2, 1))
     for _ in range(3):
         policy.act(state)
@@ -252,6 +253,21 @@ def test_a_warm_start_enters_with_the_shifted_plan(pendulum):
         pendulum, shifted, level=0.3, nfe=2, seed=6, indices=[1 << 20, (1 << 20) + 1], condition=condition
     )
     torch.testing.assert_close(policy.states, expected)
+
+
+def test_a_recipe_says_how_its_agent_plans_and_the_caller_overrules_it():
+    own = untrained("pendulum", "domain.options.planning={candidates: 3, value_scale: 0.5, replan_every: 2}")
+    policy = DiffusionPolicy(own, nfe=2)
+    assert (policy.planner.candidates, policy.replan_every, policy.warm_nfe) == (3, 2, 4)
+    assert len(policy.planner.options["guidance"]) == 1
+    policy = DiffusionPolicy(own, nfe=2, candidates=1, value_scale=0.0, replan_every=7)
+    assert (policy.planner.candidates, policy.replan_every) == (1, 7)
+    assert policy.planner.options["guidance"] == []
+    decision = untrained("pendulum-decision")
+    assert not isinstance(DiffusionPolicy(decision).planner, TrajectoryPlanner)
+    assert isinstance(DiffusionPolicy(decision, from_noise=False).planner, TrajectoryPlanner)
+    with pytest.raises(UnknownNameError, match="planning option 'candidate'"):
+        untrained("pendulum", "domain.options.planning={candidate: 3}")
 
 
 def test_returns_are_asked_for():

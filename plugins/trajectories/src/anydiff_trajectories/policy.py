@@ -145,10 +145,12 @@ class DiffusionPolicy:
             for name, value in self.planner.options_for(condition).items()
             if name not in ("nfe", "solver", "grid")
         }
-        return refine(
-            self.pipeline, shifted, level=self.warm_start, nfe=self.warm_nfe, seed=self.seed, indices=indices,
-            condition=condition, **options,
+        repeated, keys = self.planner.candidate_rows(condition, indices)
+        states = refine(
+            self.pipeline, shifted.repeat_interleave(self.planner.candidates, dim=0), level=self.warm_start,
+            nfe=self.warm_nfe, seed=self.seed, indices=keys, condition=repeated, **options,
         )  # fmt: skip
+        return self.planner.best(states)
 
     def _follow(self, state: Array, row: int) -> Array:
         """The plan's action at ``row``; by inverse dynamics from where the environment is, if the model has it."""

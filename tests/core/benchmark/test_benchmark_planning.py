@@ -5,12 +5,15 @@ import time
 import pytest
 
 from anydiff.benchmark.planning import (
+    Cell,
     Demand,
     Speed,
+    affordable,
     allocate,
     fill_water,
     plan_baselines,
     plan_methods,
+    rounds,
     seconds_needed,
 )
 from anydiff.benchmark.suite import Suite
@@ -136,3 +139,20 @@ def test_ten_thousand_cells_are_planned_in_five_seconds():
     began = time.process_time()
     assert len({cell.key for cell in methods(big)}) == 10_000
     assert time.process_time() - began < 5
+
+
+def test_what_a_cell_costs_beside_its_samples_is_counted():
+    # 2 methods x 2 budgets of network calls, and the baselines.
+    assert seconds_needed(suite(), demand(Speed(0.0, 0.0, cell=2.0), baselines=3), 400, 3) == 3 * 2.0 * (4 + 3)
+    assert seconds_needed(suite(), demand(Speed(0.0, 0.0, baseline=5.0), baselines=4), 400, 3) == 3 * 5.0 * 4
+
+
+def test_cells_come_seed_by_seed_and_a_round_that_does_not_end_in_time_is_not_begun():
+    cells = [Cell(task, None, "real", 0, seed, 10, {}, cost=2.0) for task in ("a/b@1", "c/d@1") for seed in (1, 0)]
+    both = suite(seeds=(1, 0, 2), budget_seconds=10)
+    first, second = rounds(both, cells)
+    assert [[cell.seed for cell in each] for each in (first, second)] == [[1, 1], [0, 0]]
+    assert affordable(both, 0.0, 0.0, first), "the first round is always computed"
+    assert affordable(both, 5.0, 4.0, second), "5 s, and as much again, are within 1.1 x 10 s"
+    assert not affordable(both, 6.0, 4.0, second)
+    assert affordable(suite(), 6.0, 4.0, second), "no budget"

@@ -77,3 +77,17 @@ def test_a_domain_without_conditions_refuses_them():
     assert Numbers().describe_condition({}) == []
     with pytest.raises(UnknownNameError, match="label"):
         Numbers().parse_condition({"label": "3"}, 3)
+
+
+def test_what_is_derived_from_a_sample_set_is_worked_out_once_for_each_key():
+    asked = []
+
+    def total(samples):
+        asked.append(len(samples))
+        return float(samples.states.sum())
+
+    some, other = numbers(1, 2, 3), numbers(4, 5)
+    assert [some.derived("total", total), some.derived("total", total), other.derived("total", total)] == [6, 6, 9]
+    assert asked == [3, 2]
+    assert some.derived("another key", total) == 6
+    assert asked == [3, 2, 3]

@@ -1,11 +1,14 @@
 """The engine: plans the cells of a suite, has workers compute them, and stores each row as soon as it is known.
 
-Only this process writes. A cell that fails becomes a row with its reason, and the run goes on. Ctrl-C and kill lose the
-cells at work and nothing else: the same command goes on behind what is stored.
+Cells are computed seed by seed, so a run that is stopped has whole rounds; a suite with a time budget stops by itself
+before a round that would not end within it. Only this process writes. A cell that fails becomes a row with its
+reason, and the run goes on. Ctrl-C and kill lose the cells at work and nothing else: the same command goes on behind
+what is stored.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +16,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from anydiff.benchmark import identity
-from anydiff.benchmark.planning import Cell, Demand, Share, Speed, allocate, plan_baselines, plan_methods
+from anydiff.benchmark.planning import (
+    Cell,
+    Demand,
+    Share,
+    Speed,
+    affordable,
+    allocate,
+    plan_baselines,
+    plan_methods,
+    rounds,
+)
 from anydiff.benchmark.pool import Job, Pool, make_pool
 from anydiff.benchmark.store import Row, Store
 from anydiff.benchmark.suite import Suite
@@ -163,7 +176,7 @@ class _Run:
                 self.listener.say(f"{where} cannot be run: {reason(result)}")
             else:
                 self.listener.say(f"{task_id} is ready")
-                self.store.remember(self._speed_name(task_id, source), [result.speed.row, result.speed.judged])
+                self.store.remember(self._speed_name(task_id, source), list(dataclasses.astuple(result.speed)))
         plans = []
         for task in tasks:
             good = {s: said[task.id, s[1]] for s in self.suite.sources(task.id)}
@@ -189,20 +202,30 @@ class _Run:
                 row = rows[cell.key]
                 assert row is not None
                 self.listener.finished(cell, row, False)
-        jobs = [
-            Job(
-                compute,
-                (self.setting(cell.task, cell.source), cell, self._with_picture(cell)),
-                (cell.task, cell.source),
-                cell.cost,
-            )
-            for cell in todo
-        ]
-        for job, result in self.pool.run(jobs):
-            cell = job.arguments[1]
-            rows[cell.key] = self._keep(cell, result)
-            self.outcome.computed += 1
+        spent = expected = 0.0
+        every_round = rounds(self.suite, todo)
+        for number, part in enumerate(every_round):
+            if not affordable(self.suite, spent, expected, part):
+                self._stop(spent, [cell for later in every_round[number:] for cell in later])
+                break
+            for job, result in self.pool.run([self._job(cell) for cell in part]):
+                cell = job.arguments[1]
+                rows[cell.key] = row = self._keep(cell, result)
+                spent += row["wall_seconds"] or 0.0
+                expected += cell.cost
+                self.outcome.computed += 1
         self.outcome.rows = [row for cell in every if (row := rows[cell.key]) is not None]
+
+    def _job(self, cell: Cell) -> Job:
+        arguments = (self.setting(cell.task, cell.source), cell, self._with_picture(cell))
+        return Job(compute, arguments, (cell.task, cell.source), cell.cost)
+
+    def _stop(self, spent: float, left: Sequence[Cell]) -> None:
+        seeds = ", ".join(str(seed) for seed in dict.fromkeys(cell.seed for cell in left))
+        self.listener.say(
+            f"{spent:.0f} of the suite's {self.suite.budget_seconds:g} seconds of work are used, so the {len(left)} "
+            f"cells of the seeds {seeds} are left out; the same command goes on with them."
+        )
 
     def _keep(self, cell: Cell, result: Any) -> Row:
         """Store what a worker found; a call that could not be made is a failed row."""

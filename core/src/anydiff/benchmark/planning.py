@@ -1,9 +1,9 @@
 """Planning: which cells a suite has on a machine, and how many samples each may draw in the time there is.
 
-The time budget. Let task i cost c_i(n, k) seconds with n samples and k seeds: network calls times the measured seconds
-per row, metrics times the measured seconds per sample. The budget B of the suite, in seconds of one worker, is shared
-by filling water: every task gets the same share, and what a cheap task does not need goes to the others. Within its
-share a task takes
+The time budget. Let task i cost c_i(n, k) seconds with n samples and k seeds: network calls times the measured
+seconds per row, metrics times the measured seconds per sample, and what a cell costs whatever n is. The budget B of
+the suite, in seconds of one worker, is shared by filling water: every task gets the same share, and what a cheap task
+does not need goes to the others. Within its share a task takes
 
 1. all seeds and the largest n of ``samples`` x (1, 3/4, 1/2, 3/8, 1/4, ...) that fits, but never fewer than the
    ``minimum_samples`` of its metrics' cards; a task of ensembles keeps its members and takes fewer cases;
@@ -11,7 +11,7 @@ share a task takes
 
 So with ten domains installed each takes fewer samples, then fewer seeds, and the whole takes about as long as with one.
 What was measured is kept in the store, and the budget does not know the number of workers: a second run plans the same
-cells, whoever computes them.
+cells, whoever computes them. They are computed seed by seed, and :func:`affordable` says when the time is used up.
 """
 
 from __future__ import annotations
@@ -27,10 +27,19 @@ from anydiff.benchmark.suite import Method, Suite
 
 @dataclass(frozen=True)
 class Speed:
-    """What a task costs on this machine: seconds per network row, and metric seconds per sample."""
+    """What a task costs on this machine, in seconds.
+
+    Attributes:
+        row: per network row.
+        judged: per sample that is judged.
+        cell: per cell, however few its samples.
+        baseline: per cell of a baseline, for making its samples.
+    """
 
     row: float
     judged: float
+    cell: float = 0.0
+    baseline: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -130,8 +139,10 @@ def seconds_needed(suite: Suite, demand: Demand, samples: int, seeds: int) -> fl
     """Expected seconds of a task."""
     methods = len(suite.methods) * demand.trainings
     rows = samples * sum(suite.nfe) * methods
-    judged = samples * (len(suite.nfe) * methods + demand.baselines)
-    return seeds * (rows * demand.speed.row + judged * demand.speed.judged)
+    cells = len(suite.nfe) * methods + demand.baselines
+    speed = demand.speed
+    judged = cells * (samples * speed.judged + speed.cell)
+    return seeds * (rows * speed.row + judged + demand.baselines * speed.baseline)
 
 
 def allocate(suite: Suite, demands: Sequence[Demand]) -> list[Share]:
@@ -142,6 +153,26 @@ def allocate(suite: Suite, demands: Sequence[Demand]) -> list[Share]:
         return [Share(_most(suite, demand), suite.seeds, cost, None) for demand, cost in every]
     shares = fill_water(suite.budget_seconds, wanted)
     return [_fit(suite, demand, share) for demand, share in zip(demands, shares, strict=True)]
+
+
+def rounds(suite: Suite, cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells of each of the suite's seeds, in its order; seeds without cells are left out."""
+    every = [[cell for cell in cells if cell.seed == seed] for seed in suite.seeds]
+    return [each for each in every if each]
+
+
+def affordable(suite: Suite, spent: float, expected: float, cells: Sequence[Cell]) -> bool:
+    """Whether a further round ends within 1.1 times the budget.
+
+    Args:
+        suite: with the budget; without one, everything is affordable.
+        spent: seconds of workers that the rounds so far took.
+        expected: seconds they were expected to take.
+        cells: of the round.
+    """
+    if suite.budget_seconds is None or expected <= 0:
+        return True
+    return spent + sum(cell.cost for cell in cells) * spent / expected <= 1.1 * suite.budget_seconds
 
 
 def fill_water(total: float, wanted: Sequence[float]) -> list[float]:
@@ -207,7 +238,8 @@ def plan_baselines(
     for seed in share.seeds:
         for name in names:
             parts = {**identity, **data, "baseline": name, "seed": seed, "samples": count}
-            cells.append(Cell(task, None, name, 0, seed, count, parts, cost=count * speed.judged))
+            cost = count * speed.judged + speed.cell + speed.baseline
+            cells.append(Cell(task, None, name, 0, seed, count, parts, cost=cost))
     return cells
 
 
@@ -241,6 +273,6 @@ def plan_methods(
             for method in suite.methods:
                 about = {"method": method.identity(), "solver code": code.get(method.solver, "")}
                 parts = {**identity, **model, **about, "nfe": nfe, "seed": seed, "samples": count}
-                cost = count * (nfe * speed.row + speed.judged)
+                cost = count * (nfe * speed.row + speed.judged) + speed.cell
                 cells.append(Cell(task, method, "", nfe, seed, count, parts, name, source, training, cost))
     return cells

@@ -6,10 +6,12 @@ A worker process keeps the models it has loaded, and one process with the held-o
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import platform
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,6 +184,7 @@ def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[dict[str,
     """(row, picture) of a cell. A failing cell is a result: its row says why, and the run goes on."""
     row = _start(cell)
     picture = b""
+    began = time.perf_counter()
     try:
         opening, generator = _hands(setting)
         row["parameters"] = None if cell.method is None else generator.pipeline.parameters
@@ -193,7 +196,7 @@ def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[dict[str,
             picture, row["note"] = drawn(samples, setting.gallery)
     except Exception as error:
         row.update(status="failed", reason=reason(error))
-    row["ended"] = now()
+    row.update(ended=now(), wall_seconds=time.perf_counter() - began)
     return row, picture
 
 
@@ -233,6 +236,7 @@ def _start(cell: Cell) -> dict[str, Any]:
         "rows_per_sample": None,
         "seconds": None,
         "metric_seconds": None,
+        "wall_seconds": None,
         "peak_memory_mib": None,
         "memory_kind": "",
         "parameters": None,
@@ -294,20 +298,37 @@ def _enter_scores(row: dict[str, Any], scores: Mapping[str, Any]) -> None:
 
 
 def _speed(setting: Setting, opening: Opening, generator: Generator) -> Speed:
-    """Seconds per network row and per judged sample; this is also the warm-up."""
+    """What cells of the task cost; this is also the warm-up."""
     task = generator.task
     usual = generator.pipeline.recipe.sampling
     probe = Method(solver=usual.solver.name, options=usual.solver.options)
+    baselines = [functools.partial(generator.baseline, name) for name in task.baselines]
     if task.evaluator:
         count = max(1, task.samples // 20)
         with measured(generator.device) as cost:
             generator.closed_loop(probe, 2, count, 0)
-        return Speed(cost.seconds / (2 * count), 0.0)
+        return Speed(cost.seconds / (2 * count), 0.0, 0.0, _mean_seconds(baselines, count))
     group = task.members or 1
     count = min(task.samples, -(-max(opening.least, 32) // group) * group)
     samples, cost_of = generator.samples(probe, 2, count, 0)
     _truth().judge(task.id, samples)  # features of the reference are computed here and kept
-    return Speed(cost_of["seconds"] / (2 * count), _truth().judge(task.id, samples).seconds / count)
+    whole = _truth().judge(task.id, samples).seconds
+    few = max(opening.least * group, count // 4 // group * group)
+    if few < count:
+        part = _truth().judge(task.id, generator.samples(probe, 2, few, 0)[0]).seconds
+        each = max(0.0, whole - part) / (count - few)
+    else:
+        each = whole / count
+    fixed = max(0.0, whole - each * count)
+    return Speed(cost_of["seconds"] / (2 * count), each, fixed, _mean_seconds(baselines, count))
+
+
+def _mean_seconds(calls: Sequence[Callable[[int, int], object]], count: int) -> float:
+    began = time.perf_counter()
+    for call in calls:
+        with contextlib.suppress(Exception):  # its cells will fail, each with its reason
+            call(count, 0)
+    return (time.perf_counter() - began) / max(1, len(calls))
 
 
 def _task_reference(task_id: str) -> str:

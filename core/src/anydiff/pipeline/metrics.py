@@ -7,15 +7,17 @@ reference data. :func:`require_same_card` is the guard every table goes through.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, NonFiniteError
 from anydiff.pipeline.domain import Domain
 from anydiff.training.examples import TRUTH
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class SampleSet:
     states: Tensor
     condition: Mapping[str, Tensor]
     domain: Domain = field(repr=False)
+    _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.domain.spec.check(self.states)
@@ -81,6 +84,19 @@ class SampleSet:
 
     def __len__(self) -> int:
         return int(self.states.shape[0])
+
+    def derived(self, key: Hashable, compute: Callable[[SampleSet], T]) -> T:
+        """``compute(self)``, worked out once and kept with the set: what several metrics, or many sample sets judged by
+        the same reference, need of it (features, decoded objects).
+
+        Args:
+            key: names what is computed, with everything that it depends on beside the set.
+            compute: its result is shared, so nobody may change it.
+        """
+        if key not in self._derived:
+            self._derived[key] = compute(self)
+        result: T = self._derived[key]
+        return result
 
     def asked(self, count: int) -> dict[str, Tensor]:
         """What a model may be asked with for ``count`` samples, sample i being of case i % n: the first min(count, n)

@@ -114,7 +114,11 @@ class FeatureMetric(Metric):
     def values(self, samples: SampleSet, reference: SampleSet) -> tuple[Tensor, Tensor]:
         """Features of both sets, after the checks of :meth:`~anydiff.pipeline.metrics.Metric.check`."""
         self.check(samples, reference)
-        return self.extractor.features(_unit(samples)), self.extractor.features(_unit(reference))
+        key = f"features of {self.extractor.name}"
+        first, second = (
+            each.derived(key, lambda each: self.extractor.features(_unit(each))) for each in (samples, reference)
+        )
+        return first, second
 
 
 class FrechetDistance(FeatureMetric):

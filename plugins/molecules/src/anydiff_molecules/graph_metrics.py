@@ -8,6 +8,7 @@ value may be slightly negative; it is reported as it is. The kernel stands in th
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -49,11 +50,18 @@ class GraphMMD(Metric):
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """Between the decoded graphs of both sides."""
         self.check(samples, reference)
-        return self.distance(*(each.domain.decode(each.states, each.condition) for each in (samples, reference)))
+
+        def features(each: SampleSet) -> list[Histogram]:
+            return [self.features(graph) for graph in _graphs(each)]
+
+        return self._between(*(each.derived(self.name, features) for each in (samples, reference)))
 
     def distance(self, first: Sequence[nx.Graph], second: Sequence[nx.Graph]) -> float:
         """Squared MMD between two lists of graphs."""
-        features = [self.features(graph) for graph in [*first, *second]]
+        return self._between(*([self.features(graph) for graph in graphs] for graphs in (first, second)))
+
+    def _between(self, first: Sequence[Histogram], second: Sequence[Histogram]) -> float:
+        features = [*first, *second]
         length = max(len(feature) for feature in features)
         table = np.stack([np.pad(feature, (0, length - len(feature))) for feature in features])
         kernel = self.gram(table, table)
@@ -164,13 +172,23 @@ class UniqueNovel(Metric):
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """See the class."""
         self.check(samples, reference)
+        seen = {key: list(group) for key, group in self._training.items()}
+        graphs = _graphs(samples)
+        good = [graph for graph in graphs if graph.number_of_nodes() and nx.is_connected(graph)]
+        return sum(_is_new(graph, seen) for graph in good) / len(graphs)
+
+    @functools.cached_property
+    def _training(self) -> dict[str, list[nx.Graph]]:
+        """The training graphs, grouped by a hash that isomorphic ones share."""
         training = registry().build("datasets", self.dataset, **{**self.options, "split": "train"})
         seen: dict[str, list[nx.Graph]] = {}
         for graph in training.graphs:
             _is_new(graph, seen)
-        graphs = samples.domain.decode(samples.states, samples.condition)
-        good = [graph for graph in graphs if graph.number_of_nodes() and nx.is_connected(graph)]
-        return sum(_is_new(graph, seen) for graph in good) / len(graphs)
+        return seen
+
+
+def _graphs(samples: SampleSet) -> list[nx.Graph]:
+    return samples.derived("graphs", lambda each: each.domain.decode(each.states, each.condition))
 
 
 def _is_new(graph: nx.Graph, seen: dict[str, list[nx.Graph]]) -> bool:

@@ -23,7 +23,7 @@ from anydiff_molecules import chemistry
 
 def molecules_of(samples: SampleSet) -> list[Any]:
     """The decoded molecules, valid or not."""
-    return samples.domain.decode(samples.states, samples.condition)
+    return samples.derived("molecules", lambda each: each.domain.decode(each.states, each.condition))
 
 
 class _Share(Metric):
@@ -147,8 +147,12 @@ def _names(molecules: Sequence[Any]) -> list[str]:
 
 def _repaired(samples: SampleSet) -> list[Any]:
     """The samples as valid molecules, corrected where they are not: none is left out, so none is selected."""
-    molecules = [chemistry.corrected(molecule) for molecule in molecules_of(samples)]
-    return [molecule for molecule in molecules if molecule is not None]
+
+    def repaired(each: SampleSet) -> list[Any]:
+        molecules = [chemistry.corrected(molecule) for molecule in molecules_of(each)]
+        return [molecule for molecule in molecules if molecule is not None]
+
+    return samples.derived("repaired molecules", repaired)
 
 
 class _Property(Metric):
@@ -166,10 +170,13 @@ class _Property(Metric):
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """See the class."""
         self.check(samples, reference)
-        values = [[chemistry.property_of(self.key, m) for m in _repaired(each)] for each in (samples, reference)]
+        values = [each.derived(self.card.name, self._values) for each in (samples, reference)]
         if not all(values):
             raise AnydiffError(f"{self.card.name} needs a molecule on either side, but none is left after correction.")
         return float(wasserstein_distance(*values))
+
+    def _values(self, samples: SampleSet) -> list[float]:
+        return [chemistry.property_of(self.key, molecule) for molecule in _repaired(samples)]
 
 
 class LogP(_Property):
@@ -207,8 +214,12 @@ class FragmentMMD(Metric):
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """|mean of samples' features - mean of the reference's|²: what a linear kernel's V-statistic is."""
         self.check(samples, reference)
-        means = [_environment_counts(_repaired(each)).mean(dim=0) for each in (samples, reference)]
+        means = [each.derived(self.card.name, _mean_environments) for each in (samples, reference)]
         return float((means[0] - means[1]).square().sum())
+
+
+def _mean_environments(samples: SampleSet) -> torch.Tensor:
+    return _environment_counts(_repaired(samples)).mean(dim=0)
 
 
 def _environment_counts(molecules: Sequence[Any]) -> torch.Tensor:

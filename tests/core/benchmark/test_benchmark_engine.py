@@ -211,3 +211,22 @@ def test_an_interrupt_keeps_what_is_done(toy, tmp_path):
     with Store(tmp_path) as store:
         assert len(store.rows(store.note("run")["keys"]["toy/points@2"])) == 5
     assert run(toy, tmp_path).computed == 25
+
+
+def test_a_round_that_the_budget_does_not_allow_is_left_to_the_next_run(toy, tmp_path, monkeypatch):
+    whole = table(run(toy, tmp_path / "whole"))
+    asked = []
+
+    def at_first(suite, spent, expected, cells):
+        asked.append((spent, {cell.seed for cell in cells}))
+        return len(asked) == 1
+
+    monkeypatch.setattr("anydiff.benchmark.engine.affordable", at_first)
+    part = run(toy, tmp_path / "part", budget_seconds=1e6)
+    assert [seeds for _, seeds in asked] == [{0}, {1}], "seed by seed"
+    assert asked[0][0] == 0 < asked[1][0], "what was spent is known before the second seed"
+    assert {row["seed"] for row in part.rows} == {0}
+    assert part.computed == len(part.rows) == len([key for key in whole if key[2] == 0])
+    assert part.failed == 0
+    monkeypatch.setattr("anydiff.benchmark.engine.affordable", lambda *_: True)
+    assert table(run(toy, tmp_path / "part")) == whole

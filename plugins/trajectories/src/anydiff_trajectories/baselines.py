@@ -86,6 +86,22 @@ def _score(agent: Agent, domain: Trajectories, count: int, seed: int) -> dict[st
     return scores_of(rollouts, domain.environment)
 
 
+def agents_beside(data: EpisodeWindows, seed: int) -> dict[str, Agent]:
+    """The agents that a planner is compared with, by name; the expert where there is one."""
+    domain = data.domain
+    environment, options = domain.environment, domain.environment_options
+    goal = "goal" in domain.known
+    found: dict[str, Agent] = {
+        "random actions": RandomAgent(environment, options, seed),
+        "behaviour cloning": _cloned(data, goal, False, seed),
+    }
+    if goal:
+        found["behaviour cloning, hindsight"] = _cloned(data, True, True, seed)
+    if environment in (MAZE, PENDULUM):
+        found["expert"] = ExpertAgent(environment, options)
+    return found
+
+
 def random_actions(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> dict[str, Score]:
     """Uniform actions."""
     _, domain = _windows(training_data)

@@ -1,4 +1,4 @@
-"""``anydiff trajectories``: make data, write a recipe for your own file, roll a planner out into a GIF."""
+"""``anydiff trajectories``: make data, write a recipe for your own file, roll a planner out, draw how it plans."""
 
 from __future__ import annotations
 
@@ -106,3 +106,61 @@ def rollout(
     environment.close()
     write_gif(frames, out)  # type: ignore[arg-type]
     tell(f"drew {len(frames)} frames to {str(out)!r}; return {total:.1f}.")
+
+
+@app.command()
+def reverse(
+    source: Annotated[str, typer.Argument(help="A maze recipe with bundled weights, a run folder, or a weights file.")],
+    out: Annotated[Path, typer.Option(help="The .png file to write.")],
+    start: Annotated[str, typer.Option(help="Where the plan begins, x and y in cells.")] = "1 1",
+    goal: Annotated[str, typer.Option(help="Where it ends, x and y in cells.")] = "5 1",
+    seed: Annotated[int, typer.Option(help="Of the plan.")] = 0,
+    nfe: Annotated[int | None, typer.Option(help="Network calls.")] = None,
+) -> None:
+    """Draw one plan over its maze at several times of the reverse process.
+
+    Examples:
+      anydiff trajectories reverse trajectories/maze --out reverse.png --start "1 1" --goal "5 1"
+    """
+    from anydiff.errors import AnydiffError
+    from anydiff.pipeline import load
+    from anydiff_trajectories.domain import Trajectories
+    from anydiff_trajectories.environments import MAZE
+    from anydiff_trajectories.maze import Maze
+    from anydiff_trajectories.pictures import draw_reverse_process, plan_frames
+
+    pipeline = load(source)
+    domain = pipeline.domain
+    if not isinstance(domain, Trajectories) or domain.environment != MAZE:
+        raise AnydiffError(f"recipe {pipeline.recipe.name!r} plans through no maze; give 'trajectories/maze', say.")
+    condition = domain.parse_condition({"start": start, "goal": goal}, 1)
+    frames = plan_frames(pipeline, condition, seed, nfe=nfe)
+    maze = Maze(domain.environment_options.get("layout", "hallway"))
+    draw_reverse_process(frames, out, maze, domain.raw_condition("goal", condition["goal"])[0].numpy())
+    tell(f"drew {len(frames)} times of one plan to {str(out)!r}.")
+
+
+@app.command()
+def compare(
+    source: Annotated[str, typer.Argument(help="A recipe with bundled weights, a run folder, or a weights file.")],
+    out: Annotated[Path, typer.Option(help="The .png file to write: every episode's return, by agent.")],
+    count: Annotated[int, typer.Option(help="Episodes per agent and seed.")] = 64,
+    seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, ...")] = 3,
+    nfe: Annotated[int | None, typer.Option(help="Network calls per plan.")] = None,
+) -> None:
+    """Compare a planner with random actions, behaviour cloning, the expert and the data's own returns.
+
+    Examples:
+      anydiff trajectories compare trajectories/pendulum --out returns.png --seeds 3
+    """
+    from anydiff.cli.output import counted, print_table
+    from anydiff.pipeline import load
+    from anydiff_trajectories.compare import compare_agents, rows_of
+    from anydiff_trajectories.pictures import draw_returns
+
+    pipeline = load(source)
+    with counted("episodes") as report:
+        found = compare_agents(pipeline, count, range(seeds), report, nfe=nfe)
+    print_table(["agent", found.label, "95 % interval", "seeds", "success", "ms per decision"], rows_of(found))
+    draw_returns({name: each.returns.tolist() for name, each in found.agents.items()}, out, found.label)
+    tell(f"drew the returns of {len(found.agents)} agents to {str(out)!r}.")

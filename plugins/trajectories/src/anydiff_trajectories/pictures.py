@@ -19,7 +19,10 @@ from anydiff_trajectories.maze import Maze
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch import Tensor
 
+    from anydiff.pipeline import Pipeline
+    from anydiff.solvers.executor import Step
     from anydiff_trajectories.domain import Trajectories
 
 Array = NDArray[np.float64]
@@ -110,6 +113,29 @@ def draw_reverse_process(
         each.set_xlim(-0.5, width - 0.5)
         each.set_ylim(height - 0.5, -0.5)
     _save(figure, path)
+
+
+def plan_frames(
+    pipeline: Pipeline, condition: Mapping[str, Tensor], seed: int = 0, frames: int = 8, **options: Any
+) -> list[tuple[float, Array]]:
+    """(t, D(x_t)) of one plan, raw observations ``[horizon, d_o]``: at most ``frames`` evenly chosen network calls.
+
+    Args:
+        pipeline: the model.
+        condition: normalised, one row.
+        seed: whole number.
+        frames: at most so many, the first and the last call among them.
+        options: of :meth:`Pipeline.sample`.
+    """
+    domain: Any = pipeline.domain
+    seen: list[tuple[float, Array]] = []
+
+    def look(step: Step) -> None:
+        seen.append((step.t, domain.raw("observation", step.prediction[0].double().cpu()).numpy()))
+
+    pipeline.sample_set(1, seed=seed, condition=condition, callbacks=[look], **options)
+    chosen = np.unique(np.linspace(0, len(seen) - 1, min(frames, len(seen))).round().astype(int))
+    return [seen[index] for index in chosen]
 
 
 def draw_returns(returns: Mapping[str, Sequence[float]], path: Path, label: str = "normalised return") -> None:

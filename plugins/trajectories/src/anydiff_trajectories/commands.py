@@ -84,6 +84,7 @@ def rollout(
     """
     from anydiff.errors import AnydiffError
     from anydiff.pipeline import load
+    from anydiff_trajectories.environments import frame_of
     from anydiff_trajectories.environments import make as make_environment
     from anydiff_trajectories.pictures import write_gif
     from anydiff_trajectories.policy import DiffusionPolicy
@@ -97,14 +98,14 @@ def rollout(
         raise AnydiffError(f"recipe {pipeline.recipe.name!r} names no environment; set domain.options.environment.")
     environment = make_environment(domain.environment, domain.environment_options, render_mode="rgb_array")
     observation, _ = environment.reset(seed=FIRST_SEED + seed)
-    frames = [environment.render()]
+    frames = [frame_of(environment)]
     total, over = 0.0, False
     while not over:
         observation, reward, terminated, truncated, _ = environment.step(policy.act(observation))
-        frames.append(environment.render())
+        frames.append(frame_of(environment))
         total, over = total + float(reward), terminated or truncated
     environment.close()
-    write_gif(frames, out)  # type: ignore[arg-type]
+    write_gif(frames, out)
     tell(f"drew {len(frames)} frames to {str(out)!r}; return {total:.1f}.")
 
 

@@ -98,6 +98,22 @@ def make_many(
     return environments
 
 
+def frame_of(environment: gymnasium.Env[Any, Any]) -> Any:
+    """The environment's picture of now, RGB pixels ``[H, W, 3]``.
+
+    Raises:
+        AnydiffError: what it draws with is not installed, or it draws nothing.
+    """
+    name = environment.spec.id if environment.spec is not None else type(environment).__name__
+    try:
+        frame = environment.render()
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise AnydiffError(f"environment {name!r} cannot be drawn: {' '.join(str(error).split())[:150]}.") from error
+    if frame is None:
+        raise AnydiffError(f"environment {name!r} draws no frames; give one with render_mode 'rgb_array'.")
+    return frame
+
+
 def check_actions(name: str, space: gymnasium.Space[Any]) -> None:
     """Refuse discrete actions."""
     if not isinstance(space, Box):

@@ -85,4 +85,9 @@ def register_recipes(register: Register) -> None:
         weights="anydiff_weather:weights/gpp.safetensors",
         quick=True,
     )
-    register("weather/rain", "SEEDS-GPP of rain at Innsbruck from 11 members", "anydiff_weather.recipes:rain")
+    register(
+        "weather/rain",
+        "SEEDS-GPP of rain at Innsbruck from 11 members",
+        "anydiff_weather.recipes:rain",
+        weights="anydiff_weather:weights/rain.safetensors",
+    )

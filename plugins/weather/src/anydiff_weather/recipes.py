@@ -72,7 +72,7 @@ def gpp() -> Recipe:
 def rain() -> Recipe:
     """Post-processing of rain at Innsbruck: 11 exchangeable members in, the law of the observation out."""
     base = _seeds(
-        "weather/rain", "SEEDS-GPP of daily rain at Innsbruck from 11 GEFS members (data not bundled)", {}, 1500
+        "weather/rain", "SEEDS-GPP of daily rain at Innsbruck from 11 GEFS members (data not bundled)", {}, 700
     )
     changed = {
         **base.model_dump(mode="json"),

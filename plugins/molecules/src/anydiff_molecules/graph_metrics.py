@@ -194,7 +194,9 @@ def _graphs(samples: SampleSet) -> list[nx.Graph]:
 def _is_new(graph: nx.Graph, seen: dict[str, list[nx.Graph]]) -> bool:
     """Whether no graph seen is isomorphic; from now on it is seen."""
     bare = nx.Graph(graph.edges())
-    group = seen.setdefault(nx.weisfeiler_lehman_graph_hash(bare, iterations=3), [])
+    # Degrees are what the hash begins with anyway; of graphs without any attribute networkx warns.
+    nx.set_node_attributes(bare, dict(bare.degree), "degree")
+    group = seen.setdefault(nx.weisfeiler_lehman_graph_hash(bare, node_attr="degree", iterations=3), [])
     if any(nx.is_isomorphic(bare, other) for other in group):
         return False
     group.append(bare)

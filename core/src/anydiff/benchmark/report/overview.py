@@ -21,7 +21,8 @@ def overview(board: Board) -> str:
     for index, task in shown:
         card = task.quality[0]
         low, high = task.bounds(card.name)
-        cells = [f'<td><a href="#task-{index}">{text(task.name)}</a></td>', f'<td class="words">{svg.heading(card)}</td>']
+        cells = [f'<td><a href="#task-{index}">{text(task.name)}</a></td>']
+        cells += [f'<td class="words">{svg.heading(card)}</td>']
         cells += [_bound(low, card.name, "")]
         cells += [_winners(task.at(nfe), card.name, card.direction) for nfe in budgets]
         cells += [_bound(high, card.name, f"{number(card.ideal)} (ideal)")]

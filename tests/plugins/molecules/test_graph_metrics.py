@@ -18,7 +18,7 @@ from anydiff_molecules import graph_metrics
 from anydiff_molecules.data import QM9
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.graph_domain import Graphs
-from anydiff_molecules.metrics import FragmentMMD, LogP, Novelty, Uniqueness, Validity, ValidUniqueNovel
+from anydiff_molecules.metrics import FCD, FragmentMMD, LogP, Novelty, Uniqueness, Validity, ValidUniqueNovel
 from anydiff_molecules.orbits import orbit_counts
 
 GRAPHLETS = {
@@ -127,3 +127,13 @@ def test_distances_of_distributions():
     assert 0.1 < FragmentMMD().compute(first, second) <= 2
     with pytest.raises(AnydiffError, match="needs at least 2"):
         LogP().compute(_set(["CCO"]), second)
+
+
+def test_the_frechet_distance_between_chemnet_activations():
+    """Runs where the extra ``fcd`` is installed; a hundred molecules are far too few to compare models by."""
+    pytest.importorskip("fcd_torch")
+    first, second = _set(QM9("train").smiles[:100]), _set(QM9("test").smiles[:100])
+    assert FCD().compute(first, first) == pytest.approx(0.0, abs=1e-3)
+    assert FCD().compute(first, second) > 0.5
+    with pytest.raises(AnydiffError, match="needs at least 100"):
+        FCD().compute(_set(["CCO"]), second)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.pipeline import Dataset
@@ -34,30 +36,40 @@ def marginal(training: Dataset, condition: Mapping[str, Tensor], count: int, see
     mask = _masks(training, condition, count, seed)
     generator = np.random.default_rng([seed, 2])
     views = spec.unpack(states.contiguous())
+
+    @functools.cache
+    def shares(size: int) -> dict[str, NDArray[np.float64]]:
+        """Frequencies of each leaf's classes in training graphs of the nearest size, what is left to 1 the last."""
+        near = (sizes - size).abs() == (sizes - size).abs().min()
+        present = known[NODE_MASK][near]
+        found = {}
+        for leaf in spec.leaves:
+            if leaf.symmetric:
+                entries = present[:, :, None] & present[:, None, :] & ~torch.eye(leaf.shape[0], dtype=torch.bool)
+            else:
+                entries = present
+            values = views[leaf.name][near][entries]
+            share = values.reshape(len(values), -1).double().mean(0).numpy()
+            share = np.append(share, max(0.0, 1 - share.sum()))
+            found[leaf.name] = share / share.sum()
+        return found
+
     out = {leaf.name: torch.zeros(count, *leaf.shape) for leaf in spec.leaves}
     for row in range(count):
-        size = int(mask[row].sum())
-        near = (sizes - size).abs() == (sizes - size).abs().min()
         for leaf in spec.leaves:
-            values = views[leaf.name][near]
+            share = shares(int(mask[row].sum()))[leaf.name]
             if leaf.symmetric:
-                present = known[NODE_MASK][near]
-                pairs = present[:, :, None] & present[:, None, :] & ~torch.eye(leaf.shape[0], dtype=torch.bool)
-                drawn = _one_hot(values[pairs].reshape(int(pairs.sum()), -1), leaf.shape[0] ** 2, generator)
-                full = drawn.reshape(leaf.shape[0], leaf.shape[0], -1)
-                upper = torch.triu(torch.ones(leaf.shape[:2]), 1)[..., None]
-                full = full * upper
+                full = _one_hot(share, leaf.shape[0] ** 2, generator).reshape(leaf.shape[0], leaf.shape[0], -1)
+                full = full * torch.triu(torch.ones(leaf.shape[:2]), 1)[..., None]
                 out[leaf.name][row] = (full + full.transpose(0, 1)).reshape(leaf.shape)
             else:
-                out[leaf.name][row] = _one_hot(values[known[NODE_MASK][near]], leaf.shape[0], generator)
+                out[leaf.name][row] = _one_hot(share, leaf.shape[0], generator)
     return spec.pack({leaf.name: leaf.zero_out(out[leaf.name], mask) for leaf in spec.leaves})
 
 
-def _one_hot(examples: Tensor, count: int, generator: np.random.Generator) -> Tensor:
-    """``count`` one-hot rows with the mean frequencies of ``examples [M, K]``; what is left to 1 is a row of zeros."""
-    share = examples.double().mean(0).numpy()
-    share = np.append(share, max(0.0, 1 - share.sum()))
-    drawn = torch.from_numpy(generator.choice(len(share), size=count, p=share / share.sum()))
+def _one_hot(share: NDArray[np.float64], count: int, generator: np.random.Generator) -> Tensor:
+    """``count`` one-hot rows drawn by ``share``; the last class is a row of zeros."""
+    drawn = torch.from_numpy(generator.choice(len(share), size=count, p=share))
     return torch.nn.functional.one_hot(drawn, len(share))[:, :-1].float()
 
 

@@ -58,11 +58,11 @@ def orbit_counts(adjacency: NDArray[np.bool_]) -> NDArray[np.int64]:
     out[:, 2] = degree * (degree - 1) // 2 - triangles
     table = _table()
     pairs = list(itertools.combinations(range(4), 2))
-    subsets = itertools.combinations(range(count), 4)
-    while chunk := list(itertools.islice(subsets, _CHUNK)):
-        nodes = np.array(chunk)
+    flat = itertools.chain.from_iterable(itertools.combinations(range(count), 4))
+    while len(nodes := np.fromiter(itertools.islice(flat, 4 * _CHUNK), np.int64).reshape(-1, 4)):
         code = sum(edges[nodes[:, i], nodes[:, j]] << bit for bit, (i, j) in enumerate(pairs))
         orbits = table[code]
         kept = orbits[:, 0] >= 0
-        np.add.at(out, (nodes[kept].ravel(), orbits[kept].ravel()), 1)
+        places = nodes[kept] * ORBITS + orbits[kept]
+        out += np.bincount(places.ravel(), minlength=out.size).reshape(out.shape)
     return out

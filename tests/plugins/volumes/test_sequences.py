@@ -7,7 +7,7 @@ import torch
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.guidance import ClassifierFree
 from anydiff.pipeline import Pipeline, load_recipe
-from anydiff_volumes import baselines, sadm
+from anydiff_volumes import baselines, extrapolation, sadm
 from anydiff_volumes.data import Population, Sequences
 from anydiff_volumes.deformation import compose, flow, jacobian_determinant, random_velocity
 from anydiff_volumes.ellipsoids import Ellipsoids, ellipsoid, radius_of
@@ -244,8 +244,8 @@ def test_baselines_by_hand():
     frames = torch.tensor([0.1, 0.2, 0.4, 9.0]).reshape(1, 4, 1, 1, 1).expand(2, 4, 2, 2, 2)
     seen = torch.tensor([[True, False, True, False], [True, False, False, False]])
     times, target = torch.tensor([[0.0, 0.1, 0.2, 0.3]] * 2), torch.tensor([[0.3], [0.3]])
-    assert sadm.last_frame(frames, seen, times, target)[:, 0, 0, 0].tolist() == pytest.approx([0.4, 0.1])
-    assert sadm.interpolation(frames, seen, times, target)[:, 0, 0, 0].tolist() == pytest.approx([0.55, 0.1])
+    assert extrapolation.last_frame(frames, seen, times, target)[:, 0, 0, 0].tolist() == pytest.approx([0.4, 0.1])
+    assert extrapolation.interpolation(frames, seen, times, target)[:, 0, 0, 0].tolist() == pytest.approx([0.55, 0.1])
     data = Ellipsoids("train", train_size=4)
     condition = data.batch([0, 5, 9])[1]
     for function in (baselines.last_frame, baselines.interpolation, baselines.population_mean):

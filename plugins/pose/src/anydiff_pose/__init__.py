@@ -16,6 +16,7 @@ ANYDIFF_API = ">=1.0,<2"
 
 ANYDIFF_CHECK_OPTIONS = {
     "pose/humanoid-video": {"size": 40},
+    "pose/rollout-video": {"size": 40, "episodes": 2},
     "pose/diffpose": {"dataset.options.size": 40},
     "pose/regression": {"dataset.options.size": 40},
     "pose/video": {"dataset.options.size": 40},
@@ -53,6 +54,11 @@ def register_datasets(register: Register) -> None:
         "DeepMimic's 15 clips rendered likewise; by container",
         "anydiff_pose.data:DeepMimicVideo",
         ledger="anydiff_pose.ledger:DEEPMIMIC",
+    )
+    register(
+        "pose/rollout-video",
+        "falls and stumbles of Gymnasium's Humanoid rendered likewise, as many as wanted; needs mujoco",
+        "anydiff_pose.rollouts:RolloutVideo",
     )
     register("pose/annotated", "your own video with a COCO or PoseTrack file", "anydiff_pose.annotated:AnnotatedVideo")
 

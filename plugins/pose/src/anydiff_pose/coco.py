@@ -62,7 +62,7 @@ def write_poses(
     data = {
         "images": [
             {"id": number, "file_name": str(name), "frame_id": number}
-            | ({"height": int(sizes[name][0]), "width": int(sizes[name][1])} if sizes[name] is not None else {})
+            | ({} if (known := sizes[name]) is None else {"height": int(known[0]), "width": int(known[1])})
             for number, name in enumerate(names)
         ],
         "annotations": [_annotation(pose, number, names.index(pose.image)) for number, pose in enumerate(poses)],

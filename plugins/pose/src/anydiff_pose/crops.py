@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +63,10 @@ class Crop:
         columns = columns.reshape(self.width, times, -1).mean(axis=1)
         rows = rows.reshape(self.height, times, -1).mean(axis=1)
         values = np.einsum("yh,thwc,xw->tyxc", rows, frames.astype(np.float64), columns, optimize=True)
-        return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+        return np.asarray(np.rint(np.clip(values, 0, 255)), dtype=np.uint8)
 
 
-def _weights(places: Array, size: int) -> Array:
+def _weights(places: NDArray[Any], size: int) -> Array:
     """Linear interpolation at ``places`` (pixel numbers) as a matrix ``[places, size]``; zero outside."""
     weight: Array = np.clip(1 - np.abs(places[:, None] - np.arange(size)), 0, 1)
     inside = (places >= -0.5) & (places <= size - 0.5)
@@ -87,7 +88,8 @@ def whole_frame_crops(frames: Frames, height: int, width: int) -> Frames:
 def moments(count: int, size: int) -> NDArray[np.int64]:
     """For each of ``count`` frames the numbers of the ``size`` around it, ends repeated: ``[count, size]``."""
     reach = size // 2
-    return np.clip(np.arange(count)[:, None] + np.arange(-reach, reach + 1), 0, count - 1)
+    numbers: NDArray[np.int64] = np.clip(np.arange(count)[:, None] + np.arange(-reach, reach + 1), 0, count - 1)
+    return numbers
 
 
 def windows(frames: Frames, size: int) -> Frames:

@@ -78,18 +78,18 @@ def decode_heatmaps(heatmaps: Tensor, stride: float, method: Decoding = "dark") 
             inner = (place > 0) & (place < size - 1)
             offsets.append(place + 0.25 * np.sign(three[2] - three[0]) * inner)
         else:
-            offsets.append(_vertex(*three, centre, place))
+            offsets.append(_vertex(three, centre, place))
     cells = np.stack(offsets, axis=-1)
     keypoints = (cells + 0.5) * stride
     return np.where(score[..., None] > 0, keypoints, 0.0), score
 
 
-def _vertex(left: Array, middle: Array, right: Array, centre: NDArray[np.int64], place: NDArray[np.int64]) -> Array:
+def _vertex(three: Sequence[Array], centre: NDArray[np.int64], place: NDArray[np.int64]) -> Array:
     """Where the parabola through the logarithms at centre - 1, centre, centre + 1 peaks, within 1 of ``place``."""
-    low, mid, high = (np.log(np.maximum(value, _TINY)) for value in (left, middle, right))
+    low, mid, high = (np.log(np.maximum(value, _TINY)) for value in three)
     curvature = low - 2 * mid + high
     shift = np.divide(low - high, 2 * curvature, out=np.zeros_like(low), where=curvature < -1e-12)
-    return np.clip(centre + shift, place - 1.0, place + 1.0)
+    return np.asarray(np.clip(centre + shift, place - 1.0, place + 1.0))
 
 
 def mirror_heatmaps(heatmaps: Tensor, mirror: Sequence[int] | NDArray[np.int64]) -> Tensor:

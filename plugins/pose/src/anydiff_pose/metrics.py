@@ -185,7 +185,7 @@ class PCKhOccluded(PCKh):
 
     def counted(self, judged: Judged) -> Flags:
         """The occluded joints."""
-        return judged.visibility == 1
+        return np.asarray(judged.visibility == 1)
 
 
 class PCK(_Share):

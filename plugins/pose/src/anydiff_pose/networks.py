@@ -74,7 +74,7 @@ class _Layer(nn.Module):
         return tokens + self.perceptron(tokens)  # type: ignore[no-any-return]
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return tokens.reshape(*tokens.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 class _Encoder(nn.Module):
@@ -94,6 +94,7 @@ class _Encoder(nn.Module):
         self.across = nn.ModuleList([_Layer(width, heads), _Layer(width, heads)])
         self.norm = nn.LayerNorm(width)
         self.up = nn.Conv2d(width, channels, 1)
+        self.beside = nn.Conv2d(frames * channels, channels, 3, padding=1)
         self.fuse = _Convolutions(channels)
         self.coarse = nn.Conv2d(width, width, 2, stride=2)
 
@@ -109,8 +110,10 @@ class _Encoder(nn.Module):
             tokens = layer(tokens)
         key = self.norm(tokens.unflatten(1, (count, -1))[:, count // 2])
         middle = key.transpose(1, 2).unflatten(2, middle.shape[2:])
-        fine = fine.unflatten(0, (batch, count))[:, count // 2]
-        fine = self.fuse(fine + functional.interpolate(self.up(middle), scale_factor=2, mode="nearest"))
+        # Joints move little from frame to frame, so what stands at the same place in the others is looked at directly.
+        fine = fine.unflatten(0, (batch, count))
+        near = fine[:, count // 2] + self.beside(fine.flatten(1, 2))
+        fine = self.fuse(near + functional.interpolate(self.up(middle), scale_factor=2, mode="nearest"))
         return [fine, middle, self.coarse(middle)]
 
 
@@ -147,7 +150,8 @@ class _Decoder(nn.Module):
         queries = self.match(self.norm(tokens))
         keys, direct = self.exit(functional.silu(self.norm_exit(fused))).split([queries.shape[-1], x.shape[1]], dim=1)
         matched = torch.einsum("bjc,bchw->bjhw", queries, keys) / math.sqrt(queries.shape[-1])
-        return matched + direct
+        heatmaps: Tensor = matched + direct
+        return heatmaps
 
 
 class VideoHeatmaps(nn.Module):

@@ -102,7 +102,7 @@ def heat_colours(heat: NDArray[np.float64]) -> Picture:
     place = np.clip(heat, 0, 1) * (len(stops) - 1)
     low = np.minimum(place.astype(int), len(stops) - 2)
     share = (place - low)[..., None]
-    return np.rint(stops[low] * (1 - share) + stops[low + 1] * share).astype(np.uint8)
+    return np.asarray(np.rint(stops[low] * (1 - share) + stops[low + 1] * share), dtype=np.uint8)
 
 
 def reverse_process(

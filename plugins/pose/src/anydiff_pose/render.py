@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,7 @@ class Occluder:
     colour: Array
     round: bool
 
-    def distance(self, x: Array, y: Array) -> Array:
+    def distance(self, x: NDArray[Any], y: NDArray[Any]) -> Array:
         """Signed distance (pixels, roughly; negative inside) of points to the shape; broadcasts over ``[T, ...]``."""
         extra = (1,) * (np.ndim(x) - 1)
         dx = np.abs(x - self.centre[:, 0].reshape(-1, *extra))
@@ -234,4 +235,4 @@ def random_background(generator: np.random.Generator, height: int, width: int, c
             paint_capsule(
                 canvas, x.astype(np.float32), y.astype(np.float32), *ends, generator.uniform(0.01, 0.05) * size, colour
             )
-    return np.clip(canvas, 0, 1).astype(np.float64)
+    return np.asarray(np.clip(canvas, 0, 1), dtype=np.float64)

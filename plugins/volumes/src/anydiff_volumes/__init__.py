@@ -71,10 +71,18 @@ def register_metrics(register: Register) -> None:
 def register_recipes(register: Register) -> None:
     """Brains, unconditional and conditioned on a sequence."""
     register("volumes/brain", "T1 brains at 6 mm, 28x32x28, unconditional", "anydiff_volumes.recipes:brain")
+    register("volumes/brain-codes", "autoencoder of T1 brains at 6 mm", "anydiff_volumes.recipes:brain_codes")
+    register("volumes/brain-latent", "T1 brains at 6 mm, by latent diffusion", "anydiff_volumes.recipes:brain_latent")
     register(
         "volumes/sadm",
         "the next frame of a sequence with gaps (SADM)",
         "anydiff_volumes.recipes:sadm",
+        weights="anydiff_volumes:weights/sadm.safetensors",
+    )
+    register(
+        "volumes/next-frame",
+        "volumes/sadm with the data of the task volumes/sadm",
+        "anydiff_volumes.recipes:next_frame",
         weights="anydiff_volumes:weights/sadm.safetensors",
     )
 

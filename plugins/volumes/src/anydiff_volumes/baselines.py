@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from anydiff.pipeline.dataset import Dataset
-from anydiff_volumes import sadm
+from anydiff_volumes import extrapolation
+
+Predictor = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def last_frame(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
     """The latest frame that was seen."""
-    return _predicted(sadm.last_frame, condition)
+    return _predicted(extrapolation.last_frame, condition)
 
 
 def interpolation(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
     """Every voxel on the straight line through its two latest values."""
-    return _predicted(sadm.interpolation, condition)
+    return _predicted(extrapolation.interpolation, condition)
 
 
 def population_mean(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
@@ -27,6 +31,6 @@ def population_mean(training_data: Dataset, condition: dict[str, Tensor], count:
     return mean.expand(count, *mean.shape).clone()
 
 
-def _predicted(predictor: sadm.Predictor, condition: dict[str, Tensor]) -> Tensor:
+def _predicted(predictor: Predictor, condition: dict[str, Tensor]) -> Tensor:
     given = (condition["frames"], condition["seen"] > 0.5, condition["times"], condition["target_time"])
     return predictor(*given)[:, None]

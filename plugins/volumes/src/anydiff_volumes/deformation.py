@@ -44,7 +44,7 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
 
 def flow(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
     """Displacement of exp(v) for ``velocity [B, 3, *shape]`` in voxels: 2^n small steps, composed with themselves."""
-    displacement = velocity / 2**squarings
+    displacement: Tensor = velocity / 2**squarings
     for _ in range(squarings):
         displacement = compose(displacement, displacement)
     return displacement
@@ -58,7 +58,8 @@ def jacobian_determinant(displacement: Tensor) -> Tensor:
         slope = (displacement.roll(-1, axis + 2) - displacement.roll(1, axis + 2))[inner] / 2
         rows.append(slope.movedim(1, -1))
     jacobian = torch.stack(rows, dim=-1) + torch.eye(3)
-    return torch.linalg.det(jacobian)
+    determinant: Tensor = torch.linalg.det(jacobian)
+    return determinant
 
 
 def random_velocity(

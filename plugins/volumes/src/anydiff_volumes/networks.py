@@ -25,6 +25,7 @@ from torch.nn import functional
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.networks import ArrayCondition, UNet
 from anydiff.networks.layers import attention_heads, crop, depth_to_space, pad_to_multiple, space_to_depth
+from anydiff_volumes.extrapolation import interpolation, last_frame
 
 if TYPE_CHECKING:
     from anydiff.states import StateSpec
@@ -158,7 +159,7 @@ class SequenceEncoder(nn.Module):
         # One more thing to look at: nothing, so that a position without frames has an answer too.
         nothing = self.nothing.reshape(2, FINE_HEADS, FINE_WIDTH)
         weight = torch.cat([score, (query * nothing[0]).sum(dim=-1)], dim=1).softmax(dim=1)
-        answer = (weight[:, :-1, ..., None] * values).sum(dim=1) + weight[:, -1, ..., None] * nothing[1]
+        answer: Tensor = (weight[:, :-1, ..., None] * values).sum(dim=1) + weight[:, -1, ..., None] * nothing[1]
         return answer.flatten(2)
 
 
@@ -170,7 +171,8 @@ class SequenceUNet(nn.Module):
         conditions: those of :class:`anydiff_volumes.domain.Volumes` with ``frames``.
         encoder: ``attention`` (SADM) or ``previous``: the latest frame that is seen, concatenated as it is. The latter
             is SADM without attention, and a single-image model.
-        spread: with a positive number s, predict the data around the latest frame that is seen; 0 for a plain network.
+        spread: with a positive number s, predict the data around the latest frame that is seen, which the U-Net then
+            sees too, with ``attention`` beside the straight line through the two latest; 0 for a plain network.
             The prediction is then D = m + s²/(s² + κ²) (y - m) + s κ/√(s² + κ²) F with y = x_t/α, κ = σ/α and m the
             latest frame: the posterior mean for x_0 ~ N(m, s²), which an untrained network gives, and a correction F of
             unit scale (the preconditioning of Karras et al. 2022, arXiv:2206.00364, about m in place of 0). Rows
@@ -222,7 +224,8 @@ class SequenceUNet(nn.Module):
                 f"spread is {spread} and sigma_data {sigma_data}, but they must be at least 0 and above 0."
             )
         self.spread, self.sigma_data = float(spread), float(sigma_data)
-        channels += self.spread > 0
+        if self.spread:
+            channels += 1 if self.encoder is None else 2
         self.unet = UNet(spec, {"context": ArrayCondition((channels, *self.shape))}, **options)
 
     def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
@@ -230,15 +233,16 @@ class SequenceUNet(nn.Module):
         rows = x.shape[0]
         encoded = condition if "frames.map" in condition or not condition else self.encode_condition(**condition)
         if not condition:
-            context, latest = self._nothing(rows), x.new_zeros(x.shape)
+            context, known = self._nothing(rows), x.new_zeros(rows, 2, *self.shape)
         else:
             present = _present(encoded, rows)[:, None, None, None, None]
             context = torch.where(present, encoded["frames.map"].to(x.dtype), encoded["frames.nothing"].to(x.dtype))
-            latest = torch.where(present, encoded["frames.latest"].to(x.dtype), 0)
+            known = torch.where(present, encoded["frames.known"].to(x.dtype), 0)
         if not self.spread:
             plain: Tensor = self.unet(x, log_snr, context=context)
             return plain
-        return self._around(x, log_snr, latest, torch.cat([context, latest], dim=1))
+        seen_channels = known if self.encoder is not None else known[:, :1]
+        return self._around(x, log_snr, known[:, :1], torch.cat([context, seen_channels], dim=1))
 
     def _around(self, x: Tensor, log_snr: Tensor, latest: Tensor, context: Tensor) -> Tensor:
         """The prediction of the data about the latest frame; see ``spread``."""
@@ -252,8 +256,8 @@ class SequenceUNet(nn.Module):
         return latest + (spread * scale) ** 2 * difference + spread * noise * scale * correction
 
     def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
-        """The condition with the map of its sequence, ``frames.map``, that of no sequence, ``frames.nothing``, and the
-        latest frame that is seen, ``frames.latest``, zero where there is none.
+        """The condition with the map of its sequence, ``frames.map``, that of no sequence, ``frames.nothing``, and
+        ``frames.known``: the latest frame that is seen and the straight line through the two latest, zero without any.
 
         All are ``[B, channels, X, Y, Z]``; a sampler has them made once.
 
@@ -274,7 +278,8 @@ class SequenceUNet(nn.Module):
         frames, seen, since = self._visible(condition)
         nothing = self._nothing(1).expand(len(frames), -1, -1, -1, -1)
         made = {"frames.map": self._encode(frames, seen, since), "frames.nothing": nothing}
-        return {**condition, **made, "frames.latest": _latest(frames, seen, since)}
+        latest, line = _known(frames, seen, since)
+        return {**condition, **made, "frames.known": torch.stack([latest, line], dim=1)}
 
     def _nothing(self, rows: int) -> Tensor:
         """The map of a sequence that is not known at all."""
@@ -287,7 +292,7 @@ class SequenceUNet(nn.Module):
         if self.encoder is not None:
             encoded: Tensor = self.encoder(frames, seen, since)
             return encoded
-        return _latest(frames, seen, since)
+        return _known(frames, seen, since)[0][:, None]
 
     def _visible(self, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Frames, which of them may be looked at, and their times relative to the target's."""
@@ -316,8 +321,9 @@ def _present(condition: Mapping[str, Tensor], rows: int) -> Tensor:
     return present
 
 
-def _latest(frames: Tensor, seen: Tensor, since: Tensor) -> Tensor:
-    """The latest frame that is seen, ``[B, 1, X, Y, Z]``; zeros where none is."""
-    late = torch.where(seen, since, -math.inf).argmax(dim=1)
-    chosen = frames[torch.arange(len(frames), device=frames.device), late][:, None]
-    return torch.where(seen.any(dim=1)[:, None, None, None, None], chosen, 0)
+def _known(frames: Tensor, seen: Tensor, since: Tensor) -> tuple[Tensor, Tensor]:
+    """What needs no network: the latest frame that is seen, and the straight line, each ``[B, X, Y, Z]``."""
+    # Frames that are not seen may hold anything, NaN too.
+    frames = torch.where(seen[:, :, None, None, None], frames, 0)
+    now = since.new_zeros(len(since), 1)
+    return last_frame(frames, seen, since, now), interpolation(frames, seen, since, now)

@@ -91,8 +91,9 @@ class CTOrgans(Dataset):
         self._scan = torch.from_numpy(values) * 2 - 1
         self._labels = torch.from_numpy(np.asarray(labels.dataobj).astype(np.int16))
         border = self._scan.shape[2] * 3 // 4
-        extent = ((0, self._scan.shape[0]), (0, self._scan.shape[1]))
-        extent += ((0, border),) if split == "train" else ((border, self._scan.shape[2]),)
+        sizes = self._scan.shape
+        depth = (0, border) if split == "train" else (border, sizes[2])
+        extent = ((0, sizes[0]), (0, sizes[1]), depth)
         step = natural_number("stride", stride)
         axes = [range(low, high - size + 1, step) for (low, high), size in zip(extent, self._domain.shape, strict=True)]
         self.corners = list(itertools.product(*axes))

@@ -81,7 +81,7 @@ def _signed(plane: Array, largest: float) -> NDArray[np.uint8]:
     share = np.clip(plane / largest, -1, 1)
     red, blue = 1 + np.minimum(share, 0), 1 - np.maximum(share, 0)
     colour = np.stack([red, 1 - np.abs(share), blue], axis=-1)
-    return np.rint(255 * colour).astype(np.uint8)
+    return np.asarray(np.rint(255 * colour), dtype=np.uint8)
 
 
 def _write(rows: Sequence[Sequence[NDArray[np.uint8]]], path: Path, titles: Sequence[str] | None) -> None:

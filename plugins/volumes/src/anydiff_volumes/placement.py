@@ -188,7 +188,7 @@ def place(
 
 def _stored_kind(image: Any) -> np.dtype[Any]:
     """The type that holds an image's values: its own integers, but floats where the file scales them."""
-    kind = np.dtype(image.get_data_dtype())
+    kind: np.dtype[Any] = np.dtype(image.get_data_dtype())
     slope, intercept = getattr(image.dataobj, "slope", 1.0), getattr(image.dataobj, "inter", 0.0)
     if kind.kind in "iu" and (slope, intercept) == (1.0, 0.0):
         return kind
@@ -224,7 +224,7 @@ def resample(
     if not nearest and any(each > 1 for each in scale):
         values = ndimage.gaussian_filter(values, [max(each - 1, 0) / 2 for each in scale], mode="nearest")
     # Half a voxel beyond the last centre still belongs to the volume: "nearest" there, and "fill" farther out.
-    found = ndimage.affine_transform(
+    found: Array = ndimage.affine_transform(
         values, np.array(scale), np.array(offset), tuple(shape), order=0 if nearest else 1, mode="nearest"
     )
     for axis, (count, each, first) in enumerate(zip(values.shape, scale, offset, strict=True)):

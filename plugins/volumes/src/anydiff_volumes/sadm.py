@@ -6,7 +6,7 @@ A model of :class:`anydiff_volumes.networks.SequenceUNet` draws one frame given 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -76,37 +76,3 @@ def generate(
         return made.clamp(-1, 1)
 
     return rollout(draw, frames, seen, positions=positions, seed=seed)
-
-
-Predictor = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-
-
-def last_frame(frames: Tensor, seen: Tensor, times: Tensor, target_time: Tensor) -> Tensor:
-    """The latest frame that was seen, unchanged: ``[B, X, Y, Z]``.
-
-    Args:
-        frames: ``[B, T, X, Y, Z]``.
-        seen: bool ``[B, T]``.
-        times: ``[B, T]``.
-        target_time: ``[B, 1]``.
-    """
-    latest = torch.where(seen, times, -torch.inf).argmax(dim=1)
-    return frames[torch.arange(len(frames)), latest]
-
-
-def interpolation(frames: Tensor, seen: Tensor, times: Tensor, target_time: Tensor) -> Tensor:
-    """Every voxel on the straight line through its two latest values, at the target's time; arguments as above.
-
-    With one frame seen it is that frame. What leaves the range [-1, 1] is clamped.
-    """
-    latest = torch.where(seen, times, -torch.inf)
-    last = latest.argmax(dim=1)
-    rows = torch.arange(len(frames))
-    before = latest.clone()
-    before[rows, last] = -torch.inf
-    second = before.argmax(dim=1)
-    has_two = seen.sum(dim=1) > 1
-    step = torch.where(has_two, times[rows, last] - times[rows, second], 1.0)
-    share = torch.where(has_two, (target_time[:, 0] - times[rows, last]) / step, 0.0).reshape(-1, 1, 1, 1)
-    line = frames[rows, last] + share * (frames[rows, last] - frames[rows, second])
-    return line.clamp(-1, 1)

@@ -52,7 +52,7 @@ def mni152() -> Template:
     """The bundled MNI152 2009a template at 3 mm."""
     try:
         image: Any = nibabel.load(BUNDLED)
-        maps = np.asarray(image.dataobj, dtype=np.float32) / 255
+        maps = np.asarray(np.asarray(image.dataobj, dtype=np.float32) / 255, dtype=np.float32)
     except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
         raise FileFormatError(
             f"the bundled {BUNDLED.name!r} cannot be read ({error}); install anydiff-volumes again."
@@ -71,7 +71,7 @@ def block_means(array: NDArray[np.float64]) -> NDArray[np.float64]:
         target.append(slice(max(first, 0) - first, min(first + size, limit) - first))
     padded[tuple(target)] = array[tuple(source)]
     split = [extent for size in SHAPE for extent in (size, BLOCK)]
-    return padded.reshape(split).mean(axis=(1, 3, 5))
+    return np.asarray(padded.reshape(split).mean(axis=(1, 3, 5)))
 
 
 def write_bundle(path: Path = BUNDLED) -> None:

@@ -197,6 +197,38 @@ def test_an_encoded_condition_gives_the_same_prediction(network, batch):
         predict(network, x, {**condition, "label": torch.zeros(5)})
 
 
+def test_the_network_sees_the_latest_frame_and_the_line_but_a_single_image_model_no_line(batch):
+    x, condition = batch
+    seen = condition["seen"] > 0.5
+    given = (condition["frames"], seen, condition["times"], condition["target_time"])
+    spoilt = {**condition, "frames": torch.where(seen[:, :, None, None, None], condition["frames"], float("nan"))}
+    data = Ellipsoids("test", test_size=5)
+    options = {"channels": 8, "multipliers": [1], "width": 16, "layers": 1, "heads": 2, "spread": 0.3}
+    for encoder, sees_line in (("attention", True), ("previous", False)):
+        torch.manual_seed(0)
+        network = SequenceUNet(data.spec, data.conditions, encoder=encoder, **options)
+        torch.nn.init.normal_(network.unet.exit.weight, std=0.1)
+        known = network.encode_condition(**spoilt)["frames.known"]
+        assert torch.equal(known[:, 0], extrapolation.last_frame(*given))
+        assert torch.allclose(known[:, 1], extrapolation.interpolation(*given), atol=1e-6)
+        encoded = network.encode_condition(**condition)
+        other = {**encoded, "frames.known": torch.stack([known[:, 0], -known[:, 1]], dim=1)}
+        changed = not torch.allclose(predict(network, x, encoded), predict(network, x, other), atol=1e-6)
+        assert changed == sees_line
+
+
+def test_an_untrained_network_gives_the_posterior_mean_about_the_latest_frame(batch):
+    x, condition = batch
+    data = Ellipsoids("test", test_size=5)
+    options = {"channels": 8, "multipliers": [1], "width": 16, "layers": 1, "heads": 2}
+    network = SequenceUNet(data.spec, data.conditions, spread=0.3, sigma_data=0.3, **options)
+    latest = network.encode_condition(**condition)["frames.known"][:, :1]
+    noise = torch.exp(-torch.linspace(-1, 1, 5)).reshape(-1, 1, 1, 1, 1)
+    scaled = x / torch.sqrt(0.3**2 + noise**2)  # as the denoiser hands x_t / α to a network
+    expected = latest + 0.3**2 / (0.3**2 + noise**2) * (x - latest)
+    assert torch.allclose(predict(network, scaled, condition), expected, atol=1e-5)
+
+
 # Filling in ---------------------------------------------------------------------------------------------------------
 
 

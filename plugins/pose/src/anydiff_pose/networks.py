@@ -80,7 +80,16 @@ class _Layer(nn.Module):
 class _Encoder(nn.Module):
     """Spatio-temporal representation learner: frames ``[B, T, 3, H, W]`` to the keyframe's features at three scales."""
 
-    def __init__(self, frames: int, cells: tuple[int, int], stride: int, channels: int, width: int, heads: int) -> None:
+    def __init__(
+        self,
+        frames: int,
+        cells: tuple[int, int],
+        stride: int,
+        channels: int,
+        width: int,
+        heads: int,
+        side_by_side: bool,
+    ) -> None:
         super().__init__()
         half = channels // 2
         self.stem = nn.Sequential(
@@ -94,7 +103,7 @@ class _Encoder(nn.Module):
         self.across = nn.ModuleList([_Layer(width, heads), _Layer(width, heads)])
         self.norm = nn.LayerNorm(width)
         self.up = nn.Conv2d(width, channels, 1)
-        self.beside = nn.Conv2d(frames * channels, channels, 3, padding=1)
+        self.beside = nn.Conv2d(frames * channels, channels, 3, padding=1) if side_by_side else None
         self.fuse = _Convolutions(channels)
         self.coarse = nn.Conv2d(width, width, 2, stride=2)
 
@@ -110,9 +119,10 @@ class _Encoder(nn.Module):
             tokens = layer(tokens)
         key = self.norm(tokens.unflatten(1, (count, -1))[:, count // 2])
         middle = key.transpose(1, 2).unflatten(2, middle.shape[2:])
-        # Joints move little from frame to frame, so what stands at the same place in the others is looked at directly.
         fine = fine.unflatten(0, (batch, count))
-        near = fine[:, count // 2] + self.beside(fine.flatten(1, 2))
+        near = fine[:, count // 2]
+        if self.beside is not None:
+            near = near + self.beside(fine.flatten(1, 2))
         fine = self.fuse(near + functional.interpolate(self.up(middle), scale_factor=2, mode="nearest"))
         return [fine, middle, self.coarse(middle)]
 
@@ -164,6 +174,8 @@ class VideoHeatmaps(nn.Module):
         width: of the tokens.
         heads: attention heads, a divisor of ``width``.
         layers: of the joints' transformer.
+        side_by_side: whether a convolution sees the same place of all frames at once, beside the attention across them.
+            Joints move little from frame to frame; attention has to find that out, which takes it long.
         neighbours: whether the frames beside the keyframe are used; without them this is the single-frame network.
         reads_state: whether the noisy heatmap and the noise level are seen; without them it is a heatmap regression.
 
@@ -180,6 +192,7 @@ class VideoHeatmaps(nn.Module):
         width: int = 64,
         heads: int = 4,
         layers: int = 2,
+        side_by_side: bool = False,
         neighbours: bool = True,
         reads_state: bool = True,
     ) -> None:
@@ -201,7 +214,8 @@ class VideoHeatmaps(nn.Module):
         self.array_conditions = {"frames": kind}
         self.neighbours, self.reads_state = neighbours, reads_state
         self.middle = kind.shape[0] // 2
-        self.encoder = _Encoder(kind.shape[0] if neighbours else 1, (rows, columns), stride, channels, width, heads)
+        frames = kind.shape[0] if neighbours else 1
+        self.encoder = _Encoder(frames, (rows, columns), stride, channels, width, heads, side_by_side)
         self.decoder = _Decoder(joints, channels, width, heads, layers)
         sizes = [(channels, rows, columns)] + [(width, rows // scale, columns // scale) for scale in SCALES[1:]]
         self.absent = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes)

@@ -71,8 +71,12 @@ def register_metrics(register: Register) -> None:
 def register_recipes(register: Register) -> None:
     """Brains, unconditional and conditioned on a sequence."""
     register("volumes/brain", "T1 brains at 6 mm, 28x32x28, unconditional", "anydiff_volumes.recipes:brain")
-    register("volumes/brain-codes", "autoencoder of T1 brains at 6 mm", "anydiff_volumes.recipes:brain_codes")
-    register("volumes/brain-latent", "T1 brains at 6 mm, by latent diffusion", "anydiff_volumes.recipes:brain_latent")
+    for name, help in {
+        "brain-codes": "autoencoder of T1 brains at 6 mm",
+        "brain-latent": "T1 brains at 6 mm, unconditional, by latent diffusion",
+    }.items():
+        recipe = f"anydiff_volumes.recipes:{name.replace('-', '_')}"
+        register(f"volumes/{name}", help, recipe, weights=f"anydiff_volumes:weights/{name}.safetensors")
     register(
         "volumes/sadm",
         "the next frame of a sequence with gaps (SADM)",
@@ -91,5 +95,5 @@ def register_recipes(register: Register) -> None:
 def register_tasks(register: Register) -> None:
     """The next frame of a sequence."""
     register(
-        "volumes/sadm@1", "the last frame of a sequence from earlier ones, some missing", "anydiff_volumes.tasks:sadm"
+        "volumes/sadm@2", "the last frame of a sequence from earlier ones, some missing", "anydiff_volumes.tasks:sadm"
     )

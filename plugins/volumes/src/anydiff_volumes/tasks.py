@@ -9,8 +9,8 @@ def sadm() -> Task:
     """The last of six frames from the earlier ones, half of those in between missing: two draws for 16 subjects."""
     return Task(
         name="volumes/sadm",
-        version=1,
-        recipe="volumes/sadm",
+        version=2,
+        recipe="volumes/next-frame",
         help="the last of six frames of a brain in motion from earlier ones, half of those in between missing",
         samples=32,
         members=2,

@@ -69,7 +69,7 @@ def draw_reliability(
             place = (np.arange(len(count)) + 0.5) / len(count) + (number - (len(diagrams) - 1) / 2) * width
             lower.bar(place, count, width)
         upper.set(ylabel="observed frequency", ylim=(0, 1), xlim=(0, 1))
-        upper.legend(frameon=False)
+        upper.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
         lower.set(xlabel="forecast probability", ylabel="cases", ylim=(0, None))
         figure.tight_layout()
         save(figure)

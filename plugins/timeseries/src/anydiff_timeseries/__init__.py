@@ -100,14 +100,24 @@ def register_recipes(register: Register) -> None:
         f"{recipes}:traffic_conditional",
         weights="anydiff_timeseries:weights/traffic-conditional.safetensors",
     )
-    register("timeseries/pm25", "TSDiff on hourly PM2.5 in Beijing", f"{recipes}:pm25")
+    register(
+        "timeseries/pm25",
+        "TSDiff on hourly PM2.5 in Beijing",
+        f"{recipes}:pm25",
+        weights="anydiff_timeseries:weights/pm25.safetensors",
+    )
 
 
 @hookimpl
 def register_tasks(register: Register) -> None:
-    """Forecasts of hourly traffic."""
+    """Forecasts of hourly traffic and of PM2.5."""
     register(
         "timeseries/traffic@1",
         "a day of hourly traffic from the week before, 64 forecasts of 15 members",
         "anydiff_timeseries.tasks:traffic",
+    )
+    register(
+        "timeseries/pm25@1",
+        "a day of hourly PM2.5 from the week before, 64 forecasts of 15 members",
+        "anydiff_timeseries.tasks:pm25",
     )

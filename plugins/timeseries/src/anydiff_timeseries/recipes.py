@@ -9,7 +9,9 @@ from anydiff.pipeline.recipe import Recipe
 _METRICS = [f"timeseries/{name}" for name in ("mean-wql", "crps", "mase", "coverage-error")]
 
 
-def _recipe(name: str, help: str, dataset: str, unit: str, reads: list[str], **changes: Any) -> Recipe:
+def _recipe(
+    name: str, help: str, dataset: str, unit: str, reads: list[str], scale: float = 1.0, **changes: Any
+) -> Recipe:
     options: dict[str, Any] = {"context": 168, "prediction": 24, "season": 24}
     recipe: dict[str, Any] = {
         "name": name,
@@ -42,7 +44,7 @@ def _recipe(name: str, help: str, dataset: str, unit: str, reads: list[str], **c
         **changes,
     }
     if not reads:
-        recipe["sampling"]["guidance"] = [{"name": "timeseries/observation", "options": {"scale": 1.0}}]
+        recipe["sampling"]["guidance"] = [{"name": "timeseries/observation", "options": {"scale": scale}}]
         recipe["metrics"] += ["timeseries/lps", "timeseries/autocorrelation"]
     return Recipe.parse(recipe, f"recipe {name!r}")
 
@@ -77,5 +79,6 @@ def pm25() -> Recipe:
         "timeseries/pm25",
         "ug/m3",
         [],
+        scale=0.3,
         sigma_data=1.3,
     )

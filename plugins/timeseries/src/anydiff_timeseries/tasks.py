@@ -12,15 +12,24 @@ _BASELINES = {
 }
 
 
-def traffic() -> Task:
-    """A day of hourly traffic from a week, 64 origins from April to September 2018, 15 members each."""
+def _forecasts(name: str, help: str) -> Task:
     return Task(
-        name="timeseries/traffic",
+        name=name,
         version=1,
-        recipe="timeseries/traffic",
-        help="a day of hourly traffic from the week before, 64 forecasts of 15 members",
+        recipe=name,
+        help=help,
         samples=64 * 15,
         members=15,
         metrics=_METRICS,  # type: ignore[arg-type]
         baselines=_BASELINES,
     )
+
+
+def traffic() -> Task:
+    """A day of hourly traffic from a week, 64 origins from April to September 2018, 15 members each."""
+    return _forecasts("timeseries/traffic", "a day of hourly traffic from the week before, 64 forecasts of 15 members")
+
+
+def pm25() -> Task:
+    """A day of hourly PM2.5 from a week with the data's own gaps, 64 origins in 2014, 15 members each."""
+    return _forecasts("timeseries/pm25", "a day of hourly PM2.5 from the week before, 64 forecasts of 15 members")

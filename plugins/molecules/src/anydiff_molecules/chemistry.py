@@ -182,4 +182,12 @@ def property_of(name: str, molecule: Any) -> float:
     """A property of a valid molecule; see :data:`PROPERTIES`."""
     copy = Chem.Mol(molecule)
     Chem.SanitizeMol(copy)
-    return float(PROPERTIES[name](copy))
+    return _property(name, copy.ToBinary())
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _property(name: str, packed: bytes) -> float:
+    """The property of a molecule in RDKit's binary form; remembered, because a reference set is asked again and again."""
+    molecule = Chem.Mol(packed)
+    Chem.SanitizeMol(molecule)
+    return float(PROPERTIES[name](molecule))

@@ -50,7 +50,7 @@ def zinc() -> Recipe:
         "ZINC250k, molecules of up to 20 heavy atoms",
         counts=_ZINC_COUNTS,
         scale=[1.71, 1.45],
-        training={"steps": 3000, "batch_size": 32},
+        training={"steps": 6000, "batch_size": 32},
         nfe=50,
     )
 

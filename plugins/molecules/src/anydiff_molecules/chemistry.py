@@ -187,7 +187,7 @@ def property_of(name: str, molecule: Any) -> float:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _property(name: str, packed: bytes) -> float:
-    """The property of a molecule in RDKit's binary form; remembered, because a reference set is asked again and again."""
+    """The property of a molecule in RDKit's binary form; remembered, as a reference set is asked again and again."""
     molecule = Chem.Mol(packed)
     Chem.SanitizeMol(molecule)
     return float(PROPERTIES[name](molecule))

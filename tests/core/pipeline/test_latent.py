@@ -93,6 +93,8 @@ def test_wrong_latents_are_one_sentence(codes, tmp_path):
     with pytest.raises(AnydiffError, match=r"states of shape \(1, 8\).*has \(1, 16\)"):
         Latent(plain.domain, Autoencoder(StateSpec.single((1, 8))))
     latent = train(load_recipe("waves/diffusion", [f"latent={codes}"]), tmp_path / "latent")
+    with pytest.raises(AnydiffError, match="'waves/codes' is an autoencoder, which draws nothing"):
+        load(codes).sample_set(1)
     with pytest.raises(AnydiffError, match="known entries are data"):
         latent.sample_set(1, known=torch.zeros(1, 16), known_mask=torch.ones(1, 16, dtype=torch.bool))
 

@@ -17,6 +17,7 @@ from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
 from anydiff.guidance import Guidance, KnownEntries, PresentNodes
 from anydiff.guidance.known import KNOWN, MASK
+from anydiff.networks import Autoencoder
 from anydiff.pipeline.build import (
     build_dataset,
     build_denoiser,
@@ -120,6 +121,11 @@ class Pipeline:
         **options: Any,
     ) -> SampleSet:
         """Samples as states with their conditions; arguments as for :meth:`sample`."""
+        if isinstance(self.denoiser.network, Autoencoder):
+            raise AnydiffError(
+                f"{self.recipe.name!r} is an autoencoder, which draws nothing; train a recipe with it as latent and "
+                "sample that."
+            )
         rows = natural_number("count", count) if isinstance(count, int) else len(count)
         distinct = rows if cases is None else natural_number("cases", cases)
         layers = build_guidance(self.recipe.sampling.guidance if guidance is None else guidance)

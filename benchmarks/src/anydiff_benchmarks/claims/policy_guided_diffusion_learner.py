@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 UPDATES, SETS, TRAJECTORIES, EPISODES = 5000, 5, 256, 64
 SHARE = 240 / 256
-COEFFICIENT = 0.1
+COEFFICIENT = 0.3
+"""Chosen on seed 50, by likelihood and dynamics error of the samples and not by returns."""
 ARMS = {"data": None, "unguided": 0.0, "guided": COEFFICIENT}
 
 CLAIM = Claim(

@@ -83,6 +83,7 @@ def register_recipes(register: Register) -> None:
         "trajectories/pendulum-experience",
         "synthetic Pendulum experience for policies",
         f"{recipes}:pendulum_experience",
+        weights=f"{weights}/pendulum-experience.safetensors",
     )
 
 
@@ -90,6 +91,7 @@ def register_recipes(register: Register) -> None:
 def register_tasks(register: Register) -> None:
     """Closed-loop rollouts."""
     register("trajectories/maze@2", "reach goals never joined in the data", "anydiff_trajectories.tasks:maze")
+    register("trajectories/pendulum@1", "swing up, better than the data", "anydiff_trajectories.tasks:pendulum")
 
 
 @hookimpl

@@ -181,7 +181,7 @@ def pendulum() -> Recipe:
             "name": "trajectories/planning",
             "options": {"weighting": "data", "first_action_weight": 10.0},
         },
-        "training": _training(3000),
+        "training": _training(2000),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 10},
     }
     return Recipe.parse(recipe, "recipe 'trajectories/pendulum'")
@@ -202,7 +202,7 @@ def pendulum_decision() -> Recipe:
         "path": "vp-cosine",
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
-        "training": _training(3000, condition_dropout=0.25),
+        "training": _training(2000, condition_dropout=0.25),
         "sampling": {
             "solver": "dpm-solver++-2m",
             "nfe": 10,

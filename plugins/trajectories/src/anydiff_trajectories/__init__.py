@@ -73,11 +73,17 @@ def register_recipes(register: Register) -> None:
         f"{recipes}:maze_optimiser",
         weights=f"{weights}/maze-optimiser.safetensors",
     )
-    register("trajectories/pendulum", "Diffuser with value guidance on Pendulum", f"{recipes}:pendulum")
+    register(
+        "trajectories/pendulum",
+        "Diffuser with value guidance on Pendulum",
+        f"{recipes}:pendulum",
+        weights=f"{weights}/pendulum.safetensors",
+    )
     register(
         "trajectories/pendulum-decision",
         "Decision Diffuser on Pendulum, returns as condition",
         f"{recipes}:pendulum_decision",
+        weights=f"{weights}/pendulum-decision.safetensors",
     )
     register(
         "trajectories/pendulum-experience",

@@ -112,7 +112,7 @@ def maze() -> Recipe:
         "path": "vp-cosine",
         "parametrization": "data",
         "objective": {"name": "trajectories/planning", "options": {"weighting": "data"}},
-        "training": _training(5000),
+        "training": _training(1500),
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 10},
         "metrics": ["trajectories/dynamics-error"],
     }

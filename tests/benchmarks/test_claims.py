@@ -122,6 +122,7 @@ def test_bad_claims_are_one_sentence(tmp_path):
     with pytest.raises(AnydiffError, match="pip install anydiff-absent"):
         results.run_claim(dataclasses.replace(small(), claim=needs), tmp_path, print)
     assert not list(tmp_path.iterdir()), "nothing is stored of a claim that could not be run"
+    (tmp_path / "small.begun.jsonl").write_text(json.dumps({"kind": "begun"}) + "\n")
     with pytest.raises(AnydiffError, match="holds no results"):
         write_pages(tmp_path, tmp_path / "docs")
     (tmp_path / "small.jsonl").write_text(json.dumps({"kind": "claim"}) + "\n")

@@ -23,7 +23,8 @@ def claim_pages(results: Path) -> dict[str, str]:
     Raises:
         AnydiffError: there are no results, or a file is damaged.
     """
-    paths = sorted(results.glob("*.jsonl"))
+    # A run in progress keeps its seeds in a file of its own; what is stored already stands until it ends.
+    paths = sorted(path for path in results.glob("*.jsonl") if not path.name.endswith(".begun.jsonl"))
     if not paths:
         raise AnydiffError(f"{str(results)!r} holds no results of claims; run `anydiff claims run` first.")
     return {**{f"{path.stem}.md": _page(*read_results(path)) for path in paths}, "index.md": _index(paths)}

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from anydiff.cli.main import run
 from anydiff.pipeline.recipe import load_recipe
 from anydiff.registry import KINDS, registry
 
@@ -32,6 +33,15 @@ def test_recipes_are_complete(name):
     )
     for part in (recipe.path, recipe.objective, recipe.sampling.solver):
         assert part.name
+
+
+def test_a_recipe_is_printed_as_the_file_that_trains_it(tmp_path, capfd):
+    mine = tmp_path / "mine.yaml"
+    assert run(["recipes", "show", "images/fashion", "--set", "training.steps=5"]) == 0
+    mine.write_text(capfd.readouterr().out)
+    assert load_recipe(mine) == load_recipe("images/fashion", ["training.steps=5"])
+    assert run(["recipes", "show", "images/fahsion"]) == 2
+    assert "did you mean 'images/fashion'?" in capfd.readouterr().err
 
 
 def test_importing_the_plugin_imports_nothing_heavy():

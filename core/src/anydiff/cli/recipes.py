@@ -1,4 +1,4 @@
-"""``anydiff recipes``: list the recipes of all plugins; imports no torch."""
+"""``anydiff recipes``: list the recipes of all plugins, which imports no torch, and print one as a file to start from."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import typer
 
 from anydiff.cli.output import print_json, print_table, tell
 
+app = typer.Typer(add_completion=False)
 
-def command(
+
+@app.callback(invoke_without_command=True)
+def recipes(
+    context: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the recipes: named, complete experiments (data, network, path, objective, budget, metrics).
@@ -17,7 +21,10 @@ def command(
     Examples:
       anydiff recipes
       anydiff recipes --json
+      anydiff recipes show images/fashion > mine.yaml
     """
+    if context.invoked_subcommand is not None:
+        return
     from anydiff.registry import registry
 
     entries = registry().entries("recipes")
@@ -33,3 +40,21 @@ def command(
         tell("no recipes are installed; recipes come with domain plugins, for example `pip install anydiff-images`.")
         return
     print_table(["recipe", "what it is"], [[entry.name, entry.help] for entry in entries])
+
+
+@app.command()
+def show(
+    recipe: Annotated[str, typer.Argument(help="Name of the recipe, or a file.")],
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field, training.steps=500 say.")
+    ] = None,
+) -> None:
+    """Print a recipe with all its fields as YAML: change what you like, and give the file to `anydiff train`.
+
+    Examples:
+      anydiff recipes show images/fashion > mine.yaml
+      anydiff recipes show images/fashion --set training.steps=500
+    """
+    from anydiff.pipeline import load_recipe
+
+    typer.echo(load_recipe(recipe, change or ()).to_yaml(), nl=False)

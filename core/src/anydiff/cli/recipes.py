@@ -1,4 +1,4 @@
-"""``anydiff recipes``: list the recipes of all plugins, which imports no torch, and print one as a file to start from."""
+"""``anydiff recipes``: list the recipes of all plugins (imports no torch), and print one as a file to start from."""
 
 from __future__ import annotations
 

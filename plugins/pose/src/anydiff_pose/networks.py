@@ -88,7 +88,6 @@ class _Encoder(nn.Module):
         channels: int,
         width: int,
         heads: int,
-        side_by_side: bool,
     ) -> None:
         super().__init__()
         half = channels // 2
@@ -103,7 +102,9 @@ class _Encoder(nn.Module):
         self.across = nn.ModuleList([_Layer(width, heads), _Layer(width, heads)])
         self.norm = nn.LayerNorm(width)
         self.up = nn.Conv2d(width, channels, 1)
-        self.beside = nn.Conv2d(frames * channels, channels, 3, padding=1) if side_by_side else None
+        # Joints move little from frame to frame. Attention has to find that out, which takes it long; a convolution over
+        # the same place of all frames begins with it.
+        self.beside = nn.Conv2d(frames * channels, channels, 3, padding=1)
         self.fuse = _Convolutions(channels)
         self.coarse = nn.Conv2d(width, width, 2, stride=2)
 
@@ -120,9 +121,7 @@ class _Encoder(nn.Module):
         key = self.norm(tokens.unflatten(1, (count, -1))[:, count // 2])
         middle = key.transpose(1, 2).unflatten(2, middle.shape[2:])
         fine = fine.unflatten(0, (batch, count))
-        near = fine[:, count // 2]
-        if self.beside is not None:
-            near = near + self.beside(fine.flatten(1, 2))
+        near = fine[:, count // 2] + self.beside(fine.flatten(1, 2))
         fine = self.fuse(near + functional.interpolate(self.up(middle), scale_factor=2, mode="nearest"))
         return [fine, middle, self.coarse(middle)]
 
@@ -174,8 +173,6 @@ class VideoHeatmaps(nn.Module):
         width: of the tokens.
         heads: attention heads, a divisor of ``width``.
         layers: of the joints' transformer.
-        side_by_side: whether a convolution sees the same place of all frames at once, beside the attention across them.
-            Joints move little from frame to frame; attention has to find that out, which takes it long.
         neighbours: whether the frames beside the keyframe are used; without them this is the single-frame network.
         reads_state: whether the noisy heatmap and the noise level are seen; without them it is a heatmap regression.
 
@@ -192,7 +189,6 @@ class VideoHeatmaps(nn.Module):
         width: int = 64,
         heads: int = 4,
         layers: int = 2,
-        side_by_side: bool = False,
         neighbours: bool = True,
         reads_state: bool = True,
     ) -> None:
@@ -215,7 +211,7 @@ class VideoHeatmaps(nn.Module):
         self.neighbours, self.reads_state = neighbours, reads_state
         self.middle = kind.shape[0] // 2
         frames = kind.shape[0] if neighbours else 1
-        self.encoder = _Encoder(frames, (rows, columns), stride, channels, width, heads, side_by_side)
+        self.encoder = _Encoder(frames, (rows, columns), stride, channels, width, heads)
         self.decoder = _Decoder(joints, channels, width, heads, layers)
         sizes = [(channels, rows, columns)] + [(width, rows // scale, columns // scale) for scale in SCALES[1:]]
         self.absent = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes)

@@ -41,7 +41,7 @@ def _recipe(name: str, help: str, network: dict[str, Any], steps: int, nfe: int)
 def diffpose() -> Recipe:
     """DiffPose on three frames of rendered humanoid video."""
     return _recipe(
-        "pose/diffpose", "DiffPose: key points from three frames, 64x48, rendered humanoid video", {}, 1200, 4
+        "pose/diffpose", "DiffPose: key points from three frames, 64x48, rendered humanoid video", {}, 3000, 4
     )
 
 
@@ -51,7 +51,7 @@ def regression() -> Recipe:
         "pose/regression",
         "heatmap regression from the keyframe alone, the baseline of pose/diffpose",
         {"neighbours": False, "reads_state": False},
-        1200,
+        3000,
         1,
     )
 

@@ -102,8 +102,8 @@ class _Encoder(nn.Module):
         self.across = nn.ModuleList([_Layer(width, heads), _Layer(width, heads)])
         self.norm = nn.LayerNorm(width)
         self.up = nn.Conv2d(width, channels, 1)
-        # Joints move little from frame to frame. Attention has to find that out, which takes it long; a convolution over
-        # the same place of all frames begins with it.
+        # Joints move little from frame to frame. Attention has to find that out, which takes it long; a convolution
+        # over the same place of all frames begins with it.
         self.beside = nn.Conv2d(frames * channels, channels, 3, padding=1)
         self.fuse = _Convolutions(channels)
         self.coarse = nn.Conv2d(width, width, 2, stride=2)

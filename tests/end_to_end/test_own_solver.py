@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from anydiff.networks import Autoencoder
 from anydiff.pipeline import load, load_recipe, train
 from anydiff.plugins import forget, use_folder
 from anydiff.registry import registry
@@ -107,6 +108,8 @@ def test_it_samples_every_installed_recipe_that_has_weights(plugins):
         pytest.skip("no domain with bundled weights is installed")
     for name in names:
         pipeline = load(name)
+        if isinstance(pipeline.denoiser.network, Autoencoder):
+            continue  # it draws nothing; the recipe that has it as its latent space does
         plan = pipeline.plan(3, "kutta_solver")
         assert plan.nfe == 3
         states = pipeline.sample_set(2, solver=plan).states

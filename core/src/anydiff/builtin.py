@@ -170,7 +170,7 @@ def register_commands(register: Register) -> None:
 
     A command module in ``anydiff.cli`` has a function ``command`` or a typer app ``app``.
     """
-    register("recipes", "List the recipes: named, complete experiments.", "anydiff.cli.recipes:command")
+    register("recipes", "List the recipes: named, complete experiments.", "anydiff.cli.recipes:app")
     register("train", "Train a recipe; resume or extend a run.", "anydiff.cli.train:command")
     register("sample", "Draw samples from a run or from bundled weights.", "anydiff.cli.sample:command")
     register("evaluate", "Compute the metrics of a run or of samples.", "anydiff.cli.evaluate:command")

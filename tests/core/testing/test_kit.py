@@ -74,6 +74,21 @@ def test_a_recipe_is_read_even_where_its_data_are_absent(site):
     assert status["recipe.parses[mutant/small]"] == FAILED
 
 
+@pytest.mark.parametrize(
+    ("sentence", "status"),
+    [("needs mujoco; `pip install mutant[rollouts]`.", SKIPPED), ("needs mujoco; `pip install mujoco`.", FAILED)],
+)
+def test_data_that_need_an_extra_may_be_absent_and_no_other(site, sentence, status):
+    data = site.scaffold("mutant", "domain") / "data.py"
+    text = data.read_text()
+    begin = 'def __init__(self, split="train", count=1000):\n'
+    assert begin in text
+    raises = f"        from anydiff.errors import AnydiffError\n\n        raise AnydiffError({sentence!r})\n"
+    data.write_text(text.replace(begin, begin + raises))
+    found = {each.id.partition("[")[0]: each.status for each in check_plugin("mutant").outcomes}
+    assert found["data.repeatable"] == status
+
+
 @pytest.mark.parametrize("what", ["clean", "noise"])
 def test_a_mask_that_the_loss_forgets_is_noticed(site, what):
     parts = WRITTEN["sets"]["parts"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from anydiff.registry import Entry, Registry, registry
 
 if TYPE_CHECKING:
     from anydiff.pipeline import Dataset, Recipe
+
+_EXTRA = re.compile(r"pip install [^`]*\w\[[\w,-]+\]")
 
 
 class CheckFailed(AssertionError):
@@ -129,7 +132,8 @@ class Subject:
         """Why an entry cannot be checked here, though nothing is wrong with it, or ``""``.
 
         Only data may be absent: a data set that is fetched on the user's word (it registers ``ledger``) and was not, or
-        one that is made of the user's own files (an option without default); and recipes on such data.
+        one that is made of the user's own files (an option without default), or one that says which extra of a
+        distribution it needs (`pip install NAME[EXTRA]`); and recipes on such data.
         """
         if entry.kind == "datasets":
             return self._absent(entry, lambda: self.dataset(entry, "train"))
@@ -141,7 +145,7 @@ class Subject:
         try:
             build()
         except AnydiffError as error:
-            if "ledger" in entry.metadata or "needs the option" in str(error):
+            if "ledger" in entry.metadata or "needs the option" in str(error) or _EXTRA.search(str(error)):
                 return str(error)
         except Exception:  # the checks themselves report it
             return ""

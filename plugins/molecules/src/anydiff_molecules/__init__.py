@@ -83,7 +83,12 @@ def register_recipes(register: Register) -> None:
         weights="anydiff_molecules:weights/qm9.safetensors",
         quick=True,
     )
-    register("molecules/zinc", "ZINC250k up to 20 heavy atoms, log P as condition", "anydiff_molecules.recipes:zinc")
+    register(
+        "molecules/zinc",
+        "ZINC250k up to 20 heavy atoms, log P as condition",
+        "anydiff_molecules.recipes:zinc",
+        weights="anydiff_molecules:weights/zinc.safetensors",
+    )
 
 
 @hookimpl

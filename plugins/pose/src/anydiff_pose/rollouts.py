@@ -38,14 +38,7 @@ def humanoid_rollouts(episodes: int = 24, seconds: float = 1.5, seed: int = 0) -
     natural_number("episodes", episodes)
     if not seconds > 0:
         raise AnydiffError(f"seconds is {seconds}, but must be positive.")
-    try:
-        import gymnasium
-
-        environment: Any = gymnasium.make("Humanoid-v5", terminate_when_unhealthy=False, max_episode_steps=10**6)
-    except (ImportError, AttributeError) as error:  # gymnasium's own name for a missing mujoco is an AttributeError
-        raise AnydiffError(
-            f"roll-outs need gymnasium with mujoco ({error}); `pip install anydiff-pose[rollouts]`."
-        ) from error
+    environment = _humanoid()
     steps = int(np.ceil(seconds / environment.unwrapped.dt)) + 1
     clips = []
     for episode in range(episodes):
@@ -60,6 +53,22 @@ def humanoid_rollouts(episodes: int = 24, seconds: float = 1.5, seed: int = 0) -
         clips.append(Clip(f"rollout_{episode}", _at_frames(np.stack(places), environment.unwrapped.dt, seconds)))
     environment.close()
     return clips
+
+
+def _humanoid() -> Any:
+    try:
+        import gymnasium
+        from gymnasium.error import DependencyNotInstalled
+    except ImportError as error:
+        raise _not_installed(error) from error
+    try:
+        return gymnasium.make("Humanoid-v5", terminate_when_unhealthy=False, max_episode_steps=10**6)
+    except (DependencyNotInstalled, AttributeError) as error:  # by version, a missing mujoco is either of these
+        raise _not_installed(error) from error
+
+
+def _not_installed(error: Exception) -> AnydiffError:
+    return AnydiffError(f"roll-outs need gymnasium with mujoco ({error}); `pip install anydiff-pose[rollouts]`.")
 
 
 def _joints(data: Any) -> Array:

@@ -48,6 +48,20 @@ def test_data_are_made_and_nothing_is_overwritten(tmp_path, capsys):
     assert "quality" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["rollout", "reverse", "compare", "recipe"])
+def test_what_stands_at_out_is_replaced_only_on_request(command, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.write_text("mine")
+    arguments = ["trajectories", command, str(tmp_path / "absent"), "--out", str(out)]
+    assert run(arguments) != 0
+    assert "exists; choose another --out or pass --overwrite" in capsys.readouterr().err
+    assert run([*arguments, "--overwrite"]) != 0
+    told = capsys.readouterr().err
+    assert "absent" in told, "it goes on to the source, which is not there"
+    assert "choose another --out" not in told
+    assert out.read_text() == "mine"
+
+
 def test_a_rollout_is_an_animation(maze, tmp_path):
     out = tmp_path / "roll.gif"
     assert run(["trajectories", "rollout", str(maze), "--out", str(out), "--nfe", "2"]) == 0
@@ -61,7 +75,7 @@ def test_the_reverse_process_is_drawn_from_noise_to_plan(maze, tmp_path, capsys)
     out = tmp_path / "reverse.png"
     assert run(["trajectories", "reverse", str(maze), "--out", str(out), "--nfe", "5", "--goal", "1 5"]) == 0
     assert imageio.imread(out).shape[2] in (3, 4)
-    assert run(["trajectories", "reverse", str(maze), "--out", str(out), "--goal", "1"]) != 0
+    assert run(["trajectories", "reverse", str(maze), "--out", str(out), "--goal", "1", "--overwrite"]) != 0
     assert "goal is '1', but must be 2 numbers" in capsys.readouterr().err
 
 

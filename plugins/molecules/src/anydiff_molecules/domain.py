@@ -12,8 +12,8 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.domain import Domain
-from anydiff.states import NODE_MASK, Leaf, StateSpec
-from anydiff_molecules.sizes import sampled_mask
+from anydiff.states import Leaf, StateSpec
+from anydiff_molecules.sizes import decodable, sampled_mask
 
 if TYPE_CHECKING:
     from anydiff.networks.conditioning import VectorCondition
@@ -136,14 +136,7 @@ class Molecules(Domain):
         """
         from anydiff_molecules import chemistry
 
-        self.spec.check(states)
-        if not states.isfinite().all():
-            raise AnydiffError(
-                "the states hold a value that is not finite, so they are no molecules; look at the sampler."
-            )
-        states = states.detach().cpu().contiguous()
-        mask = (condition or {}).get(NODE_MASK)
-        mask = self.spec.mask_of(states) if mask is None else self.spec.check_mask(mask).cpu().bool()
+        states, mask = decodable(self.spec, states, condition, "molecules")
         leaves = self.spec.unpack(states)
         atoms = leaves["nodes"].argmax(dim=2).numpy()
         strength, order = leaves["edges"].max(dim=3)

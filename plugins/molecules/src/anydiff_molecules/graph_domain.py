@@ -14,8 +14,8 @@ from torch import Tensor
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_path
 from anydiff.pipeline.domain import Domain
-from anydiff.states import NODE_MASK, Leaf, StateSpec
-from anydiff_molecules.sizes import sampled_mask
+from anydiff.states import Leaf, StateSpec
+from anydiff_molecules.sizes import decodable, sampled_mask
 
 
 class Graphs(Domain):
@@ -88,14 +88,7 @@ class Graphs(Domain):
         Raises:
             AnydiffError: states of another shape or with values that are not finite.
         """
-        self.spec.check(states)
-        if not states.isfinite().all():
-            raise AnydiffError(
-                "the states hold a value that is not finite, so they are no graphs; look at the sampler."
-            )
-        states = states.detach().cpu().contiguous()
-        mask = (condition or {}).get(NODE_MASK)
-        mask = self.spec.mask_of(states) if mask is None else self.spec.check_mask(mask).cpu().bool()
+        states, mask = decodable(self.spec, states, condition, "graphs")
         edges = (self.spec.unpack(states)["edges"] >= 0.5).numpy()
         graphs = []
         for matrix, present in zip(edges, mask.numpy(), strict=True):

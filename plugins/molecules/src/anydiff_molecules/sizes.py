@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError
-from anydiff.states import uniform
+from anydiff.states import NODE_MASK, StateSpec, uniform
 
 
 def sampled_mask(counts: Sequence[float] | None, size: int, samples: Sequence[int], seed: int) -> Tensor:
@@ -30,6 +30,24 @@ def sampled_mask(counts: Sequence[float] | None, size: int, samples: Sequence[in
     edges = np.cumsum(weights) / weights.sum()
     drawn = np.searchsorted(edges, uniform(seed, samples, 0, "node count").numpy(), side="right")
     return torch.arange(size) <= torch.from_numpy(np.minimum(drawn, np.flatnonzero(weights)[-1])).reshape(-1, 1)
+
+
+def decodable(
+    spec: StateSpec, states: Tensor, condition: Mapping[str, Tensor] | None, what: str
+) -> tuple[Tensor, Tensor]:
+    """(states on the host, which nodes are there ``[B, N]``): what both codecs read.
+
+    Absent nodes are those that ``condition["mask"]`` says, or without it those whose entries are all zero.
+
+    Raises:
+        AnydiffError: states of another shape or with values that are not finite, named ``what`` in the sentence.
+    """
+    spec.check(states)
+    if not states.isfinite().all():
+        raise AnydiffError(f"the states hold a value that is not finite, so they are no {what}; look at the sampler.")
+    states = states.detach().cpu().contiguous()
+    mask = (condition or {}).get(NODE_MASK)
+    return states, spec.mask_of(states) if mask is None else spec.check_mask(mask).cpu().bool()
 
 
 def histogram(counts: Sequence[int] | Tensor, size: int) -> list[float]:

@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from anydiff.cli.common import refuse_existing
 from anydiff.cli.output import tell
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make offline data, recipes for your own, rollouts.")
 
@@ -18,6 +21,7 @@ def make(
     out: Annotated[Path, typer.Option(help="A .hdf5 file (D4RL) or a .minari folder.")],
     episodes: Annotated[int, typer.Option(help="How many episodes.")] = 200,
     seed: Annotated[int, typer.Option(help="Whole number; the same seed makes the same file.")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make offline data with a seed and store it as D4RL HDF5 or Minari.
 
@@ -25,13 +29,11 @@ def make(
       anydiff trajectories make maze --out maze.hdf5
       anydiff trajectories make medium-expert --out pendulum.minari --episodes 500
     """
-    from anydiff.errors import AnydiffError
     from anydiff_trajectories.files import write_episodes
     from anydiff_trajectories.generate import maze_episodes, pendulum_episodes
     from anydiff_trajectories.recipes import MAZE_RUNS
 
-    if out.exists():
-        raise AnydiffError(f"{str(out)!r} exists; choose another --out.")
+    refuse_existing(out, overwrite)
     if what == "maze":
         made = maze_episodes(**{**MAZE_RUNS, "episodes": episodes}, seed=seed)
         environment = "anydiff/Maze-v0"
@@ -50,6 +52,7 @@ def recipe(
     horizon: Annotated[int, typer.Option(help="Steps of a plan.")] = 32,
     normaliser: Annotated[str, typer.Option(help="gaussian, limits or cdf.")] = "gaussian",
     episode_steps: Annotated[int | None, typer.Option(help="Time limit, for files without timeouts.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a recipe for your own data: sizes, normalisers and scales are fitted to it.
 
@@ -57,13 +60,11 @@ def recipe(
       anydiff trajectories recipe hopper-medium-v2.hdf5 --environment Hopper-v5 --out hopper.yaml
       anydiff train hopper.yaml --out runs/hopper
     """
-    from anydiff.errors import AnydiffError
     from anydiff.files import write_atomic
     from anydiff_trajectories.files import read_episodes
     from anydiff_trajectories.recipes import own_file
 
-    if out.exists():
-        raise AnydiffError(f"{str(out)!r} exists; choose another --out.")
+    refuse_existing(out, overwrite)
     episodes = read_episodes(data, episode_steps)
     made = own_file(str(data), episodes, environment, horizon, normaliser, episode_steps)
     write_atomic(out, made.to_yaml())
@@ -76,6 +77,7 @@ def rollout(
     out: Annotated[Path, typer.Option(help="The .gif file to write.")],
     seed: Annotated[int, typer.Option(help="Of the task and the plan.")] = 0,
     nfe: Annotated[int | None, typer.Option(help="Network calls per plan.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Act in the recipe's environment for one episode and write it as an animated GIF.
 
@@ -90,6 +92,7 @@ def rollout(
     from anydiff_trajectories.policy import DiffusionPolicy
     from anydiff_trajectories.rollout import FIRST_SEED
 
+    refuse_existing(out, overwrite)
     pipeline = load(source)
     options: dict[str, Any] = {} if nfe is None else {"nfe": nfe}
     policy = DiffusionPolicy(pipeline, seed=seed, **options)
@@ -117,6 +120,7 @@ def reverse(
     goal: Annotated[str, typer.Option(help="Where it ends, x and y in cells.")] = "5 1",
     seed: Annotated[int, typer.Option(help="Of the plan.")] = 0,
     nfe: Annotated[int | None, typer.Option(help="Network calls.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw one plan over its maze at several times of the reverse process.
 
@@ -130,6 +134,7 @@ def reverse(
     from anydiff_trajectories.maze import Maze
     from anydiff_trajectories.pictures import draw_reverse_process, plan_frames
 
+    refuse_existing(out, overwrite)
     pipeline = load(source)
     domain = pipeline.domain
     if not isinstance(domain, Trajectories) or domain.environment != MAZE:
@@ -148,6 +153,7 @@ def compare(
     count: Annotated[int, typer.Option(help="Episodes per agent and seed.")] = 64,
     seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, ...")] = 3,
     nfe: Annotated[int | None, typer.Option(help="Network calls per plan.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare a planner with random actions, behaviour cloning, the expert and the data's own returns.
 
@@ -159,6 +165,7 @@ def compare(
     from anydiff_trajectories.compare import compare_agents, rows_of
     from anydiff_trajectories.pictures import draw_returns
 
+    refuse_existing(out, overwrite)
     pipeline = load(source)
     with counted("episodes") as report:
         found = compare_agents(pipeline, count, range(seeds), report, nfe=nfe)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError
 from anydiff.networks import ClassCondition
-from anydiff.pipeline import Dataset, Metric, SampleSet
+from anydiff.pipeline import Dataset, Metric, Recipe, SampleSet
 from anydiff.registry import Entry
 from anydiff.states import NoiseSource
 from anydiff.testing.kit import check
@@ -27,20 +27,47 @@ def _metric(plugin: Subject, entry: Entry) -> Metric:
     return metric
 
 
-def _real(plugin: Subject, entry: Entry, minimum: int) -> SampleSet:
-    """Real data: of a recipe that uses the metric, else of the plugin, else points in the plane."""
+class _Sets:
+    """What the metrics of one data set are given. They share it, with all that they derive (decoded objects, say).
+
+    Attributes:
+        real: held-out data.
+        worse: bad samples (:func:`_worse`).
+        mixed: of which every other row is bad.
+        turned_real: ``real`` in another order of rows.
+        turned_mixed: ``mixed`` in the same other order.
+    """
+
+    def __init__(self, real: SampleSet) -> None:
+        self.real, self.worse = real, _worse(real)
+        half = (torch.arange(len(real)) % 2 == 0).reshape(-1, *([1] * (real.states.ndim - 1)))
+        states = torch.where(half, real.states, self.worse.states)
+        self.mixed = SampleSet(states, real.condition, real.domain)
+        shuffle = torch.randperm(len(real), generator=torch.Generator().manual_seed(3))
+        self.turned_real, self.turned_mixed = (_rows(each, shuffle) for each in (real, self.mixed))
+
+
+def _sets(plugin: Subject, entry: Entry, minimum: int) -> _Sets:
+    """Of a recipe that uses the metric, else of the plugin's data, else points in the plane."""
     count = max(MOST, minimum)
-    dataset = _dataset(plugin, entry)
-    if dataset is None:
-        return Points.cloud(count)
-    rows = torch.arange(count) % len(dataset) if len(dataset) < count else torch.arange(count)
-    states, condition = dataset.batch(rows.tolist())
-    return SampleSet(states, condition, dataset.domain)
-
-
-def _dataset(plugin: Subject, entry: Entry) -> Dataset | None:
     recipe = plugin.recipe_of(entry)
-    if recipe is not None and not plugin.absent_data(recipe):
+    if recipe is not None and plugin.absent_data(recipe):
+        recipe = None
+    key = "" if recipe is None else f"{recipe.dataset} {recipe.domain}"
+
+    def made() -> _Sets:
+        dataset = _dataset(plugin, recipe)
+        if dataset is None:
+            return _Sets(Points.cloud(count))
+        rows = torch.arange(count) % len(dataset) if len(dataset) < count else torch.arange(count)
+        states, condition = dataset.batch(rows.tolist())
+        return _Sets(SampleSet(states, condition, dataset.domain))
+
+    return plugin.once(("metric sets", key, count), made)
+
+
+def _dataset(plugin: Subject, recipe: Recipe | None) -> Dataset | None:
+    if recipe is not None:
         from anydiff.pipeline.build import build_dataset
 
         return build_dataset(recipe, "test")
@@ -85,8 +112,8 @@ def card(plugin: Subject, entry: Entry) -> None:
 def identity(plugin: Subject, entry: Entry) -> None:
     """Real data against themselves are ideal, up to a quarter of the distance to bad samples."""
     metric = _metric(plugin, entry)
-    real = _real(plugin, entry, metric.card.minimum_samples)
-    value, bad = metric.compute(real, real), metric.compute(_worse(real), real)
+    sets = _sets(plugin, entry, metric.card.minimum_samples)
+    value, bad = metric.compute(sets.real, sets.real), metric.compute(sets.worse, sets.real)
     gap = abs(bad - metric.card.ideal)
     right = abs(value - metric.card.ideal) <= 0.25 * gap + 1e-9
     require(right, f"real data against themselves give {value:.4g}, but the ideal is {metric.card.ideal:g}.")
@@ -96,8 +123,8 @@ def identity(plugin: Subject, entry: Entry) -> None:
 def direction(plugin: Subject, entry: Entry) -> None:
     """Bad samples score worse than real data, in the card's direction."""
     metric = _metric(plugin, entry)
-    real = _real(plugin, entry, metric.card.minimum_samples)
-    good, bad = metric.compute(real, real), metric.compute(_worse(real), real)
+    sets = _sets(plugin, entry, metric.card.minimum_samples)
+    good, bad = metric.compute(sets.real, sets.real), metric.compute(sets.worse, sets.real)
     worse = bad > good if metric.card.direction == "lower" else bad < good
     require(worse, f"{metric.card.direction} is better, but real data give {good:.4g} and bad samples {bad:.4g}.")
 
@@ -106,9 +133,9 @@ def direction(plugin: Subject, entry: Entry) -> None:
 def in_range(plugin: Subject, entry: Entry) -> None:
     """Values are finite floats within the card's range, for good samples and bad."""
     metric = _metric(plugin, entry)
-    real = _real(plugin, entry, metric.card.minimum_samples)
+    sets = _sets(plugin, entry, metric.card.minimum_samples)
     low, high = metric.card.range
-    for value in (metric.compute(real, real), metric.compute(_worse(real), real)):
+    for value in (metric.compute(sets.real, sets.real), metric.compute(sets.worse, sets.real)):
         require(isinstance(value, float) and math.isfinite(value), f"the value is {value!r}, not a finite float.")
         slack = 1e-6 * max(1.0, abs(value))
         require(
@@ -120,10 +147,9 @@ def in_range(plugin: Subject, entry: Entry) -> None:
 def order(plugin: Subject, entry: Entry) -> None:
     """The value depends neither on the order of the rows nor on what was computed before."""
     metric = _metric(plugin, entry)
-    real, mixed = _mixed(plugin, entry, metric)
-    shuffle = torch.randperm(len(real), generator=torch.Generator().manual_seed(3))
-    value = metric.compute(mixed, real)
-    again, turned = metric.compute(mixed, real), metric.compute(_rows(mixed, shuffle), _rows(real, shuffle))
+    sets = _sets(plugin, entry, metric.card.minimum_samples)
+    value, again = metric.compute(sets.mixed, sets.real), metric.compute(sets.mixed, sets.real)
+    turned = metric.compute(sets.turned_mixed, sets.turned_real)
     tolerance = 1e-5 * max(abs(value), 1e-3)
     require(abs(value - again) <= tolerance, f"computed twice it gives {value:.8g} and {again:.8g}.")
     require(abs(value - turned) <= tolerance, f"in another order of rows {value:.8g} becomes {turned:.8g}.")
@@ -140,24 +166,10 @@ def truth(plugin: Subject, entry: Entry) -> None:
         if entry.metadata.get(word):
             skip(f"it is registered with {word}=True, so it may see which held-out row a sample was asked to be.")
     metric = _metric(plugin, entry)
-    real, mixed = _mixed(plugin, entry, metric)
-    shuffle = torch.randperm(len(real), generator=torch.Generator().manual_seed(3))
-    value, turned = metric.compute(mixed, real), metric.compute(mixed, _rows(real, shuffle))
+    sets = _sets(plugin, entry, metric.card.minimum_samples)
+    value, turned = metric.compute(sets.mixed, sets.real), metric.compute(sets.mixed, sets.turned_real)
     same = abs(value - turned) <= 1e-5 * max(abs(value), 1e-3)
     require(same, f"with the reference's rows shuffled {value:.8g} becomes {turned:.8g}; else register paired=True.")
-
-
-def _mixed(plugin: Subject, entry: Entry, metric: Metric) -> tuple[SampleSet, SampleSet]:
-    """Real data, and samples of which every other row is bad."""
-    real = _real(plugin, entry, metric.card.minimum_samples)
-    half = torch.arange(len(real)) % 2 == 0
-    samples = _worse(real)
-    mixed = SampleSet(
-        torch.where(half.reshape(-1, *([1] * (real.states.ndim - 1))), real.states, samples.states),
-        real.condition,
-        real.domain,
-    )
-    return real, mixed
 
 
 @check("metric.closed-form", "metrics", optional=True)
@@ -177,7 +189,7 @@ def minimum(plugin: Subject, entry: Entry) -> None:
     """Fewer samples than the card's minimum are refused, and so are states that are not finite."""
     metric = _metric(plugin, entry)
     least = metric.card.minimum_samples
-    real = _real(plugin, entry, least)
+    real = _sets(plugin, entry, least).real
     few = _rows(real, torch.arange(least - 1))
     spoilt = SampleSet(real.states.clone().fill_(math.nan), real.condition, real.domain)
     for what, given in ((f"{least - 1} samples", few), ("samples that are not finite", spoilt)):

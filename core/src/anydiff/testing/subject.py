@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from anydiff.errors import AnydiffError
 from anydiff.plugins import Plugin, loaded
@@ -17,6 +17,7 @@ from anydiff.registry import Entry, Registry, registry
 if TYPE_CHECKING:
     from anydiff.pipeline import Dataset, Recipe
 
+T = TypeVar("T")
 _EXTRA = re.compile(r"pip install [^`]*\w\[[\w,-]+\]")
 
 
@@ -87,13 +88,18 @@ class Subject:
 
     def dataset(self, entry: Entry, split: str) -> Dataset:
         """A data set, built once."""
-        key = (entry.name, split)
-        if key not in self._datasets:
-            self._datasets[key] = self.build(entry, split=split)
-        return self._datasets[key]
+        built: Dataset = self.once(("dataset", entry.name, split), lambda: self.build(entry, split=split))
+        return built
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What several checks look at, made by the first that asks; none of them may change it."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
 
     @functools.cached_property
-    def _datasets(self) -> dict[tuple[str, str], Dataset]:
+    def _made(self) -> dict[Hashable, Any]:
         return {}
 
     @functools.cached_property
@@ -124,9 +130,13 @@ class Subject:
 
     def absent_data(self, recipe: Recipe) -> str:
         """Why the recipe's data set cannot be had here, or ``""``."""
-        entry = self.registry.get("datasets", recipe.dataset.name)
-        options = {**recipe.dataset.options, "split": "train"}
-        return self._absent(entry, lambda: self.registry.build("datasets", entry.name, **options))
+
+        def absent() -> str:
+            entry = self.registry.get("datasets", recipe.dataset.name)
+            options = {**recipe.dataset.options, "split": "train"}
+            return self._absent(entry, lambda: self.registry.build("datasets", entry.name, **options))
+
+        return self.once(("absent", str(recipe.dataset)), absent)
 
     def unavailable(self, entry: Entry) -> str:
         """Why an entry cannot be checked here, though nothing is wrong with it, or ``""``.

@@ -17,6 +17,9 @@ ANYDIFF_EXPECTED_FAILURES = {
 }
 ANYDIFF_CHECK_OPTIONS = {
     "graphs/gdss": {"width": 8, "edge_layers": 2, "attention": 8, "heads": 2},
+    "graphs/ego": {"train": 30, "test": 15},
+    "graphs/planar": {"train": 30, "test": 15},
+    "graphs/sbm": {"train": 30, "test": 15},
 }
 
 

@@ -76,9 +76,10 @@ class Corrected(_Share):
     name = "molecules/validity-corrected"
     version = "1: valid after lowering bonds of over-full atoms and keeping the largest fragment / all samples"
 
-    def share(self, molecules: Sequence[Any]) -> float:
+    def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """Molecules that the correction makes valid / all."""
-        return sum(chemistry.corrected(molecule) is not None for molecule in molecules) / len(molecules)
+        self.check(samples, reference)
+        return len(_repaired(samples)) / len(samples)
 
 
 class Connected(_Share):

@@ -109,6 +109,18 @@ def test_a_users_graphs():
         GraphFile(graphs[:3])
 
 
+def test_a_known_subgraph_stays_as_it_is(tmp_path):
+    from anydiff.pipeline import load
+
+    pipeline, square = load("graphs/community-small"), nx.cycle_graph(4)
+    pipeline.domain.write([square], tmp_path / "square.g6")
+    state, fixed = pipeline.domain.parse_known(str(tmp_path / "square.g6"))
+    drawn = pipeline.sample_set(3, nfe=4, known=state, known_mask=fixed)
+    for graph in Graphs(20, 10).decode(drawn.states, drawn.condition):
+        assert sorted(graph.subgraph(range(4)).edges()) == sorted(square.edges())
+    assert not pipeline.domain.spec.unpack(fixed[None])["nodes"].any(), "degrees may grow"
+
+
 def test_a_picture(tmp_path):
     Graphs(8, 4).draw(GRAPHS, tmp_path / "graphs.png", ["a", "b", "c"])
     assert (tmp_path / "graphs.png").read_bytes().startswith(b"\x89PNG")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,10 @@ from rdkit import Chem
 
 from anydiff.data.cache import is_cached
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff.pipeline.build import build_dataset
+from anydiff.pipeline.recipe import load_recipe
 from anydiff_molecules import chemistry, files, ledger
+from anydiff_molecules.baselines import marginal
 from anydiff_molecules.data import QM9, ZINC, MoleculeFile, all_smiles
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.sizes import histogram, sampled_mask
@@ -84,12 +89,52 @@ def test_the_correction_lowers_the_highest_bond_and_keeps_the_largest_fragment()
         ("", "no atoms"),
         ("not a smiles", "no SMILES"),
         ("C->[Fe]", "outside the vocabulary"),
+        ("C[CH2]", "it has a radical"),
+        (7, "it is a int, none of rdkit.Chem.Mol, SMILES and PyG Data"),
     ],
 )
 def test_what_cannot_be_held_is_named(smiles, sentence):
     with pytest.raises(AnydiffError, match=sentence) as error:
         domain().encode(["CC", smiles])
     assert str(error.value).startswith("molecule 1 cannot be encoded")
+
+
+def test_pyg_objects_in_and_out():
+    pytest.importorskip("torch_geometric")
+    from torch_geometric.utils import from_smiles
+
+    states = domain().encode(SMILES)
+    assert torch.equal(domain().encode([from_smiles(text) for text in SMILES]), states)
+    assert torch.equal(domain().encode(domain().to_pyg(domain().decode(states))), states)
+    bad = chemistry.to_molecule([0, 3], np.array([[0, 2], [2, 0]]), TYPES)
+    assert torch.equal(domain().encode(domain().to_pyg([bad])), domain().encode([bad])), "an invalid one, too"
+    data = MoleculeFile([from_smiles("C" * n) for n in range(1, 11)] + ["CCO"], size=12)
+    assert data.smiles[:2] == ("C", "CC")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"x": None}, "it has no features x; give those of torch_geometric.utils.from_smiles"),
+        ({"edge_attr": None}, "it has no features edge_attr"),
+        ({"x": torch.ones(2, 9)}, "its x is not of 9 whole numbers each"),
+        ({"x": torch.ones(2, 3, dtype=torch.long)}, "its x is not of 9 whole numbers each"),
+        ({"edge_index": torch.tensor([[0, 0], [1, 0]])}, "it is directed"),
+        ({"edge_index": torch.tensor([[0, 1], [0, 1]])}, "it has a self-loop"),
+        ({"edge_attr": torch.full((2, 3), 17)}, "is of type 17, none of"),
+        ({"x": None, "smiles": "C1CC"}, "its smiles 'C1CC' is no SMILES"),
+    ],
+)
+def test_pyg_graphs_that_are_no_molecules_are_named(change, sentence):
+    pytest.importorskip("torch_geometric")
+    from torch_geometric.utils import from_smiles
+
+    data = from_smiles("CO")
+    del data.smiles
+    for name, value in change.items():
+        data[name] = value
+    with pytest.raises(AnydiffError, match=sentence):
+        domain().encode([data])
 
 
 def test_bad_options_are_refused():
@@ -122,13 +167,32 @@ def test_files_can_be_read_back(tmp_path, name):
     assert [chemistry.canonical(m) for m in again] == [chemistry.canonical(m) for m in molecules]
 
 
-def test_an_invalid_molecule_survives_sdf_and_leaves_an_empty_line(tmp_path):
-    orders = np.array([[0, 2], [2, 0]])
-    bad = chemistry.to_molecule([0, 3], orders, TYPES)
-    domain().write([bad], tmp_path / "bad.sdf")
-    assert torch.equal(domain().encode(domain().read(tmp_path / "bad.sdf")), domain().encode([bad]))
-    domain().write([bad, Chem.MolFromSmiles("CC")], tmp_path / "bad.smi")
-    assert (tmp_path / "bad.smi").read_text() == "\nCC\n"
+@pytest.mark.parametrize("ending", ["sdf", "smi", "csv"])
+def test_samples_are_judged_from_their_file_as_they_are(tmp_path, ending):
+    """Invalid molecules stay: a share of valid ones that forgets them would flatter the model."""
+    states = marginal(QM9("train"), {}, 60, 0)
+    molecules = Molecules().decode(states)
+    flags = [chemistry.is_valid(molecule) for molecule in molecules]
+    assert 5 < sum(flags) < 40
+    path = tmp_path / f"samples.{ending}"
+    Molecules().write(molecules, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = Molecules().read(path)
+    assert [chemistry.is_valid(molecule) for molecule in again] == flags
+    decoded = Molecules().decode(Molecules().encode(again))
+    assert [chemistry.text_of(m) for m in decoded] == [chemistry.text_of(m) for m in molecules]
+    assert len(files.read(path).molecules) == sum(flags), "as training data the invalid ones are left out"
+
+
+def test_what_is_no_graph_at_all_is_left_out_with_a_warning(tmp_path):
+    path = tmp_path / "samples.smi"
+    path.write_text("CC\n\nC1CC\nC=F\n")
+    with pytest.warns(
+        UserWarning, match=r"1 of 3 entries could not be parsed, first 'C1CC' \(line 3\). 1 entry is empty"
+    ):
+        molecules = domain().read(path)
+    assert [chemistry.is_valid(molecule) for molecule in molecules] == [True, False]
 
 
 def test_lines_that_do_not_parse_are_counted_and_named_or_refused(tmp_path):
@@ -139,6 +203,7 @@ def test_lines_that_do_not_parse_are_counted_and_named_or_refused(tmp_path):
     assert reading.places == [1, 5]
     assert reading.report.startswith("8 of 10 entries could not be parsed, first 'xyz' (line 2), 'C1CC' (line 3)")
     assert reading.report.count("line") == 5
+    assert reading.report.endswith("1 entry is empty.")
     with pytest.raises(AnydiffError, match="read without strict"):
         files.read(path, strict=True)
 
@@ -162,16 +227,30 @@ def test_a_users_file_is_reported_and_split(tmp_path):
         assert part in text, part
     assert (len(train), len(test)) == (11, 1)
     assert not set(train.smiles) & set(test.smiles)
-    with pytest.raises(AnydiffError, match="at least 10 are needed"), pytest.warns(UserWarning, match="more than 2"):
+    with pytest.raises(AnydiffError, match=r"at least 10 are needed.*12 molecules were left out: it has more than 2"):
         MoleculeFile(path, size=2)
 
 
-def test_disconnected_molecules_are_refused_with_a_reason(tmp_path):
+def test_too_few_molecules_are_one_sentence_and_strict_names_what_is_wrong(tmp_path):
     path = tmp_path / "salts.smi"
-    path.write_text("CCO.Cl\nCCO\n")
-    reading = files.read(path)
-    assert len(files.fitting(reading, TYPES, 12)) == 1
-    assert "1 molecules were left out: it has several fragments." in reading.report
+    path.write_text("CCO.Cl\nCCO\nnonsense\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(
+            AnydiffError, match=r"leaves 1 molecules.*1 molecule was left out: it has several fragments"
+        ):
+            MoleculeFile(path)
+        with pytest.raises(AnydiffError, match=r"'nonsense' \(line 3\).*Repair them, or read without strict"):
+            MoleculeFile(path, strict=True)
+
+
+def test_data_of_another_vocabulary_are_refused_even_where_shapes_agree(tmp_path):
+    path = tmp_path / "mine.smi"
+    path.write_text("\n".join("C" * n for n in range(1, 13)))
+    options = f"path: {path}, types: [N, C, O, F, S, Cl, Br, N+, O-], condition: logp, condition_scale: [1.71, 1.45]"
+    recipe = load_recipe("molecules/zinc", ["dataset.name=molecules/file", f"dataset.options={{{options}}}"])
+    with pytest.raises(AnydiffError, match=r"has types = \('N', 'C'.*but domain 'molecules' says \('C', 'N'"):
+        build_dataset(recipe, "train")
 
 
 def test_files_that_are_none(tmp_path):
@@ -240,6 +319,12 @@ def test_a_picture_shows_invalid_molecules_too(tmp_path):
     bad = chemistry.to_molecule([0, 3], np.array([[0, 2], [2, 0]]), TYPES)
     domain().draw([Chem.MolFromSmiles("c1ccccc1"), bad], tmp_path / "two.png", ["benzene", ""])
     assert (tmp_path / "two.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_atoms_that_a_scaffold_does_not_have_are_refused():
+    for atoms in ([0, 6], [-1], []):
+        with pytest.raises(AnydiffError, match="must name some of the molecule's, 0 to 5"):
+            domain().scaffold("c1ccccc1", atoms=atoms)
 
 
 def test_a_scaffold_names_its_atoms_and_bonds():

@@ -14,6 +14,7 @@ from anydiff_molecules import chemistry
 from anydiff_molecules.baselines import marginal
 from anydiff_molecules.cooled import CooledAncestral
 from anydiff_molecules.data import QM9
+from anydiff_molecules.domain import Molecules
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,33 @@ def test_a_scaffold_stays_as_it_is(pipeline):
     for molecule in pipeline.domain.decode(drawn.states, drawn.condition):
         assert [molecule.GetAtomWithIdx(i).GetSymbol() for i in range(3)] == ["C", "C", "O"]
         assert all(molecule.GetBondBetweenAtoms(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in ring.GetBonds())
+
+
+def test_a_scaffold_is_there_whatever_size_is_drawn(pipeline):
+    """A sample of 3 nodes cannot hold a ring of 6: its size is raised, or refused where the caller asked for it."""
+    state, fixed = pipeline.domain.scaffold("C1CCCCC1")
+    small = torch.arange(9) < torch.tensor([[3], [8]])
+    pipeline.domain.sample_mask, own = (lambda samples, seed: small), pipeline.domain.sample_mask
+    try:
+        drawn = pipeline.sample(2, nfe=3, known=state, known_mask=fixed)
+    finally:
+        pipeline.domain.sample_mask = own
+    assert [molecule.GetNumAtoms() for molecule in drawn] == [6, 8]
+    with pytest.raises(AnydiffError, match="fixes entries of node 3 of sample 0, but the mask leaves that node out"):
+        pipeline.sample(2, nfe=3, known=state, known_mask=fixed, condition={"mask": small})
+
+
+def test_the_command_line_completes_a_scaffold(tmp_path, capsys):
+    out = tmp_path / "out.sdf"
+    command = ["sample", "molecules/qm9", "--count", "2", "--nfe", "3", "--out", str(out), "--known"]
+    assert run([*command, "C1CO1"]) == 0
+    for molecule in Molecules().read(out):
+        assert [atom.GetSymbol() for atom in molecule.GetAtoms()][:3] == ["C", "C", "O"]
+        assert all(molecule.GetBondBetweenAtoms(i, j) for i, j in ((0, 1), (1, 2), (0, 2)))
+    other = [*command[:-3], "--out", str(tmp_path / "other.sdf"), "--known"]
+    assert run([*other, "C[Si]C"]) == 2
+    assert "atom type Si is outside the vocabulary" in capsys.readouterr().err
+    assert not (tmp_path / "other.sdf").exists()
 
 
 def test_without_less_noise_the_cooled_chain_is_ddpm():

@@ -7,7 +7,9 @@ with it, which costs more than finding ten plugins.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -30,5 +32,20 @@ _LISTS = {("plugins", *words) for words in [(), ("--json",), ("list",), ("list",
 
 
 def main() -> None:
-    """Run the command line of this process."""
+    """Run the command line of this process. Warnings are sentences like all else: where they came from helps nobody."""
+    warnings.showwarning = _show
     sys.exit(run(sys.argv[1:]))
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, UserWarning):
+        print(f"anydiff: {message}", file=sys.stderr if file is None else file)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)

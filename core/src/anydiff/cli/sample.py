@@ -30,6 +30,9 @@ def command(
     condition: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="What to ask for, label=sneaker say; repeatable.")
     ] = None,
+    known: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What must stay as it is: a scaffold, C1CO1 say (SMILES).")
+    ] = None,
     members: Annotated[
         int | None, typer.Option(help="Draw an ensemble: this many samples for each case; instead of --count.")
     ] = None,
@@ -47,11 +50,12 @@ def command(
     Examples:
       anydiff sample images/fashion --count 16 --out samples --picture samples.png
       anydiff sample images/fashion --condition label=sneaker --guidance 2
+      anydiff sample molecules/zinc --known c1ccncc1 --out completed.smi
       anydiff sample runs/fashion --solver dpm-solver++-2m --nfe 10 --seed 7
       anydiff sample images/fashion --solver ddim --option eta=1.0 --nfe 50
       anydiff sample images/fashion --members 1000 --cases 20 --out ensemble.zarr --resume
     """
-    from anydiff.errors import natural_number
+    from anydiff.errors import AnydiffError, natural_number
     from anydiff.pipeline import load
 
     natural_number("--count", count)
@@ -60,11 +64,16 @@ def command(
     for path in (out, picture):
         if path is not None and not (resume and path == out):
             common.refuse_existing(path, overwrite)
+    if known is not None and out.suffix == ".zarr":
+        raise AnydiffError("--known does not go with samples that are streamed to .zarr; draw them with --count.")
     pipeline = load(source)
     device = common.check_device(device)
     options = common.sampling_options(solver, nfe, grid, end, option)
+    fixed: dict[str, Any] = (
+        {} if known is None else dict(zip(("known", "known_mask"), pipeline.domain.parse_known(known), strict=True))
+    )
     if members is not None or out.suffix == ".zarr":
-        asked = {**options, "seed": seed, "guidance": guidance, "device": device}
+        asked = {**options, **fixed, "seed": seed, "guidance": guidance, "device": device}
         given = common.pairs(condition, "--condition")
         members = count if members is None else natural_number("--members", members)
         if out.suffix == ".zarr":
@@ -84,6 +93,7 @@ def command(
             batch_size=batch_size,
             device=device,
             callbacks=[lambda step: progress.advance(progress.task_ids[0])],
+            **fixed,
         )
     _write(pipeline, samples, out, picture)
     tell(f"wrote {count} samples to {str(out)!r} ({plan.nfe} NFE each, seed {seed}).")

@@ -27,15 +27,23 @@ def build_dataset(recipe: Recipe, split: str) -> Dataset:
     """The recipe's data set: ``split`` is ``train`` or ``test``.
 
     Raises:
-        AnydiffError: its states do not have the shape the recipe's domain says.
+        AnydiffError: its states do not have the shape the recipe's domain says, or mean something else.
     """
     dataset: Dataset = registry().build("datasets", recipe.dataset.name, **{**recipe.dataset.options, "split": split})
-    wanted = build_domain(recipe).spec.shape
+    domain = build_domain(recipe)
+    wanted = domain.spec.shape
     if tuple(dataset.spec.shape) != tuple(wanted):
         raise AnydiffError(
             f"data set {recipe.dataset.name!r} has states of shape {tuple(dataset.spec.shape)}, but domain "
             f"{recipe.domain.name!r} says {tuple(wanted)}; change domain.options or the data set."
         )
+    own = dataset.domain.codec
+    for name, value in domain.codec.items():
+        if name in own and own[name] != value:
+            raise AnydiffError(
+                f"data set {recipe.dataset.name!r} has {name} = {own[name]!r}, but domain {recipe.domain.name!r} says "
+                f"{value!r}; give both the same, in dataset.options and domain.options."
+            )
     return dataset
 
 

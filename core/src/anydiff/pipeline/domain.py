@@ -53,6 +53,14 @@ class Domain(ABC):
         """The leaves of one state."""
 
     @property
+    def codec(self) -> Mapping[str, Any]:
+        """What decides how objects become numbers and is not to be seen in :attr:`spec`: a vocabulary, a scale.
+
+        A recipe's domain and its data set must agree in it. Empty where the shape of a state says all.
+        """
+        return {}
+
+    @property
     def conditions(self) -> dict[str, Any]:
         """Each condition's name and kind (class, vector or array, see :mod:`anydiff.networks`); empty without any."""
         return {}
@@ -117,6 +125,18 @@ class Domain(ABC):
     def coordinates(self) -> dict[str, LabelledArray]:
         """What stands along the axes of :meth:`arrays`, once for all samples; empty by default."""
         return {}
+
+    def parse_known(self, text: str) -> tuple[Tensor, Tensor]:
+        """(a clean state ``[*spec.shape]``, which of its entries are known, bool) from what a user wrote: a scaffold.
+
+        Raises:
+            AnydiffError: this domain fixes nothing by a text, or the text is wrong.
+        """
+        from anydiff.errors import AnydiffError
+
+        raise AnydiffError(
+            f"domain {self.name!r} takes no known entries as a text; in Python give known= and known_mask= to sample()."
+        )
 
     def known_entries(self, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         """(known values, mask) ``[B, *spec.shape]`` of the entries that ``condition`` fixes; None if it fixes none.

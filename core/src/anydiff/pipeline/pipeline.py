@@ -130,10 +130,13 @@ class Pipeline:
         distinct = rows if cases is None else natural_number("cases", cases)
         layers = build_guidance(self.recipe.sampling.guidance if guidance is None else guidance)
         conditions = self.conditions(condition, distinct, [name for layer in layers for name in layer.reads])
-        if self.domain.spec.masked and NODE_MASK not in conditions:
+        sized = NODE_MASK in conditions
+        if self.domain.spec.masked and not sized:
             samples = range(distinct) if cases is not None or isinstance(count, int) else count
             conditions[NODE_MASK] = self.domain.sample_mask(samples, seed)
         fixed = self._known(known, known_mask, distinct) or self._fixed_by(conditions)
+        if fixed and self.domain.spec.masked:
+            conditions[NODE_MASK] = self._with_known_nodes(conditions[NODE_MASK], fixed, sized)
         if not set(conditions) - {NODE_MASK}:
             # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
             layers = layers if guidance is not None else [layer for layer in layers if not layer.needs_condition]
@@ -377,6 +380,26 @@ class Pipeline:
                 )
             out[name] = one.expand(count, *shape)
         return {KNOWN: out[KNOWN], MASK: out[MASK].bool()}
+
+    def _with_known_nodes(self, mask: Tensor, fixed: Mapping[str, Tensor], sized: bool) -> Tensor:
+        """``mask`` with every node of which a known entry is not zero; what a caller ``sized`` must have them already.
+
+        Raises:
+            AnydiffError: a known node is absent by the caller's own mask.
+        """
+        spec = self.domain.spec
+        nodes = spec.mask_of(torch.where(fixed[MASK], fixed[KNOWN], 0.0))
+        mask = spec.check_mask(mask).bool()
+        if len(mask) != len(nodes):  # the sampler says so
+            return mask
+        absent = (nodes & ~mask).nonzero()
+        if sized and len(absent):
+            row, node = absent[0].tolist()
+            raise AnydiffError(
+                f"known_mask fixes entries of node {node} of sample {row}, but the mask leaves that node out; ask for "
+                "more nodes."
+            )
+        return mask | nodes
 
     def _fixed_by(self, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The conditions of :class:`KnownEntries` that the domain derives from its own; empty where it has none."""

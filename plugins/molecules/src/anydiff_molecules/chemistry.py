@@ -62,7 +62,7 @@ def to_arrays(molecule: Any, types: Sequence[str], size: int) -> tuple[NDArray[n
     Kekulé orders depend on the graph and the order of atoms alone, so that decoding and encoding again changes nothing.
 
     Raises:
-        Refused: an atom outside the vocabulary, no atom, too many, several fragments, or radicals.
+        Refused: an atom outside the vocabulary, no atom, too many, a bond that is none of three orders, or a radical.
     """
     count = molecule.GetNumAtoms()
     if count == 0:
@@ -76,6 +76,8 @@ def to_arrays(molecule: Any, types: Sequence[str], size: int) -> tuple[NDArray[n
         name = atom_type(atom)
         if name not in known:
             raise Refused(f"atom type {name} is outside the vocabulary")
+        if atom.GetNumRadicalElectrons():
+            raise Refused("it has a radical, and hydrogens are filled in by valences")
         atoms[index] = known[name]
     bonds = np.zeros((count, count), dtype=np.int64)
     for bond in kekule.GetBonds():
@@ -175,6 +177,15 @@ def canonical(molecule: Any) -> str:
     """Canonical SMILES without stereochemistry of a valid molecule."""
     copy = Chem.Mol(molecule)
     Chem.SanitizeMol(copy)
+    return str(Chem.MolToSmiles(copy, isomericSmiles=False))
+
+
+def text_of(molecule: Any) -> str:
+    """:func:`canonical` of a valid molecule; of another the SMILES of its graph as it is, which does not sanitise."""
+    if is_valid(molecule):
+        return canonical(molecule)
+    copy = Chem.Mol(molecule)
+    copy.UpdatePropertyCache(strict=False)
     return str(Chem.MolToSmiles(copy, isomericSmiles=False))
 
 

@@ -7,9 +7,9 @@ import functools
 import hashlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -128,10 +128,11 @@ ZINC = functools.partial(KnownSet, "zinc")
 class MoleculeFile(MoleculeSet):
     """A user's own molecules: ``.smi``, ``.csv`` (column ``smiles``) or ``.sdf``; every tenth is the test split.
 
-    What cannot be parsed or held is left out, counted and named in a warning.
+    What cannot be parsed or held is left out, counted and named in a warning. ``types``, ``size`` and the condition
+    must be those of the recipe's domain.
 
     Args:
-        path: the file.
+        path: the file, or the molecules themselves: RDKit objects, SMILES, or PyG graphs (a PyG data set).
         split: ``"train"`` or ``"test"``.
         types: vocabulary of atoms.
         size: most heavy atoms.
@@ -142,7 +143,7 @@ class MoleculeFile(MoleculeSet):
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Iterable[Any],
         split: Split = "train",
         types: Sequence[str] = ("C", "N", "O", "F", "S", "Cl", "Br", "N+", "O-"),
         size: int = 20,
@@ -154,16 +155,20 @@ class MoleculeFile(MoleculeSet):
 
         _check_split(split)
         domain = Molecules(types, size, None, condition, condition_scale)
-        reading = files.read(Path(path), strict)
+        is_file = isinstance(path, (str, Path))
+        what = repr(str(path)) if is_file else "path"
+        reading = files.read(Path(path), strict) if is_file else files.gather(path)  # type: ignore[arg-type]
+        if reading.unreadable and strict:
+            raise AnydiffError(f"{what}: {reading.report} Repair them, or read without strict to leave them out.")
         table, dropped = tabulate(reading.molecules, domain.types, domain.size)
         reading.dropped.update(dropped)
-        if reading.report:
-            warnings.warn(f"{str(path)!r}: {reading.report}", stacklevel=2)
         if len(table) < 10:
             raise AnydiffError(
-                f"{str(path)!r} leaves {len(table)} molecules, but at least 10 are needed for two splits. "
+                f"{what} leaves {len(table)} molecules, but at least 10 are needed for two splits. "
                 f"{reading.report}".strip()
             )
+        if reading.report:
+            warnings.warn(f"{what}: {reading.report}", stacklevel=2)
         test = np.arange(len(table)) % 10 == 9
         super().__init__("molecules/file", _chosen(table, test if split == "test" else ~test), domain)
 

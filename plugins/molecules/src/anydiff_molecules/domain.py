@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ QM9_TYPES = ("C", "N", "O", "F", "N+", "O-", "C-")
 
 
 class Molecules(Domain):
-    """``rdkit.Chem.Mol`` (or SMILES) of at most ``size`` heavy atoms.
+    """``rdkit.Chem.Mol`` (or SMILES, or ``torch_geometric.data.Data``) of at most ``size`` heavy atoms.
 
     Leaf ``nodes`` ``(N, F)``: one-hot types. Leaf ``edges`` ``(N, N, 3)``: one-hot orders single, double, triple; no
     bond is all zero. Entries of absent atoms are zero. A state is read back by its nearest molecule: the largest node
@@ -69,6 +70,16 @@ class Molecules(Domain):
         return self._spec
 
     @property
+    def codec(self) -> dict[str, Any]:
+        """The vocabulary, the size, and the property with its scale."""
+        return {
+            "types": self.types,
+            "size": self.size,
+            "condition": self.condition,
+            "condition_scale": (self.mean, self.deviation),
+        }
+
+    @property
     def conditions(self) -> dict[str, VectorCondition]:
         """The property that samples can be asked for, standardised."""
         from anydiff.networks.conditioning import VectorCondition
@@ -91,7 +102,7 @@ class Molecules(Domain):
         return self.spec.pack({"nodes": nodes.float(), "edges": edges.float()}), mask
 
     def encode(self, objects: Sequence[Any]) -> Tensor:
-        """States of molecules or SMILES, atoms in their own order.
+        """States of molecules, SMILES or PyG graphs, atoms in their own order.
 
         Raises:
             AnydiffError: a molecule this domain cannot hold; the sentence names the first.
@@ -103,7 +114,7 @@ class Molecules(Domain):
         bonds = torch.zeros(len(objects), self.size, self.size, dtype=torch.long)
         for row, given in enumerate(objects):
             try:
-                kinds, orders = chemistry.to_arrays(self._molecule(given), self.types, self.size)
+                kinds, orders = chemistry.to_arrays(as_molecule(given), self.types, self.size)
             except chemistry.Refused as refusal:
                 raise AnydiffError(
                     f"molecule {row} cannot be encoded: {refusal.reason}; this domain holds up to {self.size} atoms of "
@@ -113,18 +124,6 @@ class Molecules(Domain):
             atoms[row, : len(kinds)] = torch.from_numpy(kinds)
             bonds[row, : len(kinds), : len(kinds)] = torch.from_numpy(orders)
         return self.pack(count, atoms, bonds)[0]
-
-    def _molecule(self, given: Any) -> Any:
-        from rdkit import Chem
-
-        from anydiff_molecules import chemistry
-
-        if not isinstance(given, str):
-            return given
-        parsed = Chem.MolFromSmiles(given)
-        if parsed is None:
-            raise chemistry.Refused(f"{given!r} is no SMILES")
-        return parsed
 
     def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Any]:
         """The nearest molecules, sanitised where that is possible; the others stay as they are (``is_valid`` tells).
@@ -147,29 +146,52 @@ class Molecules(Domain):
             molecules.append(chemistry.to_molecule(kinds[rows], orders[np.ix_(rows, rows)], self.types))
         return molecules
 
+    def to_pyg(self, molecules: Sequence[Any]) -> list[Any]:
+        """``torch_geometric.data.Data`` with PyG's own features of molecules (needs the extra ``pyg``)."""
+        from anydiff_molecules import pyg
+
+        return pyg.from_molecules(molecules)
+
     def scaffold(self, molecule: Any, atoms: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """What ``Pipeline.sample(known=, known_mask=)`` needs to complete a molecule: its state and which entries stay.
 
         The types of the given ``atoms`` (by index; all by default) and all bonds among them are fixed; what else they
-        are bonded to is left open. Use ``mask`` or ``counts`` for the size of what is sampled: the scaffold's atoms are
-        the first ones.
+        are bonded to is left open. Sizes are drawn as ever, and where one is too small for the atoms, they are all of
+        it; ``condition={"mask": ...}`` asks for others. The molecule's atoms are the first ones.
+
+        Raises:
+            AnydiffError: a molecule this domain cannot hold, or an atom it does not have.
         """
         state = self.encode([molecule])
-        fixed = range(self._molecule(molecule).GetNumAtoms()) if atoms is None else atoms
+        count = int(self.spec.mask_of(state).sum())
+        if atoms is not None and not (len(atoms) and set(atoms) <= set(range(count))):
+            raise AnydiffError(f"atoms is {list(atoms)}, but must name some of the molecule's, 0 to {count - 1}.")
+        fixed = range(as_molecule(molecule).GetNumAtoms()) if atoms is None else atoms
         chosen = torch.zeros(self.size, dtype=torch.bool)
         chosen[list(fixed)] = True
         nodes = chosen[:, None].expand(-1, len(self.types))
         edges = (chosen[:, None] & chosen)[..., None].expand(-1, -1, 3)
         return state[0], self.spec.pack({"nodes": nodes[None], "edges": edges[None]})[0]
 
+    def parse_known(self, text: str) -> tuple[Tensor, Tensor]:
+        """:meth:`scaffold` of a SMILES."""
+        return self.scaffold(text.strip())
+
     def read(self, path: str | Path) -> list[Any]:
-        """Molecules of an ``.sdf``, ``.smi``/``.txt`` or ``.csv`` file; see :func:`anydiff_molecules.files.read`."""
+        """Molecules of an ``.sdf``, ``.smi``/``.txt`` or ``.csv`` file; see :func:`anydiff_molecules.files.read`.
+
+        Graphs that are no valid molecules are kept, as samples are judged with them. What is no graph at all is left
+        out, counted and named in a warning.
+        """
         from anydiff_molecules import files
 
-        return files.read(Path(path)).molecules
+        reading = files.read(Path(path), keep_invalid=True)
+        if reading.report:
+            warnings.warn(f"{str(path)!r}: {reading.report} They are left out, and in no share.", stacklevel=2)
+        return reading.molecules
 
     def write(self, objects: Sequence[Any], path: str | Path) -> None:
-        """Write ``.smi`` or ``.csv`` (canonical SMILES; an invalid molecule leaves an empty line), else SDF."""
+        """Write ``.smi`` or ``.csv`` (SMILES; that of an invalid molecule does not sanitise), else SDF."""
         from anydiff_molecules import files
 
         files.write(objects, Path(path))
@@ -210,3 +232,25 @@ class Molecules(Domain):
             return []
         values = condition[self.condition].double().reshape(-1) * self.deviation + self.mean
         return [f"{self.condition} {value:.1f}" for value in values.tolist()]
+
+
+def as_molecule(given: Any) -> Any:
+    """A molecule as it is, that of a SMILES, or that of a PyG graph.
+
+    Raises:
+        Refused: a SMILES that does not parse, a graph without the features of a molecule, or anything else.
+    """
+    from rdkit import Chem
+
+    from anydiff_molecules import chemistry, pyg
+
+    if isinstance(given, Chem.Mol):
+        return given
+    if isinstance(given, str):
+        parsed = Chem.MolFromSmiles(given)
+        if parsed is None:
+            raise chemistry.Refused(f"{given!r} is no SMILES")
+        return parsed
+    if hasattr(given, "edge_index"):
+        return pyg.to_molecule(given)
+    raise chemistry.Refused(f"it is a {type(given).__name__}, none of rdkit.Chem.Mol, SMILES and PyG Data")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,14 @@ class Reading:
         molecules: those that could be read, in order.
         places: the line (or entry) of each, from 1.
         unreadable: (line, text) of those that could not.
-        dropped: reason -> how many readable ones a domain refused (filled by :func:`fitting`).
+        empty: lines without a text.
+        dropped: reason -> how many readable ones a domain refused.
     """
 
     molecules: list[Any] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     unreadable: list[tuple[int, str]] = field(default_factory=list)
+    empty: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -46,15 +48,23 @@ class Reading:
             first = ", ".join(f"{text!r} (line {line})" for line, text in self.unreadable[:5])
             total = len(self.unreadable) + len(self.molecules)
             sentences.append(f"{len(self.unreadable)} of {total} entries could not be parsed, first {first}.")
-        sentences += [f"{count} molecules were left out: {reason}." for reason, count in self.dropped.most_common()]
+        if self.empty:
+            sentences.append(f"{_counted(self.empty, 'entry is', 'entries are')} empty.")
+        for reason, count in self.dropped.most_common():
+            sentences.append(f"{_counted(count, 'molecule was', 'molecules were')} left out: {reason}.")
         return " ".join(sentences)
 
 
-def read(path: Path, strict: bool = False) -> Reading:
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def read(path: Path, strict: bool = False, keep_invalid: bool = False) -> Reading:
     """The molecules of ``.sdf``, ``.smi``/``.smiles``/``.txt`` (one per line, a name may follow) or ``.csv``.
 
     A CSV file needs a column called ``smiles`` in any case. What cannot be parsed is counted and named, or with
-    ``strict`` an error. A file without a known ending is read as SDF.
+    ``strict`` an error; with ``keep_invalid`` a graph that is no valid molecule stays as it is, so that samples can be
+    judged from their file. A file without a known ending is read as SDF.
 
     Raises:
         AnydiffError: nothing there, or with ``strict`` an entry that cannot be parsed.
@@ -63,7 +73,8 @@ def read(path: Path, strict: bool = False) -> Reading:
     if not path.is_file():
         raise AnydiffError(f"cannot read molecules from {str(path)!r}: no such file; check the path.")
     suffix = path.suffix.lower()
-    reading = _read_sdf(path) if suffix not in (*TEXT, ".csv") else _read_text(path, suffix)
+    is_text = suffix in (*TEXT, ".csv")
+    reading = _read_text(path, suffix, keep_invalid) if is_text else _read_sdf(path, keep_invalid)
     if reading.unreadable and strict:
         raise AnydiffError(f"{str(path)!r}: {reading.report} Repair them, or read without strict to leave them out.")
     if not reading.molecules:
@@ -71,19 +82,40 @@ def read(path: Path, strict: bool = False) -> Reading:
     return reading
 
 
-def _read_text(path: Path, suffix: str) -> Reading:
+def gather(objects: Iterable[Any]) -> Reading:
+    """Molecules, SMILES or PyG graphs (a PyG data set, say) as if read from a file; places count from 0."""
+    from anydiff_molecules.domain import as_molecule
+
+    reading = Reading()
+    for number, given in enumerate(objects):
+        try:
+            reading.molecules.append(as_molecule(given))
+            reading.places.append(number)
+        except chemistry.Refused as refusal:
+            if isinstance(given, str):
+                reading.unreadable.append((number, given[:60]))
+            else:
+                reading.dropped[refusal.reason] += 1
+    return reading
+
+
+def _read_text(path: Path, suffix: str, keep_invalid: bool) -> Reading:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{str(path)!r} is no text ({error.reason}); give SMILES in UTF-8.") from None
     if suffix == ".csv":
         rows = _csv_column(path, text)
     else:
-        rows = [(number, line.split()[0]) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        rows = [(number, (line.split() or [""])[0]) for number, line in enumerate(text.rstrip().splitlines(), 1)]
     reading = Reading()
     for number, smiles in rows:
-        molecule = Chem.MolFromSmiles(smiles) if smiles else None
-        if molecule is None or molecule.GetNumAtoms() == 0:
+        molecule = Chem.MolFromSmiles(smiles)
+        if molecule is None and keep_invalid:
+            molecule = Chem.MolFromSmiles(smiles, sanitize=False)
+        if not smiles:
+            reading.empty += 1
+        elif molecule is None or molecule.GetNumAtoms() == 0:
             reading.unreadable.append((number, smiles[:60]))
         else:
             reading.molecules.append(molecule)
@@ -100,51 +132,29 @@ def _csv_column(path: Path, text: str) -> list[tuple[int, str]]:
     return [(number, row[column].strip() if len(row) > column else "") for number, row in enumerate(rows, 2)]
 
 
-def _read_sdf(path: Path) -> Reading:
+def _read_sdf(path: Path, keep_invalid: bool) -> Reading:
     reading = Reading()
     with Chem.SDMolSupplier(str(path), sanitize=False) as supplier:
         for number, molecule in enumerate(supplier, 1):
-            if molecule is None or molecule.GetNumAtoms() == 0:
+            if molecule is not None and chemistry.is_valid(molecule):
+                Chem.SanitizeMol(molecule)
+                molecule = Chem.RemoveHs(molecule)
+            elif molecule is None or molecule.GetNumAtoms() == 0 or not keep_invalid:
                 reading.unreadable.append((number, f"entry {number}"))
                 continue
-            marked = molecule.HasProp(MARK)
-            clean = Chem.Mol(molecule)
-            if not marked and not chemistry.is_valid(clean):
-                reading.unreadable.append((number, f"entry {number}"))
-                continue
-            if not marked:
-                Chem.SanitizeMol(clean)
-                clean = Chem.RemoveHs(clean)
-            reading.molecules.append(clean)
+            reading.molecules.append(molecule)
             reading.places.append(number)
     return reading
-
-
-def fitting(reading: Reading, types: Sequence[str], size: int) -> list[Any]:
-    """The molecules that a domain of ``types`` and ``size`` holds; why others are not is counted in the reading.
-
-    Several fragments (salts) are refused: a graph model would have to place them.
-    """
-    kept = []
-    for molecule in reading.molecules:
-        try:
-            if not chemistry.is_connected(molecule):
-                raise chemistry.Refused("it has several fragments")
-            chemistry.to_arrays(molecule, types, size)
-        except chemistry.Refused as refusal:
-            reading.dropped[refusal.reason] += 1
-            continue
-        kept.append(molecule)
-    return kept
 
 
 def write(molecules: Sequence[Any], path: Path) -> None:
     """Write ``.smi``, ``.csv`` (columns smiles, valid, logp, qed, weight) or, for any other name, SDF.
 
-    An invalid molecule becomes an empty SMILES; in SDF it keeps its bonds and is marked.
+    An invalid molecule is written as what it is, a SMILES that no parser sanitises (an empty line would be read as a
+    molecule without atoms, and pass for valid); CSV says so in its column, SDF in the field ``anydiff_invalid``.
     """
     suffix = path.suffix.lower()
-    smiles = [chemistry.canonical(molecule) if chemistry.is_valid(molecule) else "" for molecule in molecules]
+    smiles = [chemistry.text_of(molecule) for molecule in molecules]
     if suffix in TEXT:
         text = "".join(f"{line}\n" for line in smiles)
     elif suffix == ".csv":
@@ -160,8 +170,9 @@ def _csv_text(molecules: Sequence[Any], smiles: Sequence[str]) -> str:
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(["smiles", "valid", *chemistry.PROPERTIES])
     for molecule, line in zip(molecules, smiles, strict=True):
-        values = [f"{chemistry.property_of(name, molecule):.6g}" if line else "" for name in chemistry.PROPERTIES]
-        rows.writerow([line, int(bool(line)), *values])
+        valid = chemistry.is_valid(molecule)
+        values = [f"{chemistry.property_of(name, molecule):.6g}" if valid else "" for name in chemistry.PROPERTIES]
+        rows.writerow([line, int(valid), *values])
     return out.getvalue()
 
 

@@ -108,6 +108,25 @@ class Graphs(Domain):
 
         return [from_networkx(graph) for graph in graphs]
 
+    @property
+    def codec(self) -> dict[str, Any]:
+        """The size and the channels of the degree."""
+        return {"size": self.size, "degrees": self.degrees}
+
+    def scaffold(self, graph: Any) -> tuple[Tensor, Tensor]:
+        """What ``Pipeline.sample(known=, known_mask=)`` needs to complete a graph: its state and which entries stay.
+
+        Edges among its nodes, and edges that are not there, are fixed; degrees are not, as they may grow.
+        """
+        state = self.encode([graph])
+        chosen = self.spec.mask_of(state)[0]
+        open_nodes = torch.zeros(1, self.size, self.degrees, dtype=torch.bool)
+        return state[0], self.spec.pack({"nodes": open_nodes, "edges": (chosen[:, None] & chosen)[None]})[0]
+
+    def parse_known(self, text: str) -> tuple[Tensor, Tensor]:
+        """:meth:`scaffold` of the first graph in a file."""
+        return self.scaffold(self.read(text)[0])
+
     def read(self, path: str | Path) -> list[nx.Graph]:
         """Graphs of a ``.graphml`` file (one graph), or of a file in graph6 format (one per line).
 

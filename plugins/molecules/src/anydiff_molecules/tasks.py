@@ -18,6 +18,20 @@ def qm9() -> Task:
     )
 
 
+def zinc() -> Task:
+    """ZINC molecules without guidance, against the same baselines; outside of quick suites, its graphs are larger."""
+    return Task(
+        name="molecules/zinc",
+        version=1,
+        recipe="molecules/zinc",
+        help="200 drug-like molecules of up to 20 heavy atoms",
+        samples=200,
+        baselines={"marginal": "anydiff_molecules.baselines:marginal"},
+        tier="full",
+        budget_seconds=120.0,
+    )
+
+
 def community_small() -> Task:
     """Two-community graphs, against training graphs and Erdős-Rényi graphs of the same sizes and density."""
     return Task(

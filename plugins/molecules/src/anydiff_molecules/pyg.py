@@ -1,7 +1,7 @@
 """``torch_geometric.data.Data`` in and out, with the features of PyG's own ``torch_geometric.utils.from_rdmol``.
 
-``x [n, 9]`` holds the atomic number in column 0, the formal charge, plus 5, in 3, the hydrogens in 4 and whether the atom
-is aromatic in 7; ``edge_attr [e, 3]`` the type of bond in column 0 (1, 2, 3, or 12 for aromatic). The others follow from
+``x [n, 9]`` holds the atomic number in column 0, the formal charge plus 5 in 3, the hydrogens in 4 and whether the atom
+is aromatic in 7; ``edge_attr [e, 3]`` the type of bond in column 0 (1, 2, 3, or 12: aromatic). The others follow from
 these and are not read. Nothing of PyG is imported to read.
 """
 

@@ -53,7 +53,7 @@ def test_graphml_files(tmp_path):
         (nx.MultiGraph([(0, 1), (0, 1)]), "parallel edges"),
         (nx.Graph([(0, 0), (0, 1)]), "has 1 self-loops"),
         (nx.Graph(), "has no nodes"),
-        (nx.path_graph(9), "has 9 nodes, but at most 8 fit"),
+        (nx.path_graph(9), "graph 0 has more than 8 nodes, 9, and does not fit"),
         ("C-C", "must be a networkx.Graph"),
     ],
 )
@@ -107,6 +107,20 @@ def test_a_users_graphs():
     assert (len(GraphFile(graphs)), len(GraphFile(graphs, "test"))) == (18, 2)
     with pytest.raises(AnydiffError, match="at least 10"):
         GraphFile(graphs[:3])
+
+
+def test_what_a_users_graphs_lose_is_counted_by_reason(tmp_path):
+    good = [nx.gnp_random_graph(8, 0.5, seed=seed) for seed in range(12)]
+    bad = [nx.path_graph(30), nx.path_graph(25), nx.DiGraph([(0, 1)]), nx.Graph([(0, 0)]), nx.Graph()]
+    with pytest.warns(UserWarning, match="1 of 17 were left out: it is directed") as caught:
+        assert len(GraphFile([*bad, *good])) == 11
+    text = str(caught[0].message)
+    for part in ("it has more than 20 nodes", "it has 1 self-loops", "it has no nodes."):
+        assert part in text, part
+    with pytest.raises(AnydiffError, match="graph 2 is directed, but only undirected"):
+        GraphFile([*good[:2], *bad[2:], *good], strict=True)
+    with pytest.raises(AnydiffError, match=r"holds 3 graphs, but at least 10 are needed.*1 of 8 were left out"):
+        GraphFile([*bad, *good[:3]])
 
 
 def test_a_known_subgraph_stays_as_it_is(tmp_path):

@@ -111,6 +111,15 @@ def test_shares_of_molecules():
     assert ValidUniqueNovel().compute(samples, samples) == pytest.approx(novel / 4)
 
 
+def test_novelty_against_a_users_own_file(tmp_path):
+    path = tmp_path / "mine.smi"
+    path.write_text("\n".join("C" * n for n in range(1, 11)) + "\nnonsense\n")
+    samples = _set(["CCC", "CCN"])
+    own = Novelty("molecules/file", options={"path": str(path), "size": 10})
+    assert own.compute(samples, samples) == 0.5
+    assert own.card.features == "training split of molecules/file"
+
+
 def test_invalid_molecules_are_counted_against_the_model():
     samples = _set(["CC", "CF"])
     views = samples.domain.spec.unpack(samples.states)

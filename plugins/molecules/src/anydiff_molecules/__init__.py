@@ -112,6 +112,7 @@ def register_metrics(register: Register) -> None:
     register("molecules/logp", "Wasserstein distance of log P", f"{metrics}:LogP")
     register("molecules/qed", "Wasserstein distance of QED", f"{metrics}:DrugLikeness")
     register("molecules/weight", "Wasserstein distance of molecular weight", f"{metrics}:Weight")
-    register("molecules/fragment-mmd", "MMD of atom environments, in place of NSPDK", f"{metrics}:FragmentMMD")
+    register("molecules/nspdk-mmd", "MMD of pairs of neighbourhoods (NSPDK)", f"{metrics}:NSPDKMMD")
+    register("molecules/fragment-mmd", "MMD of atom environments up to two bonds wide", f"{metrics}:FragmentMMD")
     if find_spec("fcd_torch") is not None:
         register("molecules/fcd", "Fréchet ChemNet distance", f"{metrics}:FCD")

@@ -8,6 +8,9 @@ heavy tail.
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -231,25 +234,39 @@ class Grid(GraphSet):
 class GraphFile(GraphSet):
     """A user's own graphs: a graph6 or GraphML file, or a list of ``networkx``/PyG graphs; every tenth is test.
 
+    What cannot be held (directed, self-loops, parallel edges, no nodes, too many) is left out and counted in a warning.
+
     Args:
         path: the file, or the graphs themselves (a PyG data set, say).
         split: ``"train"`` or ``"test"``.
         size: most nodes.
         degrees: channels of the one-hot degree.
+        strict: refuse the first graph that cannot be held.
     """
 
-    def __init__(self, path: Any, split: Split = "train", size: int = 20, degrees: int = 10) -> None:
+    def __init__(
+        self, path: Any, split: Split = "train", size: int = 20, degrees: int = 10, strict: bool = False
+    ) -> None:
         if split not in ("train", "test"):
             raise UnknownNameError("split", str(split), ["train", "test"])
         domain = Graphs(size, degrees)
-        graphs = domain.read(path) if isinstance(path, (str, Path)) else list(path)
-        if len(graphs) < 10:
-            raise AnydiffError(f"path holds {len(graphs)} graphs, but at least 10 are needed for two splits.")
-        kept = [graph for index, graph in enumerate(graphs) if (index % 10 == 9) == (split == "test")]
-        super().__init__("graphs/file", [_plain(graph, index) for index, graph in enumerate(kept)], domain)
-
-
-def _plain(graph: Any, index: int) -> nx.Graph:
-    from anydiff_molecules.graph_domain import as_graph
-
-    return as_graph(graph, f"graph {index}")
+        is_file = isinstance(path, (str, Path))
+        graphs = domain.read(path) if is_file else list(path)
+        kept, left_out = [], Counter[str]()
+        for index, graph in enumerate(graphs):
+            try:
+                kept.append(domain.simple(graph, f"graph {index}" if strict else "it"))
+            except AnydiffError as error:
+                if strict:
+                    raise
+                left_out[re.split("[,;] ", str(error))[0]] += 1
+        what = repr(str(path)) if is_file else "path"
+        report = " ".join(f"{count} of {len(graphs)} were left out: {why}." for why, count in left_out.most_common())
+        if len(kept) < 10:
+            raise AnydiffError(
+                f"{what} holds {len(kept)} graphs, but at least 10 are needed for two splits. {report}".strip()
+            )
+        if report:
+            warnings.warn(f"{what}: {report}", stacklevel=2)
+        chosen = [graph for index, graph in enumerate(kept) if (index % 10 == 9) == (split == "test")]
+        super().__init__("graphs/file", chosen, domain)

@@ -67,18 +67,28 @@ class Graphs(Domain):
         adjacency = torch.zeros(len(objects), self.size, self.size)
         count = torch.zeros(len(objects), dtype=torch.long)
         for row, given in enumerate(objects):
-            graph = as_graph(given, f"graph {row}")
+            graph = self.simple(given, f"graph {row}")
             count[row] = graph.number_of_nodes()
-            if count[row] > self.size:
-                raise AnydiffError(
-                    f"graph {row} has {count[row]} nodes, but at most {self.size} fit; raise size or leave it out."
-                )
             matrix = nx.to_numpy_array(graph, weight=None, dtype=np.float32)
             adjacency[row, : len(matrix), : len(matrix)] = torch.from_numpy(matrix)
         mask = torch.arange(self.size) < count.reshape(-1, 1)
         degree = adjacency.sum(dim=2).long().clamp_max(self.degrees - 1)
         nodes = torch.nn.functional.one_hot(degree, self.degrees) * mask[..., None]
         return self.spec.pack({"nodes": nodes.float(), "edges": adjacency})
+
+    def simple(self, given: Any, what: str) -> nx.Graph:
+        """The graph of a ``networkx`` or PyG object that this domain can hold; ``what`` names it in errors.
+
+        Raises:
+            AnydiffError: a directed or empty graph, a self-loop, parallel edges, or too many nodes.
+        """
+        graph = as_graph(given, what)
+        count = graph.number_of_nodes()
+        if count > self.size:
+            raise AnydiffError(
+                f"{what} has more than {self.size} nodes, {count}, and does not fit; raise size or leave it out."
+            )
+        return graph
 
     def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[nx.Graph]:
         """The nearest graphs.

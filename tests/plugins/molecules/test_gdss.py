@@ -14,6 +14,7 @@ from anydiff.denoisers import GaussianOracle, NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.objectives import Denoising
 from anydiff.paths import VE, ProductPath, VPLinear
+from anydiff.registry import registry
 from anydiff.solvers import compile_plan, sample
 from anydiff.solvers.operations import langevin
 from anydiff.solvers.plan import Apply, Combine, Evaluate, Noise
@@ -129,17 +130,18 @@ def test_the_last_step_returns_the_mean():
 
 
 def test_noise_has_unit_variance_per_edge_is_symmetric_and_masked():
-    mask = torch.ones(4000, 4, dtype=torch.bool)
+    count = 40_000
+    mask = torch.ones(count, 4, dtype=torch.bool)
     mask[:, 3] = False
-    edges = SPEC.unpack(NoiseSource(SPEC, 0, mask=mask).draw(range(4000), 0))["edges"]
+    edges = SPEC.unpack(NoiseSource(SPEC, 0, mask=mask).draw(range(count), 0))["edges"]
     assert torch.equal(edges, edges.transpose(1, 2))
     assert (torch.diagonal(edges, dim1=1, dim2=2) == 0).all()
     assert (edges[:, 3] == 0).all()
     variance = edges.var(dim=0)
-    assert all(abs(float(variance[i, j]) - 1) < 0.08 for i, j in itertools.combinations(range(3), 2))
-    assert float(edges[:, :3, :3].square().sum() / (6 * 4000)) == pytest.approx(1, abs=0.02)
+    assert all(abs(float(variance[i, j]) - 1) < 0.02 for i, j in itertools.combinations(range(3), 2))
 
 
+@pytest.mark.filterwarnings("ignore:.*is not the law of x_T")
 @pytest.mark.parametrize("solver", [S4(), GDSSPredictorCorrector(), GDSSPredictorCorrector("reverse")])
 def test_every_step_is_symmetric_and_masked(solver):
     network = GDSSNetwork(SPEC, width=8, edge_layers=2, attention=8, heads=2).eval()
@@ -154,6 +156,22 @@ def test_every_step_is_symmetric_and_masked(solver):
         edges = SPEC.unpack(state)["edges"]
         assert torch.allclose(edges, edges.transpose(1, 2), atol=1e-6)
         assert (state[SPEC.present(mask) == 0] == 0).all()
+
+
+def test_every_solver_of_the_core_samples_graphs():
+    """With the path and network of the recipe: finite, symmetric, nothing at absent nodes; none is refused."""
+    network = GDSSNetwork(SPEC, width=8, edge_layers=2, attention=8, heads=2).eval()
+    path = ProductPath((("nodes", GDSSPath()), ("edges", GDSSPath()))).bind(SPEC)
+    denoiser = NetworkDenoiser(network, path, "noise")
+    mask = torch.tensor([[True, True, True, False], [True, True, True, True]])
+    names = [entry.name for entry in registry().entries("solvers") if "/" not in entry.name]
+    assert len(names) > 20
+    for name in names:
+        drawn = sample(denoiser, SPEC, 2, solver=name, nfe=10, end="stop", condition={"mask": mask})
+        edges = SPEC.unpack(drawn)["edges"]
+        assert drawn.isfinite().all(), name
+        assert torch.allclose(edges, edges.transpose(1, 2), atol=1e-5 * float(edges.abs().max() + 1)), name
+        assert (drawn[SPEC.present(mask) == 0] == 0).all(), name
 
 
 def test_the_loss_does_not_change_under_a_joint_permutation():

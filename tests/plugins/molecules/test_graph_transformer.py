@@ -8,11 +8,13 @@ import torch
 from anydiff.denoisers import FunctionDenoiser, NetworkDenoiser
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.networks import VectorCondition
-from anydiff.paths import VPCosine
-from anydiff.solvers import sample
+from anydiff.paths import ProductPath, VPCosine
+from anydiff.registry import registry
+from anydiff.solvers import compile_plan, sample
+from anydiff.solvers.executor import execute
 from anydiff.states import Leaf, NoiseSource, StateSpec
 from anydiff_molecules.domain import Molecules
-from anydiff_molecules.gdss import GDSSNetwork
+from anydiff_molecules.gdss import GDSSNetwork, GDSSPath
 from anydiff_molecules.graph_domain import Graphs
 from anydiff_molecules.networks import GraphTransformer, size_buckets
 from anydiff_molecules.objective import CrossEntropy
@@ -83,6 +85,50 @@ def test_the_whole_sampler_is_equivariant(network, spec):
             denoiser, spec, 3, start=permuted(spec, start, order), condition={"mask": MASK[:, order]}, **options
         )
         assert torch.allclose(permuted(spec, one, order), two, atol=1e-5 * float(one.abs().max()) + 1e-7), solver
+
+
+class Turned:
+    """A noise source whose every draw has its nodes permuted."""
+
+    def __init__(self, spec: StateSpec, order: torch.Tensor, mask: torch.Tensor) -> None:
+        self.source, self.spec, self.order = NoiseSource(spec, 4, mask=mask), spec, order
+
+    def draw(self, *arguments):
+        return permuted(self.spec, self.source.draw(*arguments), self.order)
+
+
+@pytest.mark.parametrize("solver", ["graphs/gdss-pc", "graphs/s4", "ddpm", "molecules/cooled-ancestral"])
+@pytest.mark.parametrize(("network", "spec"), networks())
+def test_so_is_the_law_of_the_samplers_that_draw_noise(network, spec, solver):
+    """Start and every draw with nodes permuted give the sample with nodes permuted: the law has no order of nodes."""
+    kind = "data" if isinstance(network, GraphTransformer) else "noise"
+    # GDSS's own schedule for its network: an untrained prediction of noise, divided by a small α, would blow up.
+    path = VPCosine() if kind == "data" else ProductPath((("nodes", GDSSPath()), ("edges", GDSSPath()))).bind(spec)
+    denoiser = NetworkDenoiser(network, path, kind)
+    plan = compile_plan(registry().build("solvers", solver), path, 8, grid="time", end="stop")
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(5))
+    start, straight = inputs(spec), torch.arange(6)
+    one, two = (
+        execute(
+            plan, denoiser, permuted(spec, start, turn), noise=Turned(spec, turn, MASK), samples=range(3),
+            condition={"mask": MASK[:, turn]},
+        )
+        for turn in (straight, order)
+    )  # fmt: skip
+    assert torch.allclose(permuted(spec, one, order), two, atol=1e-5 * float(one.abs().max()))
+    other = execute(plan, denoiser, start, noise=Turned(spec, order, MASK), samples=range(3), condition={"mask": MASK})
+    assert not torch.allclose(one, other, atol=0.01), "the draws matter"
+
+
+@pytest.mark.parametrize(("network", "spec"), networks())
+def test_absent_nodes_have_no_influence_through_a_whole_plan(network, spec):
+    kind = "data" if isinstance(network, GraphTransformer) else "noise"
+    denoiser = NetworkDenoiser(network, VPCosine(), kind)
+    present = spec.present(MASK).bool()
+    start = inputs(spec)
+    options = {"solver": "dpm-solver++-2m", "nfe": 6, "dtype": torch.float64, "condition": {"mask": MASK}}
+    plain, spoilt = (sample(denoiser, spec, 3, start=each, **options) for each in (start, start + 5 * ~present))
+    assert torch.allclose(plain[present], spoilt[present], atol=1e-9)
 
 
 def test_an_untrained_transformer_is_bayes_rule_for_independent_entries():

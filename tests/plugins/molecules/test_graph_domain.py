@@ -68,6 +68,17 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "bad.graphml").write_text("<nothing>")
     with pytest.raises(FileFormatError, match="give graph6 or GraphML"):
         Graphs().read(tmp_path / "bad.graphml")
+    (tmp_path / "empty.g6").write_text("\n")
+    with pytest.raises(FileFormatError, match="holds no graph"):
+        Graphs().read(tmp_path / "empty.g6")
+    nx.write_graphml(nx.DiGraph([(0, 1)]), tmp_path / "directed.graphml")
+    with pytest.raises(AnydiffError, match=r"directed.graphml' is directed, but only undirected"):
+        Graphs().read(tmp_path / "directed.graphml")
+    graph = nx.path_graph(2)
+    graph.nodes[0]["list"] = [1]
+    with pytest.raises(AnydiffError, match=r"cannot be written .*list.*write .g6"):
+        Graphs().write([graph], tmp_path / "lists.graphml")
+    assert not (tmp_path / "lists.graphml").exists()
 
 
 def test_pyg_objects_in_and_out():

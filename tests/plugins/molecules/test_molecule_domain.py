@@ -142,8 +142,13 @@ def test_bad_options_are_refused():
         Molecules(["C", "C"])
     with pytest.raises(UnknownNameError):
         Molecules(condition="taste")
-    with pytest.raises(AnydiffError, match="deviation must be positive"):
-        Molecules(condition="logp", condition_scale=(0, 0))
+    for scale in ((0, 0), (1,)):
+        with pytest.raises(AnydiffError, match="the deviation positive"):
+            Molecules(condition="logp", condition_scale=scale)
+    with pytest.raises(AnydiffError, match="no molecule to draw"):
+        domain().draw([], "none.png")
+    with pytest.raises(AnydiffError, match=r"atom type H is outside the vocabulary \(Chem.RemoveHs"):
+        domain().encode([Chem.AddHs(Chem.MolFromSmiles("CO"))])
     with pytest.raises(AnydiffError, match="no element"):
         chemistry.parse_atom_type("Xq+")
     with pytest.raises(AnydiffError, match="not finite"):
@@ -262,6 +267,11 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "columns.csv").write_text("a,b\n1,2\n")
     with pytest.raises(FileFormatError, match="none called 'smiles'"):
         files.read(tmp_path / "columns.csv")
+    (tmp_path / "garbage.sdf").write_text("garbage\n")
+    with pytest.raises(
+        FileFormatError, match=r"holds no molecule.*1 of 1 entries could not be parsed, first entry 1\."
+    ):
+        files.read(tmp_path / "garbage.sdf")
     (tmp_path / "binary.smi").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FileFormatError, match="is no text"):
         files.read(tmp_path / "binary.smi")

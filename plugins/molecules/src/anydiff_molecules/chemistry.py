@@ -75,7 +75,8 @@ def to_arrays(molecule: Any, types: Sequence[str], size: int) -> tuple[NDArray[n
     for index, atom in enumerate(kekule.GetAtoms()):
         name = atom_type(atom)
         if name not in known:
-            raise Refused(f"atom type {name} is outside the vocabulary")
+            hint = " (Chem.RemoveHs makes hydrogens implicit)" if name == "H" else ""
+            raise Refused(f"atom type {name} is outside the vocabulary{hint}")
         if atom.GetNumRadicalElectrons():
             raise Refused("it has a radical, and hydrogens are filled in by valences")
         atoms[index] = known[name]

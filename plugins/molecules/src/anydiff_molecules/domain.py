@@ -55,9 +55,11 @@ class Molecules(Domain):
             raise UnknownNameError("condition", str(condition), ["logp"])
         self.counts = None if counts is None else [float(weight) for weight in counts]
         self.condition = condition
+        if len(condition_scale) != 2 or not condition_scale[1] > 0:
+            raise AnydiffError(
+                f"condition_scale is {list(condition_scale)}, but must be (mean, deviation), the deviation positive."
+            )
         self.mean, self.deviation = (float(number) for number in condition_scale)
-        if not self.deviation > 0:
-            raise AnydiffError(f"condition_scale is {list(condition_scale)}, but its deviation must be positive.")
         nodes = Leaf("nodes", (self.size, len(self.types)), mask_axes=(0,), range=(0.0, 1.0))
         edges = Leaf(
             "edges", (self.size, self.size, 3), symmetric=True, zero_diagonal=True, mask_axes=(0, 1), range=(0.0, 1.0)

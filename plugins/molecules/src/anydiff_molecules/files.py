@@ -28,10 +28,11 @@ class Reading:
 
     Attributes:
         molecules: those that could be read, in order.
-        places: the line (or entry) of each, from 1.
-        unreadable: (line, text) of those that could not.
+        places: the line or entry of each, from 1.
+        unreadable: (place, text) of those that could not; no text where the file has none.
         empty: lines without a text.
         dropped: reason -> how many readable ones a domain refused.
+        unit: what the places count.
     """
 
     molecules: list[Any] = field(default_factory=list)
@@ -39,13 +40,17 @@ class Reading:
     unreadable: list[tuple[int, str]] = field(default_factory=list)
     empty: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    unit: str = "line"
 
     @property
     def report(self) -> str:
         """One sentence per kind of loss; empty if nothing was lost."""
         sentences = []
         if self.unreadable:
-            first = ", ".join(f"{text!r} (line {line})" for line, text in self.unreadable[:5])
+            first = ", ".join(
+                f"{text!r} ({self.unit} {place})" if text else f"{self.unit} {place}"
+                for place, text in self.unreadable[:5]
+            )
             total = len(self.unreadable) + len(self.molecules)
             sentences.append(f"{len(self.unreadable)} of {total} entries could not be parsed, first {first}.")
         if self.empty:
@@ -83,11 +88,11 @@ def read(path: Path, strict: bool = False, keep_invalid: bool = False) -> Readin
 
 
 def gather(objects: Iterable[Any]) -> Reading:
-    """Molecules, SMILES or PyG graphs (a PyG data set, say) as if read from a file; places count from 0."""
+    """Molecules, SMILES or PyG graphs (a PyG data set, say) as if read from a file."""
     from anydiff_molecules.domain import as_molecule
 
-    reading = Reading()
-    for number, given in enumerate(objects):
+    reading = Reading(unit="entry")
+    for number, given in enumerate(objects, 1):
         try:
             reading.molecules.append(as_molecule(given))
             reading.places.append(number)
@@ -133,14 +138,14 @@ def _csv_column(path: Path, text: str) -> list[tuple[int, str]]:
 
 
 def _read_sdf(path: Path, keep_invalid: bool) -> Reading:
-    reading = Reading()
+    reading = Reading(unit="entry")
     with Chem.SDMolSupplier(str(path), sanitize=False) as supplier:
         for number, molecule in enumerate(supplier, 1):
             if molecule is not None and chemistry.is_valid(molecule):
                 Chem.SanitizeMol(molecule)
                 molecule = Chem.RemoveHs(molecule)
             elif molecule is None or molecule.GetNumAtoms() == 0 or not keep_invalid:
-                reading.unreadable.append((number, f"entry {number}"))
+                reading.unreadable.append((number, ""))
                 continue
             reading.molecules.append(molecule)
             reading.places.append(number)
@@ -196,8 +201,15 @@ def _flat(molecule: Any) -> Any:
 
 
 def draw(molecules: Sequence[Any], path: Path, titles: Sequence[str] | None = None, columns: int = 0) -> None:
-    """A grid of structural formulas (PNG); titles below, ``invalid`` where sanitisation fails."""
+    """A grid of structural formulas (PNG); titles below, ``invalid`` where sanitisation fails.
+
+    Raises:
+        AnydiffError: no molecule is given.
+    """
     from PIL import Image
+
+    if not molecules:
+        raise AnydiffError(f"there is no molecule to draw into {str(path)!r}; give at least one.")
 
     columns = columns or min(max(round(len(molecules) ** 0.5 * 1.3), 1), 12)
     legends = []

@@ -141,34 +141,41 @@ class Graphs(Domain):
         """Graphs of a ``.graphml`` file (one graph), or of a file in graph6 format (one per line).
 
         Raises:
-            AnydiffError: no such file.
-            FileFormatError: not of that format.
+            AnydiffError: no such file, or a single graph that is directed, empty or not simple.
+            FileFormatError: not of that format, or without a graph.
         """
         path = Path(path)
         if not path.is_file():
             raise AnydiffError(f"cannot read graphs from {str(path)!r}: no such file; check the path.")
         try:
             if path.suffix.lower() == ".graphml":
-                return [as_graph(nx.read_graphml(path), str(path))]
-            lines = [line for line in path.read_bytes().splitlines() if line.strip()]
-            return [nx.from_graph6_bytes(line.strip()) for line in lines]
+                graphs = [nx.read_graphml(path)]
+            else:
+                lines = [line.strip() for line in path.read_bytes().splitlines() if line.strip()]
+                graphs = [nx.from_graph6_bytes(line) for line in lines]
         except (nx.NetworkXException, ValueError, IndexError, SyntaxError) as error:
             raise FileFormatError(
                 f"{str(path)!r} is not a file of graphs ({error}); give graph6 or GraphML."
             ) from error
+        if not graphs:
+            raise FileFormatError(f"{str(path)!r} holds no graph; give one graph6 line for each.")
+        return graphs if len(graphs) > 1 else [as_graph(graphs[0], repr(str(path)))]
 
     def write(self, objects: Sequence[nx.Graph], path: str | Path) -> None:
         """Write ``.graphml`` (exactly one graph) or, for any other name, graph6, one graph per line.
 
         Raises:
-            AnydiffError: several graphs for one ``.graphml``.
+            AnydiffError: several graphs for one ``.graphml``, or attributes that it cannot hold.
         """
         path = Path(path)
         if path.suffix.lower() == ".graphml":
             if len(objects) != 1:
                 raise AnydiffError(f"{str(path)!r} holds one graph, but {len(objects)} were given; write graph6 (.g6).")
-            with atomic_path(path) as temporary:
-                nx.write_graphml(as_graph(objects[0], "the graph"), temporary)
+            try:
+                with atomic_path(path) as temporary:
+                    nx.write_graphml(as_graph(objects[0], "the graph"), temporary)
+            except nx.NetworkXError as error:
+                raise AnydiffError(f"{str(path)!r} cannot be written ({error}); remove that, or write .g6.") from error
             return
         plain = [nx.convert_node_labels_to_integers(as_graph(each, f"graph {row}")) for row, each in enumerate(objects)]
         with atomic_path(path) as temporary:

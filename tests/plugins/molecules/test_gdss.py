@@ -21,7 +21,7 @@ from anydiff.solvers.plan import Apply, Combine, Evaluate, Noise
 from anydiff.solvers.program import Node
 from anydiff.states import Leaf, NoiseSource, StateSpec
 from anydiff_benchmarks.claims import gdss as claim
-from anydiff_molecules.gdss import GDSSNetwork, GDSSPath, GDSSSequential
+from anydiff_molecules.gdss import DenseGCN, GDSSNetwork, GDSSPath, GDSSSequential
 from anydiff_molecules.gdss_solvers import S4, GDSSPredictorCorrector, half_step_std
 from anydiff_molecules.graph_domain import Graphs
 
@@ -172,6 +172,49 @@ def test_every_solver_of_the_core_samples_graphs():
         assert drawn.isfinite().all(), name
         assert torch.allclose(edges, edges.transpose(1, 2), atol=1e-5 * float(edges.abs().max() + 1)), name
         assert (drawn[SPEC.present(mask) == 0] == 0).all(), name
+
+
+def test_a_graph_convolution_is_the_published_one():
+    """D^-1/2 (A + I) D^-1/2 X W + b, degrees at least 1, entry by entry for weighted edges of either sign."""
+    layer = DenseGCN(2, 3).double()
+    torch.nn.init.ones_(layer.bias)
+    generator = np.random.default_rng(0)
+    weights = np.triu(generator.normal(size=(5, 5)), 1)
+    adjacency, x = weights + weights.T, generator.normal(size=(5, 2))
+    mixed = adjacency + np.eye(5)
+    degree = np.maximum(mixed.sum(axis=1), 1)
+    assert sorted(set(degree == 1)) == [False, True], "both cases of the clamp"
+    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    wanted = [
+        sum(mixed[i, j] / math.sqrt(degree[i] * degree[j]) * x[j] @ weight for j in range(5)) + bias for i in range(5)
+    ]
+    flags = torch.tensor([[1.0, 1, 1, 1, 0]]).double()
+    found = layer(torch.from_numpy(x)[None], torch.from_numpy(adjacency)[None], flags)[0].detach().numpy()
+    assert found[:4] == pytest.approx(np.array(wanted)[:4], abs=1e-12)
+    assert not found[4].any()
+
+
+def test_the_scores_are_put_together_as_published():
+    """Nodes: input and every tanh(GCN) enter the last perceptron. Edges: A and A² enter, per head tanh(Q Kᵀ/√out)."""
+    network = GDSSNetwork(SPEC, width=8, node_depth=2, edge_layers=2, attention=8, heads=2).double().eval()
+    edges = SPEC.unpack(NoiseSource(SPEC, 1).draw([0], 0, torch.float64))["edges"]
+    x = SPEC.unpack(NoiseSource(SPEC, 2).draw([0], 0, torch.float64))["nodes"]
+    flags = torch.ones(1, 4, dtype=torch.float64)
+    first = torch.tanh(network.node_score.layers[0](x, edges, flags))
+    second = torch.tanh(network.node_score.layers[1](first, edges, flags))
+    wanted = network.node_score.exit(torch.cat([x, first, second], dim=-1))
+    assert torch.allclose(network.node_score(x, edges, flags), wanted)
+    seen = []
+    hook = network.edge_score.layers[0].register_forward_pre_hook(lambda module, given: seen.append(given[1]))
+    score = network.edge_score(x, edges, flags)
+    hook.remove()
+    assert torch.allclose(seen[0], torch.stack([edges, edges @ edges], dim=1))
+    assert torch.allclose(score, score.transpose(1, 2), atol=1e-12)
+    one = network.edge_score.layers[0].attentions[0]
+    query, key = one.query(x, edges, flags), one.key(x, edges, flags)
+    heads = [torch.tanh(query[..., c] @ key[..., c].transpose(1, 2) / math.sqrt(8)) for c in (slice(4), slice(4, 8))]
+    mean = (heads[0] + heads[1]) / 2
+    assert torch.allclose(one(x, edges, flags), (mean + mean.transpose(1, 2)) / 2)
 
 
 def test_the_loss_does_not_change_under_a_joint_permutation():

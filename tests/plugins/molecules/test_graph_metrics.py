@@ -78,6 +78,25 @@ def test_two_deltas_at_distance_d():
     assert value == pytest.approx(2 - 2 * math.exp(-(0.99**2) / 0.02), abs=1e-12)
 
 
+def test_spectra_are_those_of_the_normalised_laplacian():
+    """Of K_4: 0 and three times 4/3, in bins of 1/100. A node without edges has 0, as a component of its own."""
+    spectrum = graph_metrics.SpectralMMD().features
+    for graph, wanted in (
+        (nx.complete_graph(4), {0: 0.25, 133: 0.75}),
+        (nx.path_graph(2), {0: 0.5, 199: 0.5}),
+        (nx.empty_graph(2), {0: 1.0}),
+    ):
+        found = spectrum(graph)
+        assert len(found) == 200
+        assert {int(place): float(found[place]) for place in np.flatnonzero(found)} == wanted
+
+
+def test_orbits_are_compared_by_the_published_gaussian():
+    """Per node K_4 has 3 edges, 3 triangles, a K_4; K_3 has 2 and 1: the squared distance is 1 + 4 + 1."""
+    value = graph_metrics.OrbitMMD().distance([nx.complete_graph(4)], [nx.complete_graph(3)])
+    assert value == pytest.approx(2 - 2 * math.exp(-6 / 1800), abs=1e-12)
+
+
 def test_earth_mover_is_the_sum_of_cumulated_differences():
     first, second = np.array([[1.0, 0, 0, 0]]), np.array([[0, 0, 0, 1.0], [0.5, 0.5, 0, 0]])
     assert graph_metrics.earth_mover(first, second).tolist() == [[3.0, 0.5]]

@@ -13,6 +13,7 @@ from anydiff.registry import registry
 from anydiff.solvers import compile_plan, sample
 from anydiff.solvers.executor import execute
 from anydiff.states import Leaf, NoiseSource, StateSpec
+from anydiff_molecules import objective
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.gdss import GDSSNetwork, GDSSPath
 from anydiff_molecules.graph_domain import Graphs
@@ -202,6 +203,13 @@ def test_cross_entropy_is_least_at_the_posterior():
     assert float(
         CrossEntropy({"nodes": 2.0})(posterior(0.0), clean, noise, torch.tensor([0.5]), mask=mask)
     ) == pytest.approx(2 * losses[1])
+
+
+def test_no_edge_is_a_class_of_its_own_in_the_loss():
+    """-Σ x0_k log D_k - (1 - Σ x0_k) log(1 - Σ D_k)."""
+    target = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    found = objective._entropy(target, torch.tensor([[0.2, 0.3], [0.2, 0.3]]))
+    assert torch.allclose(found, -torch.tensor([0.5, 0.2]).log())
 
 
 def test_what_does_not_fit_is_refused():

@@ -63,6 +63,7 @@ def test_the_states_are_one_hot_symmetric_and_masked():
         ([0, 0], {(0, 1): 3}, True, True),
         ([0, 3, 3], {(0, 1): 2, (0, 2): 1}, False, False),  # F with a double bond
         ([0, 0], {}, True, True),  # two fragments are valid chemistry
+        ([0, 1, 2, 2], {(0, 1): 1, (1, 2): 2, (1, 3): 2}, True, False),  # CN(=O)=O: RDKit charges it, GDSS does not
     ],
 )
 def test_validity_is_that_of_the_whole_molecule(atoms, bonds, valid, valences):

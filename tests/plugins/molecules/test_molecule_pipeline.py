@@ -111,6 +111,8 @@ def test_the_marginal_baseline_knows_frequencies_and_nothing_else():
     share = spec.unpack(states)["nodes"].sum((0, 1)) / mask.sum()
     wanted = spec.unpack(real)["nodes"].sum((0, 1)) / known["mask"].sum()
     assert torch.allclose(share, wanted, atol=0.04)
+    bonds, real_bonds = (spec.unpack(x)["edges"].sum((0, 1, 2)) / len(x) for x in (states, real))
+    assert torch.allclose(bonds, real_bonds, rtol=0.15, atol=0.2), "and as many pairs without a bond"
     assert sum(map(chemistry.is_valid, data.domain.decode(states, {"mask": mask}))) < 150
 
 

@@ -123,7 +123,9 @@ def to_molecule(atoms: Sequence[int], bonds: NDArray[np.int64], types: Sequence[
         molecule.AddBond(int(i), int(j), ORDERS[int(bonds[i, j]) - 1])
     plain = molecule.GetMol()
     clean = Chem.Mol(plain)
-    return clean if _sanitised(clean, Chem.SanitizeFlags.SANITIZE_ALL) else plain
+    # Not the clean-up, which charges a nitrogen of five bonds before valences are looked at.
+    steps = Chem.SanitizeFlags.SANITIZE_ALL ^ Chem.SanitizeFlags.SANITIZE_CLEANUP
+    return clean if _sanitised(clean, steps) else plain
 
 
 def _sanitised(molecule: Any, flags: Any) -> bool:

@@ -38,7 +38,7 @@ def qm9() -> Recipe:
         "QM9, up to 9 heavy atoms",
         counts=_QM9_COUNTS,
         scale=[0.33, 0.95],
-        training={"steps": 8000, "batch_size": 64},
+        training={"steps": 40000, "batch_size": 64},
         nfe=50,
     )
 
@@ -50,7 +50,7 @@ def zinc() -> Recipe:
         "ZINC250k, molecules of up to 20 heavy atoms",
         counts=_ZINC_COUNTS,
         scale=[1.71, 1.45],
-        training={"steps": 6000, "batch_size": 32},
+        training={"steps": 24000, "batch_size": 32},
         nfe=50,
     )
 
@@ -119,7 +119,7 @@ def community_small() -> Recipe:
         "path": {"name": "product", "options": {"leaves": {"nodes": "graphs/gdss-vp", "edges": "graphs/gdss-vp"}}},
         "parametrization": "noise",
         "training": {
-            "steps": 700,
+            "steps": 6000,
             "batch_size": 32,
             "learning_rate": 1e-2,
             "warmup_steps": 50,

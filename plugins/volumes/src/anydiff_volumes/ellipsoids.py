@@ -42,6 +42,13 @@ def ellipsoid(radius: Tensor) -> Tensor:
     return torch.sigmoid(3 * (radius[..., None, None, None] - distance))
 
 
+def course(numbers: Tensor, frames: int) -> Tensor:
+    """Radii ``[..., T]`` from four numbers ``[..., 4]`` in [0, 1], which stand for r_0, A, f and φ."""
+    base, amplitude, frequency, phase = numbers[..., None].unbind(dim=-2)
+    angle = 2 * math.pi * ((0.12 + 0.16 * frequency) * torch.arange(frames) + phase)
+    return 3.5 + 1.5 * base + (0.8 + 0.8 * amplitude) * torch.sin(angle)
+
+
 class Ellipsoids(Dataset):
     """Frames of oscillating ellipsoids, conditioned on those before them; as :class:`anydiff_volumes.data.Sequences`.
 
@@ -89,9 +96,7 @@ class Ellipsoids(Dataset):
     def radii(self) -> Tensor:
         """The true radii, float64 ``[N, T]``."""
         names = ("radius", "amplitude", "frequency", "phase")
-        base, amplitude, frequency, phase = (uniform(self.seed, self.subjects, 0, name)[:, None] for name in names)
-        angle = 2 * math.pi * ((0.12 + 0.16 * frequency) * torch.arange(self.frames) + phase)
-        return 3.5 + 1.5 * base + (0.8 + 0.8 * amplitude) * torch.sin(angle)
+        return course(torch.stack([uniform(self.seed, self.subjects, 0, name) for name in names], dim=1), self.frames)
 
     @functools.cached_property
     def sequences(self) -> Tensor:

@@ -2,11 +2,14 @@ r"""SADM's networks: an encoder of a sequence with gaps, and a 3-D U-Net that se
 
 The encoder turns the frames before a target into one map at full resolution (Yoon et al. 2023, arXiv:2212.08228):
 
-1. coarse: every frame is cut into patches of 8 voxels a side; the tokens (frame, patch), and one more per patch for the
-   target, go through a transformer together, each with the embeddings of its place and of its time relative to the
-   target's. Here the course of the motion can be told from several frames;
-2. fine: at every position of a grid of cells of 4 voxels a side, the target's token (spread out) asks the frames'
-   features at that position, with multi-head attention over time.
+1. every frame is cut into patches of 8 voxels a side; the tokens (frame, patch), and one more per patch for the target,
+   go through a transformer together, each with the embeddings of its place and of its time relative to the target's.
+   Here the course of the motion is told from several frames;
+2. at every voxel the target attends to the frames over time, and to the straight line through the two latest. The
+   weights come from the tokens, may be negative, and are spread out from patch to voxel; what is weighed is how each
+   differs from the latest frame, f_t - f_latest, so that every head is a change of the latest frame: an interpolation,
+   an extrapolation, or none;
+3. the target's token itself is spread out beside them.
 
 Missing frames are no tokens at all: they are masked, not black. So are frames that do not lie before the target. With
 nothing to see the map is the same for whatever condition, which is the null of classifier-free guidance.
@@ -24,19 +27,24 @@ from torch.nn import functional
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.networks import ArrayCondition, UNet
-from anydiff.networks.layers import attention_heads, crop, depth_to_space, pad_to_multiple, space_to_depth
+from anydiff.networks.layers import (
+    attention_heads,
+    crop,
+    depth_to_space,
+    pad_to_multiple,
+    space_to_depth,
+    zero_initialised,
+)
 from anydiff_volumes.extrapolation import interpolation, last_frame
 
 if TYPE_CHECKING:
     from anydiff.states import StateSpec
 
 CONDITIONS = ("frames", "seen", "times", "target_time")
-ENCODERS = ("attention", "previous")
+ENCODERS = ("attention", "concatenation", "previous")
 PATCH = 8
 FINE = 4
-FINE_HEADS = 4
-FINE_WIDTH = 16
-FEATURES = 32
+HEAD_WIDTH = 16
 _FREQUENCIES = 8
 
 
@@ -57,110 +65,132 @@ class TimeEmbedding(nn.Module):
 
 
 class MaskedBlock(nn.Module):
-    """A transformer block whose attention looks at unmasked tokens alone: ``[B, N, W]`` and bool ``[B, N]``."""
+    """A transformer block whose attention looks at unmasked tokens alone: ``[B, N, W]`` and bool ``[B, N]``.
+
+    Softmax attention averages; that of its weights without softmax, (q·k)/√d, may be negative, so that a difference of
+    two moments is one round of it. Both are added.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.norm_attention, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query_key_value, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mix, self.project = nn.Linear(width, 5 * width), nn.Linear(2 * width, width)
         self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: Tensor, visible: Tensor) -> Tensor:
         """One round of attention and feed-forward, both residual."""
         batch, count, width = tokens.shape
-        mixed = self.query_key_value(self.norm_attention(tokens)).reshape(batch, count, 3, self.heads, -1)
-        query, key, value = mixed.permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible[:, None, None, :])
-        tokens = tokens + self.project(attended.transpose(1, 2).reshape(batch, count, width))
+        mixed = self.mix(self.norm_attention(tokens)).reshape(batch, count, 5, self.heads, -1)
+        query, key, value, signed_query, signed_key = mixed.permute(2, 0, 3, 1, 4)
+        averaged = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible[:, None, None, :])
+        seen = visible[:, None, :, None] / visible.sum(dim=1).clamp_min(1)[:, None, None, None]
+        signed = signed_query @ ((signed_key * seen).transpose(2, 3) @ value) / (width // self.heads) ** 0.5
+        attended = torch.cat([averaged, signed], dim=-1).transpose(1, 2).reshape(batch, count, 2 * width)
+        tokens = tokens + self.project(attended)
         return tokens + self.feed(self.norm_feed(tokens))  # type: ignore[no-any-return]
 
 
 class SequenceEncoder(nn.Module):
-    """From frames with gaps to one map: ``[B, T, X, Y, Z] -> [B, channels, X, Y, Z]``; see the module.
+    """From frames with gaps to one map: ``[B, T, X, Y, Z] -> [B, changes + channels, X, Y, Z]``; see the module.
 
     Args:
         frames: T.
         shape: ``(X, Y, Z)``.
-        channels: of the map.
+        channels: that the target's tokens are spread out to.
+        changes: heads of the attention over time, each a change of the latest frame.
         width: of the tokens.
         layers: transformer blocks over (frame, patch) tokens.
         heads: attention heads over tokens.
     """
 
     def __init__(
-        self, frames: int, shape: Sequence[int], *, channels: int = 4, width: int = 64, layers: int = 2, heads: int = 4
+        self,
+        frames: int,
+        shape: Sequence[int],
+        *,
+        channels: int = 4,
+        changes: int = 4,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
     ) -> None:
         super().__init__()
         attention_heads("heads", natural_number("width", width), heads)
         self.shape = tuple(shape)
-        self.frames = natural_number("frames", frames)
+        self.frames, self.changes = natural_number("frames", frames), natural_number("changes", changes)
         self.coarse = [-(-size // PATCH) for size in self.shape]
         patches = math.prod(self.coarse)
-        self.embed = nn.Linear(PATCH**3, width)
+        # A frame, and how it differs from the latest: a motion is easier to see in a difference.
+        self.embed = nn.Linear(2 * PATCH**3, width)
         self.place = nn.Parameter(torch.randn(patches, width) * 0.02)
         self.target = nn.Parameter(torch.randn(width) * 0.02)
         self.time = TimeEmbedding(width)
         self.blocks = nn.ModuleList(MaskedBlock(width, heads) for _ in range(natural_number("layers", layers)))
         self.norm = nn.LayerNorm(width)
-        voxels = FINE**3
-        fine = FINE_HEADS * FINE_WIDTH
-        self.features = nn.Conv3d(voxels, FEATURES, 3, padding=1)
-        self.key, self.key_time = nn.Linear(FEATURES, fine), nn.Linear(width, fine)
-        self.value = nn.Linear(FEATURES + voxels, fine)
-        self.query = nn.Linear(width, fine)
-        self.nothing = nn.Parameter(torch.randn(2, fine) * 0.02)
-        self.exit = nn.Linear(fine + width, channels * voxels)
+        # Weights that start at zero: an untrained encoder changes nothing.
+        self.query = zero_initialised(nn.Linear(width, changes * HEAD_WIDTH))
+        self.key = nn.Linear(width, changes * HEAD_WIDTH)
+        self.gate = zero_initialised(nn.Linear(width, changes))
+        self.exit = nn.Linear(width, natural_number("channels", channels) * FINE**3)
 
     def forward(self, frames: Tensor, seen: Tensor, since: Tensor) -> Tensor:
-        """The map ``[B, channels, *shape]``.
+        """The map ``[B, changes + channels, *shape]``.
 
         Args:
             frames: ``[B, T, *shape]``; whatever stands in frames that are not seen has no influence.
             seen: bool ``[B, T]``.
             since: each frame's time minus the target's ``[B, T]``.
         """
-        batch = frames.shape[0]
-        frames = torch.where(seen[:, :, None, None, None], frames, 0)
-        moments = self.time(torch.where(seen, since, 0))
-        padded = pad_to_multiple(frames.reshape(batch * self.frames, 1, *self.shape), PATCH)
-        summary = self._coarse(space_to_depth(padded, PATCH), seen, moments)
-        raw = space_to_depth(padded, FINE)
-        asked = functional.interpolate(summary, scale_factor=PATCH // FINE, mode="trilinear")
-        asked = asked.flatten(2).transpose(1, 2)
-        answer = self._fine(raw, asked, seen, moments)
-        grid = [size // FINE for size in padded.shape[2:]]
-        mapped = self.exit(torch.cat([answer, asked], dim=-1)).transpose(1, 2).reshape(batch, -1, *grid)
-        return crop(depth_to_space(mapped, FINE), self.shape)
+        visible = seen[:, :, None, None, None]
+        frames = torch.where(visible, frames, 0)
+        latest, line = _known(frames, seen, since)
+        differences = torch.where(visible, frames - latest[:, None], 0)
+        tokens = self._tokens(frames, differences, seen, self.time(torch.where(seen, since, 0)))
+        asked = tokens[:, -1].transpose(1, 2).reshape(len(frames), -1, *self.coarse)
+        asked = functional.interpolate(asked, scale_factor=PATCH // FINE, mode="trilinear")
+        spread = depth_to_space(self.exit(asked.movedim(1, -1)).movedim(-1, 1), FINE)
+        differences = torch.cat([differences, (line - latest)[:, None]], dim=1)
+        return torch.cat([self._changes(tokens, differences, seen), crop(spread, self.shape)], dim=1)
 
-    def _coarse(self, patches: Tensor, seen: Tensor, moments: Tensor) -> Tensor:
-        """What the transformer says of each patch at the target's time, ``[B, W, *coarse]``."""
-        batch = seen.shape[0]
-        tokens = self.embed(patches.flatten(2).transpose(1, 2)).reshape(batch, self.frames, len(self.place), -1)
-        tokens = tokens + self.place + moments[:, :, None]
+    def _tokens(self, frames: Tensor, differences: Tensor, seen: Tensor, moments: Tensor) -> Tensor:
+        """What the transformer says of each patch of every frame and, last, of the target: ``[B, T + 1, N, W]``."""
+        batch, count = seen.shape[0], len(self.place)
+        both = torch.stack([frames, differences], dim=2).flatten(0, 1)
+        patches = space_to_depth(pad_to_multiple(both, PATCH), PATCH).flatten(2).transpose(1, 2)
+        tokens = self.embed(patches).reshape(batch, self.frames, count, -1) + self.place + moments[:, :, None]
         asked = (self.place + self.target).expand(batch, 1, -1, -1)
         everything = torch.cat([tokens, asked], dim=1).flatten(1, 2)
-        visible = functional.pad(seen, (0, 1), value=True).repeat_interleave(len(self.place), dim=1)
+        visible = functional.pad(seen, (0, 1), value=True).repeat_interleave(count, dim=1)
         for block in self.blocks:
             everything = block(everything, visible)
-        summary: Tensor = self.norm(everything[:, -len(self.place) :])
-        return summary.transpose(1, 2).reshape(batch, -1, *self.coarse)
+        normed: Tensor = self.norm(everything)
+        return normed.reshape(batch, self.frames + 1, count, -1)
 
-    def _fine(self, raw: Tensor, asked: Tensor, seen: Tensor, moments: Tensor) -> Tensor:
-        """Attention over time at every fine position: ``[B, N, heads * width]``."""
-        batch, positions, _ = asked.shape
-        split = (batch, self.frames, positions, FINE_HEADS, FINE_WIDTH)
-        features = functional.relu(self.features(raw)).flatten(2).transpose(1, 2)
-        values = self.value(torch.cat([features, raw.flatten(2).transpose(1, 2)], dim=-1)).reshape(split)
-        query = self.query(asked).reshape(batch, 1, positions, FINE_HEADS, FINE_WIDTH) / math.sqrt(FINE_WIDTH)
-        moments = self.key_time(moments).reshape(batch, self.frames, 1, FINE_HEADS, FINE_WIDTH)
-        score = (query * (self.key(features).reshape(split) + moments)).sum(dim=-1)
-        score = score.masked_fill(~seen[:, :, None, None], -math.inf)
-        # One more thing to look at: nothing, so that a position without frames has an answer too.
-        nothing = self.nothing.reshape(2, FINE_HEADS, FINE_WIDTH)
-        weight = torch.cat([score, (query * nothing[0]).sum(dim=-1)], dim=1).softmax(dim=1)
-        answer: Tensor = (weight[:, :-1, ..., None] * values).sum(dim=1) + weight[:, -1, ..., None] * nothing[1]
-        return answer.flatten(2)
+    def _changes(self, tokens: Tensor, differences: Tensor, seen: Tensor) -> Tensor:
+        """Σ_t w_t(x) (f_t - f_latest)(x) for every head, ``[B, changes, *shape]``; the last of t is the line."""
+        batch, _, count, _ = tokens.shape
+        query = self.query(tokens[:, -1]).reshape(batch, 1, count, self.changes, HEAD_WIDTH)
+        key = self.key(tokens[:, :-1]).reshape(batch, self.frames, count, self.changes, HEAD_WIDTH)
+        weights = (query * key).sum(dim=-1) / math.sqrt(HEAD_WIDTH) * seen[:, :, None, None]
+        weights = torch.cat([weights, self.gate(tokens[:, -1])[:, None]], dim=1)
+        weights = weights.permute(0, 3, 1, 2).reshape(batch, -1, *self.coarse)
+        smooth = _spread(weights, self.shape)
+        return (smooth.reshape(batch, self.changes, -1, *self.shape) * differences[:, None]).sum(dim=2)
+
+
+def _spread(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """From patches to voxels by linear interpolation along each axis, ``[B, C, *coarse] -> [B, C, *shape]``.
+
+    As ``functional.interpolate``, but by products with small matrices, which a CPU does ten times as fast.
+    """
+    for size in shape:
+        count = x.shape[2]
+        unit = torch.eye(count, dtype=x.dtype, device=x.device)[None]
+        matrix = functional.interpolate(unit, scale_factor=PATCH, mode="linear")[0, :, :size]
+        # The first axis goes to the end: after three rounds they stand as they did.
+        x = x.movedim(2, -1) @ matrix
+    return x
 
 
 class SequenceUNet(nn.Module):
@@ -169,16 +199,19 @@ class SequenceUNet(nn.Module):
     Args:
         spec: the state, ``(1, X, Y, Z)``.
         conditions: those of :class:`anydiff_volumes.domain.Volumes` with ``frames``.
-        encoder: ``attention`` (SADM) or ``previous``: the latest frame that is seen, concatenated as it is. The latter
-            is SADM without attention, and a single-image model.
-        spread: with a positive number s, predict the data around the latest frame that is seen, which the U-Net then
-            sees too, with ``attention`` beside the straight line through the two latest; 0 for a plain network.
-            The prediction is then D = m + s²/(s² + κ²) (y - m) + s κ/√(s² + κ²) F with y = x_t/α, κ = σ/α and m the
-            latest frame: the posterior mean for x_0 ~ N(m, s²), which an untrained network gives, and a correction F of
-            unit scale (the preconditioning of Karras et al. 2022, arXiv:2206.00364, about m in place of 0). Rows
-            without frames take m = 0 and s = sigma_data. Needs ``parametrization: data``.
+        encoder: ``attention`` (SADM); ``concatenation``: all frames as they are, the latest first, each with channels
+            for whether it is seen and how long ago, which is SADM without attention; ``previous``: the latest frame
+            that is seen alone, a single-image model.
+        spread: with a positive number s, predict the data around a centre m, 0 for a plain network. The prediction is
+            then D = m + s²/(s² + κ²) (y - m) + s κ/√(s² + κ²) F with y = x_t/α and κ = σ/α: the posterior mean for
+            x_0 ~ N(m, s²), which an untrained network gives, and a correction F of unit scale (the preconditioning of
+            Karras et al. 2022, arXiv:2206.00364, about m in place of 0). m is the latest frame that is seen, with
+            ``attention`` and the first of its changes; the U-Net sees the latest frame too, and with both encoders of
+            whole sequences the straight line through the two latest. Rows without frames take m = 0 and
+            s = sigma_data. Needs ``parametrization: data``.
         sigma_data: the recipe's, with ``spread``.
-        map_channels: channels of the encoder's map.
+        map_channels: channels that the tokens of ``attention`` are spread out to.
+        changes: heads of its attention over time.
         width: of the encoder's tokens.
         layers: of the encoder.
         heads: of the encoder.
@@ -197,6 +230,7 @@ class SequenceUNet(nn.Module):
         spread: float = 0.0,
         sigma_data: float = 1.0,
         map_channels: int = 4,
+        changes: int = 4,
         width: int = 64,
         layers: int = 2,
         heads: int = 4,
@@ -213,19 +247,21 @@ class SequenceUNet(nn.Module):
         self.array_conditions = dict(conditions)
         self.frames = conditions["frames"].shape[0]
         self.shape = tuple(spec.shape[1:])
-        channels = map_channels if encoder == "attention" else 1
-        self.encoder = (
-            SequenceEncoder(self.frames, self.shape, channels=channels, width=width, layers=layers, heads=heads)
-            if encoder == "attention"
-            else None
-        )
+        self.kind = encoder
+        channels = {"attention": changes + map_channels, "concatenation": 3 * self.frames, "previous": 1}[encoder]
+        self.encoder = None
+        if encoder == "attention":
+            options_of_encoder = {"width": width, "layers": layers, "heads": heads}
+            self.encoder = SequenceEncoder(
+                self.frames, self.shape, channels=map_channels, changes=changes, **options_of_encoder
+            )
         if not (spread >= 0 and sigma_data > 0):
             raise AnydiffError(
                 f"spread is {spread} and sigma_data {sigma_data}, but they must be at least 0 and above 0."
             )
         self.spread, self.sigma_data = float(spread), float(sigma_data)
         if self.spread:
-            channels += 1 if self.encoder is None else 2
+            channels += 1 if encoder == "previous" else 2
         self.unet = UNet(spec, {"context": ArrayCondition((channels, *self.shape))}, **options)
 
     def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
@@ -233,7 +269,7 @@ class SequenceUNet(nn.Module):
         rows = x.shape[0]
         encoded = condition if "frames.map" in condition or not condition else self.encode_condition(**condition)
         if not condition:
-            context, known = self._nothing(rows), x.new_zeros(rows, 2, *self.shape)
+            context, known = self._nothing(rows), x.new_zeros(rows, 3, *self.shape)
         else:
             present = _present(encoded, rows)[:, None, None, None, None]
             context = torch.where(present, encoded["frames.map"].to(x.dtype), encoded["frames.nothing"].to(x.dtype))
@@ -241,23 +277,24 @@ class SequenceUNet(nn.Module):
         if not self.spread:
             plain: Tensor = self.unet(x, log_snr, context=context)
             return plain
-        seen_channels = known if self.encoder is not None else known[:, :1]
-        return self._around(x, log_snr, known[:, :1], torch.cat([context, seen_channels], dim=1))
+        shown = known[:, 1:2] if self.kind == "previous" else known[:, 1:]
+        return self._around(x, log_snr, known[:, :1], torch.cat([context, shown], dim=1))
 
-    def _around(self, x: Tensor, log_snr: Tensor, latest: Tensor, context: Tensor) -> Tensor:
-        """The prediction of the data about the latest frame; see ``spread``."""
+    def _around(self, x: Tensor, log_snr: Tensor, centre: Tensor, context: Tensor) -> Tensor:
+        """The prediction of the data about a centre; see ``spread``."""
         noise = torch.exp(-log_snr.expand(x.shape[0]).clamp(-10, 10)).to(x.dtype)[:, None, None, None, None]
-        known = latest.flatten(1).any(dim=1)[:, None, None, None, None]
+        known = centre.flatten(1).any(dim=1)[:, None, None, None, None]
         spread = torch.where(known, self.spread, self.sigma_data).to(x.dtype)
         # The network is handed x_t / sqrt(α² σ_data² + σ²), on every path.
-        difference = x * torch.sqrt(self.sigma_data**2 + noise**2) - latest
+        difference = x * torch.sqrt(self.sigma_data**2 + noise**2) - centre
         scale = torch.rsqrt(spread**2 + noise**2)
         correction: Tensor = self.unet(difference * scale, log_snr, context=context)
-        return latest + (spread * scale) ** 2 * difference + spread * noise * scale * correction
+        return centre + (spread * scale) ** 2 * difference + spread * noise * scale * correction
 
     def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
         """The condition with the map of its sequence, ``frames.map``, that of no sequence, ``frames.nothing``, and
-        ``frames.known``: the latest frame that is seen and the straight line through the two latest, zero without any.
+        ``frames.known``: the centre of the prediction (see ``spread``), the latest frame that is seen and the straight
+        line through the two latest, zero without any.
 
         All are ``[B, channels, X, Y, Z]``; a sampler has them made once.
 
@@ -277,9 +314,11 @@ class SequenceUNet(nn.Module):
             )
         frames, seen, since = self._visible(condition)
         nothing = self._nothing(1).expand(len(frames), -1, -1, -1, -1)
-        made = {"frames.map": self._encode(frames, seen, since), "frames.nothing": nothing}
+        encoded = self._encode(frames, seen, since)
         latest, line = _known(frames, seen, since)
-        return {**condition, **made, "frames.known": torch.stack([latest, line], dim=1)}
+        centre = latest if self.encoder is None else latest + encoded[:, 0]
+        made = {"frames.map": encoded, "frames.nothing": nothing}
+        return {**condition, **made, "frames.known": torch.stack([centre, latest, line], dim=1)}
 
     def _nothing(self, rows: int) -> Tensor:
         """The map of a sequence that is not known at all."""
@@ -292,7 +331,9 @@ class SequenceUNet(nn.Module):
         if self.encoder is not None:
             encoded: Tensor = self.encoder(frames, seen, since)
             return encoded
-        return _known(frames, seen, since)[0][:, None]
+        if self.kind == "previous":
+            return _known(frames, seen, since)[0][:, None]
+        return _stacked(frames, seen, since)
 
     def _visible(self, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Frames, which of them may be looked at, and their times relative to the target's."""
@@ -319,6 +360,16 @@ def _present(condition: Mapping[str, Tensor], rows: int) -> Tensor:
     for name in CONDITIONS:
         present = present & condition.get(f"{name}_present", present).bool()
     return present
+
+
+def _stacked(frames: Tensor, seen: Tensor, since: Tensor) -> Tensor:
+    """Every frame, whether it is seen and its time, the latest first and unseen ones last: ``[B, 3 T, X, Y, Z]``."""
+    order = torch.where(seen, since, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    seen, since = torch.gather(seen, 1, order), torch.gather(since, 1, order)
+    visible = seen[:, :, None, None, None]
+    ordered = torch.where(visible, frames[torch.arange(len(frames), device=frames.device)[:, None], order], 0)
+    times = torch.where(visible, since[:, :, None, None, None], 0).expand_as(ordered)
+    return torch.cat([ordered, visible.expand_as(ordered).to(frames.dtype), times], dim=1)
 
 
 def _known(frames: Tensor, seen: Tensor, since: Tensor) -> tuple[Tensor, Tensor]:

@@ -98,7 +98,7 @@ def sadm() -> Recipe:
         "network": {
             "name": "volumes/sequence-unet",
             "options": {
-                "channels": 24,
+                "channels": 32,
                 "multipliers": [1, 2],
                 "blocks": 1,
                 "patch_size": 2,
@@ -115,10 +115,10 @@ def sadm() -> Recipe:
         },
         # No condition is dropped: rows without a sequence, whose error is ten times as large, took most of the gradient
         # of a short training. Classifier-free guidance needs them: set condition_dropout.
-        "training": _training(
-            steps=700, batch_size=8, noise_levels=2, learning_rate=2e-3, warmup_steps=40, ema_decay=0.99
-        ),
-        "sampling": {"solver": "dpm-solver++-2m", "nfe": 10, "grid": "karras", "guidance": [{"name": "clamp"}]},
+        "training": _training(steps=900, batch_size=16, learning_rate=2e-3),
+        # The paper's sampler. Chosen on training subjects, with a model that had not seen them: solvers without noise
+        # keep what a short training gets wrong at high noise, and lose 3 dB.
+        "sampling": {"solver": "ddpm", "nfe": 10, "grid": "karras", "guidance": [{"name": "clamp"}]},
         "metrics": [
             "volumes/psnr",
             "volumes/ssim",

@@ -99,6 +99,22 @@ def test_wrong_latents_are_one_sentence(codes, tmp_path):
         latent.sample_set(1, known=torch.zeros(1, 16), known_mask=torch.ones(1, 16, dtype=torch.bool))
 
 
+def test_an_autoencoder_is_evaluated_by_what_it_gives_back(codes):
+    pipeline = load(codes)
+    reference = pipeline.reference(8)
+    network = pipeline.denoiser.network
+    with torch.no_grad():
+        again = torch.cat([network.decode(network.encode(row[None])) for row in reference.states])
+    expected = pipeline.evaluate_objects(pipeline.domain.decode(again), reference)
+    found = pipeline.evaluate(100, reference=reference)
+    assert found.keys() == expected.keys() != set()
+    for name, score in found.items():
+        assert score.value == pytest.approx(expected[name].value, rel=1e-5)
+        assert score.samples == 8, "no more than there are"
+    with pytest.raises(AnydiffError, match="is an autoencoder.*nfe has no meaning for it; leave it out"):
+        pipeline.evaluate(8, nfe=5)
+
+
 @pytest.mark.parametrize("sizes", [(13,), (8, 10), (5, 8, 6)])
 @pytest.mark.parametrize("factor", [2, 4])
 def test_shapes_in_every_dimension(sizes, factor):

@@ -306,6 +306,8 @@ class Pipeline:
     ) -> dict[str, Score]:
         """The recipe's metrics on ``count`` samples, conditioned as the held-out data is, and what the domain adds.
 
+        An autoencoder draws nothing: its samples are ``count`` held-out examples (at most all), encoded and decoded.
+
         Args:
             count: number of samples.
             seed: seed of the samples.
@@ -315,10 +317,27 @@ class Pipeline:
         """
         reference = self.reference() if reference is None else reference
         count = natural_number("count", count)
+        if isinstance(self.denoiser.network, Autoencoder):
+            return self._scores(self._reconstructed(reference, count, self.denoiser.network, options), reference)
         # A condition of the caller's own has one row per sample.
         asked = {"condition": reference.asked(count), "cases": min(count, len(reference))}
         samples = self.sample_set(count, seed=seed, **{**({} if "condition" in options else asked), **options})
         return self._scores(samples, reference, self.domain.evaluate(self, count, seed=seed, report=report, **options))
+
+    def _reconstructed(
+        self, reference: SampleSet, count: int, network: Autoencoder, options: Mapping[str, Any]
+    ) -> SampleSet:
+        """The first examples of ``reference`` as an autoencoder gives them back."""
+        asked = [name for name in ("nfe", "solver", "grid", "end", "guidance") if options.get(name) is not None]
+        if asked:
+            raise AnydiffError(
+                f"{self.recipe.name!r} is an autoencoder, whose reconstructions are evaluated: {asked[0]} has no "
+                "meaning for it; leave it out."
+            )
+        rows = min(count, len(reference))
+        space = Latent(self.domain, network)
+        condition = {name: value[:rows] for name, value in reference.condition.items()}
+        return SampleSet(space.to_data(space.to_latent(reference.states[:rows])), condition, self.domain)
 
     def evaluate_objects(self, objects: Sequence[Any], reference: SampleSet | None = None) -> dict[str, Score]:
         """The recipe's metrics on native ``objects`` made elsewhere; those that need a condition are left out."""

@@ -11,7 +11,7 @@ from anydiff_volumes import baselines, extrapolation, sadm
 from anydiff_volumes.data import Population, Sequences
 from anydiff_volumes.deformation import compose, flow, jacobian_determinant, random_velocity
 from anydiff_volumes.ellipsoids import Ellipsoids, ellipsoid, radius_of
-from anydiff_volumes.networks import SequenceEncoder, SequenceUNet
+from anydiff_volumes.networks import SequenceEncoder, SequenceUNet, _stacked
 from anydiff_volumes.subjects import GRID, Anatomy, affine, anatomies, course, images, motion_velocity
 from anydiff_volumes.templates import mni152
 
@@ -146,7 +146,7 @@ def test_no_frames_is_no_condition(network, batch):
     x, condition = batch
     alone = predict(network, x, {})
     nothing_seen = {**condition, "seen": torch.zeros_like(condition["seen"])}
-    assert torch.allclose(predict(network, x, nothing_seen), alone, atol=1e-6)
+    assert torch.allclose(predict(network, x, nothing_seen), alone, atol=1e-5)
     for name in ("frames", "target_time"):
         hidden = {**condition, f"{name}_present": torch.zeros(5, dtype=torch.bool)}
         assert torch.allclose(predict(network, x, hidden), alone, atol=1e-6)
@@ -204,17 +204,43 @@ def test_the_network_sees_the_latest_frame_and_the_line_but_a_single_image_model
     spoilt = {**condition, "frames": torch.where(seen[:, :, None, None, None], condition["frames"], float("nan"))}
     data = Ellipsoids("test", test_size=5)
     options = {"channels": 8, "multipliers": [1], "width": 16, "layers": 1, "heads": 2, "spread": 0.3}
-    for encoder, sees_line in (("attention", True), ("previous", False)):
+    for encoder, sees_line in (("attention", True), ("concatenation", True), ("previous", False)):
         torch.manual_seed(0)
         network = SequenceUNet(data.spec, data.conditions, encoder=encoder, **options)
         torch.nn.init.normal_(network.unet.exit.weight, std=0.1)
         known = network.encode_condition(**spoilt)["frames.known"]
-        assert torch.equal(known[:, 0], extrapolation.last_frame(*given))
-        assert torch.allclose(known[:, 1], extrapolation.interpolation(*given), atol=1e-6)
+        assert torch.equal(known[:, 0], known[:, 1]), "an untrained network predicts about the latest frame"
+        assert torch.equal(known[:, 1], extrapolation.last_frame(*given))
+        assert torch.allclose(known[:, 2], extrapolation.interpolation(*given), atol=1e-6)
         encoded = network.encode_condition(**condition)
-        other = {**encoded, "frames.known": torch.stack([known[:, 0], -known[:, 1]], dim=1)}
+        other = {**encoded, "frames.known": torch.stack([known[:, 0], known[:, 1], -known[:, 2]], dim=1)}
         changed = not torch.allclose(predict(network, x, encoded), predict(network, x, other), atol=1e-6)
         assert changed == sees_line
+
+
+def test_changes_are_weighed_differences_and_the_first_moves_the_centre(batch):
+    """By hand: with equal tokens everywhere, Σ_t w_t (f_t - f_latest) + g (line - f_latest)."""
+    torch.manual_seed(0)
+    encoder = SequenceEncoder(3, (8, 16, 16), width=16, layers=1, heads=2, changes=2)
+    frames, seen = torch.randn(1, 3, 8, 16, 16), torch.tensor([[True, False, True]])
+    since = torch.tensor([[-0.6, -0.4, -0.2]])
+    assert not encoder(frames, seen, since)[:, :2].any(), "untrained, nothing is changed"
+    tokens = torch.randn(1, 4, 1, 16).expand(1, 4, 4, 16)
+    torch.nn.init.normal_(encoder.query.weight)
+    torch.nn.init.normal_(encoder.gate.weight)
+    latest, line = frames[:, 2], frames[:, 2] + (frames[:, 2] - frames[:, 0]) / 2
+    differences = torch.stack([frames[:, 0] - latest, 0 * latest, 0 * latest, line - latest], dim=1)
+    query, keys = encoder.query(tokens[0, 3, 0]).reshape(2, 16), encoder.key(tokens[0, :3, 0]).reshape(3, 2, 16)
+    weights, gate = torch.einsum("hw,thw->ht", query, keys) / 4, encoder.gate(tokens[0, 3, 0])
+    expected = weights[:, 0, None, None, None] * differences[:, 0] + gate[:, None, None, None] * differences[:, 3]
+    assert torch.allclose(encoder._changes(tokens, differences, seen)[0], expected, atol=1e-5)
+
+
+def test_all_frames_as_channels_stand_the_latest_first(batch):
+    frames = torch.arange(1.0, 5).reshape(1, 4, 1, 1, 1).expand(1, 4, 2, 2, 2)
+    seen, since = torch.tensor([[True, False, True, False]]), torch.tensor([[-0.6, -0.4, -0.2, 0.1]])
+    stacked = _stacked(frames, seen, since)[0, :, 0, 0, 0]
+    assert torch.allclose(stacked, torch.tensor([3.0, 1, 0, 0, 1, 1, 0, 0, -0.2, -0.6, 0, 0]))
 
 
 def test_an_untrained_network_gives_the_posterior_mean_about_the_latest_frame(batch):
@@ -222,7 +248,7 @@ def test_an_untrained_network_gives_the_posterior_mean_about_the_latest_frame(ba
     data = Ellipsoids("test", test_size=5)
     options = {"channels": 8, "multipliers": [1], "width": 16, "layers": 1, "heads": 2}
     network = SequenceUNet(data.spec, data.conditions, spread=0.3, sigma_data=0.3, **options)
-    latest = network.encode_condition(**condition)["frames.known"][:, :1]
+    latest = network.encode_condition(**condition)["frames.known"][:, 1:2]
     noise = torch.exp(-torch.linspace(-1, 1, 5)).reshape(-1, 1, 1, 1, 1)
     scaled = x / torch.sqrt(0.3**2 + noise**2)  # as the denoiser hands x_t / α to a network
     expected = latest + 0.3**2 / (0.3**2 + noise**2) * (x - latest)

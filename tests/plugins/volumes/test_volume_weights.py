@@ -14,7 +14,7 @@ from anydiff_volumes.metrics import psnr
 WEIGHTS = Path(recipes.__file__).with_name("weights")
 
 
-@pytest.mark.parametrize("name", ["sadm", "brain-codes", "brain-latent"])
+@pytest.mark.parametrize("name", ["sadm", "brain", "brain-codes", "brain-latent"])
 def test_weights_are_those_of_the_recipe(name):
     path = WEIGHTS / f"{name}.safetensors"
     assert path.stat().st_size <= 4 * 2**20

@@ -70,8 +70,8 @@ def register_metrics(register: Register) -> None:
 @hookimpl
 def register_recipes(register: Register) -> None:
     """Brains, unconditional and conditioned on a sequence."""
-    register("volumes/brain", "T1 brains at 6 mm, 28x32x28, unconditional", "anydiff_volumes.recipes:brain")
     for name, help in {
+        "brain": "T1 brains at 6 mm, 28x32x28, unconditional",
         "brain-codes": "autoencoder of T1 brains at 6 mm",
         "brain-latent": "T1 brains at 6 mm, unconditional, by latent diffusion",
     }.items():
@@ -93,7 +93,10 @@ def register_recipes(register: Register) -> None:
 
 @hookimpl
 def register_tasks(register: Register) -> None:
-    """The next frame of a sequence."""
+    """The next frame of a sequence, and brains without condition."""
     register(
         "volumes/sadm@2", "the last frame of a sequence from earlier ones, some missing", "anydiff_volumes.tasks:sadm"
+    )
+    register(
+        "volumes/brain-latent@1", "T1 brains at 6 mm by latent diffusion", "anydiff_volumes.tasks:brain_latent"
     )

@@ -20,3 +20,15 @@ def sadm() -> Task:
             "population-mean": "anydiff_volumes.baselines:population_mean",
         },
     )
+
+
+def brain_latent() -> Task:
+    """Unconditional brains by latent diffusion, against training brains and their mean."""
+    return Task(
+        name="volumes/brain-latent",
+        version=1,
+        recipe="volumes/brain-latent",
+        help="64 T1 brains at 6 mm, unconditional",
+        samples=64,
+        baselines={"population-mean": "anydiff_volumes.baselines:population_mean"},
+    )

@@ -8,8 +8,9 @@ of its own, trained with the objective ``reconstruction``, and is named by its r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from anydiff.errors import AnydiffError
 from anydiff.networks import Autoencoder
 from anydiff.pipeline.dataset import Dataset
 from anydiff.pipeline.domain import Domain
+from anydiff.pipeline.metrics import SampleSet
 from anydiff.states import Leaf, StateSpec
 from anydiff.training import weights_hash
 
@@ -57,6 +59,28 @@ class Latent:
         self.spec.check(latents)
         rows = [self.autoencoder.decode(row[None].float().cpu()) for row in latents]
         return torch.cat(rows) if rows else torch.empty(0, *self.autoencoder.shape)
+
+
+def reconstruct(domain: Domain, autoencoder: Autoencoder, reference: SampleSet, count: int) -> SampleSet:
+    """The first ``count`` samples of ``reference`` (at most all) encoded and decoded, by which it is judged."""
+    rows = min(count, len(reference))
+    space = Latent(domain, autoencoder)
+    condition = {name: value[:rows] for name, value in reference.condition.items()}
+    return SampleSet(space.to_data(space.to_latent(reference.states[:rows])), condition, domain)
+
+
+def no_sampling_options(recipe: str, options: Mapping[str, Any]) -> None:
+    """Refuse options of a sampler where nothing is sampled.
+
+    Raises:
+        AnydiffError: one is given.
+    """
+    for name in ("nfe", "solver", "grid", "end", "guidance", "condition"):
+        if options.get(name) is not None:
+            raise AnydiffError(
+                f"{recipe!r} is an autoencoder, whose reconstructions are evaluated: {name} has no meaning for it; "
+                "leave it out."
+            )
 
 
 class LatentDataset(Dataset):

@@ -30,7 +30,7 @@ from anydiff.pipeline.build import (
 )
 from anydiff.pipeline.domain import Domain, Report
 from anydiff.pipeline.ensemble import members_per_case
-from anydiff.pipeline.latent import Latent
+from anydiff.pipeline.latent import Latent, no_sampling_options, reconstruct
 from anydiff.pipeline.metrics import MetricCard, SampleSet
 from anydiff.pipeline.recipe import Recipe, load_recipe
 from anydiff.plugins import hooks
@@ -318,26 +318,12 @@ class Pipeline:
         reference = self.reference() if reference is None else reference
         count = natural_number("count", count)
         if isinstance(self.denoiser.network, Autoencoder):
-            return self._scores(self._reconstructed(reference, count, self.denoiser.network, options), reference)
+            no_sampling_options(self.recipe.name, options)
+            return self._scores(reconstruct(self.domain, self.denoiser.network, reference, count), reference)
         # A condition of the caller's own has one row per sample.
         asked = {"condition": reference.asked(count), "cases": min(count, len(reference))}
         samples = self.sample_set(count, seed=seed, **{**({} if "condition" in options else asked), **options})
         return self._scores(samples, reference, self.domain.evaluate(self, count, seed=seed, report=report, **options))
-
-    def _reconstructed(
-        self, reference: SampleSet, count: int, network: Autoencoder, options: Mapping[str, Any]
-    ) -> SampleSet:
-        """The first examples of ``reference`` as an autoencoder gives them back."""
-        asked = [name for name in ("nfe", "solver", "grid", "end", "guidance") if options.get(name) is not None]
-        if asked:
-            raise AnydiffError(
-                f"{self.recipe.name!r} is an autoencoder, whose reconstructions are evaluated: {asked[0]} has no "
-                "meaning for it; leave it out."
-            )
-        rows = min(count, len(reference))
-        space = Latent(self.domain, network)
-        condition = {name: value[:rows] for name, value in reference.condition.items()}
-        return SampleSet(space.to_data(space.to_latent(reference.states[:rows])), condition, self.domain)
 
     def evaluate_objects(self, objects: Sequence[Any], reference: SampleSet | None = None) -> dict[str, Score]:
         """The recipe's metrics on native ``objects`` made elsewhere; those that need a condition are left out."""

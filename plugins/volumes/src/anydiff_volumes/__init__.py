@@ -97,6 +97,4 @@ def register_tasks(register: Register) -> None:
     register(
         "volumes/sadm@2", "the last frame of a sequence from earlier ones, some missing", "anydiff_volumes.tasks:sadm"
     )
-    register(
-        "volumes/brain-latent@1", "T1 brains at 6 mm by latent diffusion", "anydiff_volumes.tasks:brain_latent"
-    )
+    register("volumes/brain-latent@1", "T1 brains at 6 mm by latent diffusion", "anydiff_volumes.tasks:brain_latent")

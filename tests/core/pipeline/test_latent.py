@@ -111,7 +111,7 @@ def test_an_autoencoder_is_evaluated_by_what_it_gives_back(codes):
     for name, score in found.items():
         assert score.value == pytest.approx(expected[name].value, rel=1e-5)
         assert score.samples == 8, "no more than there are"
-    with pytest.raises(AnydiffError, match="is an autoencoder.*nfe has no meaning for it; leave it out"):
+    with pytest.raises(AnydiffError, match=r"is an autoencoder.*nfe has no meaning for it; leave it out"):
         pipeline.evaluate(8, nfe=5)
 
 

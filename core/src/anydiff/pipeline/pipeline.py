@@ -306,10 +306,8 @@ class Pipeline:
     ) -> dict[str, Score]:
         """The recipe's metrics on ``count`` samples, conditioned as the held-out data is, and what the domain adds.
 
-        An autoencoder draws nothing: its samples are ``count`` held-out examples (at most all), encoded and decoded.
-
         Args:
-            count: number of samples.
+            count: number of samples; of an autoencoder, held-out examples (at most all) encoded and decoded.
             seed: seed of the samples.
             reference: what to compare with (default: the whole held-out split).
             report: told the progress of the domain's own trials, where it makes some.

@@ -217,6 +217,26 @@ def test_the_scores_are_put_together_as_published():
     assert torch.allclose(one(x, edges, flags), (mean + mean.transpose(1, 2)) / 2)
 
 
+@pytest.mark.parametrize("kind", [GDSSNetwork, GDSSSequential])
+def test_rows_of_a_size_are_computed_together_and_padding_changes_nothing(kind):
+    domain = Graphs(size=9, degrees=4)
+    torch.manual_seed(0)
+    network = kind(domain.spec, width=8, edge_layers=2).double().eval()
+    sizes = torch.tensor([3, 9, 4, 8, 3, 9])
+    mask = torch.arange(9) < sizes[:, None]
+    x = domain.spec.project(torch.randn(6, domain.spec.size, dtype=torch.float64), mask)
+    seen = []
+    network.node_score.register_forward_hook(lambda _, given, __: seen.append(tuple(given[0].shape[:2])))
+    together = network(x, torch.zeros(6), mask=mask)
+    assert sum(rows for rows, _ in seen) == 6
+    assert sum(rows * count for rows, count in seen) < 6 * 9, "small graphs are not padded to the largest"
+    nodes, edges, flags = network._leaves(x, mask)
+    given = nodes if kind is GDSSNetwork else torch.zeros_like(nodes)
+    apart = network._scores(nodes, edges, flags, given)
+    whole = domain.spec.pack(dict(zip(("nodes", "edges"), apart, strict=True)))
+    assert torch.allclose(together, whole, atol=1e-12)
+
+
 def test_the_loss_does_not_change_under_a_joint_permutation():
     spec = Graphs(5, 3).spec
     network = GDSSNetwork(spec, width=8, edge_layers=2, attention=8, heads=2).double().eval()

@@ -21,7 +21,7 @@ from anydiff.errors import AnydiffError, natural_number
 from anydiff.networks.conditioning import Condition
 from anydiff.networks.layers import attention_heads, check_input
 from anydiff.paths.variance_preserving import VPLinear
-from anydiff_molecules.networks import graph_leaves
+from anydiff_molecules.networks import graph_leaves, size_buckets
 
 if TYPE_CHECKING:
     from anydiff.states import StateSpec
@@ -239,8 +239,25 @@ class GDSSNetwork(nn.Module):
 
     def forward(self, x: Tensor, log_snr: Tensor, mask: Tensor | None = None) -> Tensor:
         """The noise in nodes and edges as one packed state."""
+        return self._by_size(x, mask)
+
+    def _by_size(self, x: Tensor, mask: Tensor | None, given: Tensor | None = None) -> Tensor:
+        """Both scores as one packed state, rows of similar size together; ``given [B, N, F]`` as in GDSS-seq."""
         nodes, edges, flags = self._leaves(x, mask)
-        return self._packed(self.node_score(nodes, edges, flags), self.edge_score(nodes, edges, flags))
+        given = nodes if given is None else given.to(x.dtype)
+        size = self.nodes.shape[0]
+        # Without a mask nothing here looks at values, so that memory can be estimated on tensors without data.
+        whole = [(torch.arange(len(x), device=x.device), size)]
+        node_scores, edge_scores = torch.zeros_like(nodes), torch.zeros_like(edges)
+        for rows, count in whole if mask is None else size_buckets(mask):
+            node_scores[rows, :count], edge_scores[rows, :count, :count] = self._scores(
+                nodes[rows, :count], edges[rows, :count, :count], flags[rows, :count], given[rows, :count]
+            )
+        return self.spec.pack({self.nodes.name: node_scores, self.edges.name: edge_scores})
+
+    def _scores(self, nodes: Tensor, edges: Tensor, flags: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of nodes and edges, each from both."""
+        return self.node_score(nodes, edges, flags), self.edge_score(nodes, edges, flags)
 
     def _leaves(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Nodes and edges, zero where no node is, and the flags of nodes that are there, ``[B, N]``."""
@@ -249,9 +266,6 @@ class GDSSNetwork(nn.Module):
         nodes, edges = leaves[self.nodes.name], leaves[self.edges.name]
         flags = torch.ones(nodes.shape[:2], device=x.device) if mask is None else mask
         return nodes, edges, flags.to(x.dtype)
-
-    def _packed(self, nodes: Tensor, edges: Tensor) -> Tensor:
-        return self.spec.pack({self.nodes.name: nodes, self.edges.name: edges})
 
 
 class GDSSSequential(GDSSNetwork):
@@ -265,8 +279,9 @@ class GDSSSequential(GDSSNetwork):
         self, x: Tensor, log_snr: Tensor, mask: Tensor | None = None, clean_nodes: Tensor | None = None
     ) -> Tensor:
         """The noise in nodes and edges as one packed state."""
-        nodes, edges, flags = self._leaves(x, mask)
-        given = torch.zeros_like(nodes) if clean_nodes is None else clean_nodes.to(x.dtype)
-        return self._packed(
-            self.node_score(nodes, torch.zeros_like(edges), flags), self.edge_score(given, edges, flags)
-        )
+        unknown = x.new_zeros(len(x), *self.nodes.shape)
+        return self._by_size(x, mask, unknown if clean_nodes is None else clean_nodes)
+
+    def _scores(self, nodes: Tensor, edges: Tensor, flags: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of nodes without edges, and of edges given the nodes."""
+        return self.node_score(nodes, torch.zeros_like(edges), flags), self.edge_score(given, edges, flags)

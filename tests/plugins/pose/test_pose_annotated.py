@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from anydiff.errors import AnydiffError
@@ -11,7 +12,7 @@ from anydiff.pipeline import SampleSet
 from anydiff_pose.annotated import AnnotatedVideo
 from anydiff_pose.coco import write_poses
 from anydiff_pose.domain import Poses
-from anydiff_pose.metrics import PCK, OKSMeanAveragePrecision, PCKh
+from anydiff_pose.metrics import PCK, OKSMeanAveragePrecision, PCKh, judge
 from anydiff_pose.poses import Pose
 from anydiff_pose.skeletons import load_skeleton
 
@@ -66,6 +67,46 @@ def test_the_metrics_that_need_no_head_work_and_the_others_say_why_not(folder):
     assert OKSMeanAveragePrecision().compute(real, real) == pytest.approx(1.0)
     with pytest.raises(AnydiffError, match="'coco17' has no head and neck"):
         PCKh().compute(real, real)
+
+
+def test_joints_that_are_not_labelled_lend_no_length(folder):
+    """COCO writes (0, 0, 0) for them: a head or a box that reached there would forgive every error."""
+    generator = np.random.default_rng(1)
+    poses = []
+    for number in range(8):
+        points, flags = generator.uniform(30, 60, (15, 2)), np.full(15, 2)
+        for joint in (0, 12) if number % 2 else (12,):  # nose, left_ankle
+            points[joint], flags[joint] = 0, 0
+        if number == 7:
+            points[[1, 2]], flags[[1, 2]] = 0, 0  # head_bottom, head_top
+        poses.append(Pose(points, flags, image=f"{number:02d}.png"))
+    data = AnnotatedVideo(folder[0] / "frames", poses, "test", domain={"skeleton": "posetrack15"})
+    states, condition = data.batch([0, 1])
+    real = SampleSet(states, condition, data.domain)
+    judged = judge(real, real)
+    for row, (pose, crop, _) in enumerate(data.examples):
+        labelled = pose.keypoints[pose.visibility > 0]
+        side = (labelled.max(axis=0) - labelled.min(axis=0)).max()
+        assert judged.side[row] == pytest.approx(side * crop.scale)
+    heads = condition["truth_head_size"].numpy()
+    pose, crop, _ = data.examples[0]
+    assert heads[0] == pytest.approx(np.linalg.norm(pose.keypoints[1] - pose.keypoints[2]) * crop.scale)
+    assert np.isnan(heads[1])
+    # A sixth of the box's longer side away from the truth: none of these is correct.
+    away = condition["truth_keypoints"].clone()
+    away += torch.from_numpy(np.array([1, 1]) * 0.12 * judged.side[:, None, None])
+    moved = SampleSet(data.domain.states(away, condition["truth_visibility"] > 0), {}, data.domain)
+    assert PCK().compute(moved, real) == 0.0
+    assert PCKh().compute(real, real) == 1.0
+
+
+def test_frames_are_found_by_the_last_part_of_their_name(folder):
+    path, poses = folder
+    long = [Pose(each.keypoints, each.visibility, image=f"images/val/{each.image}") for each in poses]
+    assert len(AnnotatedVideo(path / "frames", long, domain={"skeleton": "coco17"})) == 12
+    alone = Pose(np.tile(poses[0].keypoints[:1], (17, 1)), np.eye(17, dtype=int)[0] * 2, image="00.png")
+    with pytest.raises(AnydiffError, match=r"annotation 0 of frame '00.png': box is"):
+        AnnotatedVideo(path / "frames", [alone], domain={"skeleton": "coco17"})
 
 
 def test_the_crop_shows_the_person(folder):

@@ -194,8 +194,12 @@ def test_splits_share_no_moment():
 
 
 def test_a_batch_says_what_it_promises():
-    data = HumanoidVideo("test", size=24)
+    data = HumanoidVideo("test", size=24, seed=77)
+    cut = data.example(0)
+    outside = dataclasses.replace(cut, visibility=np.where(np.arange(15) < 2, 0, cut.visibility))
+    data._shelf.examples[0] = outside  # the figure is always whole in its crop, so a joint outside is made
     states, condition = data.batch(range(24))
+    assert (condition["truth_visibility"] == 0).sum() == 2
     assert states.shape == (24, 15, 16, 12)
     assert condition["frames"].shape == (24, 3, 3, 64, 48)
     assert condition["frames"].abs().max() <= 1

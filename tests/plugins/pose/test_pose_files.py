@@ -176,6 +176,56 @@ def test_unknown_joint_names_and_foreign_files(tmp_path):
         read_poses(tmp_path / "nothing.json", SKELETON)
 
 
+def test_annotations_of_other_categories_are_left_out(tmp_path):
+    """A file of all COCO: things without key points beside people, people's category not the first."""
+    data = posetrack()
+    thing = {"id": 9, "image_id": 7, "category_id": 3, "bbox": [0, 0, 5, 5]}
+    data["annotations"] = [thing, {**data["annotations"][0], "category_id": 1}]
+    data["categories"] = [{"id": 3, "name": "car"}, *data["categories"]]
+    file = tmp_path / "all.json"
+    file.write_text(json.dumps(data))
+    (found,) = read_poses(file, load_skeleton("posetrack15"))
+    assert found.track == 2
+    data["categories"][0]["keypoints"] = ["wheel"]
+    file.write_text(json.dumps(data))
+    with pytest.raises(FileFormatError, match=r"all.json' has 2 categories with key points, \['car', 'person'\]"):
+        read_poses(file, load_skeleton("posetrack15"))
+
+
+def test_results_have_the_skeletons_joints_and_flags_or_confidences(tmp_path):
+    file = tmp_path / "results.json"
+    flat = np.column_stack([np.arange(15) + 0.5, np.arange(15) * 2.0, np.linspace(0.1, 0.9, 15)])
+    entry = {"image_id": 4, "category_id": 1, "score": 0.7}
+    file.write_text(json.dumps([{**entry, "keypoints": flat.flatten().tolist()}]))
+    (found,) = read_poses(file, SKELETON)
+    assert (found.keypoints == flat[:, :2]).all()
+    assert (found.visibility == 2).all()
+    assert np.allclose(found.scores, flat[:, 2])
+    assert (found.score, found.image) == (0.7, 4)
+    flat[:, 2] = [0, 1, 2] * 5
+    file.write_text(json.dumps([{**entry, "keypoints": flat.flatten().tolist()}]))
+    assert read_poses(file, SKELETON)[0].visibility.tolist() == [0, 1, 2] * 5
+    file.write_text(json.dumps([{**entry, "keypoints": [1.0, 2.0, 2] * 17}]))
+    with pytest.raises(
+        FileFormatError, match=r"results.json' are 51 numbers, but the 15 joints of 'humanoid15' are 45"
+    ):
+        read_poses(file, SKELETON)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bbox": [0, 0, 5]}, "bbox of annotation 0 .* is no list of 4 numbers"),
+        ({"bbox_head": ["a", 0, 5, 5]}, "bbox_head of annotation 0 .* is no list of 4 numbers"),
+        ({"scores": [0.5, 0.5]}, "scores of annotation 0 .* is no list of 17 numbers"),
+    ],
+)
+def test_other_lists_of_an_annotation_are_checked(tmp_path, change, message):
+    (tmp_path / "pt.json").write_text(json.dumps(posetrack(**change)))
+    with pytest.raises(FileFormatError, match=message):
+        read_poses(tmp_path / "pt.json", load_skeleton("posetrack15"))
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     file = tmp_path / "poses.json"
     write_poses([pose(0)], file, SKELETON, (64, 48))
@@ -206,6 +256,17 @@ def test_poses_go_through_states_to_a_ten_thousandth_of_a_pixel():
     for one, other in zip(made, domain.decode(domain.encode(made)), strict=True):
         assert np.abs(one.keypoints - other.keypoints).max() < 1e-3
         assert (other.visibility == 2).all()
+
+
+def test_estimates_keep_their_scores_and_truth_is_drawn_as_in_training():
+    domain = Poses()
+    estimate = Pose(pose(0).keypoints, np.full(15, 2), np.linspace(0.15, 0.95, 15))
+    (found,) = domain.decode(domain.encode([estimate]))
+    assert np.abs(found.scores - estimate.scores).max() < 1e-6
+    assert np.abs(found.keypoints - estimate.keypoints).max() < 1e-3
+    truth = Pose(estimate.keypoints, np.full(15, 2))
+    drawn = domain.states(torch.from_numpy(truth.keypoints)[None], torch.ones(1, 15, dtype=torch.bool))
+    assert torch.equal(domain.encode([truth, estimate])[:1], drawn)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +325,29 @@ def test_frames_come_from_a_video_where_there_is_a_decoder(tmp_path):
     for name in ("cut.gif", "no.mp4"):
         with pytest.raises(FileFormatError, match=name):
             read_frames(tmp_path / name)
+
+
+def test_pictures_are_taken_in_the_order_of_their_numbers(tmp_path):
+    made = frames(12)
+    for number, frame in enumerate(made):
+        Image.fromarray(frame).save(tmp_path / f"frame{number}.png")
+    assert (read_frames(tmp_path) == made).all(), "frame2 comes before frame10"
+    (tmp_path / "frame3.png").rename(tmp_path / "b3.png")
+    assert (read_frames(tmp_path)[0] == made[3]).all()
+
+
+@pytest.mark.parametrize(("kept", "whole"), [(25, True), (23, True), (15, False)])
+def test_a_video_that_ends_before_its_header_says_is_truncated(tmp_path, monkeypatch, kept, whole):
+    """ffmpeg decodes a cut mp4, mkv or avi to its end without an error."""
+    imageio = pytest.importorskip("imageio.v3")
+    monkeypatch.setattr(imageio, "immeta", lambda path: {"fps": 12.5, "duration": 2.0})
+    monkeypatch.setattr(imageio, "imiter", lambda path: iter(frames(kept)))
+    (tmp_path / "clip.mp4").write_bytes(b"...")
+    if whole:
+        assert len(read_frames(tmp_path / "clip.mp4")) == kept
+        return
+    with pytest.raises(FileFormatError, match=r"clip.mp4' ends after 15 of about 25 frames; it is truncated"):
+        read_frames(tmp_path / "clip.mp4")
 
 
 def test_frames_of_different_size_type_and_place_are_named(tmp_path):

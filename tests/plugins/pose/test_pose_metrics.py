@@ -14,8 +14,10 @@ from anydiff_pose.data import HumanoidVideo
 from anydiff_pose.metrics import (
     PCK,
     Frame,
+    OKSMeanAveragePrecision,
     PCKh,
     PCKhOccluded,
+    PoseTrackMeanAveragePrecision,
     correct_share,
     grouped,
     judge,
@@ -109,6 +111,38 @@ def test_cards_tell_reductions_and_thresholds_apart():
         PCKh(alpha=0)
 
 
+def test_a_written_file_is_judged_as_the_samples_were(tmp_path):
+    """AP ranks by score, so scores must survive the way through a file."""
+    real = reference(24)
+    strength = torch.linspace(0.3, 0.9, 24).flip(0)[:, None, None, None]
+    mixed = torch.where(torch.arange(24)[:, None, None, None] % 3 == 0, moved(real, (6.0, 0.0)).states, real.states)
+    samples = SampleSet((mixed + 1) * strength - 1, {}, real.domain)
+    real.domain.write(real.domain.decode(samples.states), tmp_path / "poses.json")
+    again = SampleSet(real.domain.encode(real.domain.read(tmp_path / "poses.json")), {}, real.domain)
+    for metric in (PCKh(), PCK(), OKSMeanAveragePrecision(), PoseTrackMeanAveragePrecision()):
+        value = metric.compute(samples, real)
+        assert 0 < value < 1
+        assert metric.compute(again, real) == pytest.approx(value, abs=1e-9), metric.card.name
+
+
+def test_a_person_whose_head_size_nobody_knows_is_neither_right_nor_wrong():
+    real = reference(6)
+    head = real.condition["truth_head_size"].clone()
+    spoilt = moved(real, (10.0, 0.0)).states
+    head[:3] = float("nan")
+    known = SampleSet(real.states, {**real.condition, "truth_head_size": head}, real.domain)
+    samples = SampleSet(torch.cat([spoilt[:3], real.states[3:]]), {}, real.domain)
+    assert PCKh().compute(samples, real) < 0.9
+    assert PCKh().compute(samples, known) == 1.0
+    assert PoseTrackMeanAveragePrecision().compute(samples, known) == 1.0
+    assert per_joint(judge(samples, known))["pelvis"]["all"] == 1.0
+    nobody = SampleSet(real.states, {**real.condition, "truth_head_size": head * float("nan")}, real.domain)
+    with pytest.raises(AnydiffError, match="whose reference length is known"):
+        PCKh().compute(samples, nobody)
+    with pytest.raises(AnydiffError, match="nobody's head size is known"):
+        PoseTrackMeanAveragePrecision().compute(samples, nobody)
+
+
 # OKS
 
 
@@ -128,7 +162,9 @@ def test_oks_by_hand():
             oks = np.exp(-(middle**2) / ((2 * k) ** 2) / area / 2).mean()
             low, high = (middle, high) if oks > wanted else (low, middle)
         found = truth + np.array([low, 0.0])
-        one = type(judged)(found, np.ones((1, 15)), truth, flags, np.array([6.0]), np.array([area]), judged.skeleton)
+        one = type(judged)(
+            found, np.ones((1, 15)), truth, flags, np.array([6.0]), np.array([area]), np.array([40.0]), judged.skeleton
+        )
         assert oks_average_precision(one) == pytest.approx(expected, abs=1e-6), wanted
 
 
@@ -174,6 +210,15 @@ def test_joints_that_nobody_labelled_are_neither_right_nor_wrong():
     found = posetrack_average_precision([frame(truth, wrong, labelled=labelled)])
     assert found[:3].tolist() == [1.0] * 3
     assert np.isnan(found[3])
+
+
+def test_an_unlabelled_joint_of_one_frame_is_no_false_positive_of_another():
+    truth = people(1)
+    wrong = truth.copy()
+    wrong[0, 3] += 1000
+    hidden = frame(truth, wrong, np.full((1, JOINTS), 0.99), labelled=np.array([[True, True, True, False]]))
+    seen = frame(truth, truth, np.full((1, JOINTS), 0.5))
+    assert posetrack_average_precision([hidden, seen]).tolist() == [1.0] * JOINTS
 
 
 def test_each_truth_takes_its_best_prediction():

@@ -176,6 +176,10 @@ def test_a_video_with_two_people_comes_back_in_its_own_coordinates(pipeline):
     assert [pose.image for pose in whole] == [0, 1, 2, 3]
     with pytest.raises(AnydiffError, match="boxes name frame 9"):
         estimate_video(pipeline, frames, {9: [(0, 0, 5, 5)]})
+    with pytest.raises(AnydiffError, match=r"box 1 of frame 0 is \(900, 0, 5, 5\), which lies outside the frame"):
+        estimate_video(pipeline, frames, {0: [(0, 0, 5, 5), (900, 0, 5, 5)]})
+    with pytest.raises(AnydiffError, match=r"box 0 of frame 0 is \(0, 0, 5\), but must be"):
+        estimate_video(pipeline, frames, {0: [(0, 0, 5)]})
     with pytest.raises(AnydiffError, match="nobody"):
         estimate_video(pipeline, frames, {})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from anydiff_pose.crops import Crop
 from anydiff_pose.domain import Poses
 from anydiff_pose.metrics import head_size_of
 from anydiff_pose.poses import Pose
-from anydiff_pose.video import PICTURES, Frames, read_frames
+from anydiff_pose.video import Frames, picture_files, read_frames
 
 SPLITS: tuple[str, ...] = ("train", "test")
 
@@ -60,7 +60,8 @@ class AnnotatedVideo(Dataset):
         reach = natural_number("gap", gap) * np.arange(-(self._domain.frames // 2), self._domain.frames // 2 + 1)
         self.examples: list[tuple[Pose, Crop, np.ndarray]] = []
         for count, pose in enumerate(poses):
-            number = numbers.get(str(pose.image))
+            # COCO and PoseTrack name files with their folder ("images/val/000007.jpg").
+            number = numbers.get(str(pose.image), numbers.get(PurePath(str(pose.image)).name))
             if number is None:
                 raise AnydiffError(
                     f"annotation {count} is of frame {pose.image!r}, but the video has {len(self.frames)} frames "
@@ -70,8 +71,11 @@ class AnnotatedVideo(Dataset):
                 moments = np.clip(
                     number + reach, *((border, len(self.frames) - 1) if split == "test" else (0, border - 1))
                 )
-                crop = Crop.around(pose.labelled_box, self._domain.height, self._domain.width)
+                crop = self._crop(pose, count)
                 self.examples.append((pose, crop, moments))
+        skeleton, nobody = self._domain.skeleton, np.zeros((len(self._domain.skeleton), 2))
+        has_head = head_size_of(nobody, np.zeros(len(skeleton), dtype=bool), skeleton) is not None
+        self._heads_known = has_head or any(pose.head_size for pose, _, _ in self.examples)
         if not self.examples:
             raise AnydiffError(f"the {split} split of {len(poses)} annotations is empty; annotate more frames.")
 
@@ -90,6 +94,12 @@ class AnnotatedVideo(Dataset):
         inside = ((points >= 0) & (points <= (crop.width, crop.height))).all(axis=1)
         return dataclasses.replace(pose, keypoints=points, visibility=np.where(inside, pose.visibility, 0))
 
+    def _crop(self, pose: Pose, count: int) -> Crop:
+        try:
+            return Crop.around(pose.labelled_box, self._domain.height, self._domain.width)
+        except AnydiffError as error:
+            raise AnydiffError(f"annotation {count} of frame {pose.image!r}: {error}") from error
+
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """States float32 ``[B, J, h, w]`` with frames, loss mask and truth."""
         chosen = [self.examples[index] for index in indices]
@@ -97,28 +107,34 @@ class AnnotatedVideo(Dataset):
         clips = np.stack([crop.cut(self.frames[moments]) for _, crop, moments in chosen])
         points = torch.from_numpy(np.stack([pose.keypoints for pose in poses]))
         visibility = torch.from_numpy(np.stack([pose.visibility for pose in poses]))
-        heads = [
-            pose.head_size * crop.scale if pose.head_size else head_size_of(pose.keypoints, self._domain.skeleton)
-            for pose, (_, crop, _) in zip(poses, chosen, strict=True)
-        ]
-        boxes = [
-            pose.labelled_box[2] * pose.labelled_box[3] if pose.area is None else pose.area for pose, _, _ in chosen
-        ]
-        areas = [area * crop.scale**2 for area, (_, crop, _) in zip(boxes, chosen, strict=True)]
+        scales = np.array([crop.scale for _, crop, _ in chosen])
+        boxes = np.array([pose.labelled_box[2:] for pose, _, _ in chosen])
+        areas = np.array(
+            [box.prod() if pose.area is None else pose.area for (pose, _, _), box in zip(chosen, boxes, strict=True)]
+        )
         return self._domain.states(points, visibility > 0), {
             "frames": self._domain.network_frames(clips),
             "loss_mask": (visibility > 0)[..., None, None].float(),
             "truth_keypoints": points,
             "truth_visibility": visibility,
-            "truth_area": torch.tensor(areas, dtype=torch.float64),
-            **({} if None in heads else {"truth_head_size": torch.tensor(heads, dtype=torch.float64)}),
+            "truth_area": torch.from_numpy(areas * scales**2),
+            "truth_side": torch.from_numpy(boxes.max(axis=1) * scales),
+            **({"truth_head_size": self._heads(chosen)} if self._heads_known else {}),
         }
+
+    def _heads(self, chosen: Sequence[tuple[Pose, Crop, np.ndarray]]) -> Tensor:
+        """Head sizes in crop pixels ``[B]``; NaN for a person of whom neither it nor head and neck are known."""
+        sizes = []
+        for pose, crop, _ in chosen:
+            labelled = pose.visibility > 0
+            found = pose.head_size or head_size_of(pose.keypoints, labelled, self._domain.skeleton)
+            sizes.append(float("nan") if found is None else float(found) * crop.scale)
+        return torch.tensor(sizes, dtype=torch.float64)
 
 
 def _frame_numbers(source: str | Path | Frames, count: int) -> dict[str, int]:
     """Names of frames -> their numbers: the pictures' file names where there are any, and the numbers themselves."""
     names = {str(number): number for number in range(count)}
     if isinstance(source, (str, Path)) and Path(source).is_dir():
-        files = sorted(file.name for file in Path(source).iterdir() if file.suffix.lower() in PICTURES)
-        names = {**{file: number for number, file in enumerate(files)}, **names}
+        names = {**{file.name: number for number, file in enumerate(picture_files(Path(source)))}, **names}
     return names

@@ -2,7 +2,9 @@
 
 A file is an annotation file (``images``, ``annotations``, ``categories``; PoseTrack 2018 and 2021 add ``vid_id``,
 ``frame_id``, ``track_id`` and ``bbox_head``) or a list of results (``image_id``, ``keypoints``, ``score``). Joints are
-found by the names in ``categories``, so a file may hold them in another order, or more of them. Coordinates are
+found by the names in ``categories``, so a file may hold them in another order, or more of them; annotations of other
+categories (a file of all COCO) are left out. A list of results names no joints, so it must have the skeleton's; where
+its third numbers are no flags they are the joints' confidences, as most estimators write them. Coordinates are
 continuous, the corner of the first pixel being (0, 0).
 """
 
@@ -26,21 +28,43 @@ def read_poses(path: str | Path, skeleton: Skeleton) -> list[Pose]:
     """The poses of a file, in its order, with the joints of ``skeleton``.
 
     Raises:
-        AnydiffError: the file does not exist, a key point lies outside its image, or flags are missing or wrong.
+        AnydiffError: the file does not exist, a key point lies outside its image, flags are missing or wrong, or
+            results have another number of joints.
         FileFormatError: it is no JSON, or lacks what a key point file has.
         UnknownNameError: the file has no joint of a name that the skeleton has.
     """
     source = Path(path)
     data = _read_json(source)
     if isinstance(data, list):
-        return [_pose(entry, number, source, list(range(len(skeleton))), {}) for number, entry in enumerate(data)]
+        return _results(data, source, skeleton)
     if not isinstance(data, Mapping) or not isinstance(data.get("annotations"), list):
         raise FileFormatError(
             f"{str(source)!r} has no list 'annotations' and is no list of results; give a COCO or PoseTrack file."
         )
-    order = _joint_order(data, skeleton, source)
-    images = {image.get("id"): image for image in data.get("images", []) if isinstance(image, Mapping)}
-    return [_pose(entry, number, source, order, images) for number, entry in enumerate(data["annotations"])]
+    category = _category(data, source)
+    order = _joint_order(category, skeleton, source)
+    images = {image.get("id"): image for image in data.get("images") or [] if isinstance(image, Mapping)}
+    return [
+        _pose(entry, number, source, order, images)
+        for number, entry in enumerate(data["annotations"])
+        if not isinstance(entry, Mapping) or entry.get("category_id", category.get("id")) == category.get("id")
+    ]
+
+
+def _results(data: Sequence[Any], path: Path, skeleton: Skeleton) -> list[Pose]:
+    poses = []
+    for number, entry in enumerate(data):
+        flat = entry.get("keypoints") if isinstance(entry, Mapping) else None
+        if isinstance(flat, list) and len(flat) > 3 * len(skeleton):
+            raise FileFormatError(
+                f"keypoints of annotation {number} of {str(path)!r} are {len(flat)} numbers, but the {len(skeleton)} "
+                f"joints of {skeleton.name!r} are {3 * len(skeleton)}; choose the skeleton of the results."
+            )
+        if isinstance(flat, list) and len(flat) == 3 * len(skeleton) and not set(flat[2::3]) <= {0, 1, 2}:
+            entry = {"scores": flat[2::3], **entry, "keypoints": list(flat)}
+            entry["keypoints"][2::3] = [2] * len(skeleton)
+        poses.append(_pose(entry, number, path, list(range(len(skeleton))), {}))
+    return poses
 
 
 def write_poses(
@@ -108,14 +132,31 @@ def _read_json(path: Path) -> Any:
         ) from error
 
 
-def _joint_order(data: Mapping[str, Any], skeleton: Skeleton, path: Path) -> list[int]:
-    """For each joint of the skeleton its place in the file's key points."""
-    categories = data.get("categories") or [{}]
-    names = [str(name) for name in categories[0].get("keypoints", [])]
-    if not names:
+def _category(data: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """The category that has key points.
+
+    Raises:
+        FileFormatError: none has, or several.
+    """
+    listed = data.get("categories")
+    found = [
+        each
+        for each in (listed if isinstance(listed, list) else [])
+        if isinstance(each, Mapping) and each.get("keypoints")
+    ]
+    if len(found) != 1:
+        names = [each.get("name") for each in found]
         raise FileFormatError(
             f"{str(path)!r} names no joints (categories[0].keypoints); add the list of joint names in the file's order."
+            if not found
+            else f"{str(path)!r} has {len(found)} categories with key points, {names}; leave one of them in the file."
         )
+    return found[0]
+
+
+def _joint_order(category: Mapping[str, Any], skeleton: Skeleton, path: Path) -> list[int]:
+    """For each joint of the skeleton its place in the file's key points."""
+    names = [str(name) for name in category["keypoints"]]
     for joint in skeleton.joints:
         if joint not in names:
             raise UnknownNameError(
@@ -146,11 +187,11 @@ def _pose(entry: Any, number: int, path: Path, order: Sequence[int], images: Map
     rows = np.array(flat, dtype=np.float64).reshape(-1, 3)[list(order)]
     image = images.get(entry.get("image_id"), {})
     _check_inside(rows, image, where)
-    scores = entry.get("scores")
-    box, head = entry.get("bbox"), entry.get("bbox_head")
+    scores = _numbers(entry, "scores", len(flat) // 3, where)
+    box, head = _numbers(entry, "bbox", 4, where), _numbers(entry, "bbox_head", 4, where)
     head_size = entry.get("head_size")
     if head_size is None and head:
-        head_size = 0.6 * math.hypot(float(head[2]), float(head[3]))
+        head_size = 0.6 * math.hypot(head[2], head[3])
     return Pose(
         rows[:, :2],
         _flags(rows[:, 2], where),
@@ -158,10 +199,20 @@ def _pose(entry: Any, number: int, path: Path, order: Sequence[int], images: Map
         None if entry.get("score") is None else float(entry["score"]),
         image=image.get("file_name", entry.get("image_id", number)),
         track=entry.get("track_id"),
-        box=None if not box else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+        box=None if not box else (box[0], box[1], box[2], box[3]),
         area=None if entry.get("area") is None else float(entry["area"]),
         head_size=None if head_size is None else float(head_size),
     )
+
+
+def _numbers(entry: Mapping[str, Any], name: str, count: int, where: str) -> list[float]:
+    """A list of ``count`` numbers; empty where the entry has none."""
+    values = entry.get(name)
+    if not values:
+        return []
+    if not isinstance(values, list) or len(values) != count or not all(isinstance(v, (int, float)) for v in values):
+        raise FileFormatError(f"{name} of {where} is no list of {count} numbers; correct or remove it.")
+    return [float(value) for value in values]
 
 
 def _flags(values: np.ndarray, where: str) -> np.ndarray:

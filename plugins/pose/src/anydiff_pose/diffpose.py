@@ -125,7 +125,16 @@ def _boxes(
     for number, inside in pairs:
         if not 0 <= number < len(frames):
             raise AnydiffError(f"boxes name frame {number}, but the video has frames 0 to {len(frames) - 1}.")
-        found += [(number, track, box) for track, box in enumerate(inside)]
+        for track, box in enumerate(inside):
+            if len(box) != 4:
+                raise AnydiffError(f"box {track} of frame {number} is {tuple(box)}, but must be (x, y, width, height).")
+            x, y, width, height = box
+            if not (x < frames.shape[2] and y < frames.shape[1] and x + width > 0 and y + height > 0):
+                raise AnydiffError(
+                    f"box {track} of frame {number} is {tuple(box)}, which lies outside the frame of "
+                    f"{frames.shape[2]}x{frames.shape[1]} pixels; give pixels, (x, y, width, height)."
+                )
+            found.append((number, track, box))
     return found
 
 

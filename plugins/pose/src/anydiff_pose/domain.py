@@ -96,6 +96,9 @@ class Poses(Domain):
     def encode(self, objects: Sequence[Pose]) -> Tensor:
         """States of poses in crop coordinates; joints that are not labelled have an empty heatmap.
 
+        An estimate (a pose with scores other than one) has its joints' scores as greatest values, so that
+        :meth:`decode` gives them back and metrics that rank by score judge a file as they judged what was written.
+
         Raises:
             AnydiffError: a pose of another number of joints, or a labelled joint outside the crop.
         """
@@ -118,7 +121,12 @@ class Poses(Domain):
             return torch.empty(0, *self.spec.shape)
         points = torch.from_numpy(np.stack([pose.keypoints for pose in objects]))
         drawn = torch.from_numpy(np.stack([pose.visibility > 0 for pose in objects]))
-        return self.states(points, drawn)
+        rows, columns = self.spec.shape[1:]
+        heat = draw_heatmaps(points, drawn, rows, columns, self.stride, self.sigma)
+        scores = torch.from_numpy(np.stack([np.asarray(pose.scores) for pose in objects])).clamp(0, 1)
+        estimated = (scores != 1).any(dim=1)[:, None, None, None]
+        ranked = heat * (scores / heat.amax(dim=(2, 3)).clamp_min(1e-12))[..., None, None]
+        return (self.scale * (2 * torch.where(estimated, ranked, heat) - 1)).float()
 
     def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Pose]:
         """Poses in crop coordinates; each carries its keyframe where the condition has ``frames``.

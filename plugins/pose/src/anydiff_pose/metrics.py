@@ -37,8 +37,10 @@ class Judged:
         scores: of the joints, ``[n, J]``.
         truth: true, ``[n, J, 2]``.
         visibility: 2 visible, 1 occluded, 0 not labelled, ``[n, J]``.
-        known_head_size: ``[n]``, the reference of PCKh; None where nobody states it and the skeleton has no head.
+        known_head_size: ``[n]``, the reference of PCKh, NaN where a person's is unknown; None where nobody states any
+            and the skeleton has no head.
         area: ``[n]``, the reference of OKS.
+        side: ``[n]``, the longer side of the person's box, the reference of PCK.
         skeleton: names the joints.
     """
 
@@ -48,6 +50,7 @@ class Judged:
     visibility: NDArray[np.int64]
     known_head_size: Array | None
     area: Array
+    side: Array
     skeleton: Skeleton
 
     @property
@@ -87,25 +90,34 @@ def judge(samples: SampleSet, reference: SampleSet, reduction: Reduction = "mean
     drawn, drawn_scores = decode_heatmaps(domain.heatmaps(reference.states[:cases].double()), domain.stride)
     truth = known.get("truth_keypoints", drawn)
     visibility = known.get("truth_visibility", np.where(drawn_scores >= domain.threshold, 2, 0))
-    size = truth.max(axis=1) - truth.min(axis=1)
+    # A joint that is not labelled lies anywhere, at (0, 0) in COCO's files, and lends no length.
+    labelled = visibility > 0
+    seen = labelled[..., None]
+    size = np.where(seen, truth, -np.inf).max(axis=1) - np.where(seen, truth, np.inf).min(axis=1)
+    size = np.maximum(size, 0)
     return Judged(
         keypoints,
         scores,
         truth,
         visibility,
-        known.get("truth_head_size", head_size_of(truth, domain.skeleton)),
+        known.get("truth_head_size", head_size_of(truth, labelled, domain.skeleton)),
         known.get("truth_area", size.prod(axis=1)),
+        known.get("truth_side", size.max(axis=1)),
         domain.skeleton,
     )
 
 
-def head_size_of(truth: Array, skeleton: Skeleton) -> Array | None:
-    """Where nobody states it: the distance from head to neck of key points ``[..., J, 2]``; None without these."""
+def head_size_of(truth: Array, labelled: Flags, skeleton: Skeleton) -> Array | None:
+    """Where nobody states it: the distance from head to neck of key points ``[..., J, 2]``.
+
+    NaN where one of them is not ``labelled [..., J]``; None where the skeleton has none.
+    """
     ends = [next((joint for joint in names if joint in skeleton.joints), None) for names in HEAD_JOINTS]
     if None in ends:
         return None
     top, bottom = (truth[..., skeleton.index(joint), :] for joint in ends if joint)
-    return np.asarray(np.linalg.norm(top - bottom, axis=-1))
+    known = np.all([labelled[..., skeleton.index(joint)] for joint in ends if joint], axis=0)
+    return np.asarray(np.where(known, np.linalg.norm(top - bottom, axis=-1), np.nan))
 
 
 # Share of correct key points ------------------------------------------------------------------------------------------
@@ -118,7 +130,10 @@ def correct_share(errors: Array, reference: Array, alpha: float, counted: Flags)
         AnydiffError: no joint is counted.
     """
     if not counted.any():
-        raise AnydiffError("no joint of these examples is counted, so there is no share of correct ones; give more.")
+        raise AnydiffError(
+            "no joint of these examples is counted (labelled, of a person whose reference length is known), so there "
+            "is no share of correct ones; give more."
+        )
     correct = errors <= alpha * reference[:, None]
     return float(correct[counted].mean())
 
@@ -129,7 +144,8 @@ def per_joint(judged: Judged, alpha: float = 0.5) -> dict[str, dict[str, float]]
     rows = {}
     for number, joint in enumerate(judged.skeleton.joints):
         flags = judged.visibility[:, number]
-        groups = {"all": flags > 0, "visible": flags == 2, "occluded": flags == 1}
+        known = np.isfinite(judged.head_size)
+        groups = {"all": (flags > 0) & known, "visible": (flags == 2) & known, "occluded": (flags == 1) & known}
         rows[joint] = {
             name: float(correct[group, number].mean()) if group.any() else float("nan")
             for name, group in groups.items()
@@ -158,7 +174,9 @@ class _Share(Metric):
         """The share over all cases and counted joints."""
         self.check(samples, reference)
         judged = judge(samples, reference, self.reduction)
-        return correct_share(judged.errors, self.length(judged), self.alpha, self.counted(judged))
+        length = self.length(judged)
+        # A person whose reference length nobody knows is neither right nor wrong.
+        return correct_share(judged.errors, length, self.alpha, self.counted(judged) & np.isfinite(length)[:, None])
 
     def length(self, judged: Judged) -> Array:
         """The reference length ``[n]``."""
@@ -197,8 +215,8 @@ class PCK(_Share):
         super().__init__(alpha, reduction)
 
     def length(self, judged: Judged) -> Array:
-        """The longer side of the box of all joints."""
-        return np.asarray((judged.truth.max(axis=1) - judged.truth.min(axis=1)).max(axis=1))
+        """The longer side of the person's box, or of the box of the labelled joints."""
+        return judged.side
 
 
 # COCO ---------------------------------------------------------------------------------------------------------------
@@ -367,11 +385,18 @@ class PoseTrackMeanAveragePrecision(Metric):
 
 
 def frames_of(judged: Judged) -> list[Frame]:
-    """Each case as a frame with one person."""
+    """Each case as a frame with one person; without those whose head size is unknown.
+
+    Raises:
+        AnydiffError: nobody's head size is known.
+    """
     labelled = judged.visibility > 0
+    known = np.flatnonzero(np.isfinite(judged.head_size))
+    if not len(known):
+        raise AnydiffError("nobody's head size is known, so PoseTrack's AP is undefined; add head_size or bbox_head.")
     return [
         Frame(judged.truth[[i]], labelled[[i]], judged.head_size[[i]], judged.keypoints[[i]], judged.scores[[i]])
-        for i in range(len(judged.truth))
+        for i in known
     ]
 
 

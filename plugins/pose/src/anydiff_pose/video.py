@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,16 @@ Frames = NDArray[np.uint8]
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
 
+MISSING = 0.03
+"""Share of its announced frames that a video may lack, and two more: containers round, and frame rates vary."""
+
 
 def read_frames(source: str | Path | Sequence[Any] | Frames) -> Frames:
     """Frames uint8 ``[T, height, width, 3]``.
 
     Args:
         source: an array ``[T, H, W, 3]`` or ``[T, H, W]`` (grey) of uint8, or a list of such frames; a folder of
-            pictures (sorted by name); an ``.npz`` or ``.npy`` (array ``frames``); a video file.
+            pictures (:func:`picture_files`); an ``.npz`` or ``.npy`` (array ``frames``); a video file.
 
     Raises:
         AnydiffError: nothing there, no frames, frames of different size, or no decoder.
@@ -35,7 +40,7 @@ def read_frames(source: str | Path | Sequence[Any] | Frames) -> Frames:
         )
     path = Path(source)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        files = picture_files(path)
         if not files:
             raise AnydiffError(f"the folder {str(path)!r} holds no pictures ({', '.join(PICTURES)}); check the path.")
         return _stacked([_picture(file) for file in files], [repr(str(file)) for file in files], repr(str(path)))
@@ -46,6 +51,16 @@ def read_frames(source: str | Path | Sequence[Any] | Frames) -> Frames:
     if path.suffix.lower() in VIDEOS:
         return _video(path)
     raise FileFormatError(f"{str(path)!r} is no folder, .npz, .npy or video ({', '.join(VIDEOS)}); convert it.")
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures in ``folder`` in the order of time: by name, numbers by value (``2.png`` before ``10.png``)."""
+
+    def key(file: Path) -> tuple[list[tuple[int, str]], str]:
+        parts = re.split(r"([0-9]+)", file.name)
+        return [(int(part), "") if number % 2 else (-1, part) for number, part in enumerate(parts)], file.name
+
+    return sorted((file for file in folder.iterdir() if file.suffix.lower() in PICTURES), key=key)
 
 
 def _stacked(frames: Sequence[NDArray[Any]], names: Sequence[str], where: str) -> Frames:
@@ -96,13 +111,18 @@ def _video(path: Path) -> Frames:
             f"{str(path)!r} is a video, for which no decoder is installed; `pip install anydiff-pose[video]`, or give "
             "a folder of pictures."
         ) from error
-    frames = []
+    frames, announced = [], 0
     try:
+        about = imageio.immeta(path)
+        # Decoders end a file that was cut without a word, but its header says how long it was.
+        if {"fps", "duration"} <= set(about) and np.isfinite(about["duration"]):
+            announced = int(about["fps"] * about["duration"])
         for frame in imageio.imiter(path):
             frames.append(np.asarray(frame)[..., :3] if np.ndim(frame) == 3 else np.asarray(frame))
     except (OSError, ValueError, EOFError, SyntaxError, IndexError, RuntimeError, StopIteration) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        missing = "backend" in str(error).lower() or "ffmpeg" in str(error).lower()
+        decoders = (find_spec("imageio_ffmpeg"), find_spec("av"))
+        missing = path.suffix.lower() != ".gif" and not any(decoders)
         fix = (
             "`pip install anydiff-pose[video]`, or give a folder of pictures"
             if missing
@@ -111,4 +131,8 @@ def _video(path: Path) -> Frames:
         raise FileFormatError(
             f"{str(path)!r} cannot be decoded after {len(frames)} frames ({reason[0]}); {fix}."
         ) from error
+    if len(frames) < (1 - MISSING) * announced - 2:
+        raise FileFormatError(
+            f"{str(path)!r} ends after {len(frames)} of about {announced} frames; it is truncated: get it again."
+        )
     return _stacked(frames, [f"frame {i}" for i in range(len(frames))], repr(str(path)))

@@ -10,7 +10,7 @@ from anydiff_volumes.domain import Volumes
 pydicom = pytest.importorskip("pydicom")
 
 
-def write_slice(path, number, *, z=None, series="1.2.3", rows=4):
+def write_slice(path, number, *, z=None, series="1.2.3", rows=4, aside=0.0, **tags):
     """Slice ``number`` of a tilted series of 5 columns; each pixel holds 100 slice + 10 row + column."""
     data = pydicom.Dataset()
     data.file_meta = pydicom.dataset.FileMetaDataset()
@@ -21,6 +21,7 @@ def write_slice(path, number, *, z=None, series="1.2.3", rows=4):
     data.Rows, data.Columns = rows, 5
     data.ImageOrientationPatient = [1, 0, 0, 0, 0.8, 0.6]
     place = np.array([10.0, -20.0, 5.0]) + (3.0 * number if z is None else z) * np.array([0.0, -0.6, 0.8])
+    place = place + aside * np.array([0.0, 0.8, 0.6])
     data.ImagePositionPatient = [float(each) for each in place]
     data.PixelSpacing = [2.0, 1.5]
     data.RescaleSlope, data.RescaleIntercept = 2, -1000
@@ -29,6 +30,11 @@ def write_slice(path, number, *, z=None, series="1.2.3", rows=4):
     data.PhotometricInterpretation = "MONOCHROME2"
     pixels = 100 * number + 10 * np.arange(rows)[:, None] + np.arange(5)
     data.PixelData = pixels.astype(np.uint16).tobytes()
+    for name, value in tags.items():
+        if value is None:
+            delattr(data, name)
+        else:
+            setattr(data, name, value)
     data.save_as(path, enforce_file_format=True)
 
 
@@ -46,6 +52,20 @@ def test_every_pixel_is_where_the_standard_says(tmp_path):
     assert np.allclose(world, lps * [-1, -1, 1], atol=1e-5)
 
 
+def test_a_tilted_gantry_shears_the_affine(tmp_path):
+    """Slices that follow one another along a line that is not their normal keep their places."""
+    for number in range(4):
+        write_slice(tmp_path / f"{number}.dcm", number, aside=0.75 * number)
+    image = Volumes().read(tmp_path)[0]
+    lps = np.array([10.0, -20.0, 5.0]) + 3.0 * 3 * np.array([0.0, -0.6, 0.8]) + 0.75 * 3 * np.array([0.0, 0.8, 0.6])
+    assert np.allclose(nibabel.affines.apply_affine(image.affine, [0, 0, 3]), lps * [-1, -1, 1], atol=1e-5)
+    conformed, placement = Volumes(shape=(8, 8, 8), voxel_size=2.0, modality="ct").conform(image)
+    assert np.array_equal(placement.restore(conformed).affine, image.affine)
+    write_slice(tmp_path / "2.dcm", 2, aside=2.5)
+    with pytest.raises(AnydiffError, match="slice 2 1 mm beside the line of the others"):
+        Volumes().read(tmp_path)
+
+
 def test_what_is_wrong_with_a_folder_is_told(tmp_path):
     def folder(name, *slices):
         (tmp_path / name).mkdir()
@@ -57,6 +77,11 @@ def test_what_is_wrong_with_a_folder_is_told(tmp_path):
         (folder("gap", {}, {}, {"z": 9.0}, {"z": 12.0}), r"3 mm apart, but 6 mm behind .* a slice is missing"),
         (folder("twice", {}, {"z": 0.0}), "two slices at one place"),
         (folder("two", {}, {"series": "9.9"}), "holds 2 DICOM series"),
+        (folder("spacing", {}, {"PixelSpacing": [2.0, 1.6]}), r"1\.dcm' has another size or direction"),
+        (folder("place", {}, {"ImagePositionPatient": None}), r"1\.dcm' \(\?\) has no ImagePositionPatient"),
+        (folder("report", {}, {"Rows": None, "Modality": "SR"}), r"1\.dcm' \(SR\) has no Rows.*remove it"),
+        (folder("frames", {"NumberOfFrames": 3}), r"0\.dcm' holds 3 frames; convert it to NIfTI"),
+        (folder("colour", {"SamplesPerPixel": 3}), r"0\.dcm' is a colour picture"),
         (folder("size", {}, {"rows": 3}), r"1\.dcm' has another size or direction than .*0\.dcm'"),
     ]:
         with pytest.raises(AnydiffError, match=message):

@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from nibabel.orientations import inv_ornt_aff
 from PIL import Image
 
 from anydiff.errors import AnydiffError, FileFormatError
@@ -57,7 +58,7 @@ def changed(image, *, affine=None, values=None):
     return nibabel.Nifti1Image(values, image.affine if affine is None else affine)
 
 
-def test_what_does_not_lie_on_the_grid_is_refused_with_the_fix():
+def test_what_does_not_lie_on_the_grid_is_refused_with_the_fix(tmp_path):
     good = volumes(1)[0]
     values = np.asarray(good.dataobj)
     flat = np.array([[2.0, 2, 0, 0], [0, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
@@ -73,6 +74,11 @@ def test_what_does_not_lie_on_the_grid_is_refused_with_the_fix():
     ]:
         with pytest.raises(AnydiffError, match=message):
             domain().encode([good, bad])
+    nibabel.save(changed(good, affine=np.diag([-2, 2, 2, 1.0])), tmp_path / "left.nii")
+    with pytest.raises(AnydiffError, match=r"volume 0 \(.*left\.nii'\) is oriented LAS"):
+        domain().encode(domain().read(tmp_path / "left.nii"))
+    with pytest.raises(AnydiffError, match=r"the volume \(.*left\.nii'\) has no value below 0.*CT"):
+        domain(modality="ct").conform(domain().read(tmp_path / "left.nii")[0])
     bare = changed(good)
     bare.header["sform_code"] = bare.header["qform_code"] = 0
     with pytest.raises(AnydiffError, match="has no affine"):
@@ -110,6 +116,31 @@ def test_unreadable_files_are_named_and_left_alone(tmp_path):
         domain().write(volumes(2), tmp_path / "two.nii")
     with pytest.raises(AnydiffError, match=r"ends in '\.png'"):
         domain().write(volumes(2), tmp_path / "two.png")
+
+
+def test_damaged_and_foreign_files_are_one_sentence(tmp_path):
+    image = volumes(1)[0]
+    nibabel.save(image, tmp_path / "good.nii.gz")
+    nibabel.save(image, tmp_path / "good.nii")
+    packed, plain = (tmp_path / "good.nii.gz").read_bytes(), bytearray((tmp_path / "good.nii").read_bytes())
+    # A checksum that differs stands for damage that still unpacks; nibabel does not read so far.
+    (tmp_path / "sum.nii.gz").write_bytes(packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:])
+    (tmp_path / "cut.nii").write_bytes(plain[:-50])
+    plain[70:72] = b"\x77\x77"
+    (tmp_path / "kind.nii").write_bytes(plain)
+    colours = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colours, image.affine), tmp_path / "colour.nii")
+    nibabel.save(nibabel.Nifti1Image(np.full(SHAPE, 1 + 2j, np.complex64), image.affine), tmp_path / "complex.nii")
+    for name, message in [
+        ("sum.nii.gz", r"sum\.nii\.gz' cannot be read \(CRC check failed.*get the file again"),
+        ("cut.nii", r"cut\.nii' cannot be read"),
+        ("kind.nii", r"kind\.nii' is no NIfTI file"),
+        ("colour.nii", r"colour\.nii' holds colours"),
+        ("complex.nii", r"complex\.nii' holds complex64 values.*np\.abs"),
+    ]:
+        with pytest.raises(FileFormatError, match=message) as raised:
+            domain().read(tmp_path / name)
+        assert "\n" not in str(raised.value)
 
 
 def test_options_are_checked():
@@ -158,5 +189,15 @@ def test_pictures(tmp_path):
     assert rows.max() < pixels.shape[0] / 3, "up is up"
     assert width * 0.9 <= columns.min()
     assert columns.max() < width * 1.5, "the patient's left is on the left"
+    turned = nibabel.Nifti1Image(marked[::-1, ::-1], domain().affine @ inv_ornt_aff([[0, -1], [1, -1], [2, 1]], SHAPE))
+    domain().draw([turned], tmp_path / "turned.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "turned.png").convert("L")), pixels), "a file in LPS"
+    thick = nibabel.Nifti1Image(marked, np.diag([2.0, 2, 6, 1]))
+    domain().draw([thick], tmp_path / "thick.png")
+    with Image.open(tmp_path / "thick.png") as picture:
+        assert picture.size[1] > 2 * picture.size[0] / 3, "21 by 8 voxel edges, not 7 by 8"
+    moved = nibabel.Nifti1Image(np.asarray(two.dataobj), two.affine + 3 * np.eye(4, 4, 3))
+    with pytest.raises(AnydiffError, match="the volumes lie up to 3 mm apart"):
+        draw_difference(one, moved, tmp_path / "x.png")
     with pytest.raises(AnydiffError, match="compare volumes of one grid"):
         draw_difference(one, nibabel.Nifti1Image(marked[:-1], domain().affine), tmp_path / "x.png")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from anydiff.errors import AnydiffError
 from anydiff.pipeline import SampleSet
@@ -19,7 +20,7 @@ def pair(seed=0):
 
 
 def sets(states):
-    return SampleSet(torch.as_tensor(states).float()[:, None], {}, DOMAIN)
+    return SampleSet(torch.as_tensor(np.asarray(states)).float()[:, None], {}, DOMAIN)
 
 
 def test_values_by_hand():
@@ -35,11 +36,46 @@ def test_values_by_hand():
     assert (dice(two, two), dice(one, one), dice(one, two), dice(half, two)) == (1.0, 1.0, 0.0, pytest.approx(2 / 3))
 
 
+def test_ssim_is_the_formula_in_three_dimensions():
+    """Wang et al. 2004 with a Gaussian window of 1.5 voxels, constants of the range 2, without a rim of five voxels."""
+    generator = np.random.default_rng(3)
+    one = ndimage.gaussian_filter(generator.normal(0, 1, (13, 14, 15)), 1)
+    two = one + generator.normal(0, 0.2, one.shape)
+
+    def mean(values):
+        return ndimage.gaussian_filter(values, 1.5, truncate=3.5)
+
+    a, b = mean(one), mean(two)
+    variance_a, variance_b, covariance = mean(one**2) - a**2, mean(two**2) - b**2, mean(one * two) - a * b
+    c, d = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    map_ = (2 * a * b + c) * (2 * covariance + d) / ((a**2 + b**2 + c) * (variance_a + variance_b + d))
+    assert ssim(two, one) == pytest.approx(map_[5:-5, 5:-5, 5:-5].mean(), abs=1e-9)
+
+
+def test_dice_is_of_what_lies_above_the_share_of_the_range():
+    """0.75 of [0, 1] is 0.5 in states: two of three bright voxels are found, and one that is none."""
+    truth = np.full((12, 13, 14), -1.0)
+    truth[0, 0, :3] = 0.6
+    sample = np.full((12, 13, 14), 0.4)
+    sample[0, 0, 1:4] = 0.6
+    assert Dice(0.75).compute(sets([sample]), sets([truth])) == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize("metric", [PSNR(), SSIM(), NRMSE(), Dice(0.6)])
 def test_a_joint_flip_changes_nothing(metric):
     truth, sample = pair()
     before = metric.compute(sets([sample]), sets([truth]))
     assert metric.compute(sets([sample[::-1].copy()]), sets([truth[::-1].copy()])) == pytest.approx(before, rel=1e-4)
+
+
+def test_every_sample_is_judged_by_its_own_case():
+    truths = np.stack([pair(seed)[0] for seed in range(3)])
+    draws = np.concatenate([truths, truths])
+    for metric, best in ((PSNR(), 100.0), (SSIM(), 1.0), (NRMSE(), 0.0), (Dice(0.6), 1.0), (PSNR("mean"), 100.0)):
+        assert metric.compute(sets(draws), sets(truths)) == pytest.approx(best), metric.card.name
+        assert metric.compute(sets(draws[:2]), sets(truths)) == pytest.approx(best), "the first two cases"
+        shuffled = metric.compute(sets(draws[[1, 2, 0, 1, 2, 0]]), sets(truths))
+        assert abs(shuffled - best) > 0.1, metric.card.name
 
 
 def test_the_mean_of_draws_is_judged_as_one_volume():

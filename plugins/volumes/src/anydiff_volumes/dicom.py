@@ -5,7 +5,8 @@ DICOM PS3.3 C.7.6.2: the centre of pixel (row r, column c) of a slice lies at
     position + (column direction) Δ_column c + (row direction) Δ_row r,
 
 in LPS millimetres, ImageOrientationPatient giving the directions in which columns and rows *increase* (first three and
-last three numbers) and PixelSpacing the distances between rows and between columns, in this order.
+last three numbers) and PixelSpacing the distances between rows and between columns, in this order. Slices follow one
+another along the line through their positions, which with a tilted gantry is no normal of them: the affine is sheared.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from anydiff_volumes.placement import as_nifti
 
 UNEVEN = 0.01
 """Largest deviation of a slice distance from their mean, as a share of it."""
+ASKEW = 0.1
+"""Largest distance of a slice from the line through the first and the last one, as a share of the slice distance."""
+NEEDED = ("SeriesInstanceUID", "Rows", "Columns", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 
 
 def _pydicom() -> Any:
@@ -48,7 +52,7 @@ def read_series(folder: Path) -> Any:
 
     Raises:
         AnydiffError: several series, slices of different size or direction, repeated or missing ones; no pydicom.
-        FileFormatError: a slice that cannot be read.
+        FileFormatError: a slice that cannot be read, without a place, in colour, or of several frames.
     """
     pydicom = _pydicom()
     slices = []
@@ -57,6 +61,7 @@ def read_series(folder: Path) -> Any:
             slices.append((path, pydicom.dcmread(path)))
         except Exception as error:  # pydicom raises many kinds for damaged files
             raise FileFormatError(f"{str(path)!r} is no readable DICOM file ({error}); remove or repair it.") from error
+        _check_slice(*slices[-1])
     name = f"the series in {str(folder)!r}"
     series = {str(each.SeriesInstanceUID) for _, each in slices}
     if len(series) > 1:
@@ -64,6 +69,7 @@ def read_series(folder: Path) -> Any:
     first = slices[0][1]
     for path, each in slices:
         same = (each.Rows, each.Columns) == (first.Rows, first.Columns)
+        same = same and np.allclose(each.PixelSpacing, first.PixelSpacing, rtol=1e-4)
         if not same or not np.allclose(each.ImageOrientationPatient, first.ImageOrientationPatient, atol=1e-4):
             raise AnydiffError(
                 f"{str(path)!r} has another size or direction than {str(slices[0][0])!r}; sort them out."
@@ -75,10 +81,23 @@ def read_series(folder: Path) -> Any:
     step = _step([pair[1] for pair in slices], normal, name)
     between_rows, between_columns = (float(each) for each in first.PixelSpacing)
     lps = np.eye(4)
-    lps[:3, 0], lps[:3, 1], lps[:3, 2] = across * between_columns, down * between_rows, normal * step
+    lps[:3, 0], lps[:3, 1], lps[:3, 2] = across * between_columns, down * between_rows, step
     lps[:3, 3] = np.array(slices[0][1].ImagePositionPatient, float)
     values = np.stack([_values(path, each) for path, each in slices], axis=-1)
     return as_nifti(values, np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps, "anydiff: DICOM series")
+
+
+def _check_slice(path: Path, each: Any) -> None:
+    """Refuse what is no single grey picture with a place."""
+    frames, channels = int(getattr(each, "NumberOfFrames", 1) or 1), int(getattr(each, "SamplesPerPixel", 1) or 1)
+    if frames > 1:
+        raise FileFormatError(f"{str(path)!r} holds {frames} frames; convert it to NIfTI, for example with dcm2niix.")
+    missing = [name for name in NEEDED if getattr(each, name, None) in (None, "")]
+    if missing:
+        kind = getattr(each, "Modality", "?")
+        raise FileFormatError(f"{str(path)!r} ({kind}) has no {missing[0]}, so it is no slice of a series; remove it.")
+    if channels > 1:
+        raise FileFormatError(f"{str(path)!r} is a colour picture, but a volume is grey; remove it.")
 
 
 def _values(path: Path, each: Any) -> Any:
@@ -91,11 +110,12 @@ def _values(path: Path, each: Any) -> Any:
     return (pixels.T * slope + intercept).astype(np.float32)
 
 
-def _step(slices: list[Any], normal: Any, name: str) -> float:
-    """The distance between slices in millimetres."""
+def _step(slices: list[Any], normal: Any, name: str) -> Any:
+    """From one slice to the next, LPS millimetres ``[3]``."""
     if len(slices) == 1:
-        return float(getattr(slices[0], "SliceThickness", 1) or 1)
-    places = np.array([np.dot(normal, np.array(each.ImagePositionPatient, float)) for each in slices])
+        return normal * float(getattr(slices[0], "SliceThickness", 1) or 1)
+    positions = np.array([np.array(each.ImagePositionPatient, float) for each in slices])
+    places = positions @ normal
     gaps = np.diff(places)
     if gaps.min() < 1e-3:
         raise AnydiffError(f"{name} holds two slices at one place ({places[int(gaps.argmin())]:.4g} mm); remove one.")
@@ -106,4 +126,10 @@ def _step(slices: list[Any], normal: Any, name: str) -> float:
             f"{name} has slices {typical:.4g} mm apart, but {gaps[worst]:.4g} mm behind {places[worst]:.4g} mm: a "
             "slice is missing; complete the series."
         )
-    return float(gaps.mean())
+    step = (positions[-1] - positions[0]) / (len(slices) - 1)
+    askew = np.linalg.norm(positions - positions[0] - np.arange(len(slices))[:, None] * step, axis=1)
+    if askew.max() > ASKEW * typical:
+        raise AnydiffError(
+            f"{name} has slice {int(askew.argmax())} {askew.max():.3g} mm beside the line of the others; remove it."
+        )
+    return step

@@ -17,7 +17,7 @@ from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
 from anydiff_volumes.intensity import CT_WINDOW, MODALITIES, Window
-from anydiff_volumes.placement import Placement, as_nifti, check_geometry, place, values_of
+from anydiff_volumes.placement import Placement, as_nifti, check_geometry, millimetres, place, values_of
 
 if TYPE_CHECKING:
     from anydiff.networks import ArrayCondition
@@ -86,14 +86,16 @@ class Volumes(Domain):
             "target_time": ArrayCondition((1,)),
         }
 
-    def conform(self, image: Any, name: str = "the volume") -> tuple[Any, Placement]:
+    def conform(self, image: Any, name: str = "") -> tuple[Any, Placement]:
         """A volume of any orientation, size and scale on this domain's grid, and the way back.
 
-        ``placement.restore(other)`` gives a volume on the grid the affine, shape, header and scale of ``image``.
+        ``placement.restore(other)`` gives a volume on the grid the affine, shape, header and scale of ``image``, which
+        an error calls ``name``, by default its file.
 
         Raises:
             AnydiffError: not three axes, no or a singular affine, values that are not finite or not of this modality.
         """
+        name = name or _name(image, "the volume")
         return_image, placement = place(image, self.shape, self.voxel_size, self.modality, name)
         if self.modality == "ct":
             values = self.window.restore(np.asarray(return_image.dataobj)).astype(np.float32)
@@ -108,7 +110,10 @@ class Volumes(Domain):
         Raises:
             AnydiffError: another shape, voxel size, orientation or range of values; the sentence names the first.
         """
-        rows = [torch.from_numpy(self._shares(image, f"volume {index}")) for index, image in enumerate(objects)]
+        rows = [
+            torch.from_numpy(self._shares(image, _name(image, f"volume {index}")))
+            for index, image in enumerate(objects)
+        ]
         if not rows:
             return torch.empty(0, *self.spec.shape)
         return torch.stack(rows)[:, None] * 2 - 1
@@ -130,7 +135,7 @@ class Volumes(Domain):
 
     def _shares(self, image: Any, name: str) -> NDArray[np.float32]:
         check_geometry(image, name)
-        sizes = nibabel.affines.voxel_sizes(image.affine)
+        sizes = nibabel.affines.voxel_sizes(millimetres(image))
         codes = "".join(nibabel.aff2axcodes(image.affine))
         fix = "bring it to the grid with domain.conform(image)"
         if tuple(image.shape) != self.shape:
@@ -177,3 +182,9 @@ class Volumes(Domain):
             return []
         pairs = zip(condition["seen"], condition["target_time"], strict=True)
         return [f"{int(seen.sum())} frames, t = {float(time):.2f}" for seen, time in pairs]
+
+
+def _name(image: Any, default: str) -> str:
+    """What to call a volume in an error: its file, where it has one."""
+    file = image.get_filename() if hasattr(image, "get_filename") else None
+    return f"{default} ({file!r})" if file else default

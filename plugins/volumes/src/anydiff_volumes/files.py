@@ -6,6 +6,7 @@ import gzip
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,16 @@ from anydiff.files import atomic_path
 from anydiff_volumes.placement import check_geometry, values_of
 
 SUFFIXES = (".nii", ".nii.gz")
+UNREADABLE = (
+    nibabel.filebasedimages.ImageFileError,
+    nibabel.spatialimages.HeaderDataError,
+    nibabel.wrapstruct.WrapStructError,
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+)
+"""What nibabel raises for a file that is no volume, or a damaged one."""
 
 
 def is_nifti(path: Path) -> bool:
@@ -50,16 +61,27 @@ def read_nifti(path: Path) -> Any:
         raise AnydiffError(f"the volume {name} does not exist; check the path.")
     try:
         image: Any = nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+    except UNREADABLE as error:
         raise FileFormatError(
             f"{name} is no NIfTI file ({' '.join(str(error).split())}); convert it, for example with nibabel.save."
         ) from error
     check_geometry(image, name)
     try:
+        _check_compression(path)
         values_of(image, name)
     except AnydiffError as error:
         raise FileFormatError(str(error)) from error
+    except UNREADABLE as error:
+        raise FileFormatError(f"{name} cannot be read ({error}); it is damaged: get the file again.") from error
     return image
+
+
+def _check_compression(path: Path) -> None:
+    """Read a ``.gz`` to its end, where its check sum stands: nibabel stops before, so that it takes damaged voxels."""
+    if path.name.lower().endswith(".gz"):
+        with gzip.open(path) as file:
+            while file.read(1 << 20):
+                pass
 
 
 def read_volumes(path: Path) -> list[Any]:

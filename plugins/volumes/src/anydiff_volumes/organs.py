@@ -23,6 +23,7 @@ from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natu
 from anydiff.pipeline.dataset import Dataset
 from anydiff_volumes import ledger
 from anydiff_volumes.domain import Volumes
+from anydiff_volumes.files import UNREADABLE
 from anydiff_volumes.placement import check_geometry, values_of
 
 VOXEL_SIZE = 3.0
@@ -48,19 +49,10 @@ def scan_with_labels(source: Path | None = None) -> tuple[Any, Any]:
     return scan, labels
 
 
-_UNREADABLE = (
-    nibabel.filebasedimages.ImageFileError,
-    nibabel.spatialimages.HeaderDataError,
-    nibabel.wrapstruct.WrapStructError,
-    OSError,
-    EOFError,
-)
-
-
 def _image(content: bytes, name: str) -> Any:
     try:
         image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise FileFormatError(f"{name!r} is no NIfTI file ({' '.join(str(error).split())}); fetch it again.") from error
     check_geometry(image, repr(name))
     return nibabel.as_closest_canonical(image)

@@ -9,10 +9,14 @@ of the grid of n' voxels of size d' is looked up at
 
 of the volume's n voxels of size d; the affine follows, so that every voxel keeps its place in the world. Where d' = d
 the shift is rounded to whole voxels and nothing is interpolated. :meth:`Placement.restore` undoes all of it.
+
+A header may count in metres or micrometres (``xyzt_units``), as microscopes do; nibabel's affine is in these units. On
+a grid everything is in millimetres, and what is restored has the header's own unit again.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +33,18 @@ from anydiff_volumes.intensity import Window
 Array = NDArray[Any]
 CUBES = 1.5
 """Longest edge over shortest edge up to which voxels count as cubes."""
+
+
+UNITS = {"meter": 1e3, "micron": 1e-3}
+"""Millimetres per unit of length of a NIfTI header; where it states none, millimetres are meant."""
+
+
+def millimetres(image: Any) -> NDArray[np.float64]:
+    """The affine ``[4, 4]`` of ``image`` from voxels to RAS+ millimetres, whatever unit its header counts in."""
+    affine = np.array(image.affine, dtype=np.float64)
+    unit = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
+    affine[:3] *= UNITS.get(unit, 1.0)
+    return affine
 
 
 def check_geometry(image: Any, name: str) -> None:
@@ -55,7 +71,7 @@ def check_geometry(image: Any, name: str) -> None:
 def check_cubes(image: Any, name: str) -> None:
     """Refuse voxels that are far from cubes; resampling would invent what lies between thick slices."""
     check_geometry(image, name)
-    sizes = nibabel.affines.voxel_sizes(image.affine)
+    sizes = nibabel.affines.voxel_sizes(millimetres(image))
     if sizes.max() > CUBES * sizes.min():
         text = " x ".join(f"{size:.3g}" for size in sizes)
         raise AnydiffError(
@@ -68,12 +84,17 @@ def values_of(image: Any, name: str) -> NDArray[np.float32]:
     """The voxel values, float32, with the header's slope and intercept applied.
 
     Raises:
-        AnydiffError: the data end too early, or hold a NaN or an infinity.
+        AnydiffError: the data end too early, hold a NaN or an infinity, or are complex or colours.
     """
+    kind = np.dtype(image.get_data_dtype())
+    if kind.kind not in "iufb":
+        text, fix = ("colours", "take one channel") if kind.names else (f"{kind} values", "take the magnitude, np.abs")
+        raise AnydiffError(f"{name} holds {text}, but a volume has one real number per voxel; {fix}.")
     try:
         values = np.asarray(image.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError) as error:
-        raise AnydiffError(f"the data of {name} cannot be read ({error}); get the file again.") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise AnydiffError(f"the data of {name} cannot be read ({reason}); get the file again.") from error
     wrong = ~np.isfinite(values)
     if wrong.any():
         first = tuple(int(index) for index in np.argwhere(wrong)[0])
@@ -82,6 +103,25 @@ def values_of(image: Any, name: str) -> NDArray[np.float32]:
             "example by np.nan_to_num."
         )
     return values
+
+
+def labels_of(image: Any, name: str) -> Array:
+    """The voxel values of a label map, as int16 where that holds them and else int32.
+
+    Raises:
+        AnydiffError: as :func:`values_of`; or a value that is no whole number of 32 bits.
+    """
+    values_of(image, name)  # readable and finite, but with the digits of float32
+    values = np.asarray(image.dataobj)
+    whole = values if values.dtype.kind in "iub" else np.rint(values)
+    wrong = (whole != values) | (whole > np.iinfo(np.int32).max) | (whole < np.iinfo(np.int32).min)
+    if wrong.any():
+        raise AnydiffError(
+            f"{name} holds {values[wrong][0]:g}, but labels are whole numbers of at most 32 bits; give a label map."
+        )
+    small = np.iinfo(np.int16)
+    labels: Array = whole.astype(np.int16 if small.min <= whole.min() and whole.max() <= small.max else np.int32)
+    return labels
 
 
 @dataclass(frozen=True)
@@ -96,7 +136,8 @@ class Placement:
         orientation: nibabel's axis codes of the original, as ``io_orientation`` gives them.
         window: how intensities were scaled.
         outside: the value of voxels that the grid does not reach.
-        grid_affine: of the volume on the grid.
+        grid_affine: of the volume on the grid, in millimetres.
+        grid_shape: of the volume on the grid.
         scale: d'/d per axis, after the turn to RAS+.
         offset: s(0) per axis.
         labels: whether values are names and not amounts, so that nothing lies between two of them.
@@ -110,6 +151,7 @@ class Placement:
     window: Window
     outside: float
     grid_affine: NDArray[np.float64]
+    grid_shape: tuple[int, ...]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     labels: bool = False
@@ -117,8 +159,17 @@ class Placement:
     def restore(self, image: Any) -> Any:
         """A volume on the grid as a NIfTI image of the original's affine, shape, header, type and intensities.
 
-        Voxels that the grid does not reach get the lowest value of the scan's window.
+        Voxels that the grid does not reach get the lowest value of the scan's window. A file that scales its integers
+        (slope and intercept) comes back as floats of the same values.
+
+        Raises:
+            AnydiffError: ``image`` has another shape than the grid.
         """
+        if tuple(image.shape) != self.grid_shape:
+            raise AnydiffError(
+                f"the volume to restore has shape {tuple(image.shape)}, but the grid that {self.shape} was brought to "
+                f"has {self.grid_shape}; give a volume on that grid."
+            )
         values = self.window.restore(np.asarray(image.dataobj, dtype=np.float64))
         turned = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), self.orientation)
         order = np.argsort(self.orientation[:, 0])
@@ -151,11 +202,11 @@ def place(
         labels: nearest neighbour instead of interpolation, and no scaling.
     """
     check_geometry(image, name)
-    values = values_of(image, name)
+    values = labels_of(image, name) if labels else values_of(image, name)
     window = Window(0.0, 1.0) if labels else Window.of(values, modality, name)
     orientation = orientations.io_orientation(image.affine)
     turned = orientations.apply_orientation(values if labels else window.scale(values), orientation)
-    affine = image.affine @ orientations.inv_ornt_aff(orientation, image.shape)
+    affine = millimetres(image) @ orientations.inv_ornt_aff(orientation, image.shape)
     sizes = nibabel.affines.voxel_sizes(affine)
     scale, offset = [], []
     for count, size, wanted in zip(turned.shape, sizes, shape, strict=True):
@@ -179,11 +230,12 @@ def place(
         window=window,
         outside=window.low,
         grid_affine=grid_affine,
+        grid_shape=tuple(shape),
         scale=tuple(scale),
         offset=tuple(offset),
         labels=labels,
     )
-    return as_nifti(placed.astype(np.int16 if labels else np.float32), grid_affine), placement
+    return as_nifti(placed if labels else placed.astype(np.float32), grid_affine), placement
 
 
 def _stored_kind(image: Any) -> np.dtype[Any]:

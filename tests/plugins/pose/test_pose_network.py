@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.networks import VectorCondition
@@ -188,8 +189,6 @@ def test_a_video_with_two_people_comes_back_in_its_own_coordinates(pipeline):
 
 
 def test_pictures_are_written(pipeline, clips, tmp_path):
-    from PIL import Image
-
     found = estimate_video(pipeline, pipeline.domain.pictures(clips[0]), steps=1)
     animate(found, tmp_path / "poses.gif", pipeline.domain.skeleton)
     with Image.open(tmp_path / "poses.gif") as picture:
@@ -209,11 +208,26 @@ def test_a_skeleton_is_drawn_where_the_key_points_are():
     points = np.tile([10.0, 20.0], (15, 1))
     flags = np.zeros(15, dtype=int)
     flags[5] = 2
-    picture = overlay(Pose(points, flags), skeleton, zoom=4)
+    picture = overlay([Pose(points, flags)], skeleton, zoom=4)
     assert picture[80, 40].tolist() == list(joint_colours(skeleton)[5])
     assert (picture[:60] == 96).all()
     assert heat_colours(np.array([[0.0, 1.0]])).tolist() == [[[0, 0, 0], [252, 255, 164]]]
     assert grid([picture, picture], ["a", "b"], columns=2).shape[1] > 2 * picture.shape[1]
+
+
+def test_people_of_one_frame_share_a_tile_and_others_do_not(tmp_path):
+    frame = np.zeros((64, 48, 3), dtype=np.uint8)
+    at = [Pose(np.tile([x, 20.0], (15, 1)), np.full(15, 2), image=0, frame=frame.copy()) for x in (10.0, 30.0)]
+    later = Pose(np.tile([10.0, 20.0], (15, 1)), np.full(15, 2), image=1, frame=frame)
+    other_video = Pose(at[0].keypoints, np.full(15, 2), image=0, frame=frame + 9)
+    widths = []
+    for number, poses in enumerate(([at[0]], at, [*at, later], [*at, other_video])):
+        Poses().draw(poses, tmp_path / f"{number}.png", ["title"] * len(poses))
+        widths.append(np.asarray(Image.open(tmp_path / f"{number}.png")).shape[1] // (48 * 4))
+    assert widths[0] == widths[1] < widths[2] == widths[3]
+    both = np.asarray(Image.open(tmp_path / "1.png"))
+    assert both[82, 42].any()
+    assert both[82, 122].any()
 
 
 # The task

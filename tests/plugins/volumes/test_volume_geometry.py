@@ -125,6 +125,34 @@ def test_awkward_affines_come_back_bit_for_bit(tmp_path, kind, suffix):
         assert np.allclose(in_scan, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["big-endian", "nifti-2", "extension"])
+def test_the_kind_of_a_file_and_its_extensions_come_back(tmp_path, kind):
+    values = np.random.default_rng(0).integers(0, 60, (9, 8, 7)).astype(np.int16)
+    affine = np.diag([3.0, 3, 3, 1])
+    if kind == "nifti-2":
+        image = nibabel.Nifti2Image(values, affine)
+    else:
+        header = nibabel.Nifti1Header(endianness=">" if kind == "big-endian" else "<")
+        header.set_data_dtype(values.dtype.newbyteorder(header.endianness))
+        image = nibabel.Nifti1Image(values, affine, header)
+    if kind == "extension":
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"scanned on a Tuesday"))
+    nibabel.save(image, tmp_path / "a.nii")
+    original = nibabel.load(tmp_path / "a.nii")
+    domain = Volumes(shape=(12, 12, 12), voxel_size=3.0)
+    conformed, placement = domain.conform(*domain.read(tmp_path / "a.nii"))
+    domain.write([placement.restore(conformed)], tmp_path / "b.nii")
+    back = nibabel.load(tmp_path / "b.nii")
+    assert type(back) is type(original)
+    assert bytes(back.header.binaryblock) == bytes(original.header.binaryblock)
+    assert [each.get_content() for each in back.header.extensions] == [
+        each.get_content() for each in original.header.extensions
+    ]
+    window = placement.window
+    expected = np.rint(np.clip(values, window.low, window.high))
+    assert np.array_equal(np.asarray(back.dataobj), expected)
+
+
 def test_a_volume_of_another_grid_is_not_restored():
     conformed, placement = Volumes(shape=(10, 10, 10), voxel_size=3.0).conform(scan())
     with pytest.raises(AnydiffError, match=r"has shape \(9, 10, 10\), but the grid .* has \(10, 10, 10\)"):

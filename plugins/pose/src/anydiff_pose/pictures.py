@@ -35,14 +35,15 @@ def joint_colours(skeleton: Skeleton) -> list[tuple[int, int, int]]:
     return colours
 
 
-def overlay(pose: Pose, skeleton: Skeleton, size: tuple[int, int] = (64, 48), zoom: int = 4) -> Picture:
-    """The skeleton over the pose's frame (grey where there is none): uint8 ``[zoom * height, zoom * width, 3]``.
+def overlay(poses: Sequence[Pose], skeleton: Skeleton, size: tuple[int, int] = (64, 48), zoom: int = 4) -> Picture:
+    """The skeletons over the first pose's frame (grey without): uint8 ``[zoom * height, zoom * width, 3]``.
 
     Occluded joints are open circles; joints that are not labelled are left out.
     """
-    frame = np.full((*size, 3), 96, dtype=np.uint8) if pose.frame is None else pose.frame
+    frame = poses[0].frame if poses[0].frame is not None else np.full((*size, 3), 96, dtype=np.uint8)
     picture = Image.fromarray(frame).resize((frame.shape[1] * zoom, frame.shape[0] * zoom), Image.Resampling.NEAREST)
-    draw_skeleton(ImageDraw.Draw(picture), pose, skeleton, zoom)
+    for pose in poses:
+        draw_skeleton(ImageDraw.Draw(picture), pose, skeleton, zoom)
     return np.asarray(picture)
 
 
@@ -69,15 +70,30 @@ def draw_poses(
     size: tuple[int, int] = (64, 48),
     zoom: int = 4,
 ) -> None:
-    """Write the poses over their frames as one PNG; poses of the same frame and video share a tile.
+    """Write the poses over their frames as one PNG; poses of the same frame share a tile, under the first one's title.
 
     Raises:
         AnydiffError: there is nothing to draw.
     """
     if not poses:
         raise AnydiffError("there are no poses to draw; give at least one.")
-    tiles = [overlay(pose, skeleton, size, zoom) for pose in poses]
-    _save(grid(tiles, list(titles) if titles else None), path)
+    groups: list[list[int]] = []
+    for number, pose in enumerate(poses):
+        shared = next((inside for inside in groups if _same_frame(poses[inside[0]], pose)), None)
+        if shared is None:
+            groups.append([number])
+        else:
+            shared.append(number)
+    tiles = [overlay([poses[number] for number in inside], skeleton, size, zoom) for inside in groups]
+    chosen = [titles[inside[0]] for inside in groups if inside[0] < len(titles)] if titles else None
+    _save(grid(tiles, chosen), path)
+
+
+def _same_frame(one: Pose, other: Pose) -> bool:
+    """Whether two poses are of one picture: samples of several videos count their frames from zero each."""
+    if one.image != other.image or (one.frame is None) != (other.frame is None):
+        return False
+    return one.frame is None or other.frame is None or np.array_equal(one.frame, other.frame)
 
 
 def grid(tiles: Sequence[Picture], titles: Sequence[str] | None = None, columns: int | None = None) -> Picture:

@@ -185,7 +185,8 @@ class Placement:
         header = self.header.copy()
         header.set_slope_inter(1.0, 0.0)
         header.set_data_dtype(back.dtype)
-        return nibabel.Nifti1Image(back, self.affine, header)
+        kind: Any = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+        return kind(back, self.affine, header)
 
 
 def place(

@@ -226,6 +226,42 @@ def test_other_lists_of_an_annotation_are_checked(tmp_path, change, message):
         read_poses(tmp_path / "pt.json", load_skeleton("posetrack15"))
 
 
+def entries(data, path=()):
+    """The places of every value in nested mappings and lists of mappings."""
+    for key in data if isinstance(data, dict) else range(len(data)):
+        yield (*path, key)
+        if isinstance(data[key], dict) or (
+            isinstance(data[key], list) and data[key] and isinstance(data[key][0], dict)
+        ):
+            yield from entries(data[key], (*path, key))
+
+
+@pytest.mark.parametrize("kind", ["annotations", "results"])
+def test_whatever_stands_in_a_file_is_read_or_refused_in_one_sentence(tmp_path, kind):
+    joints = 17 if kind == "annotations" else 15
+    lists = {"keypoints": [1.0, 2.0, 2] * joints, "scores": [0.5] * joints}
+    whole = posetrack(**lists, score=0.5, area=80.0, head_size=4.0, category_id=1)
+    data = whole if kind == "annotations" else whole["annotations"]
+    skeleton = load_skeleton("posetrack15")
+    file, sentences = tmp_path / "wrong.json", []
+    file.write_text(json.dumps(data))
+    assert len(read_poses(file, skeleton)) == 1
+    for path in entries(data):
+        for value in (None, "x", [], {}, -1, True, 1e400, float("nan"), [[1]], ["a"] * 17, [1] * 3, [None] * 51):
+            changed = json.loads(json.dumps(data))
+            inner = changed
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = value
+            file.write_text(json.dumps(changed))
+            try:
+                read_poses(file, skeleton)
+            except AnydiffError as error:
+                sentences.append(str(error))
+    assert len(sentences) > 60
+    assert all("wrong.json" in each for each in sentences)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     file = tmp_path / "poses.json"
     write_poses([pose(0)], file, SKELETON, (64, 48))

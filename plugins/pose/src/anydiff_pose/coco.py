@@ -43,12 +43,25 @@ def read_poses(path: str | Path, skeleton: Skeleton) -> list[Pose]:
         )
     category = _category(data, source)
     order = _joint_order(category, skeleton, source)
-    images = {image.get("id"): image for image in data.get("images") or [] if isinstance(image, Mapping)}
+    images = _images(data, source)
     return [
         _pose(entry, number, source, order, images)
         for number, entry in enumerate(data["annotations"])
         if not isinstance(entry, Mapping) or entry.get("category_id", category.get("id")) == category.get("id")
     ]
+
+
+def _images(data: Mapping[str, Any], path: Path) -> dict[Any, Mapping[str, Any]]:
+    """The images by their ids, sizes checked."""
+    listed = data.get("images") or []
+    if not isinstance(listed, list) or not all(isinstance(each, Mapping) for each in listed):
+        raise FileFormatError(f"'images' of {str(path)!r} is no list of mappings; correct or remove it.")
+    for number, image in enumerate(listed):
+        where = f"image {number} of {str(path)!r}"
+        _identity(image, "id", where)
+        for side in ("height", "width"):
+            _number(image, side, where)
+    return {image.get("id"): image for image in listed}
 
 
 def _results(data: Sequence[Any], path: Path, skeleton: Skeleton) -> list[Pose]:
@@ -140,9 +153,9 @@ def _category(data: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     """
     listed = data.get("categories")
     found = [
-        each
+        {**each, "keypoints": [str(name) for name in each["keypoints"]]}
         for each in (listed if isinstance(listed, list) else [])
-        if isinstance(each, Mapping) and each.get("keypoints")
+        if isinstance(each, Mapping) and each.get("keypoints") and isinstance(each["keypoints"], list)
     ]
     if len(found) != 1:
         names = [each.get("name") for each in found]
@@ -156,7 +169,7 @@ def _category(data: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
 
 def _joint_order(category: Mapping[str, Any], skeleton: Skeleton, path: Path) -> list[int]:
     """For each joint of the skeleton its place in the file's key points."""
-    names = [str(name) for name in category["keypoints"]]
+    names = category["keypoints"]
     for joint in skeleton.joints:
         if joint not in names:
             raise UnknownNameError(
@@ -185,24 +198,41 @@ def _pose(entry: Any, number: int, path: Path, order: Sequence[int], images: Map
             "with v = 2 visible, 1 occluded, 0 not labelled."
         )
     rows = np.array(flat, dtype=np.float64).reshape(-1, 3)[list(order)]
-    image = images.get(entry.get("image_id"), {})
+    image = images.get(_identity(entry, "image_id", where), {})
     _check_inside(rows, image, where)
     scores = _numbers(entry, "scores", len(flat) // 3, where)
     box, head = _numbers(entry, "bbox", 4, where), _numbers(entry, "bbox_head", 4, where)
-    head_size = entry.get("head_size")
+    head_size = _number(entry, "head_size", where)
     if head_size is None and head:
         head_size = 0.6 * math.hypot(head[2], head[3])
     return Pose(
         rows[:, :2],
         _flags(rows[:, 2], where),
         None if not scores else np.array(scores, dtype=np.float64)[list(order)],
-        None if entry.get("score") is None else float(entry["score"]),
+        _number(entry, "score", where),
         image=image.get("file_name", entry.get("image_id", number)),
         track=entry.get("track_id"),
         box=None if not box else (box[0], box[1], box[2], box[3]),
-        area=None if entry.get("area") is None else float(entry["area"]),
-        head_size=None if head_size is None else float(head_size),
+        area=_number(entry, "area", where),
+        head_size=head_size,
     )
+
+
+def _identity(entry: Mapping[str, Any], name: str, where: str) -> str | int | None:
+    value = entry.get(name)
+    if value is not None and not isinstance(value, (str, int)):
+        raise FileFormatError(f"{name} of {where} is {value!r}, but must be a number or a name; correct it.")
+    return value
+
+
+def _number(entry: Mapping[str, Any], name: str, where: str) -> float | None:
+    """A finite number; None where the entry has none."""
+    value = entry.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise FileFormatError(f"{name} of {where} is {value!r}, but must be a number; correct or remove it.")
+    return float(value)
 
 
 def _numbers(entry: Mapping[str, Any], name: str, count: int, where: str) -> list[float]:
@@ -210,7 +240,8 @@ def _numbers(entry: Mapping[str, Any], name: str, count: int, where: str) -> lis
     values = entry.get(name)
     if not values:
         return []
-    if not isinstance(values, list) or len(values) != count or not all(isinstance(v, (int, float)) for v in values):
+    numbers = isinstance(values, list) and all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+    if not numbers or len(values) != count:
         raise FileFormatError(f"{name} of {where} is no list of {count} numbers; correct or remove it.")
     return [float(value) for value in values]
 

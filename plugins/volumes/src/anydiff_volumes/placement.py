@@ -35,29 +35,40 @@ CUBES = 1.5
 """Longest edge over shortest edge up to which voxels count as cubes."""
 
 
-UNITS = {"meter": 1e3, "micron": 1e-3}
-"""Millimetres per unit of length of a NIfTI header; where it states none, millimetres are meant."""
+UNITS = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}
+"""Millimetres per unit of length by its code in a NIfTI header (none stated, metre, millimetre, micrometre)."""
 
 
 def millimetres(image: Any) -> NDArray[np.float64]:
     """The affine ``[4, 4]`` of ``image`` from voxels to RAS+ millimetres, whatever unit its header counts in."""
     affine = np.array(image.affine, dtype=np.float64)
-    unit = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
-    affine[:3] *= UNITS.get(unit, 1.0)
+    affine[:3] *= UNITS[_unit_code(image)]
     return affine
+
+
+def _unit_code(image: Any) -> int:
+    return int(image.header["xyzt_units"]) % 8 if hasattr(image.header, "get_xyzt_units") else 0
 
 
 def check_geometry(image: Any, name: str) -> None:
     """Refuse what is no single three-dimensional volume with a place in the world; ``name`` says which it is.
 
     Raises:
-        AnydiffError: another number of axes, no affine in the header, or one that is singular or not finite.
+        AnydiffError: another number of axes, one without voxels, no affine in the header, one that is singular or not
+            finite, or a unit of length that NIfTI does not have.
     """
     shape = tuple(image.shape)
     if len(shape) != 3:
         extra = "; take one of its volumes with image.slicer[..., 0]" if len(shape) == 4 else ""
         raise AnydiffError(f"{name} has {len(shape)} axes, {shape}, but a volume has 3{extra}.")
+    if min(shape) < 1:
+        raise AnydiffError(f"{name} has shape {shape}, an axis without voxels; repair its header.")
     header = image.header
+    if _unit_code(image) not in UNITS:
+        raise AnydiffError(
+            f"{name} has the unknown unit of length {_unit_code(image)} (xyzt_units); set millimetres with "
+            "image.header.set_xyzt_units('mm')."
+        )
     if hasattr(header, "get_sform") and int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
         raise AnydiffError(
             f"{name} has no affine (sform and qform codes are both 0), so left and right are unknown; set one with "

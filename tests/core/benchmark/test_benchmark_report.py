@@ -13,7 +13,7 @@ from anydiff.benchmark.report.svg import Axis, pareto_front
 from anydiff.benchmark.report.text import number
 from anydiff.errors import AnydiffError
 
-VOID = {"meta", "img", "br", "line", "polyline", "rect", "circle", "polygon"}
+VOID = {"wbr", "meta", "img", "br", "line", "polyline", "rect", "circle", "polygon"}
 
 
 class Page(HTMLParser):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 from test_benchmark_engine import run
 
 from anydiff.benchmark.truth import Truth, TruthProcess
 from anydiff.errors import AnydiffError
+from anydiff.pipeline import load_recipe
 
 CHEAT = """
 import os
@@ -119,6 +123,48 @@ def test_a_process_that_judges_and_dies_is_started_again(toy):
         assert truth.real("toy/points@2", 50, 0).samples == 50, "an error is no end"
     finally:
         truth.close()
+
+
+def test_a_task_says_how_many_cases_it_needs_and_that_is_not_frozen(toy):
+    from anydiff.benchmark.lock import freeze
+    from anydiff.benchmark.task import load_task
+
+    task = load_task("toy/points@2")
+    more = task.model_copy(update={"minimum_cases": 123})
+    truth = Truth(more)
+    assert truth.opening(0).least == 123
+    assert Truth(task).opening(0).least == max(card.minimum_samples for card in truth.cards)
+    assert freeze(more, sketch=False) == freeze(task, sketch=False)
+
+
+def test_the_worlds_time_is_no_matter_of_network_calls(toy, monkeypatch):
+    """A loop of 0.2 s an episode and 0.01 s a call: each is found, and not the one in the other."""
+    from anydiff.benchmark import work
+    from anydiff.benchmark.task import load_task
+
+    class Slow:
+        task, device = load_task("toy/loop@1"), torch.device("cpu")
+        pipeline = type("P", (), {"recipe": type("R", (), {"sampling": load_recipe("toy/points").sampling})})
+        now = 0.0
+
+        def closed_loop(self, method, nfe, count, seed):
+            self.now += count * (0.2 + 0.01 * nfe)
+
+        def baseline(self, name, count, seed):
+            return None
+
+    slow = Slow()
+
+    @contextlib.contextmanager
+    def measured(device):
+        began, cost = slow.now, SimpleNamespace(seconds=0.0)
+        yield cost
+        cost.seconds = slow.now - began
+
+    monkeypatch.setattr(work, "measured", measured)
+    speed = work._speed(None, None, slow)
+    assert speed.row == pytest.approx(0.01)
+    assert speed.judged == pytest.approx(0.2)
 
 
 def test_no_state_leaves_the_process_with_the_truth(toy):

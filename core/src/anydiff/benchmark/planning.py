@@ -6,7 +6,8 @@ the suite, in seconds of one worker, is shared by filling water: every task gets
 does not need goes to the others. Within its share a task takes
 
 1. all seeds and the largest n of ``samples`` x (1, 3/4, 1/2, 3/8, 1/4, ...) that fits, but never fewer than the
-   ``minimum_samples`` of its metrics' cards; a task of ensembles keeps its members and takes fewer cases;
+   ``minimum_samples`` of its metrics' cards or its own ``minimum_cases``; a task of ensembles keeps its members and
+   takes fewer cases;
 2. if the least n does not fit with all seeds, as many of the first seeds as fit, at least one.
 
 So with ten domains installed each takes fewer samples, then fewer seeds, and the whole takes about as long as with one.
@@ -49,7 +50,7 @@ class Demand:
     Attributes:
         speed: measured.
         most: samples of the task.
-        least: fewer are refused by a metric.
+        least: fewer cases say nothing to the task, or are refused by a metric.
         group: samples come in multiples of it (members of a case).
         baselines: how many.
         trainings: how many trained models.

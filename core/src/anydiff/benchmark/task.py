@@ -45,6 +45,8 @@ class Task(Settings):
         samples: per method, budget and seed. A suite with a time budget may draw fewer, and its rows say so.
         members: for conditional tasks judged by ensembles: samples per case. Case i is entry i of the split, sample k
             is member k // n of case k % n with n = samples / members; with fewer samples there are fewer cases.
+        minimum_cases: with fewer cases (samples, where no case has several) the numbers say nothing; a suite with a
+            time budget drops seeds before it goes below. No part of what is frozen: rows say how many were drawn.
         metrics: of the task; the recipe's by default, and none where an evaluator gives the scores.
         baselines: name -> ``"module:function"``, beside the free ones of the core. The function is
             ``f(training_data, condition, count, seed) -> Tensor`` of states, one per row of ``condition``, or a
@@ -61,6 +63,7 @@ class Task(Settings):
     split: str = "test"
     samples: int = Field(ge=2)
     members: int | None = Field(default=None, ge=1)
+    minimum_cases: int = Field(default=1, ge=1)
     metrics: tuple[Part, ...] = ()
     baselines: dict[str, str] = Field(default_factory=dict)
     evaluator: str | None = None
@@ -92,8 +95,8 @@ class Task(Settings):
         return f"{self.name}@{self.version}"
 
     def definition(self) -> dict[str, Any]:
-        """What is frozen of the definition itself: everything but the help."""
-        return self.model_dump(mode="json", exclude={"help"})
+        """What is frozen of the definition itself: everything but the help and the least that a suite may draw."""
+        return self.model_dump(mode="json", exclude={"help", "minimum_cases"})
 
 
 def task_entries() -> list[Entry]:

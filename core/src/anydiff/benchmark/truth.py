@@ -42,7 +42,7 @@ class Opening:
         asked: the conditions a model may be told, a row per case.
         size: how many held-out examples there are.
         cards: of the metrics.
-        least: fewer samples are refused by one of the metrics.
+        least: fewer cases say nothing, or are refused by one of the metrics.
         facts: hashes, names and sizes of held-out and training data.
         picture: a picture of held-out data; empty without one.
         note: why there is none.
@@ -97,7 +97,7 @@ class Truth:
         """What the other side may know; ``gallery`` examples are drawn."""
         picture, note = drawn(self.reference, gallery)
         size = len(self.reference)
-        least = max((card.minimum_samples for card in self.cards), default=1)
+        least = max([self.task.minimum_cases, *(card.minimum_samples for card in self.cards)])
         facts = {"data set": self.recipe.dataset.name, "hash": self.hash, "samples": size, "split": self.task.split}
         facts = {"reference": facts, "training data": self.training}
         asked = self.reference.asked(size)

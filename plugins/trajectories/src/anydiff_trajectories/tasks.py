@@ -28,6 +28,7 @@ def maze() -> Task:
         recipe="trajectories/maze",
         help="reach goals in a maze from starts never joined with them in the data",
         samples=64,
+        minimum_cases=16,
         evaluator="anydiff_trajectories.tasks:rollouts",
         baselines={**_BASELINES, "behaviour cloning, hindsight": "anydiff_trajectories.baselines:hindsight_cloning"},
     )

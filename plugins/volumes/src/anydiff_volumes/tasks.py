@@ -14,6 +14,7 @@ def sadm() -> Task:
         help="the last of six frames of a brain in motion from earlier ones, half of those in between missing",
         samples=32,
         members=2,
+        minimum_cases=8,
         baselines={
             "last-frame": "anydiff_volumes.baselines:last_frame",
             "interpolation": "anydiff_volumes.baselines:interpolation",

@@ -13,7 +13,9 @@ def text(value: object) -> str:
 
 def table(head: Sequence[str], rows: Sequence[str]) -> str:
     """A table from titles and finished rows; wide ones scroll on their own."""
-    titles = "".join(f'<th scope="col">{text(title)}</th>' for title in head)
+    # Names of tasks may break behind the domain, not inside a word.
+    heads = (text(title).replace("/", "/<wbr>") for title in head)
+    titles = "".join(f'<th scope="col">{title}</th>' for title in heads)
     return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 

@@ -119,7 +119,7 @@ def community_small() -> Recipe:
         "path": {"name": "product", "options": {"leaves": {"nodes": "graphs/gdss-vp", "edges": "graphs/gdss-vp"}}},
         "parametrization": "noise",
         "training": {
-            "steps": 6000,
+            "steps": 700,
             "batch_size": 32,
             "learning_rate": 1e-2,
             "warmup_steps": 50,

@@ -37,7 +37,8 @@ def frame_likelihood(frames: Tensor) -> Tensor:
     squares = (inside * levels**2).sum(dim=-1, keepdim=True)
     quadratic = squares - 2 * (inside * levels) @ expected.T + inside @ (expected**2).T
     below, above = (torch.special.log_ndtr(edge / NOISE) for edge in (-expected, expected - 1))
-    return -quadratic / (2 * NOISE**2) + black @ below.T + white @ above.T
+    likelihood: Tensor = -quadratic / (2 * NOISE**2) + black @ below.T + white @ above.T
+    return likelihood
 
 
 def draw_courses(frames: Tensor, seen: Tensor, seed: int = 0) -> Tensor:
@@ -76,7 +77,8 @@ def draw_courses(frames: Tensor, seen: Tensor, seed: int = 0) -> Tensor:
 
 def _flat(seed: int, rows: Sequence[int], draw: int, stream: str, *shape: int) -> Tensor:
     """Uniform numbers in (0, 1), float64 ``[B, *shape]``, one stream per case."""
-    return torch.special.ndtr(torch.from_numpy(standard_normal(seed, rows, draw, stream, shape)))
+    numbers: Tensor = torch.special.ndtr(torch.from_numpy(standard_normal(seed, rows, draw, stream, shape)))
+    return numbers
 
 
 def _likelihood(table: Tensor, cube: Tensor) -> Tensor:

@@ -32,4 +32,5 @@ def brain_latent() -> Task:
         help="64 T1 brains at 6 mm, unconditional",
         samples=64,
         baselines={"population-mean": "anydiff_volumes.baselines:population_mean"},
+        tier="full",
     )

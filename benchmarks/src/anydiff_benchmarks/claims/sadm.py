@@ -23,7 +23,7 @@ CLAIM = Claim(
     "SSIM of the mean of 4 samples of frame 5 from the frames before it, all seen or half of the middle ones missing; "
     "against the same network on the latest frame alone, the latest frame itself, and voxel-wise extrapolation; with "
     "the context frames shuffled; and by rolling out frames 3, 4 and 5. Reported beside: all frames as channels in "
-    "place of attention, and 4 draws of the exact posterior, which nothing can beat",
+    "place of attention, and 4 draws of the exact posterior, which is what a perfect sampler has",
     threshold="mean over seeds: attention beats the latest-frame network by 1 dB and the latest frame by 2 dB with "
     "full context, is at least as good as the former with gaps, beats extrapolation in both; shuffling costs 1 dB; the "
     "roll-out from three frames loses at most 4 dB (the exact posterior itself loses 6) and beats the latest of them "

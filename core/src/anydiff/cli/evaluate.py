@@ -26,7 +26,7 @@ def command(
     device: common.Device = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print JSON with the metric cards.")] = False,
 ) -> None:
-    """Compute a recipe's metrics against its held-out data.
+    """Compute a recipe's metrics against its held-out data; those of an autoencoder on what it gives back.
 
     Examples:
       anydiff evaluate images/fashion

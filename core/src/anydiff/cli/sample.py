@@ -55,23 +55,19 @@ def command(
       anydiff sample images/fashion --solver ddim --option eta=1.0 --nfe 50
       anydiff sample images/fashion --members 1000 --cases 20 --out ensemble.zarr --resume
     """
-    from anydiff.errors import AnydiffError, natural_number
+    from anydiff.errors import natural_number
     from anydiff.pipeline import load
 
     natural_number("--count", count)
     natural_number("--seed", seed, minimum=0)
-    _check_ensemble(members, cases, resume, out, picture)
+    _check_ensemble(members, cases, resume, out, picture, known)
     for path in (out, picture):
         if path is not None and not (resume and path == out):
             common.refuse_existing(path, overwrite)
-    if known is not None and out.suffix == ".zarr":
-        raise AnydiffError("--known does not go with samples that are streamed to .zarr; draw them with --count.")
     pipeline = load(source)
     device = common.check_device(device)
     options = common.sampling_options(solver, nfe, grid, end, option)
-    fixed: dict[str, Any] = (
-        {} if known is None else dict(zip(("known", "known_mask"), pipeline.domain.parse_known(known), strict=True))
-    )
+    fixed = _fixed(pipeline, known)
     if members is not None or out.suffix == ".zarr":
         asked = {**options, **fixed, "seed": seed, "guidance": guidance, "device": device}
         given = common.pairs(condition, "--condition")
@@ -107,7 +103,17 @@ def _write(pipeline: Pipeline, samples: Any, out: Path, picture: Path | None) ->
         tell(f"drew them to {str(picture)!r}.")
 
 
-def _check_ensemble(members: int | None, cases: int | None, resume: bool, out: Path, picture: Path | None) -> None:
+def _fixed(pipeline: Pipeline, known: str | None) -> dict[str, Any]:
+    """The arguments of :meth:`Pipeline.sample_set` for what must stay as it is."""
+    if known is None:
+        return {}
+    state, mask = pipeline.domain.parse_known(known)
+    return {"known": state, "known_mask": mask}
+
+
+def _check_ensemble(
+    members: int | None, cases: int | None, resume: bool, out: Path, picture: Path | None, known: str | None
+) -> None:
     from anydiff.errors import AnydiffError
 
     if resume and out.suffix != ".zarr":
@@ -116,6 +122,8 @@ def _check_ensemble(members: int | None, cases: int | None, resume: bool, out: P
         raise AnydiffError(f"--cases is {cases}, but belongs to an ensemble; give --members, how many for each case.")
     if picture is not None and out.suffix == ".zarr":
         raise AnydiffError("--picture cannot be drawn of samples that are streamed; draw some with --count.")
+    if known is not None and out.suffix == ".zarr":
+        raise AnydiffError("--known does not go with samples that are streamed to .zarr; draw them with --count.")
 
 
 def _case_conditions(pipeline: Pipeline, given: dict[str, str], cases: int | None) -> tuple[dict[str, Any], int]:

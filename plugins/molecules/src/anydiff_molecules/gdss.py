@@ -21,7 +21,7 @@ from anydiff.errors import AnydiffError, natural_number
 from anydiff.networks.conditioning import Condition
 from anydiff.networks.layers import attention_heads, check_input
 from anydiff.paths.variance_preserving import VPLinear
-from anydiff_molecules.networks import graph_leaves, size_buckets
+from anydiff_molecules.networks import graph_leaves, row_groups
 
 if TYPE_CHECKING:
     from anydiff.states import StateSpec
@@ -245,11 +245,8 @@ class GDSSNetwork(nn.Module):
         """Both scores as one packed state, rows of similar size together; ``given [B, N, F]`` as in GDSS-seq."""
         nodes, edges, flags = self._leaves(x, mask)
         given = nodes if given is None else given.to(x.dtype)
-        size = self.nodes.shape[0]
-        # Without a mask nothing here looks at values, so that memory can be estimated on tensors without data.
-        whole = [(torch.arange(len(x), device=x.device), size)]
         node_scores, edge_scores = torch.zeros_like(nodes), torch.zeros_like(edges)
-        for rows, count in whole if mask is None else size_buckets(mask):
+        for rows, count in row_groups(x, self.nodes.shape[0], mask):
             node_scores[rows, :count], edge_scores[rows, :count, :count] = self._scores(
                 nodes[rows, :count], edges[rows, :count, :count], flags[rows, :count], given[rows, :count]
             )

@@ -60,6 +60,14 @@ def size_buckets(mask: Tensor, most: int = 3) -> Iterator[tuple[Tensor, int]]:
         below = edge
 
 
+def row_groups(x: Tensor, size: int, mask: Tensor | None) -> Iterable[tuple[Tensor, int]]:
+    """The rows of ``x`` that a graph network computes together, with how many nodes: :func:`size_buckets`.
+
+    Without a mask nothing here looks at values, so that memory can be estimated on tensors without data.
+    """
+    return [(torch.arange(len(x), device=x.device), size)] if mask is None else size_buckets(mask)
+
+
 class _Block(nn.Module):
     """Attention over nodes with edges as bias and gate, an update of the edges, a perceptron on the nodes."""
 
@@ -189,18 +197,14 @@ class GraphTransformer(nn.Module):
         embedding = self.conditioning(log_snr, x.shape[0], condition)
         leaves = self.spec.unpack(x.contiguous())
         size = self.nodes.shape[0]
-        # Without a mask nothing here looks at values, so that memory can be estimated on tensors without data.
-        buckets: Iterable[tuple[Tensor, int]] = [(torch.arange(x.shape[0], device=x.device), size)]
-        if mask is None:
-            mask = torch.ones(x.shape[0], size, dtype=torch.bool, device=x.device)
-        else:
-            mask = mask.bool()
-            buckets = size_buckets(mask)
+        mask = None if mask is None else mask.bool()
+        groups = row_groups(x, size, mask)
+        mask = torch.ones(x.shape[0], size, dtype=torch.bool, device=x.device) if mask is None else mask
         nodes = torch.zeros_like(leaves[self.nodes.name])
         edges = torch.zeros(x.shape[0], size, size, _channels(self.edges), dtype=x.dtype, device=x.device)
         given_edges = leaves[self.edges.name].reshape(edges.shape)
         log_snr = log_snr.expand(x.shape[0])
-        for rows, count in buckets:
+        for rows, count in groups:
             part = mask[rows, :count]
             some, links = self._predict(
                 leaves[self.nodes.name][rows, :count],

@@ -87,10 +87,17 @@ class Poses(Domain):
         """Heatmaps h in [0, 1] of states."""
         return (states / self.scale + 1) / 2
 
-    def states(self, keypoints: Tensor, labelled: Tensor) -> Tensor:
-        """States float32 ``[B, J, h, w]`` of key points ``[B, J, 2]``; joints not ``labelled`` are background."""
+    def states(self, keypoints: Tensor, labelled: Tensor, scores: Tensor | None = None) -> Tensor:
+        """States float32 ``[B, J, h, w]`` of key points ``[B, J, 2]``; joints not ``labelled`` are background.
+
+        Rows of ``scores [B, J]`` that are not all one become the greatest values of their heatmaps.
+        """
         rows, columns = self.spec.shape[1:]
         drawn = draw_heatmaps(keypoints, labelled, rows, columns, self.stride, self.sigma)
+        if scores is not None:
+            estimated = (scores != 1).any(dim=1)[:, None, None, None]
+            ranked = drawn * (scores.clamp(0, 1) / drawn.amax(dim=(2, 3)).clamp_min(1e-12))[..., None, None]
+            drawn = torch.where(estimated, ranked, drawn)
         return (self.scale * (2 * drawn - 1)).float()
 
     def encode(self, objects: Sequence[Pose]) -> Tensor:
@@ -121,12 +128,7 @@ class Poses(Domain):
             return torch.empty(0, *self.spec.shape)
         points = torch.from_numpy(np.stack([pose.keypoints for pose in objects]))
         drawn = torch.from_numpy(np.stack([pose.visibility > 0 for pose in objects]))
-        rows, columns = self.spec.shape[1:]
-        heat = draw_heatmaps(points, drawn, rows, columns, self.stride, self.sigma)
-        scores = torch.from_numpy(np.stack([np.asarray(pose.scores) for pose in objects])).clamp(0, 1)
-        estimated = (scores != 1).any(dim=1)[:, None, None, None]
-        ranked = heat * (scores / heat.amax(dim=(2, 3)).clamp_min(1e-12))[..., None, None]
-        return (self.scale * (2 * torch.where(estimated, ranked, heat) - 1)).float()
+        return self.states(points, drawn, torch.from_numpy(np.stack([np.asarray(pose.scores) for pose in objects])))
 
     def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Pose]:
         """Poses in crop coordinates; each carries its keyframe where the condition has ``frames``.

@@ -86,7 +86,8 @@ def brain_latent() -> Recipe:
 def sadm() -> Recipe:
     """SADM: the next frame of a subject's sequence from the frames before it, some missing (demonstration size).
 
-    The network predicts about the latest frame, from which the target differs by 0.15. With that as ``sigma_data`` the
+    The network predicts about the latest frame and what it adds to it; the target differs from the latest frame by
+    0.15. With that as ``sigma_data`` the
     weighting ``edm`` gives the network's output the same weight at every noise level; with the data's own deviation the
     high levels, where the target must be told from the sequence, would count a twentieth of the low ones.
     """

@@ -1,11 +1,14 @@
-"""Files are written atomically: a reader sees the old bytes or the new ones, never a part."""
+"""Files are written atomically: a reader sees the old bytes or the new ones, never a part.
+
+The ending of a name says what a file holds, so an ending that a writer does not have is refused (:func:`check_suffix`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from anydiff.errors import AnydiffError
@@ -44,6 +47,39 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write ``content`` (text as UTF-8) to ``path`` atomically; see :func:`atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def check_suffix(path: str | os.PathLike[str], suffixes: Sequence[str], what: str) -> str:
+    """The one of ``suffixes`` that the name of ``path`` ends in, whatever its case.
+
+    Args:
+        path: where something is to be written.
+        suffixes: the endings that the writer has, ``".nii.gz"`` say; ``""`` for a folder, which has no ending unless it
+            exists already. Where none is given, every name is taken and ``""`` returned.
+        what: is written, for the error: ``"pictures"``.
+
+    Raises:
+        AnydiffError: another ending.
+    """
+    target = Path(path)
+    name = target.name.lower()
+    for suffix in sorted((each for each in suffixes if each), key=len, reverse=True):
+        if name.endswith(suffix.lower()) and len(name) > len(suffix):
+            return suffix
+    if not suffixes or ("" in suffixes and (not target.suffix or target.is_dir())):
+        return ""
+    endings = [suffix for suffix in suffixes if suffix]
+    wanted = [f"a file that ends in {_either(endings)}"] if endings else []
+    folder = ["a folder, whose name has no ending"] if "" in suffixes else []
+    given = f"ends in {target.suffix!r}" if target.suffix else "has no ending"
+    raise AnydiffError(
+        f"{str(target)!r} {given}, but {what} are written to {' or to '.join([*wanted, *folder])}; choose such a name."
+    )
+
+
+def _either(words: Sequence[str]) -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _umask() -> int:

@@ -287,6 +287,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "1.01 * torch.as_tensor(np.asarray(objects)",
     ),
     ("domain.files", "domain", "domain", "ndmin=2))", "ndmin=2))[::-1]"),
+    ("domain.suffixes", "domain", "domain", '        check_suffix(path, self.suffixes, "rows")\n', ""),
     ("domain.picture", "domain", "domain", 'format="png"', 'format="svg"'),
     (
         "domain.conditions",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from anydiff.errors import AnydiffError
+from anydiff.files import check_suffix
 
 Source = Annotated[str, typer.Argument(help="A recipe with bundled weights, a run folder, or a .safetensors file.")]
 Seed = Annotated[int, typer.Option(help="Seed; sample k of a seed is the same in every set.")]
@@ -73,6 +74,11 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise an :class:`AnydiffError` if ``path`` exists and may not be replaced."""
     if path.exists() and not overwrite:
         raise AnydiffError(f"{str(path)!r} exists; choose another --out or pass --overwrite.")
+
+
+def check_picture(path: Path) -> None:
+    """Raise an :class:`AnydiffError` if ``path`` does not end in .png, which pictures are."""
+    check_suffix(path, (".png",), "pictures")
 
 
 def sampling_progress(total: int, describe: str) -> Any:

@@ -56,15 +56,20 @@ def command(
       anydiff sample images/fashion --members 1000 --cases 20 --out ensemble.zarr --resume
     """
     from anydiff.errors import natural_number
+    from anydiff.files import check_suffix
     from anydiff.pipeline import load
 
     natural_number("--count", count)
     natural_number("--seed", seed, minimum=0)
     _check_ensemble(members, cases, resume, out, picture, known)
+    if picture is not None:
+        common.check_picture(picture)
     for path in (out, picture):
         if path is not None and not (resume and path == out):
             common.refuse_existing(path, overwrite)
     pipeline = load(source)
+    if out.suffix != ".zarr":  # streamed by the core, in every domain
+        check_suffix(out, pipeline.domain.suffixes, "samples of this domain")
     device = common.check_device(device)
     options = common.sampling_options(solver, nfe, grid, end, option)
     fixed = _fixed(pipeline, known)

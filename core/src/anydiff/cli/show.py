@@ -31,6 +31,7 @@ def command(
     from anydiff.pipeline import load
 
     natural_number("--count", count)
+    common.check_picture(out)
     common.refuse_existing(out, overwrite)
     pipeline = load(source)
     facts = {

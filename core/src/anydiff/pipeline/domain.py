@@ -43,9 +43,12 @@ class Domain(ABC):
 
     Attributes:
         name: the registered name.
+        suffixes: the endings of the file names that :meth:`write` takes, ``(".nii.gz", "")`` say; ``""`` is a folder.
+            Each ending names what the file holds. Another one is refused before anything is sampled.
     """
 
     name: str
+    suffixes: tuple[str, ...] = ()
 
     @property
     @abstractmethod
@@ -79,7 +82,13 @@ class Domain(ABC):
 
     @abstractmethod
     def write(self, objects: Sequence[Any], path: str | Path) -> None:
-        """Write native objects as the field's own files; what stands there is not overwritten by halves."""
+        """Write native objects as the field's own files; what stands there is not overwritten by halves.
+
+        The ending of ``path`` is one of :attr:`suffixes` (:func:`anydiff.files.check_suffix`) and says which format.
+
+        Raises:
+            AnydiffError: another ending, or it cannot be written.
+        """
 
     @abstractmethod
     def draw(self, objects: Sequence[Any], path: str | Path, titles: Sequence[str] | None = None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +14,23 @@ from anydiff.pipeline import Domain
 from anydiff.registry import Entry
 from anydiff.states import NoiseSource
 from anydiff.testing.kit import check
-from anydiff.testing.subject import Subject, require
+from anydiff.testing.subject import Subject, require, skip
 
 COUNT = 5
+CONTAINERS = {
+    ".png": (b"\x89PNG",),
+    ".npz": (b"PK",),
+    ".zip": (b"PK",),
+    ".gz": (b"\x1f\x8b",),
+    ".parquet": (b"PAR1",),
+    ".h5": (b"\x89HDF",),
+    ".hdf5": (b"\x89HDF",),
+    ".nc": (b"\x89HDF", b"CDF"),
+    ".json": (b"{", b"["),
+    ".jsonl": (b"{", b"["),
+    ".graphml": (b"<",),
+}
+"""How files of well-known endings begin."""
 
 
 def _domain(plugin: Subject, entry: Entry) -> Domain:
@@ -63,11 +79,58 @@ def files(plugin: Subject, entry: Entry) -> None:
     domain = _domain(plugin, entry)
     states, condition, _ = _states(plugin, domain)
     objects = domain.decode(states, condition)
-    path = plugin.scratch / f"{entry.name.replace('/', '-')}-samples"
+    path = plugin.scratch / f"{entry.name.replace('/', '-')}-samples{(*domain.suffixes, '')[0]}"
     domain.write(objects, path)
+    _require_read_back(domain, objects, path)
+
+
+def _require_read_back(domain: Domain, objects: Sequence[Any], path: Path) -> None:
     read = domain.read(path)
-    require(len(read) == len(objects), f"{len(objects)} objects were written, but {len(read)} are read back.")
-    require(_close(domain.encode(objects), domain.encode(read)), "the objects read back are not those written.")
+    require(
+        len(read) == len(objects),
+        f"{len(objects)} objects were written to {path.name!r}, but {len(read)} are read back.",
+    )
+    same = _close(domain.encode(objects), domain.encode(read))
+    require(same, f"the objects read back from {path.name!r} are not those written.")
+
+
+@check("domain.suffixes", "domains", optional=True)
+def suffixes(plugin: Subject, entry: Entry) -> None:
+    """It writes a file of each ending it names, as what the ending says, and refuses any other."""
+    domain = _domain(plugin, entry)
+    if not domain.suffixes:
+        skip("it names no suffixes.")
+    states, condition, _ = _states(plugin, domain)
+    objects = domain.decode(states, condition)
+    stem = plugin.scratch / f"{entry.name.replace('/', '-')}-ending"
+    for suffix in domain.suffixes:
+        path = stem.with_name(stem.name + suffix)
+        written = _write_all_or_one(domain, objects, path)
+        require(path.is_dir() or suffix, f"no folder was written, but a file without an ending ({path.name!r}).")
+        begins = next((starts for ending, starts in CONTAINERS.items() if suffix.endswith(ending)), ())
+        if begins and path.is_file():
+            start = path.read_bytes()[:8].lstrip()
+            require(start.startswith(begins), f"what was written to {path.name!r} begins with {start!r}.")
+        if suffix != domain.suffixes[0]:  # of which domain.files speaks
+            _require_read_back(domain, written, path)
+    for wrong in [".no-such-ending", *([] if "" in domain.suffixes else [""])]:
+        path = stem.with_name(f"{stem.name}-wrong{wrong}")
+        try:
+            domain.write(objects, path)
+        except AnydiffError:
+            require(not path.exists(), f"write refuses {path.name!r}, but leaves something there.")
+            continue
+        require(False, f"write takes {path.name!r}; refuse it by anydiff.files.check_suffix(path, self.suffixes, ...).")
+
+
+def _write_all_or_one(domain: Domain, objects: Sequence[Any], path: Path) -> Sequence[Any]:
+    """What was written: all objects, or the first where a file of this kind holds one."""
+    try:
+        domain.write(objects, path)
+    except AnydiffError:
+        domain.write(objects[:1], path)
+        return objects[:1]
+    return objects
 
 
 @check("domain.picture", "domains")

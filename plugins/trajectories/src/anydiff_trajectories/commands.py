@@ -68,6 +68,11 @@ def recipe(
     episodes = read_episodes(data, episode_steps)
     made = own_file(str(data), episodes, environment, horizon, normaliser, episode_steps)
     write_atomic(out, made.to_yaml())
+    short, whole = sum(len(each) < horizon for each in episodes), sum(each.terminal for each in episodes)
+    tell(
+        f"read {len(episodes)} episodes: {whole} ended, {len(episodes) - whole} were cut and count as going on; "
+        f"{short} are shorter than the horizon of {horizon} and will be padded (nothing is learned from the padding)."
+    )
     tell(f"wrote {str(out)!r}; next: anydiff train {out} --out runs/{out.stem}")
 
 

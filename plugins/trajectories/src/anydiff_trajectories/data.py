@@ -13,8 +13,8 @@ from torch import Tensor
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.dataset import Dataset
 from anydiff_trajectories.domain import Trajectories
-from anydiff_trajectories.episodes import Episode, discounted_returns, windows
-from anydiff_trajectories.files import read_episodes
+from anydiff_trajectories.episodes import Episode, returns_to_go, windows
+from anydiff_trajectories.files import read_episodes, require_same_environment
 from anydiff_trajectories.generate import Pair, maze_episodes, pendulum_episodes
 
 EVERY = 10
@@ -33,6 +33,10 @@ class EpisodeWindows(Dataset):
         domain: the codec.
         split: ``train`` or ``test``.
         stride: rows between the starts of windows.
+
+    Attributes:
+        episodes: those of the split.
+        padded: how many windows are padded, one for each episode that is shorter than the horizon.
     """
 
     def __init__(
@@ -50,7 +54,9 @@ class EpisodeWindows(Dataset):
         index = windows(chosen, domain.horizon, natural_number("stride", stride))
         offsets = np.concatenate([[0], np.cumsum([len(episode) for episode in chosen])])
         self._first = torch.as_tensor(offsets[index[:, 0]] + index[:, 1])
-        # Where the episode of each window ends, in rows of the table.
+        lengths = np.array([len(episode) for episode in chosen])
+        self._present = torch.as_tensor(np.minimum(lengths[index[:, 0]], domain.horizon))
+        self.padded = int((self._present < domain.horizon).sum())
         self._rows = torch.cat([self._table(episode) for episode in chosen])
         self._returns = self._window_returns(index) if domain.returns else None
 
@@ -65,8 +71,11 @@ class EpisodeWindows(Dataset):
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """States float32 ``[B, horizon, width]`` and conditions of the windows at ``indices``."""
         chosen = torch.as_tensor(list(indices), dtype=torch.int64)
-        rows = self._first[chosen][:, None] + torch.arange(self._domain.horizon)
-        states = self._rows[rows]
+        steps, present = torch.arange(self._domain.horizon), self._present[chosen][:, None]
+        states = self._rows[self._first[chosen][:, None] + torch.minimum(steps, present - 1)]
+        padding = steps >= present
+        if self.padded:
+            states = torch.where(padding[..., None], self._domain.at_rest(states), states)
         observation = states[..., self._domain.layout["observation"]]
         condition: dict[str, Tensor] = {}
         if "start" in self._domain.known:
@@ -75,6 +84,8 @@ class EpisodeWindows(Dataset):
             condition["goal"] = observation[:, -1, : self._domain.goal_size].clone()
         if self._returns is not None:
             condition["returns"] = self._returns[chosen]
+        if self.padded:
+            condition["loss_mask"] = (~padding).float()[..., None]
         return states, condition
 
     def _table(self, episode: Episode) -> Tensor:
@@ -93,7 +104,9 @@ class EpisodeWindows(Dataset):
 
     def _window_returns(self, index: np.ndarray[Any, Any]) -> Tensor:
         domain, horizon = self._domain, self._domain.horizon
-        to_go = [discounted_returns(episode.rewards, domain.discount) for episode in self.episodes]
+        # The rewards of a window are all there, so only a return to the end of the episode asks how that was cut.
+        cut = domain.cut if domain.returns == "episode" else "end"
+        to_go = [returns_to_go(episode, domain.discount, cut) for episode in self.episodes]
         values = np.empty(len(index))
         for number, (episode, start) in enumerate(index):
             values[number] = to_go[episode][start]
@@ -146,10 +159,9 @@ class MazeRuns(EpisodeWindows):
         place = slice(domain.layout["observation"].start, domain.layout["observation"].start + domain.goal_size)
         held = self._held[chosen]
         last = states[torch.arange(len(states)), held.clamp(max=states.shape[1] - 1)]
-        rest = last.clone()
-        for part in ("action", "observation"):
-            if part in domain.layout:
-                rest[:, domain.layout[part]] = domain.normalise(part, np.zeros((1, domain.layout.size(part))))
+        rest = domain.at_rest(last)
+        still = np.zeros((1, domain.layout.size("observation")))
+        rest[:, domain.layout["observation"]] = domain.normalise("observation", still)
         rest[:, place] = last[:, place]
         stopped = torch.arange(states.shape[1]) >= held[:, None]
         states = torch.where(stopped[..., None], rest[:, None], states)
@@ -202,4 +214,6 @@ class EpisodeFile(EpisodeWindows):
         stride: int = 1,
     ) -> None:
         episodes = read_episodes(Path(path), episode_steps)
-        super().__init__("trajectories/file", episodes, Trajectories(**dict(domain or {})), split, stride)
+        made = Trajectories(**dict(domain or {}))
+        require_same_environment(Path(path), made.environment)
+        super().__init__("trajectories/file", episodes, made, split, stride)

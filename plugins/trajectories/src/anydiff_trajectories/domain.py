@@ -17,7 +17,8 @@ from torch import Tensor
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
-from anydiff_trajectories.episodes import Episode, discounted_returns
+from anydiff_trajectories.episodes import CUT, Episode, returns_to_go
+from anydiff_trajectories.files import SUFFIXES, read_episodes, write_episodes
 from anydiff_trajectories.layout import Layout
 from anydiff_trajectories.normalisers import Normaliser, make_normaliser
 
@@ -51,11 +52,14 @@ class Trajectories(Domain):
             the end of the episode or of the window and divided by ``returns_scale``; empty for none.
         discount: discount of returns.
         returns_scale: what returns are divided by.
+        cut: how the return of an episode that a time limit cut is reckoned, ``"end"`` or ``"continue"``: see
+            :func:`~anydiff_trajectories.episodes.returns_to_go`.
         planning: how an agent plans unless told otherwise, options of
             :class:`~anydiff_trajectories.policy.DiffusionPolicy`: those of :data:`PLANNING`.
     """
 
     name = "trajectories"
+    suffixes = SUFFIXES
 
     def __init__(
         self,
@@ -70,9 +74,11 @@ class Trajectories(Domain):
         discount: float = 0.99,
         returns_scale: float = 1.0,
         planning: Mapping[str, Any] | None = None,
+        cut: str = "end",
     ) -> None:
         self.horizon = natural_number("horizon", horizon, 2)
         self.layout = Layout({"action": 2, "observation": 4} if parts is None else parts)
+        self._settings = {part: dict(settings) for part, settings in (normalisers or {}).items()}
         self.normalisers: dict[str, Normaliser] = {}
         for part, settings in (normalisers or {}).items():
             made = make_normaliser(settings)
@@ -100,6 +106,9 @@ class Trajectories(Domain):
                 "are needed."
             )
         self.discount, self.returns_scale = float(discount), float(returns_scale)
+        if cut not in CUT:
+            raise UnknownNameError("way to reckon a cut return", cut, CUT)
+        self.cut = cut
         for name in planning or {}:
             if name not in PLANNING:
                 raise UnknownNameError("planning option", name, PLANNING)
@@ -109,6 +118,22 @@ class Trajectories(Domain):
     def spec(self) -> StateSpec:
         """One leaf ``trajectory`` of shape ``(horizon, width)``."""
         return StateSpec([Leaf("trajectory", (self.horizon, self.layout.width))])
+
+    @property
+    def codec(self) -> dict[str, Any]:
+        """What a column means and in which units: parts, normalisers, and what the conditions stand for."""
+        return {
+            "parts": {part: self.layout.size(part) for part in self.layout.parts},
+            "normalisers": self._settings,
+            "known": list(self.known),
+            "goal_size": self.goal_size,
+            "returns": self.returns,
+            "discount": self.discount,
+            "returns_scale": self.returns_scale,
+            "cut": self.cut,
+            "environment": self.environment,
+            "environment_options": self.environment_options,
+        }
 
     @property
     def conditions(self) -> dict[str, Condition]:
@@ -147,6 +172,14 @@ class Trajectories(Domain):
         """The raw values ``[..., horizon, columns]`` of a part of ``states [..., horizon, width]``."""
         return self.restore(part, states[..., self.layout[part]])
 
+    def at_rest(self, states: Tensor) -> Tensor:
+        """``states [..., width]`` of which action, reward and return are zero in raw units; the rest stays as it is."""
+        out = states.clone()
+        for part in ("action", "reward", "return"):
+            if part in self.layout:
+                out[..., self.layout[part]] = self.normalise(part, np.zeros(self.layout.size(part)))
+        return out
+
     def encode(self, objects: Sequence[Episode]) -> Tensor:
         """States float32 ``[B, horizon, width]`` of episodes of exactly ``horizon`` steps.
 
@@ -183,7 +216,7 @@ class Trajectories(Domain):
         if part == "return":
             # Written by the data set, which sees beyond the window.
             given = episode.infos.get("return")
-            raw = discounted_returns(episode.rewards, self.discount) if given is None else np.asarray(given)
+            raw = returns_to_go(episode, self.discount, self.cut) if given is None else np.asarray(given)
             return (raw / self.returns_scale).reshape(-1, 1)
         done = np.zeros((len(episode), 1))
         done[-1] = float(episode.terminal)
@@ -325,15 +358,11 @@ class Trajectories(Domain):
 
     def read(self, path: str | Path) -> list[Episode]:
         """Episodes of a D4RL HDF5 file or of a Minari data set's folder; see :mod:`anydiff_trajectories.files`."""
-        from anydiff_trajectories.files import read_episodes
-
         return read_episodes(Path(path))
 
     def write(self, objects: Sequence[Episode], path: str | Path) -> None:
-        """Write D4RL HDF5, or a Minari data set where ``path`` ends in ``.minari``."""
-        from anydiff_trajectories.files import write_episodes
-
-        write_episodes(objects, Path(path), self.environment, self.environment_options)
+        """Write D4RL HDF5 (``.hdf5``, ``.h5``) or a Minari data set (``.minari``, or a folder without an ending)."""
+        write_episodes(objects, Path(path), self.environment, self.environment_options, overwrite=True)
 
     def draw(self, objects: Sequence[Episode], path: str | Path, titles: Sequence[str] | None = None) -> None:
         """Plans over the maze, or observations against time where there is no maze (PNG)."""

@@ -9,6 +9,7 @@ from anydiff.denoisers import NetworkDenoiser
 from anydiff.denoisers.base import Denoiser, batch_times
 from anydiff.errors import AnydiffError
 from anydiff.objectives import Denoising
+from anydiff.objectives.base import element_mean
 from anydiff_trajectories.networks import Planner
 
 
@@ -20,6 +21,9 @@ class Planning(Denoising):
     - L_inverse = mean ||f(o_k, o_{k+1}) - a_k||² on clean rows (Decision Diffuser).
     - L_rollout = mean ||g(o_1..o_k, R_1..R_k) - (o_{k+1}, R_{k+1})||² on clean rows (Trajectory Diffuser).
     - L_value = (J(x_t, λ_t) - R)² at the same noisy state (Diffuser), R the condition ``returns``.
+
+    Rows whose ``loss_mask`` ``[B, horizon, 1]`` is 0 (padding behind a short episode) count nowhere: a transition only
+    where both of its rows do.
 
     Args:
         weighting: as for :class:`~anydiff.objectives.Denoising`.
@@ -58,28 +62,32 @@ class Planning(Denoising):
         if not isinstance(denoiser, NetworkDenoiser) or not isinstance(planner, Planner):
             raise AnydiffError("the objective 'trajectories/planning' trains the network 'trajectories/planner' alone.")
         _, known = planner.with_known(clean, condition)
+        present = condition.pop("loss_mask", None)
         weight = (~known & planner.seen).to(clean.dtype)
+        if present is not None:
+            weight = weight * present
         if "action" in planner.layout and self.first_action_weight != 1.0:
             weight[:, 0, planner.layout["action"]] *= self.first_action_weight
         loss = super().__call__(denoiser, clean, noise, uniform, **condition, loss_mask=weight)
-        heads = self._heads(denoiser, planner, clean, noise, uniform, condition)
+        heads = self._heads(denoiser, planner, clean, noise, uniform, present, condition)
         return loss + self.head_weight * heads
 
     def _heads(
         self, denoiser: NetworkDenoiser, planner: Planner, clean: Tensor, noise: Tensor, uniform: Tensor,
-        condition: dict[str, Tensor],
+        present: Tensor | None, condition: dict[str, Tensor],
     ) -> Tensor:  # fmt: skip
+        pairs = None if present is None else present[:, :-1] * present[:, 1:]
         total = clean.new_zeros(clean.shape[0])
         observation = clean[..., planner.layout["observation"]]
         if planner.inverse is not None:
             predicted = planner.inverse(observation[:, :-1], observation[:, 1:])
-            total = total + (predicted - clean[:, :-1, planner.layout["action"]]).square().flatten(1).mean(1)
+            total = total + element_mean((predicted - clean[:, :-1, planner.layout["action"]]).square(), pairs)
         if planner.rollout is not None:
             rows = observation
             if planner.rollout.returns:
                 rows = torch.cat([observation, clean[..., planner.layout["return"]]], dim=-1)
             predicted = planner.rollout(rows[:, :-1], condition.get("goal"))
-            total = total + (predicted - rows[:, 1:]).square().flatten(1).mean(1)
+            total = total + element_mean((predicted - rows[:, 1:]).square(), pairs)
         if planner.value is not None:
             total = total + self._value(denoiser, planner, clean, noise, uniform, condition)
         return total

@@ -244,16 +244,21 @@ def pendulum_experience() -> Recipe:
 def own_file(
     path: str, episodes: Sequence[Episode], environment: str, horizon: int, normaliser: str, episode_steps: int | None
 ) -> Recipe:
-    """A planner for the user's own file: sizes, normalisers and the scale of returns are fitted to its episodes."""
+    """A planner for the user's own file: sizes, normalisers and the scale of returns are fitted to its episodes.
+
+    Where episodes were cut, by a time limit say, their returns are reckoned as if they had gone on (``cut``), so that a
+    step before the limit does not look like one before a fall.
+    """
     import numpy as np
 
-    from anydiff_trajectories.episodes import discounted_returns, windows
+    from anydiff_trajectories.episodes import returns_to_go, windows
     from anydiff_trajectories.normalisers import fit_normaliser
 
     windows(episodes, horizon)
     observations = np.concatenate([episode.observations for episode in episodes])
     actions = np.concatenate([episode.actions for episode in episodes])
-    returns = np.concatenate([discounted_returns(episode.rewards, 0.99) for episode in episodes])
+    cut = "end" if all(episode.terminal for episode in episodes) else "continue"
+    returns = np.concatenate([returns_to_go(episode, 0.99, cut) for episode in episodes])
     parts = {"action": actions.shape[1], "observation": observations.shape[1]}
     domain = {
         "horizon": horizon,
@@ -267,6 +272,7 @@ def own_file(
         "returns": "episode",
         "discount": 0.99,
         "returns_scale": float(f"{max(float(np.abs(returns).max()), 1e-6):.6g}"),
+        "cut": cut,
     }
     data: dict[str, Any] = {"path": path, "domain": domain}
     if episode_steps is not None:

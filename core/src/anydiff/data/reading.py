@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 Source = str | os.PathLike[str]
 
+
+class Place(str):
+    """A phrase that says where something stands (``frame 3 of 'a.mp4'``), given in place of a path."""
+
+    __slots__ = ()
+
+
 MAX_JSON_BYTES = 1 << 30
 MAX_YAML_BYTES = 256 << 10
 MAX_LINE_BYTES = 64 << 20
@@ -75,7 +82,7 @@ def reading(path: Source, what: str, advice: str, line: int | None = None) -> It
 
 def located(path: Source, line: int | None = None) -> str:
     """The name of a file for a sentence, with the line where one is given: ``line 3 of 'a.jsonl'``."""
-    name = repr(os.fspath(path))
+    name = str(path) if isinstance(path, Place) else repr(os.fspath(path))
     return name if line is None else f"line {line} of {name}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -43,11 +43,19 @@ class Settings(BaseModel):
 
     @classmethod
     def _keys(cls, location: list[str]) -> list[str]:
-        """The keys of the model found by walking ``location`` from here."""
-        model: Any = cls
+        """The keys of the model found by walking ``location`` from here, through lists and dictionaries."""
+        kinds: list[Any] = [cls]
         for part in location:
-            field = getattr(model, "model_fields", {}).get(part)
-            if field is None:
-                break
-            model = field.annotation
-        return list(getattr(model, "model_fields", cls.model_fields))
+            models = [model for kind in kinds for model in _models(kind)]
+            fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+            # A number in a list, a key of a dictionary or a member of a union: the same models, one level further in.
+            kinds = fields or kinds
+        keys = {name: None for kind in kinds for model in _models(kind) for name in model.model_fields}
+        return list(keys or cls.model_fields)
+
+
+def _models(kind: Any) -> list[type[BaseModel]]:
+    """The models in an annotation: ``tuple[Method, ...] | None`` holds ``Method``."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [model for inner in get_args(kind) for model in _models(inner)]

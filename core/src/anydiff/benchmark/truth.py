@@ -28,6 +28,7 @@ from anydiff.benchmark.task import Task, load_task
 from anydiff.errors import AnydiffError
 from anydiff.pipeline import MetricCard, SampleSet, load_recipe
 from anydiff.pipeline.build import build_dataset, sample_set
+from anydiff.pipeline.judging import Judge
 from anydiff.states import permutation
 
 _SPREAD = 10.0
@@ -120,13 +121,11 @@ class Truth:
         values: dict[str, float] = {}
         problems: dict[str, str] = {}
         began = time.perf_counter()
+        asked = Judge(samples, reference)
         for metric, card in zip(self.metrics, self.cards, strict=True):
             try:
                 metric.check(samples, reference)
-                value = float(metric.compute(samples, reference))
-                if value != value:
-                    raise AnydiffError(f"{card.name} is NaN for these samples; look at them.")
-                values[card.name] = value
+                values[card.name] = asked.value(metric, card.name)
             except Exception as error:  # a plugin's metric may raise anything; the run goes on and the row says so
                 problems[card.name] = reason(error)
         return Judged(values, problems, time.perf_counter() - began, len(reference), len(samples))

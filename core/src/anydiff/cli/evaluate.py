@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,8 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print JSON with the metric cards.")] = False,
 ) -> None:
     """Compute a recipe's metrics against its held-out data; those of an autoencoder on what it gives back.
+
+    Exit code 1 when a metric has no value, or one outside the range of its card; the others are shown.
 
     Examples:
       anydiff evaluate images/fashion
@@ -54,10 +57,17 @@ def command(
             )
     if json:
         print_json({name: _plain(score) for name, score in scores.items()})
-        return
-    rows = [[name, f"{s.value:.4g}", s.card.direction, s.samples, s.card.features] for name, s in scores.items()]
-    print_table(["metric", "value", "better", "samples", "features"], rows)
+    else:
+        rows = [[name, _shown(s), s.card.direction, s.samples, s.card.features] for name, s in scores.items()]
+        print_table(["metric", "value", "better", "samples", "features"], rows)
+    if any(score.problem for score in scores.values()):  # each was told as it came
+        raise typer.Exit(1)
+
+
+def _shown(score: Any) -> str:
+    return "none" if math.isnan(score.value) else f"{score.value:.4g}"
 
 
 def _plain(score: Any) -> dict[str, Any]:
-    return {"value": score.value, "samples": score.samples, "card": score.card.as_dict()}
+    value = None if math.isnan(score.value) else score.value
+    return {"value": value, "samples": score.samples, "problem": score.problem, "card": score.card.as_dict()}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import torch
 
 from anydiff.denoisers import NetworkDenoiser
@@ -18,8 +22,13 @@ from anydiff.solvers import Solver
 
 
 def build_domain(recipe: Recipe) -> Domain:
-    """The recipe's domain."""
+    """The recipe's domain.
+
+    Raises:
+        AnydiffError: a leaf of its states is categorical, which no path carries.
+    """
     domain: Domain = registry().build("domains", recipe.domain.name, **recipe.domain.options)
+    domain.spec.require_continuous(f"domain {recipe.domain.name!r}")
     return domain
 
 
@@ -37,14 +46,45 @@ def build_dataset(recipe: Recipe, split: str) -> Dataset:
             f"data set {recipe.dataset.name!r} has states of shape {tuple(dataset.spec.shape)}, but domain "
             f"{recipe.domain.name!r} says {tuple(wanted)}; change domain.options or the data set."
         )
-    own = dataset.domain.codec
-    for name, value in domain.codec.items():
-        if name in own and own[name] != value:
-            raise AnydiffError(
-                f"data set {recipe.dataset.name!r} has {name} = {own[name]!r}, but domain {recipe.domain.name!r} says "
-                f"{value!r}; give both the same, in dataset.options and domain.options."
-            )
+    for name, (data, own) in codec_differences(dataset.domain, domain).items():
+        raise AnydiffError(
+            f"data set {recipe.dataset.name!r} has {name} = {data}, but domain {recipe.domain.name!r} says {own}; give "
+            "both the same, in dataset.options and domain.options."
+        )
     return dataset
+
+
+def codec_differences(one: Domain, two: Domain) -> dict[str, tuple[str, str]]:
+    """Where the codecs of two domains disagree: key -> (what one says, what the other says), as short texts.
+
+    A key that one of them lacks is a disagreement: nobody can tell whether what it decides is the same.
+    """
+    first, second = dict(one.codec), dict(two.codec)
+    found = {}
+    for name in sorted({*first, *second}):
+        if name not in first or name not in second or not same_values(first[name], second[name]):
+            found[name] = tuple(_short(codec[name]) if name in codec else "nothing" for codec in (first, second))
+    return {name: (data, own) for name, (data, own) in found.items()}
+
+
+def same_values(one: Any, two: Any) -> bool:
+    """Whether two values of a codec are equal: text, numbers, arrays, and lists (or tuples) and mappings of these."""
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        return one.keys() == two.keys() and all(same_values(one[name], two[name]) for name in one)
+    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)):
+        return len(one) == len(two) and all(same_values(a, b) for a, b in zip(one, two, strict=True))
+    if isinstance(one, (np.ndarray, torch.Tensor)) or isinstance(two, (np.ndarray, torch.Tensor)):
+        return np.array_equal(np.asarray(one), np.asarray(two))
+    return (type(one) is type(two) and bool(one == two)) or (_is_number(one) and _is_number(two) and one == two)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def build_latent(recipe: Recipe, domain: Domain | None = None) -> Latent | None:

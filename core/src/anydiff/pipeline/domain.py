@@ -15,7 +15,8 @@ from torch import Tensor
 from anydiff.states import StateSpec
 
 if TYPE_CHECKING:
-    from anydiff.pipeline.pipeline import Pipeline, Score
+    from anydiff.pipeline.judging import Score
+    from anydiff.pipeline.pipeline import Pipeline
 
 Report = Callable[[int, int], None]
 """Told how much is done, and of how much."""

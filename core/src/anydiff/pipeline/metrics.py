@@ -98,6 +98,10 @@ class SampleSet:
         result: T = self._derived[key]
         return result
 
+    def forget_derived(self) -> None:
+        """Forget what :meth:`derived` keeps, after the states were put back to what they were."""
+        self._derived.clear()
+
     def asked(self, count: int) -> dict[str, Tensor]:
         """What a model may be asked with for ``count`` samples, sample i being of case i % n: the first min(count, n)
         rows of the conditions, without the weights of the loss and without what only metrics may know (``truth_...``).

@@ -30,8 +30,9 @@ from anydiff.pipeline.build import (
 )
 from anydiff.pipeline.domain import Domain, Report
 from anydiff.pipeline.ensemble import members_per_case
+from anydiff.pipeline.judging import Score, judge, values_of
 from anydiff.pipeline.latent import Latent, no_sampling_options, reconstruct
-from anydiff.pipeline.metrics import MetricCard, SampleSet
+from anydiff.pipeline.metrics import SampleSet
 from anydiff.pipeline.recipe import Recipe, load_recipe
 from anydiff.plugins import hooks
 from anydiff.registry import registry
@@ -42,15 +43,6 @@ from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
 from anydiff.states import NODE_MASK
 from anydiff.training import load_into, load_weights, save_weights, weights_hash
-
-
-@dataclass(frozen=True)
-class Score:
-    """One value of a metric, with its card and how many samples it saw."""
-
-    value: float
-    card: MetricCard
-    samples: int
 
 
 @dataclass
@@ -333,11 +325,10 @@ class Pipeline:
     def _scores(
         self, samples: SampleSet, reference: SampleSet, more: Mapping[str, Score] | None = None
     ) -> dict[str, Score]:
-        metrics = [m for m in build_metrics(self.recipe) if set(m.needs) <= set(samples.condition)]
-        scores = {m.card.name: Score(m.compute(samples, reference), m.card, len(samples)) for m in metrics}
-        scores.update(more or {})
-        values = {name: score.value for name, score in scores.items()}
-        hooks().notify("evaluation_finished", recipe=self.recipe, folder=None, values=values)
+        named = zip((part.name for part in self.recipe.metrics), build_metrics(self.recipe), strict=True)
+        metrics = [(name, metric) for name, metric in named if set(metric.needs) <= set(samples.condition)]
+        scores = {**judge(metrics, samples, reference), **(more or {})}
+        hooks().notify("evaluation_finished", recipe=self.recipe, folder=None, values=values_of(scores))
         return scores
 
     def with_changes(self, changes: Sequence[str]) -> Pipeline:

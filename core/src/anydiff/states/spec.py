@@ -28,7 +28,8 @@ class Leaf:
     Attributes:
         name: its name, unique in the spec.
         shape: its shape without the batch axis.
-        kind: ``"continuous"`` (real numbers) or ``"categorical"`` (one of ``classes`` values per entry).
+        kind: ``"continuous"`` (real numbers) or ``"categorical"`` (one of ``classes`` values per entry). No path
+            carries categorical leaves yet, so a domain that has one is refused (:meth:`StateSpec.require_continuous`).
         classes: number of classes of a categorical leaf.
         symmetric: the first two axes form a symmetric matrix (an adjacency).
         zero_diagonal: the diagonal of those two axes is zero (no self-loops).
@@ -181,6 +182,19 @@ class StateSpec:
         if mask is None and not any(leaf.symmetric or leaf.zero_diagonal for leaf in self.leaves):
             return state
         return self.pack({leaf.name: leaf.project(view, mask) for leaf, view in self._pairs(state)})
+
+    def require_continuous(self, what: str) -> None:
+        """Refuse states that no path carries; ``what`` names their owner in the error.
+
+        Raises:
+            AnydiffError: a leaf is categorical.
+        """
+        for leaf in self.leaves:
+            if leaf.kind == "categorical":
+                raise AnydiffError(
+                    f"leaf {leaf.name!r} of {what} is categorical, but every path adds noise to real numbers; make it "
+                    f"continuous with a last axis of {leaf.classes} channels, one per class (one-hot)."
+                )
 
     @cached_property
     def masked(self) -> bool:

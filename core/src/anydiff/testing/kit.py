@@ -50,7 +50,8 @@ def check(
     """Make a function a check; its docstring's first line is its help."""
 
     def add(function: CheckFunction) -> CheckFunction:
-        help = (function.__doc__ or "").strip().splitlines()[0]
+        # Under `python -OO` there are no docstrings; then a check goes by its id.
+        help = (function.__doc__ or id).strip().splitlines()[0]
         CHECKS.append(Check(id, kind, function, help, optional, reads_data))
         return function
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError
 from anydiff.pipeline.dataset import Dataset
-from anydiff.pipeline.pipeline import Score
+from anydiff.pipeline.judging import Score
 from anydiff_trajectories.controllers import PendulumController, WaypointController
 from anydiff_trajectories.data import EpisodeWindows
 from anydiff_trajectories.domain import Trajectories

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from anydiff.networks.conditioning import Condition
     from anydiff.pipeline.domain import Report
-    from anydiff.pipeline.pipeline import Pipeline, Score
+    from anydiff.pipeline.judging import Score
+    from anydiff.pipeline.pipeline import Pipeline
 
 PLANNING = (
     "replan_every", "target_return", "warm_start", "warm_nfe", "candidates", "value_scale", "value_stop", "temperature",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.pipeline.domain import Report
+from anydiff.pipeline.judging import Score
 from anydiff.pipeline.metrics import MetricCard
-from anydiff.pipeline.pipeline import Score
 from anydiff_trajectories.environments import make_many
 from anydiff_trajectories.policy import Agent
 from anydiff_trajectories.scores import normalised_score, reference_scores

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from anydiff.cli import common
-from anydiff.cli.output import counted, print_json, print_table
+from anydiff.cli.output import counted, print_json, print_table, tell
 
 
 def command(
@@ -42,7 +42,9 @@ def command(
     natural_number("--count", count)
     pipeline = load(source)
     if samples is not None:
-        scores = pipeline.evaluate_objects(pipeline.domain.read(samples))
+        judged, reference = pipeline.paired(pipeline.domain.read(samples))
+        scores = pipeline.scores(judged, reference)
+        tell(f"judged {len(judged)} samples against {len(reference)} held-out examples.")
     else:
         options = common.sampling_options(solver, nfe, grid, end, option)
         with counted("trials") as report:

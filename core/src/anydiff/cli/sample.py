@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,14 @@ from anydiff.cli.output import tell
 if TYPE_CHECKING:
     from anydiff.pipeline import Pipeline
 
+DEFAULT_COUNT = 16
+
 
 def command(
     source: common.Source,
-    count: Annotated[int, typer.Option(help="How many samples.")] = 16,
+    count: Annotated[
+        int | None, typer.Option(help="How many samples (default 16; of each case, where --condition names several).")
+    ] = None,
     out: Annotated[Path, typer.Option(help="File or folder for the samples, in the domain's own formats.")] = Path(
         "samples"
     ),
@@ -59,7 +64,8 @@ def command(
     from anydiff.files import check_suffix
     from anydiff.pipeline import load
 
-    natural_number("--count", count)
+    if count is not None:
+        natural_number("--count", count)
     natural_number("--seed", seed, minimum=0)
     _check_ensemble(members, cases, resume, out, picture, known)
     if picture is not None:
@@ -73,9 +79,12 @@ def command(
     device = common.check_device(device)
     options = common.sampling_options(solver, nfe, grid, end, option)
     fixed = _fixed(pipeline, known)
+    given = common.pairs(condition, "--condition")
+    if members is None:
+        members = _members_of_each(pipeline, given, count)
+    count = DEFAULT_COUNT if count is None else count
     if members is not None or out.suffix == ".zarr":
         asked = {**options, **fixed, "seed": seed, "guidance": guidance, "device": device}
-        given = common.pairs(condition, "--condition")
         members = count if members is None else natural_number("--members", members)
         if out.suffix == ".zarr":
             _stream(pipeline, out, members, given, cases, batch_size, resume, overwrite, asked)
@@ -90,7 +99,7 @@ def command(
             solver=plan,
             seed=seed,
             guidance=guidance,
-            condition=common.pairs(condition, "--condition"),
+            condition=given,
             batch_size=batch_size,
             device=device,
             callbacks=[lambda step: progress.advance(progress.task_ids[0])],
@@ -100,8 +109,29 @@ def command(
     tell(f"wrote {count} samples to {str(out)!r} ({plan.nfe} NFE each, seed {seed}).")
 
 
-def _write(pipeline: Pipeline, samples: Any, out: Path, picture: Path | None) -> None:
+def _members_of_each(pipeline: Pipeline, given: dict[str, str], count: int | None) -> int | None:
+    """How many samples each case of ``given`` has without --members; None where ``given`` names no cases."""
+    from anydiff.errors import AnydiffError
+
+    labels = pipeline.domain.labels(given) if given else None
+    if labels is None:
+        return None
+    if count is not None and count % len(labels):
+        raise AnydiffError(
+            f"--count is {count}, but --condition names {len(labels)} cases; give --members, how many for each of "
+            "them, and --cases to take the first ones alone."
+        )
+    return DEFAULT_COUNT if count is None else count // len(labels)
+
+
+def _write(
+    pipeline: Pipeline, samples: Any, out: Path, picture: Path | None, labels: Sequence[Any] | None = None
+) -> None:
     objects = pipeline.domain.decode(samples.states, samples.condition)
+    if labels is not None:
+        rows = range(len(objects))
+        of_rows = [labels[row % len(labels)] for row in rows]
+        objects = pipeline.domain.labelled(objects, of_rows, [row // len(labels) for row in rows])
     pipeline.domain.write(objects, out)
     if picture is not None:
         pipeline.domain.draw(objects, picture, pipeline.domain.describe_condition(samples.condition))
@@ -131,14 +161,30 @@ def _check_ensemble(
         raise AnydiffError("--known does not go with samples that are streamed to .zarr; draw them with --count.")
 
 
-def _case_conditions(pipeline: Pipeline, given: dict[str, str], cases: int | None) -> tuple[dict[str, Any], int]:
-    """The condition with one row per case: what was asked for, or that of held-out data."""
-    from anydiff.errors import natural_number
+def _cases(
+    pipeline: Pipeline, given: dict[str, str], cases: int | None
+) -> tuple[dict[str, Any], int, Sequence[Any] | None]:
+    """The condition with one row per case, how many cases there are, and what tells them apart.
 
+    They are those that ``given`` names, the first of held-out data where nothing is given, else ``cases`` of one kind.
+    """
+    from anydiff.errors import AnydiffError, natural_number
+
+    if cases is not None:
+        natural_number("--cases", cases)
+    labels = pipeline.domain.labels(given) if given else None
+    if labels is not None:
+        count = len(labels) if cases is None else cases
+        if count > len(labels):
+            raise AnydiffError(
+                f"--cases is {cases}, but --condition names {len(labels)} cases; lower it or leave it out."
+            )
+        condition = pipeline.conditions(given, len(labels))
+        return {name: value[:count] for name, value in condition.items()}, count, labels[:count]
     if given or cases is None:
-        return dict(given), cases or 1
-    reference = pipeline.reference(natural_number("--cases", cases))
-    return reference.asked(len(reference)), len(reference)
+        return dict(given), cases or 1, None
+    reference = pipeline.reference(cases)
+    return reference.asked(len(reference)), len(reference), reference.labels
 
 
 def _stream(
@@ -155,7 +201,7 @@ def _stream(
     from anydiff.errors import natural_number
     from anydiff.pipeline.stream import stream
 
-    condition, count = _case_conditions(pipeline, given, cases)
+    condition, count, labels = _cases(pipeline, given, cases)
     with common.sampling_progress(1, f"streaming {members} members") as progress:
         stream(
             pipeline,
@@ -163,6 +209,7 @@ def _stream(
             members,
             condition,
             cases=count,
+            labels=labels,
             chunk=natural_number("--batch-size", chunk),
             resume=resume,
             overwrite=overwrite,
@@ -181,9 +228,9 @@ def _ensemble(
     picture: Path | None,
     options: dict[str, Any],
 ) -> None:
-    condition, count = _case_conditions(pipeline, given, cases)
+    condition, count, labels = _cases(pipeline, given, cases)
     samples = pipeline.ensemble_set(members, condition, cases=count, **options)
-    _write(pipeline, samples, out, picture)
+    _write(pipeline, samples, out, picture, labels)
     tell(
         f"wrote {members} members for each of {count} cases to {str(out)!r} (sample i is member i // {count} of case "
         f"i % {count}, seed {options['seed']})."

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -46,6 +46,28 @@ def members_per_case(states: Tensor, cases: int) -> Tensor:
             f"{len(states)} samples are no whole number of members for {cases} cases; give every case equally many."
         )
     return states.reshape(-1, cases, *states.shape[1:]).transpose(0, 1)
+
+
+def in_layout(case_of: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Samples that belong to the cases ``case_of`` brought into the layout: (their order, the cases that occur).
+
+    Row i of the order is member i // n of case i % n of the n cases that occur; members keep their order.
+
+    Raises:
+        AnydiffError: two cases have different numbers of samples.
+    """
+    rows: dict[int, list[int]] = {}
+    for row, case in enumerate(case_of):
+        rows.setdefault(case, []).append(row)
+    cases = sorted(rows)
+    counts = sorted({len(each) for each in rows.values()})
+    if len(counts) > 1:
+        few = [case for case in cases if len(rows[case]) == counts[0]]
+        raise AnydiffError(
+            f"{len(few)} of {len(cases)} cases have {counts[0]} samples (first case {few[0]} of the held-out data), "
+            f"but others {counts[-1]}; give every case equally many."
+        )
+    return [rows[case][member] for member in range(counts[0] if counts else 0) for case in cases], cases
 
 
 # Scores ---------------------------------------------------------------------------------------------------------------

@@ -66,11 +66,13 @@ class SampleSet:
         states: ``[N, *domain.spec.shape]``.
         condition: batch-first conditions, ``[N, ...]`` each; for samples, what was asked for.
         domain: the codec.
+        labels: of each row, by :meth:`anydiff.pipeline.Dataset.labels`; None where nothing tells the rows apart.
     """
 
     states: Tensor
     condition: Mapping[str, Tensor]
     domain: Domain = field(repr=False)
+    labels: Sequence[Any] | None = field(default=None, repr=False, compare=False)
     _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +86,13 @@ class SampleSet:
 
     def __len__(self) -> int:
         return int(self.states.shape[0])
+
+    def rows(self, indices: Sequence[int]) -> SampleSet:
+        """The samples at ``indices``, in that order."""
+        chosen = list(indices)
+        labels = None if self.labels is None else [self.labels[row] for row in chosen]
+        condition = {name: value[chosen] for name, value in self.condition.items()}
+        return SampleSet(self.states[chosen], condition, self.domain, labels)
 
     def derived(self, key: Hashable, compute: Callable[[SampleSet], T]) -> T:
         """``compute(self)``, worked out once and kept with the set: what several metrics, or many sample sets judged by

@@ -29,7 +29,7 @@ from anydiff.pipeline.build import (
     sample_set,
 )
 from anydiff.pipeline.domain import Domain, Report
-from anydiff.pipeline.ensemble import members_per_case
+from anydiff.pipeline.ensemble import in_layout, members_per_case
 from anydiff.pipeline.judging import Score, judge, values_of
 from anydiff.pipeline.latent import Latent, no_sampling_options, reconstruct
 from anydiff.pipeline.metrics import SampleSet
@@ -309,22 +309,39 @@ class Pipeline:
         count = natural_number("count", count)
         if isinstance(self.denoiser.network, Autoencoder):
             no_sampling_options(self.recipe.name, options)
-            return self._scores(reconstruct(self.domain, self.denoiser.network, reference, count), reference)
+            return self.scores(reconstruct(self.domain, self.denoiser.network, reference, count), reference)
         # A condition of the caller's own has one row per sample.
         asked = {"condition": reference.asked(count), "cases": min(count, len(reference))}
         samples = self.sample_set(count, seed=seed, **{**({} if "condition" in options else asked), **options})
-        return self._scores(samples, reference, self.domain.evaluate(self, count, seed=seed, report=report, **options))
+        return self.scores(samples, reference, self.domain.evaluate(self, count, seed=seed, report=report, **options))
 
     def evaluate_objects(self, objects: Sequence[Any], reference: SampleSet | None = None) -> dict[str, Score]:
-        """The recipe's metrics on native ``objects`` made elsewhere; those that need a condition are left out."""
+        """The recipe's metrics on native ``objects`` made elsewhere; those that need a condition are left out.
+
+        Objects that tell their case (a forecast's time, the name of a series) are compared with the held-out examples
+        of these cases, in whatever order they come.
+
+        Raises:
+            AnydiffError: an object of no held-out case, or cases with different numbers of samples.
+        """
+        return self.scores(*self.paired(objects, reference))
+
+    def paired(self, objects: Sequence[Any], reference: SampleSet | None = None) -> tuple[SampleSet, SampleSet]:
+        """Native ``objects`` as samples, and the rows of ``reference`` (default: the held-out data) they belong to."""
+        reference = self.reference() if reference is None else reference
         states = self.domain.encode(objects)
         condition = {NODE_MASK: self.domain.spec.mask_of(states)} if self.domain.spec.masked else {}
         samples = SampleSet(states, condition, self.domain)
-        return self._scores(samples, self.reference() if reference is None else reference)
+        case_of = None if reference.labels is None else self.domain.match(objects, reference.labels)
+        if case_of is None:
+            return samples, reference
+        order, cases = in_layout(case_of)
+        return samples.rows(order), reference.rows(cases)
 
-    def _scores(
+    def scores(
         self, samples: SampleSet, reference: SampleSet, more: Mapping[str, Score] | None = None
     ) -> dict[str, Score]:
+        """The recipe's metrics of ``samples`` against ``reference``, those left out whose conditions are not known."""
         named = zip((part.name for part in self.recipe.metrics), build_metrics(self.recipe), strict=True)
         metrics = [(name, metric) for name, metric in named if set(metric.needs) <= set(samples.condition)]
         scores = {**judge(metrics, samples, reference), **(more or {})}

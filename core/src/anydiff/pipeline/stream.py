@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ def stream(
     condition: Mapping[str, Any] | None = None,
     *,
     cases: int | None = None,
+    labels: Sequence[Any] | None = None,
     chunk: int = 256,
     seed: int = 0,
     resume: bool = False,
@@ -64,6 +65,7 @@ def stream(
         members: how many per case.
         condition: as for :meth:`Pipeline.sample`, one row per case; none makes one case.
         cases: how many there are; needed where the condition is text alone (default 1).
+        labels: what tells the cases apart (:meth:`~anydiff.pipeline.Domain.labels`); stands beside the samples.
         chunk: samples per chunk, and rows per network call (with fewer members left, fewer).
         seed: whole number.
         resume: go on with what stands at ``path`` (or begin, where nothing does).
@@ -85,6 +87,7 @@ def stream(
     count = number_of_cases(condition, cases)
     job = _Job(pipeline, natural_number("members", members), count, pipeline.conditions(condition, count))
     job.chunk, job.seed, job.options = natural_number("chunk", chunk), seed, options
+    job.labels = pipeline.domain.label_arrays(labels) if labels else {}
     if target.exists() and overwrite and not resume:
         _remove(target)
     if not target.exists():
@@ -108,6 +111,7 @@ class _Job:
 
     def __post_init__(self) -> None:
         self.options: dict[str, Any] = {}
+        self.labels: dict[str, LabelledArray] = {}
 
     @property
     def plan(self) -> Plan:
@@ -130,6 +134,9 @@ class _Job:
         for name, value in sorted(self.condition.items()):
             digest.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
             digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        for name, array in sorted(self.labels.items()):
+            digest.update(f"{name}:{array.values.dtype}:{array.values.shape}:{array.attributes};".encode())
+            digest.update(array.values.tobytes())
         return {
             "recipe": recipe.name,
             "recipe_hash": recipe.hash,
@@ -166,6 +173,7 @@ class _Job:
                 for name, value in self.condition.items():
                     dimensions = ("case", *(f"condition_{name}_{axis}" for axis in range(value.ndim - 1)))
                     extra[f"condition_{name}"] = LabelledArray(value.cpu().numpy(), dimensions)
+                extra.update(self.labels)
                 for name, array in {**extra, **domain.coordinates()}.items():
                     _create_whole(group, name, array)
                 os.rename(made, target)

@@ -93,3 +93,16 @@ def test_unknown_option_of_a_part_suggests(recipe, tmp_path):
 
     with pytest.raises(UnknownNameError, match="did you mean 'width'"):
         build_denoiser(recipe.with_changes(["network.options.widht=3"]))
+
+
+def test_hostile_recipe_files_and_changes_are_one_sentence(recipe, tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 12)]
+    hostile = {"bomb": "\n".join(lines), "deep": "[" * 3000, "twice": "name: a\nname: b", "torn": "name: ["}
+    for name, text in hostile.items():
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(text)
+        with pytest.raises(FileFormatError, match=rf"{name}\.yaml' "):
+            load_recipe(file)
+    with pytest.raises(FileFormatError, match=r"the change 'training\.steps=\[1' is not YAML"):
+        recipe.with_changes(["training.steps=[1"])

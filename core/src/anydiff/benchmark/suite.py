@@ -13,11 +13,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from anydiff.benchmark.task import Tier
-from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
+from anydiff.data.reading import read_yaml
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.registry import registry
 from anydiff.settings import Settings
 
@@ -164,7 +164,7 @@ def load_suite(name: str) -> Suite:
             raise UnknownNameError("suite", name, known, "Suites come with `pip install anydiff-benchmarks`.")
         package, _, relative = str(registry().get("tasks", found[0]).metadata["suite"]).partition(":")
         path = Path(str(resources.files(package).joinpath(relative)))
-    suite = Suite.parse(_read(path), f"suite {name!r}")
+    suite = Suite.parse(read_yaml(path, "a YAML file of a suite", "see `anydiff bench list`"), f"suite {name!r}")
     suite.check_names()
     return suite
 
@@ -182,14 +182,3 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
         raise AnydiffError(f"--seeds is {text!r}; write how many (3) or which (0,1,2), each once.")
     return tuple(numbers) if "," in text else tuple(range(natural_number("--seeds", numbers[0])))
-
-
-def _read(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AnydiffError(f"cannot read the suite {str(path)!r}: {error.strerror}; check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FileFormatError(
-            f"{str(path)!r} is not YAML ({str(error).splitlines()[0]}); see `anydiff bench list`."
-        ) from error

@@ -45,9 +45,11 @@ def sampling_options(
     solver: str | None, nfe: int | None, grid: str | None, end: str | None, option: Sequence[str] | None
 ) -> dict[str, Any]:
     """The keyword arguments of ``Pipeline.sample`` that the shared options stand for."""
-    import yaml
+    from anydiff.data.reading import parse_yaml
 
-    options = {name: yaml.safe_load(value) for name, value in pairs(option, "--option").items()}
+    options = {
+        name: parse_yaml(value, f"--option {name}={value!r}") for name, value in pairs(option, "--option").items()
+    }
     if options and solver is None:
         raise AnydiffError(f"--option {next(iter(options))} belongs to a solver; name it with --solver.")
     given = {"solver": solver, "nfe": nfe, "grid": grid, "end": end}

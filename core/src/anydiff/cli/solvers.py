@@ -80,12 +80,9 @@ def _cell(value: object) -> str:
 
 
 def _parse_option(text: str) -> tuple[str, Any]:
-    import yaml
+    from anydiff.data.reading import parse_yaml
 
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise AnydiffError(f"--option is {text!r}; write NAME=VALUE, for example eta=1.0.")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        return name, value
+    return name, parse_yaml(value, f"--option {text!r}", "put text that is no YAML into quotes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anydiff.data.reading import Place, parse_json
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
 from anydiff.guidance import Guidance, KnownEntries, PresentNodes
@@ -501,8 +501,9 @@ def _stored_recipe(metadata: Mapping[str, str], path: Path) -> Recipe:
     """The resolved recipe that weights carry in their metadata."""
     if "recipe" not in metadata:
         raise FileFormatError(f"{str(path)!r} carries no recipe; load weights that a pipeline or a training saved.")
-    try:
-        data = json.loads(metadata["recipe"])
-    except json.JSONDecodeError as error:
-        raise FileFormatError(f"the recipe in {str(path)!r} is damaged ({error}); get the weights again.") from error
+    data = parse_json(
+        metadata["recipe"],
+        Place(f"the recipe in {str(path)!r}"),
+        advice="the file is damaged: get the weights again",
+    )
     return Recipe.parse(data, f"the recipe of {str(path)!r}")

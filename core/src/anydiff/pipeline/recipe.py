@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from anydiff.data.reading import parse_yaml, read_yaml
 from anydiff.denoisers.base import PredictionKind
-from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.errors import AnydiffError
 from anydiff.registry import registry
 from anydiff.settings import Settings
 from anydiff.training import TrainingSettings
@@ -119,7 +120,7 @@ class Recipe(Settings):
             key, equals, text = change.partition("=")
             if not equals or not key:
                 raise AnydiffError(f"the change {change!r} has no '='; write it as training.steps=1000.")
-            _assign(data, key.split("."), yaml.safe_load(text))
+            _assign(data, key.split("."), parse_yaml(text, f"the change {change!r}"))
         return Recipe.parse(data, f"recipe {self.name!r}")
 
 
@@ -142,19 +143,10 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """
     text = str(name)
     if text.endswith((".yaml", ".yml")) or Path(text).is_file():
-        recipe = Recipe.parse(_read_yaml(Path(text)), f"recipe file {text!r}")
+        data = read_yaml(text, "a YAML file of a recipe", "see `anydiff recipes show`")
+        recipe = Recipe.parse(data, f"recipe file {text!r}")
     else:
         made = registry().load("recipes", text)
         made = made() if callable(made) else made
         recipe = made if isinstance(made, Recipe) else Recipe.parse(made, f"recipe {text!r}")
     return recipe.with_changes(changes) if changes else recipe
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AnydiffError(f"cannot read {str(path)!r}: {error.strerror}; check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = str(error).splitlines()[0]
-        raise FileFormatError(f"{str(path)!r} is not YAML ({line}); see `anydiff recipes show`.") from error

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from anydiff.data.reading import read_json
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.pipeline.build import build_guidance
 from anydiff.pipeline.domain import LabelledArray
@@ -200,10 +200,10 @@ class _Job:
             AnydiffError: it is, but of another job; names the first setting that differs.
         """
         try:
-            before = json.loads((target / "zarr.json").read_text())["attributes"][PROVENANCE]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            before = read_json(target / "zarr.json")["attributes"][PROVENANCE]
+        except (AnydiffError, KeyError, TypeError) as error:
             raise FileFormatError(
-                f"{str(target)!r} is no sample set that can be resumed ({type(error).__name__}); choose another folder."
+                f"{str(target)!r} is no sample set that can be resumed ({error!r}); choose another folder."
             ) from error
         for name, value in self.provenance().items():
             if before.get(name) != value:

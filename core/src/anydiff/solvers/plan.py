@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError, FileFormatError
 
 Coefficient: TypeAlias = "float | NDArray[np.float64]"
@@ -173,7 +174,7 @@ class Plan:
             FileFormatError: the text is not JSON, or not a plan of this format.
         """
         try:
-            body = json.loads(text)
+            body = parse_json(text, Place("the text"), "a plan", "write one with Plan.to_json()")
             if body["format"] != FORMAT:
                 raise FileFormatError(
                     f"the plan has format {body['format']!r}, but this anydiff reads {FORMAT}; make it anew."

@@ -10,35 +10,7 @@ from anydiff_volumes.domain import Volumes
 pydicom = pytest.importorskip("pydicom")
 
 
-def write_slice(path, number, *, z=None, series="1.2.3", rows=4, aside=0.0, **tags):
-    """Slice ``number`` of a tilted series of 5 columns; each pixel holds 100 slice + 10 row + column."""
-    data = pydicom.Dataset()
-    data.file_meta = pydicom.dataset.FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = f"1.2.3.{number}"
-    data.SeriesInstanceUID = series
-    data.Rows, data.Columns = rows, 5
-    data.ImageOrientationPatient = [1, 0, 0, 0, 0.8, 0.6]
-    place = np.array([10.0, -20.0, 5.0]) + (3.0 * number if z is None else z) * np.array([0.0, -0.6, 0.8])
-    place = place + aside * np.array([0.0, 0.8, 0.6])
-    data.ImagePositionPatient = [float(each) for each in place]
-    data.PixelSpacing = [2.0, 1.5]
-    data.RescaleSlope, data.RescaleIntercept = 2, -1000
-    data.BitsAllocated = data.BitsStored = 16
-    data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 15, 0, 1
-    data.PhotometricInterpretation = "MONOCHROME2"
-    pixels = 100 * number + 10 * np.arange(rows)[:, None] + np.arange(5)
-    data.PixelData = pixels.astype(np.uint16).tobytes()
-    for name, value in tags.items():
-        if value is None:
-            delattr(data, name)
-        else:
-            setattr(data, name, value)
-    data.save_as(path, enforce_file_format=True)
-
-
-def test_every_pixel_is_where_the_standard_says(tmp_path):
+def test_every_pixel_is_where_the_standard_says(tmp_path, write_slice):
     for number in (2, 0, 1):
         write_slice(tmp_path / f"{9 - number}.dcm", number)
     (tmp_path / "notes.txt").write_text("not a slice")
@@ -52,7 +24,7 @@ def test_every_pixel_is_where_the_standard_says(tmp_path):
     assert np.allclose(world, lps * [-1, -1, 1], atol=1e-5)
 
 
-def test_a_tilted_gantry_shears_the_affine(tmp_path):
+def test_a_tilted_gantry_shears_the_affine(tmp_path, write_slice):
     """Slices that follow one another along a line that is not their normal keep their places."""
     for number in range(4):
         write_slice(tmp_path / f"{number}.dcm", number, aside=0.75 * number)
@@ -66,7 +38,7 @@ def test_a_tilted_gantry_shears_the_affine(tmp_path):
         Volumes().read(tmp_path)
 
 
-def test_what_is_wrong_with_a_folder_is_told(tmp_path):
+def test_what_is_wrong_with_a_folder_is_told(tmp_path, write_slice):
     def folder(name, *slices):
         (tmp_path / name).mkdir()
         for index, options in enumerate(slices):

@@ -64,7 +64,7 @@ def test_what_does_not_lie_on_the_grid_is_refused_with_the_fix(tmp_path):
     flat = np.array([[2.0, 2, 0, 0], [0, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
     for bad, message in [
         (changed(good, values=values[:-1]), r"volume 1 has shape \(5, 8, 7\).*conform"),
-        (changed(good, values=values[..., None]), r"volume 1 has 4 axes.*slicer\[\.\.\., 0\]"),
+        (changed(good, values=np.stack([values] * 2, -1)), r"volume 1 has 4 axes.*slicer\[\.\.\., 0\]"),
         (changed(good, affine=np.diag([2, 2, 3, 1.0])), r"anisotropic voxels of 2 x 2 x 3 mm.*conform"),
         (changed(good, affine=np.diag([3, 3, 3, 1.0])), r"has voxels of 3 x 3 x 3 mm"),
         (changed(good, affine=np.diag([-2, 2, 2, 1.0])), r"oriented LAS, but states are RAS"),
@@ -99,7 +99,7 @@ def test_unreadable_files_are_named_and_left_alone(tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for name, message in [
         ("cut.nii.gz", r"cut\.nii\.gz' cannot be read"),
-        ("text.nii", r"text\.nii' is no NIfTI file"),
+        ("text.nii", r"text\.nii' cannot be read as a NIfTI file"),
         ("four.nii", r"four\.nii' has 4 axes"),
         ("nan.nii", r"nan\.nii' holds 1 voxels that are not finite, the first at \(1, 2, 3\)"),
         ("none.nii", r"none\.nii' does not exist"),
@@ -134,11 +134,11 @@ def test_damaged_and_foreign_files_are_one_sentence(tmp_path):
     nibabel.save(nibabel.Nifti1Image(colours, image.affine), tmp_path / "colour.nii")
     nibabel.save(nibabel.Nifti1Image(np.full(SHAPE, 1 + 2j, np.complex64), image.affine), tmp_path / "complex.nii")
     for name, message in [
-        ("sum.nii.gz", r"sum\.nii\.gz' cannot be read \(CRC check failed.*get the file again"),
+        ("sum.nii.gz", r"sum\.nii\.gz' cannot be read as a NIfTI file \(CRC check failed.*get the file again"),
         ("cut.nii", r"cut\.nii' cannot be read"),
         ("unit.nii", r"unit\.nii' has the unknown unit of length 7.*set_xyzt_units"),
         ("empty.nii", r"empty\.nii' has shape \(0, 8, 7\), an axis without voxels"),
-        ("kind.nii", r"kind\.nii' is no NIfTI file"),
+        ("kind.nii", r"kind\.nii' cannot be read as a NIfTI file"),
         ("colour.nii", r"colour\.nii' holds colours"),
         ("complex.nii", r"complex\.nii' holds complex64 values.*np\.abs"),
     ]:

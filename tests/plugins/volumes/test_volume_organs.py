@@ -57,8 +57,8 @@ def test_wrong_containers_and_options_are_one_sentence(tmp_path):
     for content, error, message in [
         ((scan, shifted), AnydiffError, "give labels of the same grid"),
         ((scan, nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), AFFINE)), AnydiffError, r"labels \(4, 4, 4\)"),
-        ((scan, gzip.compress(b"no volume")), FileFormatError, "is no NIfTI file"),
-        ((scan, b"not even packed"), FileFormatError, "is no NIfTI file"),
+        ((scan, gzip.compress(b"no volume")), FileFormatError, "cannot be read as a NIfTI file"),
+        ((scan, b"not even packed"), FileFormatError, "cannot be read as a NIfTI file"),
     ]:
         with pytest.raises(error, match=message):
             scan_with_labels(archive(tmp_path, *content))

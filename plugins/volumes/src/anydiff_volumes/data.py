@@ -230,10 +230,10 @@ class Sequences(_Generated):
 
 
 class Folder(Dataset):
-    """A user's own volumes: every NIfTI file of a folder, brought to the domain's grid and scaled per scan.
+    """A user's own volumes: the scans of a folder, brought to the domain's grid and scaled per scan.
 
-    Files are taken in the order of their names, every tenth for the test split; give each subject's scans to one file
-    or one split, or scores will flatter.
+    A scan is a NIfTI file, or a sub-folder that holds one DICOM series. Scans are taken in the order of their names,
+    every tenth for the test split; give each subject's scans to one split, or scores will flatter.
 
     Args:
         path: the folder.
@@ -242,6 +242,7 @@ class Folder(Dataset):
         voxel_size: edge of its voxels in millimetres.
         modality: ``mr`` (scaled by percentiles of its own foreground) or ``ct`` (a fixed window in Hounsfield units).
         resample: take volumes whose voxels are not cubes, too.
+        origin: of the domain's grid, see :class:`~anydiff_volumes.domain.Volumes`.
     """
 
     name = "volumes/folder"
@@ -254,22 +255,23 @@ class Folder(Dataset):
         voxel_size: float = 6.0,
         modality: str = "mr",
         resample: bool = False,
+        origin: Sequence[float] | None = None,
     ) -> None:
-        from anydiff_volumes.files import nifti_files, read_nifti
+        from anydiff_volumes.files import read_scan, scan_paths
         from anydiff_volumes.placement import check_cubes
 
         if split not in ("train", "test"):
             raise UnknownNameError("split", str(split), ["train", "test"])
-        files = nifti_files(Path(path))
+        files = scan_paths(Path(path).expanduser())
         chosen = [file for place, file in enumerate(files) if (place % 10 == 9) == (split == "test")]
         if not chosen:
             raise AnydiffError(
-                f"the {split} split of {path!r} is empty, since every tenth file is held out; add files."
+                f"the {split} split of {path!r} is empty, since every tenth scan is held out; add scans."
             )
-        self._domain = Volumes(shape=shape, voxel_size=voxel_size, modality=modality)
+        self._domain = Volumes(shape=shape, voxel_size=voxel_size, modality=modality, origin=origin)
         rows = []
         for file in chosen:
-            image = read_nifti(file)
+            image = read_scan(file)
             if not resample:
                 check_cubes(image, repr(str(file)))
             conformed, _ = self._domain.conform(image, repr(str(file)))

@@ -16,8 +16,10 @@ from torch import Tensor
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
+from anydiff_volumes.dicom import stated_modality
+from anydiff_volumes.files import SUFFIXES, read_volumes, write_volumes
 from anydiff_volumes.intensity import CT_WINDOW, MODALITIES, Window
-from anydiff_volumes.placement import Placement, as_nifti, check_geometry, millimetres, place, values_of
+from anydiff_volumes.placement import Placement, as_nifti, check_geometry, millimetres, place, squeezed, values_of
 
 if TYPE_CHECKING:
     from anydiff.networks import ArrayCondition
@@ -42,6 +44,7 @@ class Volumes(Domain):
     """
 
     name = "volumes"
+    suffixes = SUFFIXES
 
     def __init__(
         self,
@@ -73,6 +76,16 @@ class Volumes(Domain):
         return self._spec
 
     @property
+    def codec(self) -> dict[str, Any]:
+        """What a voxel and a value are: edge, place, modality, and the frames of a sequence."""
+        return {
+            "voxel_size": self.voxel_size,
+            "origin": self.affine[:3, 3].tolist(),
+            "modality": self.modality,
+            "frames": self.frames,
+        }
+
+    @property
     def conditions(self) -> dict[str, ArrayCondition]:
         """With ``frames``: the frames before the target, which of them were seen and when, and the target's time."""
         if not self.frames:
@@ -96,6 +109,7 @@ class Volumes(Domain):
             AnydiffError: not three axes, no or a singular affine, values that are not finite or not of this modality.
         """
         name = name or _name(image, "the volume")
+        self._check_modality(image, name)
         return_image, placement = place(image, self.shape, self.voxel_size, self.modality, name)
         if self.modality == "ct":
             values = self.window.restore(np.asarray(return_image.dataobj)).astype(np.float32)
@@ -133,8 +147,19 @@ class Volumes(Domain):
         values = self.window.restore(shares[:, 0].numpy()).astype(np.float32)
         return [as_nifti(each, self.affine) for each in values]
 
+    def _check_modality(self, image: Any, name: str) -> None:
+        """Refuse a volume whose own header says another modality."""
+        stated = stated_modality(image)
+        if stated in MODALITIES and stated != self.modality:
+            raise AnydiffError(
+                f"{name} is of modality {stated.upper()!r}, as its DICOM series says, but this domain has modality "
+                f"{self.modality!r}; say modality={stated!r}, or give other scans."
+            )
+
     def _shares(self, image: Any, name: str) -> NDArray[np.float32]:
         check_geometry(image, name)
+        self._check_modality(image, name)
+        image = squeezed(image)
         sizes = nibabel.affines.voxel_sizes(millimetres(image))
         codes = "".join(nibabel.aff2axcodes(image.affine))
         fix = "bring it to the grid with domain.conform(image)"
@@ -151,6 +176,11 @@ class Volumes(Domain):
         slack = TOLERANCE * (self.window.high - self.window.low)
         if self.modality == "mr" and not (self.window.low - slack <= low and high <= self.window.high + slack):
             raise AnydiffError(f"{name} holds values from {low:g} to {high:g}, but MR is scaled to 0 to 1; {fix}.")
+        if self.modality == "ct" and 0 <= low < high <= 1:
+            raise AnydiffError(
+                f"{name} holds values from {low:g} to {high:g}, as MR on a grid has, but this domain has Hounsfield "
+                "units (modality 'ct'); say modality='mr', or give it in Hounsfield units."
+            )
         return self.window.scale(values)
 
     def read(self, path: str | Path) -> list[Any]:
@@ -160,14 +190,10 @@ class Volumes(Domain):
             AnydiffError: nothing there, not three axes, no or a singular affine, values that are not finite.
             FileFormatError: a file that is no readable volume.
         """
-        from anydiff_volumes.files import read_volumes
-
         return read_volumes(Path(path))
 
     def write(self, objects: Sequence[Any], path: str | Path) -> None:
         """Write to one ``.nii`` or ``.nii.gz``, or to a new folder of numbered ``.nii.gz`` files."""
-        from anydiff_volumes.files import write_volumes
-
         write_volumes(objects, Path(path))
 
     def draw(self, objects: Sequence[Any], path: str | Path, titles: Sequence[str] | None = None) -> None:
@@ -175,6 +201,19 @@ class Volumes(Domain):
         from anydiff_volumes.pictures import draw_planes
 
         draw_planes(objects, Path(path), titles)
+
+    def parse_condition(self, text: Mapping[str, str], count: int) -> dict[str, Tensor]:
+        """``{"frames": FOLDER, "times": "0,0.2", "target_time": "0.4"}``: :func:`anydiff_volumes.asked.asked_sequence`.
+
+        Raises:
+            UnknownNameError: a condition this domain does not have.
+            AnydiffError: frames that are no sequence on this grid, or times that do not increase.
+        """
+        if not self.frames:
+            return super().parse_condition(text, count)
+        from anydiff_volumes.asked import asked_sequence
+
+        return asked_sequence(self, text, count)
 
     def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
         """How much of the sequence each sample was made from, and for which time."""

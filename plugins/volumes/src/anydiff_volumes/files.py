@@ -1,100 +1,142 @@
-"""NIfTI files: read whole or not at all, written atomically, never over what is there."""
+"""Scans on disk: NIfTI files and DICOM series, read whole or not at all; NIfTI is written atomically, over nothing."""
 
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import shutil
 import tempfile
-import zlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel
 
+from anydiff.data.reading import check_declared_size, reading
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.files import atomic_path
-from anydiff_volumes.placement import check_geometry, values_of
+from anydiff.files import atomic_path, check_suffix
+from anydiff_volumes.dicom import dicom_files, read_series
+from anydiff_volumes.placement import check_geometry, squeezed, values_of
 
-SUFFIXES = (".nii", ".nii.gz")
-UNREADABLE = (
-    nibabel.filebasedimages.ImageFileError,
-    nibabel.spatialimages.HeaderDataError,
-    nibabel.wrapstruct.WrapStructError,
-    OSError,
-    EOFError,
-    ValueError,
-    zlib.error,
-)
-"""What nibabel raises for a file that is no volume, or a damaged one."""
+ENDINGS = (".nii", ".nii.gz")
+SUFFIXES = ("", *ENDINGS)
+"""What :func:`write_volumes` takes."""
+SURPLUS = 1 << 24
+"""Bytes that a compressed file may hold behind its data."""
 
 
 def is_nifti(path: Path) -> bool:
     """Whether the name ends as a NIfTI file's does."""
-    return path.name.lower().endswith(SUFFIXES)
+    return path.name.lower().endswith(ENDINGS)
 
 
-def nifti_files(folder: Path) -> list[Path]:
-    """The NIfTI files directly in ``folder``, sorted by name.
+def scan_paths(folder: Path) -> list[Path]:
+    """The scans in ``folder``, sorted by name: its NIfTI files, and its sub-folders that hold a DICOM series each.
+
+    A folder of DICOM slices is one scan, itself. What is no scan is left out, and a warning counts it.
 
     Raises:
-        AnydiffError: no such folder, or none in it.
+        AnydiffError: no such folder, none in it, or NIfTI files beside DICOM slices.
     """
     if not folder.is_dir():
         raise AnydiffError(f"the folder {str(folder)!r} does not exist; check the path.")
-    found = sorted(path for path in folder.iterdir() if is_nifti(path) and not path.name.startswith("."))
-    if not found:
-        raise AnydiffError(f"the folder {str(folder)!r} holds no NIfTI files ({', '.join(SUFFIXES)}); check the path.")
-    return found
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    slices = dicom_files(folder)
+    found = [path for path in inside if (bool(dicom_files(path)) if path.is_dir() else is_nifti(path))]
+    if slices and found:
+        raise AnydiffError(
+            f"the folder {str(folder)!r} holds {len(slices)} DICOM slices beside {found[0].name!r}; put the "
+            "series into a folder of its own."
+        )
+    if not slices and not found:
+        raise AnydiffError(
+            f"the folder {str(folder)!r} holds no NIfTI files ({', '.join(ENDINGS)}) and no folders of DICOM slices; "
+            "check the path."
+        )
+    left = [path.name for path in inside if path not in {*found, *slices}]
+    if left:
+        shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+        warnings.warn(
+            f"{len(left)} of {len(inside)} entries of {str(folder)!r} are no scans and are left out: {shown}.",
+            stacklevel=2,
+        )
+    return found or [folder]
+
+
+def read_scan(path: Path) -> Any:
+    """The volume of a NIfTI file, or of a folder of DICOM slices."""
+    return read_series(path) if path.is_dir() else read_nifti(path)
 
 
 def read_nifti(path: Path) -> Any:
-    """A NIfTI image with its affine and header as they are, and its data checked.
+    """A NIfTI image with its affine and header as they are, and its data checked; one time point is no axis.
 
     Raises:
         AnydiffError: no such file, not three axes, no affine or a singular one, values that are not finite.
         FileFormatError: no NIfTI file, or a truncated one.
     """
-    name = repr(str(path))
+    return _checked(path, [squeezed(_load(path))])[0]
+
+
+def read_sequence(path: Path) -> list[Any]:
+    """The volumes of a folder of scans, or those along the fourth axis of one NIfTI file; checked as by
+    :func:`read_nifti`."""
+    if path.is_dir():
+        return read_volumes(path)
+    image = squeezed(_load(path))
+    if len(image.shape) != 4:
+        return _checked(path, [image])
+    return _checked(path, [image.slicer[..., number] for number in range(image.shape[3])])
+
+
+def _load(path: Path) -> Any:
+    """The image in a file that is as long as its header says, its voxels not read yet."""
     if not path.is_file():
-        raise AnydiffError(f"the volume {name} does not exist; check the path.")
-    try:
+        raise AnydiffError(f"the volume {str(path)!r} does not exist; check the path.")
+    with reading(path, "a NIfTI file", "convert it with nibabel.save, or get the file again"):
         image: Any = nibabel.load(path)
-    except UNREADABLE as error:
-        raise FileFormatError(
-            f"{name} is no NIfTI file ({' '.join(str(error).split())}); convert it, for example with nibabel.save."
-        ) from error
-    check_geometry(image, name)
-    try:
-        _check_compression(path)
-        values_of(image, name)
-    except AnydiffError as error:
-        raise FileFormatError(str(error)) from error
-    except UNREADABLE as error:
-        raise FileFormatError(f"{name} cannot be read ({error}); it is damaged: get the file again.") from error
+        _check_length(path, image)
     return image
 
 
-def _check_compression(path: Path) -> None:
-    """Read a ``.gz`` to its end, where its check sum stands: nibabel stops before, so that it takes damaged voxels."""
+def _checked(path: Path, images: list[Any]) -> list[Any]:
+    """``images`` of the file ``path`` with places and values that are sound."""
+    for image in images:
+        check_geometry(image, repr(str(path)))
+        try:
+            with reading(path, "a NIfTI file", "get the file again"):
+                values_of(image, repr(str(path)))
+        except AnydiffError as error:
+            raise FileFormatError(str(error)) from error
+    return images
+
+
+def _check_length(path: Path, image: Any) -> None:
+    """Refuse a file that is shorter than its header declares, before memory is taken for what it declares.
+
+    A ``.gz`` is unpacked to its end, a piece at a time: its check sum stands there, and nibabel stops before.
+    """
+    data = image.dataobj
+    voxels = math.prod(int(size) for size in image.shape)
+    check_declared_size(voxels * max(4, data.dtype.itemsize), path, f"its volume of shape {tuple(image.shape)}")
+    end = int(data.offset) + voxels * data.dtype.itemsize
+    length = path.stat().st_size
     if path.name.lower().endswith(".gz"):
+        length = 0
         with gzip.open(path) as file:
-            while file.read(1 << 20):
-                pass
+            while piece := file.read(1 << 20):
+                length += len(piece)
+                if length > end + SURPLUS:
+                    raise EOFError(f"it unpacks to more than the {end} bytes that its header declares")
+    if length < end:
+        raise EOFError(f"its header declares {end} bytes, shape {tuple(image.shape)}, but it holds {length}")
 
 
 def read_volumes(path: Path) -> list[Any]:
-    """The volumes of a NIfTI file, of a folder of them, or of a folder that holds one DICOM series."""
-    if path.is_dir():
-        if any(is_nifti(file) for file in path.iterdir()):
-            return [read_nifti(file) for file in nifti_files(path)]
-        from anydiff_volumes.dicom import dicom_files, read_series
-
-        if dicom_files(path):
-            return [read_series(path)]
-        return [read_nifti(file) for file in nifti_files(path)]
-    return [read_nifti(path)]
+    """The volumes of a NIfTI file, of a folder of scans (:func:`scan_paths`), or of a folder of one DICOM series."""
+    return [read_scan(scan) for scan in (scan_paths(path) if path.is_dir() else [path])]
 
 
 def write_volumes(images: Sequence[Any], path: Path) -> None:
@@ -105,14 +147,12 @@ def write_volumes(images: Sequence[Any], path: Path) -> None:
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise AnydiffError(f"{str(path)!r} exists; choose another name (nothing was overwritten).")
-    if is_nifti(path):
+    if check_suffix(path, SUFFIXES, "volumes"):
         if len(images) != 1:
             raise AnydiffError(f"{str(path)!r} is one NIfTI file, but {len(images)} volumes were given; name a folder.")
         with atomic_path(path) as temporary:
             temporary.write_bytes(_content(images[0], path.name.lower().endswith(".gz")))
         return
-    if path.suffix:
-        raise AnydiffError(f"{str(path)!r} ends in {path.suffix!r}, but volumes are written to a folder or a .nii.gz.")
     digits = max(4, len(str(len(images) - 1)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

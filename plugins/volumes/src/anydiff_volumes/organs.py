@@ -19,11 +19,11 @@ from torch import Tensor
 
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
-from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
+from anydiff.data.reading import reading
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.dataset import Dataset
 from anydiff_volumes import ledger
 from anydiff_volumes.domain import Volumes
-from anydiff_volumes.files import UNREADABLE
 from anydiff_volumes.placement import check_geometry, values_of
 
 VOXEL_SIZE = 3.0
@@ -50,10 +50,8 @@ def scan_with_labels(source: Path | None = None) -> tuple[Any, Any]:
 
 
 def _image(content: bytes, name: str) -> Any:
-    try:
+    with reading(name, "a NIfTI file", "fetch it again"):
         image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content))
-    except UNREADABLE as error:
-        raise FileFormatError(f"{name!r} is no NIfTI file ({' '.join(str(error).split())}); fetch it again.") from error
     check_geometry(image, repr(name))
     return nibabel.as_closest_canonical(image)
 

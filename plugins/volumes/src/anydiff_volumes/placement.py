@@ -33,7 +33,10 @@ from anydiff_volumes.intensity import Window
 Array = NDArray[Any]
 CUBES = 1.5
 """Longest edge over shortest edge up to which voxels count as cubes."""
-
+LABEL_ROUNDING = 0.25
+"""Largest deviation of a label from a whole number that can be the rounding of a file."""
+QFORM = 1e-3
+"""Largest distance, in voxels, between a volume's corners by qform and by sform if both are to say one place."""
 
 UNITS = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}
 """Millimetres per unit of length by its code in a NIfTI header (none stated, metre, millimetre, micrometre)."""
@@ -50,6 +53,23 @@ def _unit_code(image: Any) -> int:
     return int(image.header["xyzt_units"]) % 8 if hasattr(image.header, "get_xyzt_units") else 0
 
 
+def three_axes(shape: Sequence[int]) -> tuple[int, ...]:
+    """``shape`` without axes of length one behind the third: a file with a single time point is one volume."""
+    sizes = tuple(int(size) for size in shape)
+    return sizes[:3] if all(size == 1 for size in sizes[3:]) else sizes
+
+
+def squeezed(image: Any) -> Any:
+    """``image`` without axes of length one behind the third; what is stored and the rest of the header stay."""
+    shape = three_axes(image.shape)
+    if shape == tuple(image.shape):
+        return image
+    single = type(image)(image.dataobj.reshape(shape), image.affine, image.header.copy())
+    if image.get_filename():
+        single.set_filename(image.get_filename())
+    return single
+
+
 def check_geometry(image: Any, name: str) -> None:
     """Refuse what is no single three-dimensional volume with a place in the world; ``name`` says which it is.
 
@@ -57,7 +77,7 @@ def check_geometry(image: Any, name: str) -> None:
         AnydiffError: another number of axes, one without voxels, no affine in the header, one that is singular or not
             finite, or a unit of length that NIfTI does not have.
     """
-    shape = tuple(image.shape)
+    shape = three_axes(image.shape)
     if len(shape) != 3:
         extra = "; take one of its volumes with image.slicer[..., 0]" if len(shape) == 4 else ""
         raise AnydiffError(f"{name} has {len(shape)} axes, {shape}, but a volume has 3{extra}.")
@@ -75,7 +95,7 @@ def check_geometry(image: Any, name: str) -> None:
             "image.set_sform(affine, code=1)."
         )
     linear = np.asarray(image.affine)[:3, :3]
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(linear)) < 1e-9 * np.linalg.norm(linear) ** 3:
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(linear)) <= 1e-9 * np.linalg.norm(linear) ** 3:
         raise AnydiffError(f"{name} has the singular affine {np.asarray(image.affine).tolist()}; repair its header.")
 
 
@@ -119,13 +139,18 @@ def values_of(image: Any, name: str) -> NDArray[np.float32]:
 def labels_of(image: Any, name: str) -> Array:
     """The voxel values of a label map, as int16 where that holds them and else int32.
 
+    A file that scales its numbers (``scl_slope``) holds whole numbers up to half a step of that scale, and floats up to
+    their own rounding: such values are the whole numbers next to them. A step of more than half a label tells too
+    little, and a deviation of more than a quarter is never rounded.
+
     Raises:
         AnydiffError: as :func:`values_of`; or a value that is no whole number of 32 bits.
     """
     values_of(image, name)  # readable and finite, but with the digits of float32
     values = np.asarray(image.dataobj)
     whole = values if values.dtype.kind in "iub" else np.rint(values)
-    wrong = (whole != values) | (whole > np.iinfo(np.int32).max) | (whole < np.iinfo(np.int32).min)
+    wrong = np.abs(whole - values) > _rounding(image, values)
+    wrong |= (whole > np.iinfo(np.int32).max) | (whole < np.iinfo(np.int32).min)
     if wrong.any():
         raise AnydiffError(
             f"{name} holds {values[wrong][0]:g}, but labels are whole numbers of at most 32 bits; give a label map."
@@ -133,6 +158,21 @@ def labels_of(image: Any, name: str) -> Array:
     small = np.iinfo(np.int16)
     labels: Array = whole.astype(np.int16 if small.min <= whole.min() and whole.max() <= small.max else np.int32)
     return labels
+
+
+def _rounding(image: Any, values: Array) -> Array | float:
+    """How far from a whole number a label may lie in this file, per voxel or for all."""
+    if values.dtype.kind in "iub":
+        return 0.0
+    slope, intercept = _scaling(image)
+    step = abs(slope) / 2 if np.dtype(image.get_data_dtype()).kind in "iu" and slope != 1.0 else 0.0
+    digits = 4 * float(np.finfo(np.float32).eps) * np.maximum(np.abs(values), max(1.0, abs(intercept)))
+    return np.minimum(step + digits, LABEL_ROUNDING)
+
+
+def _scaling(image: Any) -> tuple[float, float]:
+    """Slope and intercept by which the file's stored numbers become values; (1, 0) for an array in memory."""
+    return float(getattr(image.dataobj, "slope", 1.0)), float(getattr(image.dataobj, "inter", 0.0))
 
 
 @dataclass(frozen=True)
@@ -176,6 +216,7 @@ class Placement:
         Raises:
             AnydiffError: ``image`` has another shape than the grid.
         """
+        image = squeezed(image)
         if tuple(image.shape) != self.grid_shape:
             raise AnydiffError(
                 f"the volume to restore has shape {tuple(image.shape)}, but the grid that {self.shape} was brought to "
@@ -192,7 +233,7 @@ class Placement:
         if self.kind.kind in "iu":
             limits = np.iinfo(self.kind)
             back = np.clip(np.rint(back), limits.min, limits.max)
-        back = back.astype(self.kind)
+        back = back.astype(self.kind).reshape(self.shape)
         header = self.header.copy()
         header.set_slope_inter(1.0, 0.0)
         header.set_data_dtype(back.dtype)
@@ -214,6 +255,7 @@ def place(
         labels: nearest neighbour instead of interpolation, and no scaling.
     """
     check_geometry(image, name)
+    original, image = image, squeezed(image)
     values = labels_of(image, name) if labels else values_of(image, name)
     window = Window(0.0, 1.0) if labels else Window.of(values, modality, name)
     orientation = orientations.io_orientation(image.affine)
@@ -230,12 +272,12 @@ def place(
     grid_affine = affine.copy()
     grid_affine[:3, 3] += affine[:3, :3] @ np.array(offset)
     grid_affine[:3, :3] = affine[:3, :3] * np.array(scale)
-    header = image.header.copy() if isinstance(image.header, nibabel.Nifti1Header) else nibabel.Nifti1Header()
+    header = original.header.copy() if isinstance(image.header, nibabel.Nifti1Header) else nibabel.Nifti1Header()
     if not isinstance(image.header, nibabel.Nifti1Header):
         header.set_data_dtype(image.get_data_dtype())
     placement = Placement(
         affine=np.array(image.affine),
-        shape=tuple(image.shape),
+        shape=tuple(original.shape),
         header=header,
         kind=_stored_kind(image),
         orientation=orientation,
@@ -253,20 +295,35 @@ def place(
 def _stored_kind(image: Any) -> np.dtype[Any]:
     """The type that holds an image's values: its own integers, but floats where the file scales them."""
     kind: np.dtype[Any] = np.dtype(image.get_data_dtype())
-    slope, intercept = getattr(image.dataobj, "slope", 1.0), getattr(image.dataobj, "inter", 0.0)
-    if kind.kind in "iu" and (slope, intercept) == (1.0, 0.0):
+    # A slice of a scaled file is an array of floats under a header that still says integers.
+    floats = isinstance(image.dataobj, np.ndarray) and image.dataobj.dtype.kind == "f"
+    if kind.kind in "iu" and not floats and _scaling(image) == (1.0, 0.0):
         return kind
     return np.dtype(np.float64 if kind == np.float64 else np.float32)
 
 
 def as_nifti(values: Array, affine: NDArray[np.float64], note: str = "anydiff") -> Any:
-    """A NIfTI image in millimetres with both sform and qform set to ``affine``."""
+    """A NIfTI image in millimetres with sform and, where it can hold it, qform set to ``affine``.
+
+    A qform is a rotation and voxel sizes. It cannot hold a shear (a tilted gantry), so it then has code 0: readers that
+    prefer it would put the volume somewhere else.
+    """
     image = nibabel.Nifti1Image(values, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
+    if not _same_place(image.get_qform(), affine, values.shape):
+        image.set_qform(affine, code=0)
     image.header["descrip"] = note.encode()[:79]
     return image
+
+
+def _same_place(one: Array, other: Array, shape: Sequence[int]) -> bool:
+    """Whether two affines put the corners of a volume at one place, up to :data:`QFORM` voxels."""
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape[:3]) - 1)
+    places = [nibabel.affines.apply_affine(affine, corners) for affine in (one, other)]
+    distance = np.linalg.norm(places[0] - places[1], axis=-1).max()
+    return bool(distance <= QFORM * nibabel.affines.voxel_sizes(other).min())
 
 
 def resample(

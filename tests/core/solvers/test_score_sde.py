@@ -99,5 +99,5 @@ def test_correctors_alone_fail() -> None:
     generator = torch.Generator().manual_seed(3)
     for t in time_grid(path, steps, "time")[:-1]:
         z = torch.randn(x.shape, generator=generator, dtype=torch.float64)
-        x = langevin(x, oracle.predict(x, t, "score"), z, t=t, snr=0.16, scale=1.0)
+        x = langevin(x, oracle.predict(x, t, "score"), z, t=t, snr=0.16, scale=1.0, sigma=path.sigma(t))
     assert energy_distance(x, data) > 1.0

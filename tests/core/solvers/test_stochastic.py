@@ -197,10 +197,39 @@ def test_langevin_alone_settles_at_the_marginal() -> None:
     x = torch.randn(2000, 8, generator=generator, dtype=torch.float64) * 2
     for _ in range(1000):
         z = torch.randn(x.shape, generator=generator, dtype=torch.float64)
-        x = langevin(x, (mean - x) / variance, z, t=0.5, snr=0.1, scale=1.0)
+        x = langevin(x, (mean - x) / variance, z, t=0.5, snr=0.1, scale=1.0, sigma=math.sqrt(variance))
     assert x.var().item() == pytest.approx(variance, rel=0.03)
     assert x.mean().item() == pytest.approx(mean, abs=0.02)
-    assert torch.equal(langevin(x, torch.zeros_like(x), z, t=0.5, snr=0.1, scale=1.0), x)
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, 0.1), (2, 0.06), (8, 0.02)])
+def test_langevin_keeps_the_law_in_few_dimensions_where_a_sample_s_own_ratio_does_not(size: int, most: float) -> None:
+    """A sample near the mode has no score: its own |z|/|∇| sends it far away (deviation 372 for 0.5 in one entry)."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(4000, size, generator=generator, dtype=torch.float64)
+    for _ in range(200):
+        z = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        x = langevin(x, -x, z, t=0.5, snr=0.16, scale=1.0, sigma=0.5)
+    assert x.std().item() == pytest.approx(1.0, rel=most)
+
+
+def test_the_length_of_a_langevin_step_is_each_sample_s_own_and_is_the_published_one_in_many_dimensions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, score, z = (torch.randn(6, 4096, generator=generator, dtype=torch.float64) for _ in range(3))
+    options = {"t": 0.5, "snr": 0.16, "scale": 0.9, "sigma": 1.0}
+    together = langevin(x, score, z, **options)
+    alone = torch.cat(
+        [langevin(x[row : row + 1], score[row : row + 1], z[row : row + 1], **options) for row in range(6)]
+    )
+    assert torch.equal(together, alone)
+    step = 2 * 0.9 * (0.16 * z.norm(dim=1).mean() / score.norm(dim=1).mean()) ** 2
+    assert torch.allclose(together, x + step * score + torch.sqrt(2 * step) * z, atol=0.02)
+    still = langevin(x, torch.zeros_like(x), z, **options)  # no score: the length is bounded by the noise level
+    assert (still - x).std().item() == pytest.approx(math.sqrt(4 * 0.9 * 0.16**2 * (4096 + 8) / 8), rel=0.05)
+    z[:, 100:] = 0.0  # absent entries count for nothing
+    score[:, 100:] = 0.0
+    moved = langevin(x, score, z, **options)
+    assert torch.allclose(moved[:, :100], langevin(x[:, :100], score[:, :100], z[:, :100], **options))
 
 
 def energy_distance(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -13,19 +13,51 @@ from torch import Tensor
 
 from anydiff.errors import UnknownNameError
 
+PSEUDO_ENTRIES = 8
+"""How many entries with the score of pure noise stand beside a sample's own in the length of its Langevin step."""
+
 
 def langevin(
-    x: Tensor, score: Tensor, noise: Tensor, *, t: float, snr: float, scale: float, noise_scale: float = 1.0
+    x: Tensor,
+    score: Tensor,
+    noise: Tensor,
+    *,
+    t: float,
+    snr: float,
+    scale: float,
+    sigma: float,
+    noise_scale: float = 1.0,
 ) -> Tensor:
-    """One Langevin step x + s ∇log p + noise_scale sqrt(2 s) z with s = 2 scale (snr mean|z|/mean|∇log p|)².
+    """One Langevin step x + l (1 + c) ∇ + noise_scale sqrt(2 l) z per sample, of length l = 2 scale (snr/r)².
 
-    Song et al., ICLR 2021, algorithms 4 and 5: the means run over the batch, so the result depends on the batch.
+    r² is what one entry of the sample's score ∇ squares to: r² = (|∇|² + m/σ²)/(d + m), with d the entries that exist
+    (those with noise) and m = ``PSEUDO_ENTRIES`` more with the score of pure noise, 1/σ.
+
+    Song et al., ICLR 2021, algorithms 4 and 5, have l = 2 scale (snr mean|z|/mean|∇|)² with means over the batch, so
+    that a sample depends on the others it is drawn with. Here each sample has a length of its own, and l is theirs for
+    large d. Its own ratio |z|/|∇| as it stands would not do: a sample near a mode has almost no score and jumps far,
+    so another law is left (a Gaussian's deviation is 25 % too large in 8 dimensions, and without bound in one). The m
+    entries bound the length, d takes the place of |z|², and c = ∇l·∇/(l|∇|²), for the curvature |∇|²/d of a Gaussian,
+    is the drift that keeps the law where the length depends on the place: c = 2 |∇|²/(d (|∇|² + m/σ²)). Many short
+    steps leave a Gaussian's variance within 2 % for 8 entries and more, and at 0.84 to 0.92 of it for one.
+
+    Args:
+        x: states ``[B, *shape]``.
+        score: ∇log p_t(x), of the same shape.
+        noise: unit noise z; zero exactly at entries that do not exist.
+        t: the time; not used.
+        snr: length of the step relative to the noise.
+        scale: factor on the length.
+        sigma: σ_t, the noise level of the states.
+        noise_scale: factor on the noise; 1 samples the law.
     """
-    norm = score.flatten(1).norm(dim=1).mean()
-    if norm == 0:  # a score of zero sets no length: stay
-        return x.clone()
-    step = 2 * scale * (snr * noise.flatten(1).norm(dim=1).mean() / norm) ** 2
-    moved: Tensor = x + step * score + noise_scale * torch.sqrt(2 * step) * noise
+    count = (noise != 0).flatten(1).sum(dim=1)
+    squared = score.flatten(1).square().sum(dim=1)
+    total = squared + PSEUDO_ENTRIES / sigma**2
+    length = 2 * scale * snr**2 * (count + PSEUDO_ENTRIES) / total
+    drift = length * (1 + 2 * squared / (count.clamp(min=1) * total))
+    rows = (-1, *[1] * (x.ndim - 1))
+    moved: Tensor = x + drift.reshape(rows) * score + noise_scale * torch.sqrt(2 * length).reshape(rows) * noise
     return moved
 
 

@@ -12,8 +12,8 @@ VP ancestral sampling is :class:`~anydiff.solvers.ddim.DDPM`. Before the predict
 Langevin steps x + l ∇ + sqrt(2 l) z at s, each with a fresh score. Their length is
 
 - ``annealed``: l = 2 q² (snr σ_s)², which is linear and treats each sample on its own;
-- ``norm``: l = 2 q² (snr mean|z|/mean|∇|)², the paper's. The means run over the batch, so a sample depends on the
-  others it is drawn with (norms per sample would not: they leave another law, wider by a factor 3 in 8 dimensions).
+- ``norm``: l = 2 q² (snr/r)², r² what one entry of the sample's own score squares to. The paper has mean
+  norms over the batch; :func:`~anydiff.solvers.operations.langevin` says how and why this differs.
 
 NFE: corrections + 1 calls per step and ceil(n/(corrections + 1)) steps; the first step makes the fewer corrections that
 the remainder pays. A step from pure noise (flow at t = 1) is one of DDPM.
@@ -26,7 +26,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 from anydiff.errors import AnydiffError
 from anydiff.solvers.base import Solver
@@ -35,8 +35,8 @@ from anydiff.solvers.dpm_solver import stage_counts
 from anydiff.solvers.exponential import checked_choice
 from anydiff.solvers.program import LinearForm, Node, Program
 
-STEPS = ("annealed", "norm")
-PREDICTORS = ("reverse-diffusion", "probability-flow", "euler-maruyama")
+Step = Literal["annealed", "norm"]
+Predictor = Literal["reverse-diffusion", "probability-flow", "euler-maruyama"]
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class PredictorCorrector(Solver):
     """
 
     order: ClassVar[int] = 1
-    predictor: str = "reverse-diffusion"
+    predictor: Predictor = "reverse-diffusion"
     corrections: int = 1
     snr: float = 0.16
-    step: str = "annealed"
+    step: Step = "annealed"
 
     def __post_init__(self) -> None:
-        checked_choice("step", self.step, STEPS)
-        checked_choice("predictor", self.predictor, PREDICTORS)
+        checked_choice("step", self.step, get_args(Step))
+        checked_choice("predictor", self.predictor, get_args(Predictor))
         if self.corrections < 0 or self.snr <= 0:
             raise AnydiffError(
                 f"corrections is {self.corrections} and snr is {self.snr}, but they must be >= 0 and > 0."
@@ -86,7 +86,8 @@ class PredictorCorrector(Solver):
     def _correct(self, program: Program, x: LinearForm, s: Node, scale: float) -> LinearForm:
         score = _score(x, program.evaluate(x, s), s)
         if self.step == "norm":
-            return program.apply("langevin", x, score, program.noise(), node=s, snr=self.snr, scale=scale)
+            options = {"snr": self.snr, "scale": scale, "sigma": s.sigma}
+            return program.apply("langevin", x, score, program.noise(), node=s, **options)
         length = 2 * scale * (self.snr * s.sigma) ** 2
         return x + length * score + math.sqrt(2 * length) * program.noise()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -224,14 +226,24 @@ def ends(plugin: Subject, entry: Entry) -> None:
 
 @check("solver.batch", "solvers")
 def batch(plugin: Subject, entry: Entry) -> None:
-    """A batch of four is four batches of one."""
-    plan = compile_plan(_solver(plugin, entry), VPLinear(), 12)
+    """A batch of four is four batches of one, for the solver and for each value of its options that are Literals."""
     mean = torch.tensor([MEAN, -MEAN], dtype=torch.float64)
     oracle = GaussianOracle(VPLinear(), mean, STD**2)
-    together = sample(oracle, (2,), 4, solver=plan, dtype=torch.float64, batch_size=4)
-    alone = sample(oracle, (2,), 4, solver=plan, dtype=torch.float64, batch_size=1)
-    same = torch.allclose(together, alone, rtol=1e-9, atol=1e-9)
-    require(same, "a sample depends on the batch it is drawn in.")
+    for changed, solver in _choices(_solver(plugin, entry)):
+        plan = compile_plan(solver, VPLinear(), 12)
+        together = sample(oracle, (2,), 4, solver=plan, dtype=torch.float64, batch_size=4)
+        alone = sample(oracle, (2,), 4, solver=plan, dtype=torch.float64, batch_size=1)
+        same = torch.allclose(together, alone, rtol=1e-9, atol=1e-9)
+        require(same, f"a sample depends on the batch it is drawn in{changed}.")
+
+
+def _choices(solver: Solver) -> Iterator[tuple[str, Solver]]:
+    """(what was changed, the solver) for the solver as it is, and with each other value of each Literal option."""
+    yield "", solver
+    for name, kind in get_type_hints(type(solver)).items():
+        for value in get_args(kind) if get_origin(kind) is Literal else ():
+            if value != getattr(solver, name):
+                yield f" with {name}={value!r}", dataclasses.replace(solver, **{name: value})
 
 
 @check("solver.noise", "solvers")

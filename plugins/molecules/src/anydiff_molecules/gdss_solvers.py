@@ -1,9 +1,9 @@
 """The samplers of GDSS: predictor-corrector and S4, as plans.
 
 Jo et al., ICML 2022 (arXiv:2202.02514), sections 3.3 and C. On a product path every coefficient is the leaf's, and the
-Langevin steps take norms over each leaf alone, averaged over the batch. Both scores of a step are those of the
-same joint state (the published order of updates: the edges' correction and prediction use the nodes of before), so one
-network call serves both leaves.
+length of a Langevin step follows from each leaf and each sample alone (the authors' code averages norms over the batch,
+see :func:`anydiff.solvers.operations.langevin`). Both scores of a step are those of the same joint state (the published
+order of updates: the edges' correction and prediction use the nodes of before), so one network call serves both leaves.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 from anydiff.errors import AnydiffError
 from anydiff.solvers.base import Solver
@@ -20,7 +20,7 @@ from anydiff.solvers.ddim import ddim_row
 from anydiff.solvers.exponential import checked_choice
 from anydiff.solvers.program import LinearForm, Node, Program
 
-PREDICTORS = ("euler", "reverse")
+Predictor = Literal["euler", "reverse"]
 
 
 def _score(x: LinearForm, data: LinearForm, s: Node) -> LinearForm:
@@ -30,11 +30,12 @@ def _score(x: LinearForm, data: LinearForm, s: Node) -> LinearForm:
 def _langevin(
     program: Program, x: LinearForm, score: LinearForm, s: Node, t: Node, snr: float, scale: float
 ) -> LinearForm:
-    """x + l ∇ + scale sqrt(2 l) z with l = 2 a (snr mean|z|/mean|∇|)², a = (α_s/α_t)² (1 - β of the discrete step)."""
+    """The operation ``langevin`` with l = 2 a (snr/r)², a = (α_s/α_t)², which is 1 - β of the discrete step."""
     if snr == 0:
         return x
     factor = (s.alpha / t.alpha) ** 2 if s.alpha > 0 else 1.0
-    return program.apply("langevin", x, score, program.noise(), node=s, snr=snr, scale=factor, noise_scale=scale)
+    options = {"snr": snr, "scale": factor, "sigma": s.sigma, "noise_scale": scale}
+    return program.apply("langevin", x, score, program.noise(), node=s, **options)
 
 
 def _check(snr: float, scale_eps: float) -> None:
@@ -58,13 +59,13 @@ class GDSSPredictorCorrector(Solver):
     """
 
     order: ClassVar[int] = 1
-    predictor: str = "euler"
+    predictor: Predictor = "euler"
     corrections: int = 1
     snr: float = 0.1
     scale_eps: float = 1.0
 
     def __post_init__(self) -> None:
-        checked_choice("predictor", self.predictor, PREDICTORS)
+        checked_choice("predictor", self.predictor, get_args(Predictor))
         _check(self.snr, self.scale_eps)
         if self.corrections < 0:
             raise AnydiffError(f"corrections is {self.corrections}, but must be 0 or more.")

@@ -5,12 +5,9 @@ from __future__ import annotations
 from anydiff.hookspecs import Register, hookimpl
 
 ANYDIFF_API = ">=1.0,<2"
-_BATCH = "the published step length takes norms over the batch, so a sample depends on the others"
 _PRIOR = "the published schedule does not reach its prior, and starts from N(0, I) all the same"
 _NEW = "any connected random graph is new, and the kit repeats the hundred test graphs, which are then not unique"
 ANYDIFF_EXPECTED_FAILURES = {
-    "solver.batch[graphs/gdss-pc]": _BATCH,
-    "solver.batch[graphs/s4]": _BATCH,
     "path.ends[graphs/gdss-vp]": _PRIOR,
     "metric.identity[graphs/unique-novel]": _NEW,
     "metric.direction[graphs/unique-novel]": _NEW,

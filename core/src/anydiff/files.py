@@ -1,4 +1,7 @@
-"""Files are written atomically: a reader sees the old bytes or the new ones, never a part.
+"""Files and folders are written atomically: a reader sees the old content or the new one, never a part.
+
+What is being written stands beside its target under a hidden name that ends in ``.part`` and tells the process that
+writes it. A process that is killed leaves such a part behind; the next write to the same target removes it.
 
 The ending of a name says what a file holds, so an ending that a writer does not have is refused (:func:`check_suffix`).
 """
@@ -6,12 +9,19 @@ The ending of a name says what a file holds, so an ending that a writer does not
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from anydiff.errors import AnydiffError
+from anydiff.processes import Process
+
+PART = ".part"
+"""How the name of a temporary file or folder ends."""
 
 
 @contextlib.contextmanager
@@ -26,7 +36,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        remove_leftovers(target)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=PART)
     except OSError as error:
         raise _cannot_write(target, error) from error
     os.close(handle)
@@ -41,6 +52,66 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _cannot_write(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new folder beside ``path``; on success rename it to ``path``, which must not exist or be an empty folder.
+
+    On any error the new folder is removed.
+
+    Raises:
+        AnydiffError: ``path`` is a file or a folder that holds something, or cannot be written, or the disk is full.
+    """
+    target = Path(path)
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise AnydiffError(
+                f"{str(target)!r} exists and is not an empty folder; choose another name (nothing was overwritten)."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target), suffix=PART))
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if os.name == "nt" and target.is_dir():  # there a folder is not renamed over an empty one
+            target.rmdir()
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove the parts of writes to ``target`` whose processes are dead; parts of other machines are left alone."""
+    start = _prefix(target, "")
+    for entry in target.parent.glob(f"{glob.escape(start)}*{PART}"):
+        owner = Process.parse(entry.name.removeprefix(start).partition(".")[0])
+        if owner is None or owner.runs is not False:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def is_part(entry: Path) -> bool:
+    """Whether ``entry`` is named as what a write leaves when it is killed."""
+    return entry.name.startswith(".") and entry.name.endswith(PART)
+
+
+def temporary_name(target: Path) -> Path:
+    """A new hidden name beside ``target`` that tells this process, to be linked or renamed to ``target``."""
+    return target.with_name(f"{_prefix(target)}{uuid.uuid4().hex}{PART}")
+
+
+def _prefix(target: Path, owner: str | None = None) -> str:
+    # Cut, since names may have 255 bytes; two targets that share the rest only share the removal of dead parts.
+    return f".{target.name[:60]}.{f'{Process.this().text}.' if owner is None else owner}"
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:

@@ -20,6 +20,7 @@ import zarr
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.pipeline import Pipeline, load, load_recipe
 from anydiff.pipeline.stream import stream
+from anydiff.processes import Process
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 # One thread: several on a busy machine wait for one another, and the bytes are to be the same.
@@ -165,3 +166,18 @@ def test_the_command_line_draws_ensembles_of_held_out_cases(pipeline, tmp_path):
         refused = run("--out", str(tmp_path / "x.npy"), *wrong)
         assert refused.returncode != 0
         assert sentence in refused.stderr
+
+
+def test_a_sample_set_that_another_process_writes_is_refused(pipeline, tmp_path):
+    process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+    owner = {"pid": process.pid, "host": Process.this().host, "started": "", "machine": "mill", "since": "noon"}
+    (tmp_path / ".a.zarr.lock").write_text(json.dumps(owner))
+    try:
+        with pytest.raises(AnydiffError, match=rf"a\.zarr' is in use by process {process.pid} on 'mill'"):
+            stream(pipeline, tmp_path / "a.zarr", 2, nfe=2, resume=True)
+        assert not (tmp_path / "a.zarr").exists()
+    finally:
+        process.kill()
+        process.wait()
+    stream(pipeline, tmp_path / "a.zarr", 2, nfe=2, resume=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.zarr"]

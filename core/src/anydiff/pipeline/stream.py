@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,8 @@ from torch import Tensor
 
 from anydiff.data.reading import read_json
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
+from anydiff.files import atomic_folder
+from anydiff.locks import Lock
 from anydiff.pipeline.build import build_guidance
 from anydiff.pipeline.domain import LabelledArray
 from anydiff.pipeline.pipeline import Pipeline, number_of_cases
@@ -77,7 +77,8 @@ def stream(
         ``path``.
 
     Raises:
-        AnydiffError: ``path`` exists, or was begun with other settings, or cannot be written; zarr is missing.
+        AnydiffError: ``path`` exists, or was begun with other settings, or another process writes it, or it cannot be
+            written; zarr is missing.
     """
     _require_zarr()
     target = Path(path)
@@ -88,15 +89,20 @@ def stream(
     job = _Job(pipeline, natural_number("members", members), count, pipeline.conditions(condition, count))
     job.chunk, job.seed, job.options = natural_number("chunk", chunk), seed, options
     job.labels = pipeline.domain.label_arrays(labels) if labels else {}
-    if target.exists() and overwrite and not resume:
-        _remove(target)
-    if not target.exists():
-        job.create(target)
-    elif resume:
-        job.check(target)
-    else:
-        raise AnydiffError(f"{str(target)!r} exists; resume it, overwrite it, or choose another folder.")
-    job.run(target, progress or (lambda done, total: None))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    with Lock(target.with_name(f".{target.name}.lock"), f"the sample set {str(target)!r}"):
+        if target.exists() and overwrite and not resume:
+            _remove(target)
+        if not target.exists():
+            job.create(target)
+        elif resume:
+            job.check(target)
+        else:
+            raise AnydiffError(f"{str(target)!r} exists; resume it, overwrite it, or choose another folder.")
+        job.run(target, progress or (lambda done, total: None))
     return target
 
 
@@ -161,24 +167,18 @@ class _Job:
         first = {name: value[:1] for name, value in self.condition.items()}
         domain = self.pipeline.domain
         layout = domain.arrays(torch.zeros(1, *domain.spec.shape), first)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".part") as folder:
-                made = Path(folder) / "group"
-                group = zarr.create_group(str(made), attributes={PROVENANCE: self.provenance()})
-                for name, array in layout.items():
-                    self._create_samples(group, name, array)
-                axes = {"member": torch.arange(self.members), "case": torch.arange(self.cases)}
-                extra = {name: LabelledArray(value.numpy(), (name,)) for name, value in axes.items()}
-                for name, value in self.condition.items():
-                    dimensions = ("case", *(f"condition_{name}_{axis}" for axis in range(value.ndim - 1)))
-                    extra[f"condition_{name}"] = LabelledArray(value.cpu().numpy(), dimensions)
-                extra.update(self.labels)
-                for name, array in {**extra, **domain.coordinates()}.items():
-                    _create_whole(group, name, array)
-                os.rename(made, target)
-        except OSError as error:
-            raise _cannot_write(target, error) from error
+        with atomic_folder(target) as folder:
+            group = zarr.create_group(str(folder), attributes={PROVENANCE: self.provenance()})
+            for name, array in layout.items():
+                self._create_samples(group, name, array)
+            axes = {"member": torch.arange(self.members), "case": torch.arange(self.cases)}
+            extra = {name: LabelledArray(value.numpy(), (name,)) for name, value in axes.items()}
+            for name, value in self.condition.items():
+                dimensions = ("case", *(f"condition_{name}_{axis}" for axis in range(value.ndim - 1)))
+                extra[f"condition_{name}"] = LabelledArray(value.cpu().numpy(), dimensions)
+            extra.update(self.labels)
+            for name, array in {**extra, **domain.coordinates()}.items():
+                _create_whole(group, name, array)
 
     def _create_samples(self, group: zarr.Group, name: str, array: LabelledArray) -> None:
         own = array.values.shape[1:]

@@ -7,11 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from anydiff.errors import AnydiffError
 from anydiff.pipeline.build import build_dataset, build_denoiser, build_latent, build_objective
 from anydiff.pipeline.dataset import Dataset
 from anydiff.pipeline.latent import LatentDataset
 from anydiff.pipeline.pipeline import Pipeline, load
-from anydiff.pipeline.recipe import Recipe
+from anydiff.pipeline.recipe import Part, Recipe
 from anydiff.plugins import hooks
 from anydiff.training import RunFolder, TrainingEvents, fit
 from anydiff.training.events import Batch
@@ -47,6 +48,8 @@ def train(
         "anydiff_version": version("anydiff"),
         "command": f"anydiff train {recipe.name}",
     }
+    if resume:
+        _check_same_experiment(recipe, Path(folder))
     run = RunFolder.create(folder, recipe.model_dump(mode="json"), metadata, resume=resume)
     fit(
         denoiser,
@@ -63,6 +66,25 @@ def train(
     if process_rank() == 0:
         run.write_card(card(pipeline, dataset))
     return pipeline
+
+
+def _check_same_experiment(recipe: Recipe, folder: Path) -> None:
+    """Refuse to resume a run under a recipe that makes another model, before anything of the run is replaced."""
+    if not (folder / "config.yaml").is_file():
+        return  # nothing was begun, or it is no run: RunFolder.create tells
+    before = Recipe.parse(RunFolder.open(folder).config, f"the configuration of the run {str(folder)!r}")
+    for part in ("domain", "latent", "dataset", "network", "path", "parametrization", "sigma_data", "objective"):
+        old, new = getattr(before, part), getattr(recipe, part)
+        if old != new:
+            raise AnydiffError(
+                f"{part} is {_plain(new)}, but the run in {str(folder)!r} was begun with {_plain(old)}; set it back to "
+                "resume, or train into a new folder."
+            )
+    recipe.training.check_resume(before.training.model_dump(mode="json"))
+
+
+def _plain(value: Any) -> str:
+    return repr(value.model_dump(mode="json") if isinstance(value, Part) else value)
 
 
 class _HookEvents(TrainingEvents):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from anydiff.data.reading import reading
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, FileFormatError, NonFiniteError, natural_number
 from anydiff.objectives import Objective
@@ -88,12 +89,14 @@ def fit(
         NonFiniteError: a loss or gradient is NaN or infinite; names the first bad tensor. No checkpoint is written.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once a checkpoint has been written.
     """
-    fabric = _fabric(settings, devices, accelerator, strategy)
 
     def train(fabric: Fabric) -> TrainingResult:
         return _Training(fabric, denoiser, objective, dataset, settings, run, callbacks).train(resume, console)
 
-    result: TrainingResult = fabric.launch(train)
+    try:
+        result: TrainingResult = _fabric(settings, devices, accelerator, strategy).launch(train)
+    finally:
+        run.release()
     return result
 
 
@@ -187,6 +190,8 @@ class _Training:
         """Run the steps that are left."""
         if resume:
             self._restore()
+            if self.step == self.settings.steps and not self.run.weights_path.exists():
+                self._save()  # killed between the two files of a first checkpoint that was the last
         if self.fabric.is_global_zero:
             self.run.rewind_log(self.step)
         for listener in self.events:
@@ -287,8 +292,14 @@ class _Training:
     def _save(self) -> None:
         if self.fabric.is_global_zero:
             facts = {"step": str(self.step), "dataset": str(self.dataset.name), "dataset_hash": str(self.dataset.hash)}
+            # Weights without a state cannot be resumed, so the first state comes before them; a kill in between
+            # leaves a run that goes on.
+            first = not self.run.has_state
+            if first:
+                self.run.save_state(self._state())
             self.run.save_weights(self.ema.tensors, **facts)
-            self.run.save_state(self._state())
+            if not first:
+                self.run.save_state(self._state())
         self.fabric.barrier()
         for listener in self.events:
             listener.checkpoint_saved(self.run.path, self.step)
@@ -311,6 +322,12 @@ class _Training:
         state = self.run.load_state()
         if state is None:
             return
+        advice = "restore it, or train into a new folder"
+        with reading(self.run.path / "state.pt", "the state of a training", advice):
+            self._apply(state)
+
+    def _apply(self, state: dict[str, Any]) -> None:
+        """Go on from a state that was saved."""
         self.settings.check_resume(state["settings"])
         found = str(state["dataset"]["hash"])
         if found != str(self.dataset.hash):

@@ -1,13 +1,15 @@
 """The folder a training leaves: config, weights, resumable state, log, samples, card (DESIGN 9).
 
 Every file but the log is replaced atomically; the log is appended line by line, and a line torn by a kill is cut off
-when the run is resumed. Nothing in a run folder is executed on loading.
+when the run is resumed. While a process trains, ``run.lock`` names it, and another one is refused. Nothing in a run
+folder is executed on loading.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,15 @@ import torch
 import yaml
 from torch import Tensor
 
+from anydiff.data.reading import parse_json, read_yaml
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.files import atomic_path, write_atomic
+from anydiff.files import atomic_path, is_part, write_atomic
+from anydiff.locks import Lock
 from anydiff.training.weights import load_weights, save_weights
 
 STATE_FORMAT = "anydiff-state-1"
+LOCK = "run.lock"
+"""The file that names the process which trains in a run folder."""
 
 
 def process_rank() -> int:
@@ -46,6 +52,7 @@ class RunFolder:
         self.path = path
         self.config = config
         self.metadata = dict(metadata or {})
+        self._lock = Lock(path / LOCK, f"the run {str(path)!r}")
 
     @classmethod
     def create(
@@ -56,7 +63,7 @@ class RunFolder:
         *,
         resume: bool = False,
     ) -> RunFolder:
-        """Begin a run in a new or empty folder, or continue one with ``resume``.
+        """Begin a run in a new or empty folder, or continue one with ``resume``; own it until :meth:`release`.
 
         Args:
             path: the folder; made if missing.
@@ -66,26 +73,66 @@ class RunFolder:
                 settings that would make another model.
 
         Raises:
-            AnydiffError: the folder holds files and ``resume`` is false, or it holds no run, or cannot be written.
+            AnydiffError: the folder holds files and ``resume`` is false, or it holds no run, or trained weights without
+                the state to resume from, or another process trains in it, or it cannot be written.
+            FileFormatError: the configuration of the run to continue is unreadable.
         """
         folder = Path(path)
         run = cls(folder, config, metadata)
         if process_rank() > 0:
             return run  # rank 0 owns the folder
+        names = run._names()
+        if names and "config.yaml" not in names:
+            if resume:
+                raise AnydiffError(
+                    f"{str(path)!r} holds files but no run (config.yaml is missing); choose another folder."
+                )
+            raise run._not_empty()
         try:
-            names = [] if not folder.exists() else [entry.name for entry in folder.iterdir() if not _leftover(entry)]
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AnydiffError(
+                f"cannot make {str(path)!r}: {error.strerror or error}; choose another folder."
+            ) from error
+        run._lock.acquire()
+        try:
+            run._begin(resume)
+        except BaseException:
+            run.release()
+            raise
+        return run
+
+    def _begin(self, resume: bool) -> None:
+        """Check what the folder holds, now that no other process writes there, and write the configuration."""
+        names = self._names()
+        if names and not resume:
+            raise self._not_empty()
+        if names:
+            RunFolder.open(self.path)
+            if "model.safetensors" in names and "state.pt" not in names:
+                raise AnydiffError(
+                    f"{str(self.path)!r} holds trained weights (model.safetensors) but no state.pt to resume from, and "
+                    "would be trained again from the start; restore state.pt, or train into a new folder."
+                )
+        for entry in filter(is_part, self.path.iterdir()):  # left by kills
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        write_atomic(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+
+    def _names(self) -> list[str]:
+        """What the folder holds beside locks and parts; nothing if there is no folder."""
+        try:
+            entries = list(self.path.iterdir()) if self.path.exists() else []
         except OSError as error:
             reason = error.strerror or str(error)
-            raise AnydiffError(f"cannot use {str(path)!r} as a run folder: {reason}; choose another.") from error
-        if names and not resume:
-            raise AnydiffError(f"{str(path)!r} is not empty; choose another folder, or resume to continue its run.")
-        if names and "config.yaml" not in names:
-            raise AnydiffError(f"{str(path)!r} holds files but no run (config.yaml is missing); choose another folder.")
-        if folder.exists():
-            for entry in filter(_leftover, folder.iterdir()):
-                entry.unlink()
-        write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        return run
+            raise AnydiffError(f"cannot use {str(self.path)!r} as a run folder: {reason}; choose another.") from error
+        return [entry.name for entry in entries if not is_part(entry) and entry.name != LOCK]
+
+    def _not_empty(self) -> AnydiffError:
+        return AnydiffError(f"{str(self.path)!r} is not empty; choose another folder, or resume to continue its run.")
+
+    def release(self) -> None:
+        """Let other processes train in the folder again; done when a training ends."""
+        self._lock.release()
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -96,15 +143,9 @@ class RunFolder:
             FileFormatError: its configuration is unreadable.
         """
         file = Path(path) / "config.yaml"
-        try:
-            config = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise AnydiffError(
-                f"{str(path)!r} is no run folder: config.yaml: {reason}; give a run's folder."
-            ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise FileFormatError(f"{str(file)!r} is not YAML; restore it or train again.") from error
+        if not file.is_file():
+            raise AnydiffError(f"{str(path)!r} is no run folder: it has no config.yaml; give a run's folder.")
+        config = read_yaml(file, "the settings of a run", "restore it or train again")
         if not isinstance(config, dict):
             raise FileFormatError(f"{str(file)!r} is not a table of settings; restore it or train again.")
         return cls(Path(path), config)
@@ -140,6 +181,11 @@ class RunFolder:
             except RuntimeError as error:  # how torch reports a full disk
                 raise OSError(str(error).splitlines()[0]) from error
 
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a state to resume from."""
+        return (self.path / "state.pt").exists()
+
     def load_state(self) -> dict[str, Any] | None:
         """The last ``state.pt``, on the CPU; None when the run was stopped before its first checkpoint.
 
@@ -147,7 +193,7 @@ class RunFolder:
             FileFormatError: it is truncated, foreign, or of another version.
         """
         file = self.path / "state.pt"
-        if not file.exists():
+        if not self.has_state:
             return None
         advice = "remove it to begin again, or train into a new folder"
         try:
@@ -174,13 +220,26 @@ class RunFolder:
             ) from error
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of ``log.jsonl``; one torn by a kill (it has no end of line) is left out."""
+        """The lines of ``log.jsonl``; the last is left out where a kill has torn it.
+
+        Raises:
+            FileFormatError: another line is damaged.
+        """
         file = self.path / "log.jsonl"
-        whole, _, _ = file.read_bytes().rpartition(b"\n") if file.exists() else (b"", b"", b"")
-        try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise FileFormatError(f"{str(file)!r} is damaged ({error}); remove the broken line.") from error
+        lines = file.read_bytes().split(b"\n") if file.exists() else [b""]
+        del lines[-1]  # what follows the last end of line: nothing, or a torn line
+        records = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = parse_json(line, file, "a log", "remove the broken line", number)
+                if not isinstance(record, dict) or not isinstance(record.get("step", 0), int):
+                    raise FileFormatError(f"line {number} of {str(file)!r} is no record of a log; remove it.")
+            except FileFormatError:
+                if number < len(lines):
+                    raise
+                break
+            records.append(record)
+        return records
 
     def rewind_log(self, step: int) -> None:
         """Drop a torn last line and every record after ``step``, which a resumed training will write again."""
@@ -191,8 +250,3 @@ class RunFolder:
     def write_card(self, text: str) -> None:
         """Replace ``card.md``."""
         write_atomic(self.path / "card.md", text)
-
-
-def _leftover(entry: Path) -> bool:
-    """Whether ``entry`` is a temporary file of :mod:`anydiff.files` that a kill left behind."""
-    return entry.name.startswith(".") and entry.name.endswith(".part")

@@ -10,15 +10,15 @@ import torch
 from anydiff.cli.main import run as command
 from anydiff.errors import AnydiffError
 from anydiff.guidance.known import KNOWN, MASK
-from anydiff.pipeline import Pipeline
 from anydiff.pipeline.build import build_dataset, build_domain
+from anydiff.pipeline.conditions import with_known_nodes
 from anydiff.states import Leaf, StateSpec
 
 
 def test_a_known_node_exists():
     """Where a known entry is not zero; known zeros and unknown values say nothing. A caller's own mask must agree."""
     spec = StateSpec([Leaf("nodes", (4, 2), mask_axes=(0,))])
-    pipeline = SimpleNamespace(domain=SimpleNamespace(spec=spec))
+    domain = SimpleNamespace(spec=spec)
     known = torch.zeros(2, 4, 2)
     known[:, 1, 0], known[0, 3, 1] = 1.0, float("nan")
     fixed = torch.ones(2, 4, 2, dtype=torch.bool)
@@ -26,10 +26,10 @@ def test_a_known_node_exists():
     given = {KNOWN: spec.pack({"nodes": known}), MASK: spec.pack({"nodes": fixed})}
     mask = torch.tensor([[True, False, False, False], [True, True, True, False]])
     wanted = [[True, True, False, False], [True, True, True, False]]
-    assert Pipeline._with_known_nodes(pipeline, mask, given, sized=False).tolist() == wanted
+    assert with_known_nodes(domain, mask, given, sized=False).tolist() == wanted
     with pytest.raises(AnydiffError, match="entries of node 1 of sample 0, but the mask leaves that node out"):
-        Pipeline._with_known_nodes(pipeline, mask, given, sized=True)
-    assert Pipeline._with_known_nodes(pipeline, torch.tensor(wanted), given, sized=True).tolist() == wanted
+        with_known_nodes(domain, mask, given, sized=True)
+    assert with_known_nodes(domain, torch.tensor(wanted), given, sized=True).tolist() == wanted
 
 
 def test_data_that_mean_something_else_are_refused(recipe, monkeypatch):

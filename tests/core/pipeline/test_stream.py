@@ -162,7 +162,10 @@ def test_the_command_line_draws_ensembles_of_held_out_cases(pipeline, tmp_path):
         assert found["condition_label"].to_numpy().tolist() == labels.tolist()
     done = run("--members", "3", "--cases", "5", "--out", str(tmp_path / "e.npy"))
     assert done.returncode == 0, done.stderr
-    for wrong, sentence in [(["--resume"], "ends in .zarr"), (["--cases", "2"], "give --members")]:
+    for wrong, sentence in [
+        (["--resume"], "ends in .zarr"),
+        (["--cases", "2", "--condition", "label=1"], "give --members"),
+    ]:
         refused = run("--out", str(tmp_path / "x.npy"), *wrong)
         assert refused.returncode != 0
         assert sentence in refused.stderr

@@ -226,6 +226,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("path.moments", "path", "parts", "# here", "noise_law: ClassVar = Half()"),
     ("network.shape", "network", "parts", ".reshape(x.shape)", ".reshape(x.shape).squeeze(0)"),
     ("network.rows", "network", "parts", "h = h * self.scale", "h = h + 0.1 * h.mean(0)"),
+    ("network.reads", "network", "parts", "self.scale = 1.0", "self.scale, self.reads_conditions = 1.0, ()"),
     (
         "network.saves",
         "network",

@@ -83,6 +83,23 @@ def check_picture(path: Path) -> None:
     check_suffix(path, (".png",), "pictures")
 
 
+def refuse_beside(context: typer.Context, chosen: str, without: Sequence[str]) -> None:
+    """Refuse options that have no meaning beside the option ``chosen``; they would be dropped in silence.
+
+    Args:
+        context: of the command.
+        chosen: ``"--samples"``.
+        without: names of parameters, ``"nfe"`` say.
+
+    Raises:
+        AnydiffError: one of them was written.
+    """
+    for name in without:
+        if "COMMANDLINE" in str(context.get_parameter_source(name)):
+            option = next(each.opts[0] for each in context.command.params if each.name == name)
+            raise AnydiffError(f"{option} has no meaning beside {chosen}; leave one of them out.")
+
+
 def sampling_progress(total: int, describe: str) -> Any:
     """A rich progress bar on stderr over ``total`` network calls; silent where stderr is not a terminal."""
     from rich.console import Console

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anydiff.cli import common
 from anydiff.cli.output import counted, print_json, print_table, tell
 
+if TYPE_CHECKING:
+    from anydiff.pipeline import Pipeline, Score
+
 
 def command(
+    context: typer.Context,
     source: common.Source,
     count: Annotated[int, typer.Option(help="How many samples.")] = 1000,
     samples: Annotated[Path | None, typer.Option(help="Judge these samples (domain files) instead of drawing.")] = None,
@@ -25,9 +29,15 @@ def command(
     seed: common.Seed = 0,
     batch_size: common.BatchSize = 256,
     device: common.Device = "cpu",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change sampling defaults or metrics; repeatable."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON with the metric cards.")] = False,
 ) -> None:
     """Compute a recipe's metrics against its held-out data; those of an autoencoder on what it gives back.
+
+    New samples are asked for the conditions of the held-out data, sizes included, as `anydiff sample --cases N` does.
 
     Exit code 1 when a metric has no value, or one outside the range of its card; the others are shown.
 
@@ -39,24 +49,24 @@ def command(
     from anydiff.errors import natural_number
     from anydiff.pipeline import load
 
+    if samples is not None:
+        drawing = ["count", "nfe", "solver", "option", "grid", "end", "guidance", "seed", "batch_size", "device"]
+        common.refuse_beside(context, "--samples", drawing)
     natural_number("--count", count)
     pipeline = load(source)
+    if change:
+        pipeline = pipeline.with_changes(change)
     if samples is not None:
         judged, reference = pipeline.paired(pipeline.domain.read(samples))
         scores = pipeline.scores(judged, reference)
         tell(f"judged {len(judged)} samples against {len(reference)} held-out examples.")
     else:
         options = common.sampling_options(solver, nfe, grid, end, option)
-        with counted("trials") as report:
-            scores = pipeline.evaluate(
-                count,
-                seed=seed,
-                report=report,
-                guidance=guidance,
-                batch_size=batch_size,
-                device=common.check_device(device),
-                **options,
-            )
+        options |= {"guidance": guidance, "batch_size": batch_size, "device": common.check_device(device)}
+        scores = _drawn(pipeline, source, count, seed, options)
+    left_out = [part.name for part in pipeline.recipe.metrics if part.name not in scores]
+    if left_out:
+        tell(f"left out, since these samples lack a condition that it needs: {', '.join(left_out)}.")
     if json:
         print_json({name: _plain(score) for name, score in scores.items()})
     else:
@@ -66,10 +76,28 @@ def command(
         raise typer.Exit(1)
 
 
+def _drawn(pipeline: Pipeline, source: str, count: int, seed: int, options: dict[str, Any]) -> dict[str, Score]:
+    """The scores of new samples, after saying what they are asked for."""
+    from anydiff.networks import Autoencoder
+
+    reference = pipeline.reference()
+    asked = reference.asked(count)
+    if asked and not isinstance(pipeline.denoiser.network, Autoencoder):
+        cases = min(count, len(reference))
+        members = -(-count // cases)
+        tell(
+            f"asking for {', '.join(sorted(asked))} of {cases} held-out examples; `anydiff sample {source} --cases "
+            f"{cases} --members {members} --seed {seed}` draws the same samples"
+            + (f" and {members * cases - count} more." if members * cases > count else ".")
+        )
+    with counted("trials") as report:
+        return pipeline.evaluate(count, seed=seed, reference=reference, report=report, **options)
+
+
 def _shown(score: Any) -> str:
     return "none" if math.isnan(score.value) else f"{score.value:.4g}"
 
 
 def _plain(score: Any) -> dict[str, Any]:
-    value = None if math.isnan(score.value) else score.value
-    return {"value": value, "samples": score.samples, "problem": score.problem, "card": score.card.as_dict()}
+    problem = score.problem or ("the value is infinite" if math.isinf(score.value) else "")
+    return {"value": score.value, "samples": score.samples, "problem": problem, "card": score.card.as_dict()}

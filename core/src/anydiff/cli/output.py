@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -26,8 +27,21 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 
 
 def print_json(value: Any) -> None:
-    """Print plain data as JSON to stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print plain data as JSON to stdout; JSON has no infinity and no NaN, so ``null`` stands for a number without end.
+
+    Such a number is an open end of a metric's range, or a value that is undefined, whose reason stands beside it.
+    """
+    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return value
 
 
 def tell(sentence: str) -> None:

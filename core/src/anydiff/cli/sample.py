@@ -12,15 +12,17 @@ from anydiff.cli import common
 from anydiff.cli.output import tell
 
 if TYPE_CHECKING:
-    from anydiff.pipeline import Pipeline
+    from anydiff.pipeline import Pipeline, SampleSet
 
 DEFAULT_COUNT = 16
 
 
 def command(
+    context: typer.Context,
     source: common.Source,
     count: Annotated[
-        int | None, typer.Option(help="How many samples (default 16; of each case, where --condition names several).")
+        int | None,
+        typer.Option(help="How many samples, all cases together (default 16, or one for each of --cases)."),
     ] = None,
     out: Annotated[Path, typer.Option(help="File or folder for the samples, in the domain's own formats.")] = Path(
         "samples"
@@ -42,7 +44,8 @@ def command(
         int | None, typer.Option(help="Draw an ensemble: this many samples for each case; instead of --count.")
     ] = None,
     cases: Annotated[
-        int | None, typer.Option(help="Cases of an ensemble: of --condition, or the first of the held-out data.")
+        int | None,
+        typer.Option(help="Cases: the first of those --condition names, or else of the held-out data."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the .zarr at --out, if it was begun.")] = False,
     seed: common.Seed = 0,
@@ -58,16 +61,21 @@ def command(
       anydiff sample molecules/zinc --known c1ccncc1 --out completed.smi
       anydiff sample runs/fashion --solver dpm-solver++-2m --nfe 10 --seed 7
       anydiff sample images/fashion --solver ddim --option eta=1.0 --nfe 50
+      anydiff sample images/fashion --cases 8 --out like-the-test-data
       anydiff sample images/fashion --members 1000 --cases 20 --out ensemble.zarr --resume
     """
     from anydiff.errors import natural_number
     from anydiff.files import check_suffix
     from anydiff.pipeline import load
 
-    if count is not None:
-        natural_number("--count", count)
     natural_number("--seed", seed, minimum=0)
-    _check_ensemble(members, cases, resume, out, picture, known)
+    counts = {"--count": count, "--members": members, "--cases": cases, "--batch-size": batch_size}
+    for name, number in counts.items():
+        if number is not None:
+            natural_number(name, number)
+    if members is not None:
+        common.refuse_beside(context, "--members", ["count"])
+    _check_ensemble(resume, out, picture, known)
     if picture is not None:
         common.check_picture(picture)
     for path in (out, picture):
@@ -76,56 +84,74 @@ def command(
     pipeline = load(source)
     if out.suffix != ".zarr":  # streamed by the core, in every domain
         check_suffix(out, pipeline.domain.suffixes, "samples of this domain")
-    device = common.check_device(device)
-    options = common.sampling_options(solver, nfe, grid, end, option)
-    fixed = _fixed(pipeline, known)
     given = common.pairs(condition, "--condition")
+    asked = {
+        **common.sampling_options(solver, nfe, grid, end, option), **_fixed(pipeline, known), "seed": seed,
+        "guidance": guidance, "device": common.check_device(device), "batch_size": batch_size,
+    }  # fmt: skip
     if members is None:
-        members = _members_of_each(pipeline, given, count)
-    count = DEFAULT_COUNT if count is None else count
-    if members is not None or out.suffix == ".zarr":
-        asked = {**options, **fixed, "seed": seed, "guidance": guidance, "device": device}
-        members = count if members is None else natural_number("--members", members)
-        if out.suffix == ".zarr":
-            _stream(pipeline, out, members, given, cases, batch_size, resume, overwrite, asked)
-        else:
-            _ensemble(pipeline, out, members, given, cases, picture, {**asked, "batch_size": batch_size})
-        return
-    plan = pipeline.plan(**options)
-    chunks = -(-count // natural_number("--batch-size", batch_size))
-    with common.sampling_progress(plan.nfe * chunks, f"sampling {count}") as progress:
-        samples = pipeline.sample_set(
-            count,
-            solver=plan,
-            seed=seed,
-            guidance=guidance,
-            condition=given,
-            batch_size=batch_size,
-            device=device,
-            callbacks=[lambda step: progress.advance(progress.task_ids[0])],
-            **fixed,
-        )
+        members = _members_of_each(pipeline, given, cases, count)
+    if out.suffix == ".zarr":
+        _stream(pipeline, out, members or count or DEFAULT_COUNT, given, cases, resume, overwrite, asked)
+    elif members is not None:
+        _ensemble(pipeline, out, members, given, cases, picture, asked)
+    else:
+        _some(pipeline, out, count or DEFAULT_COUNT, given, picture, asked)
+
+
+def _some(
+    pipeline: Pipeline, out: Path, count: int, given: dict[str, str], picture: Path | None, options: dict[str, Any]
+) -> None:
+    """Samples that are of no cases."""
+    samples, cost = _draw(pipeline, count, {**options, "condition": given})
     _write(pipeline, samples, out, picture)
-    tell(f"wrote {count} samples to {str(out)!r} ({plan.nfe} NFE each, seed {seed}).")
+    tell(f"wrote {count} samples to {str(out)!r} ({cost}seed {options['seed']}).")
 
 
-def _members_of_each(pipeline: Pipeline, given: dict[str, str], count: int | None) -> int | None:
-    """How many samples each case of ``given`` has without --members; None where ``given`` names no cases."""
+def _draw(pipeline: Pipeline, count: int, options: dict[str, Any]) -> tuple[SampleSet, str]:
+    """The samples, and what each of them cost, in words."""
+    from anydiff.pipeline.adaptive import is_adaptive
+
+    if is_adaptive(options.get("solver")):
+        return pipeline.sample_set(count, **options), ""
+    own = ("seed", "guidance", "device", "batch_size", "condition", "known", "known_mask")
+    plan = pipeline.plan(**{name: value for name, value in options.items() if name not in own})
+    chunks = -(-count // options["batch_size"])
+    rest = {name: value for name, value in options.items() if name in own}
+    with common.sampling_progress(plan.nfe * chunks, f"sampling {count}") as progress:
+        step = progress.task_ids[0]
+        samples = pipeline.sample_set(count, solver=plan, callbacks=[lambda _: progress.advance(step)], **rest)
+    return samples, f"{plan.nfe} NFE each, "
+
+
+def _members_of_each(pipeline: Pipeline, given: dict[str, str], cases: int | None, count: int | None) -> int | None:
+    """How many samples each case has without --members; None where no cases are named.
+
+    By default one of each held-out example, and several of what a file names.
+    """
     from anydiff.errors import AnydiffError
 
     labels = pipeline.domain.labels(given) if given else None
-    if labels is None:
+    if labels is None and (given or cases is None):
+        if cases is not None:
+            raise AnydiffError(
+                f"--cases is {cases}, but --condition {next(iter(given))} names no cases; give --members for an "
+                "ensemble, or --count."
+            )
         return None
-    if count is not None and count % len(labels):
+    of_each = cases or len(labels or ())
+    if count is not None and count % of_each:
         raise AnydiffError(
-            f"--count is {count}, but --condition names {len(labels)} cases; give --members, how many for each of "
-            "them, and --cases to take the first ones alone."
+            f"--count is {count}, but there are {of_each} cases; give --members, how many for each of them, and "
+            "--cases to take the first ones alone."
         )
-    return DEFAULT_COUNT if count is None else count // len(labels)
+    if count is not None:
+        return count // of_each
+    return 1 if labels is None else DEFAULT_COUNT
 
 
 def _write(
-    pipeline: Pipeline, samples: Any, out: Path, picture: Path | None, labels: Sequence[Any] | None = None
+    pipeline: Pipeline, samples: SampleSet, out: Path, picture: Path | None, labels: Sequence[Any] | None = None
 ) -> None:
     objects = pipeline.domain.decode(samples.states, samples.condition)
     if labels is not None:
@@ -134,7 +160,7 @@ def _write(
         objects = pipeline.domain.labelled(objects, of_rows, [row // len(labels) for row in rows])
     pipeline.domain.write(objects, out)
     if picture is not None:
-        pipeline.domain.draw(objects, picture, pipeline.domain.describe_condition(samples.condition))
+        pipeline.domain.draw(objects, picture, pipeline.titles(samples))
         tell(f"drew them to {str(picture)!r}.")
 
 
@@ -146,15 +172,11 @@ def _fixed(pipeline: Pipeline, known: str | None) -> dict[str, Any]:
     return {"known": state, "known_mask": mask}
 
 
-def _check_ensemble(
-    members: int | None, cases: int | None, resume: bool, out: Path, picture: Path | None, known: str | None
-) -> None:
+def _check_ensemble(resume: bool, out: Path, picture: Path | None, known: str | None) -> None:
     from anydiff.errors import AnydiffError
 
     if resume and out.suffix != ".zarr":
         raise AnydiffError(f"--resume needs an --out that ends in .zarr, but it is {str(out)!r}; name it so.")
-    if cases is not None and members is None and out.suffix != ".zarr":
-        raise AnydiffError(f"--cases is {cases}, but belongs to an ensemble; give --members, how many for each case.")
     if picture is not None and out.suffix == ".zarr":
         raise AnydiffError("--picture cannot be drawn of samples that are streamed; draw some with --count.")
     if known is not None and out.suffix == ".zarr":
@@ -168,10 +190,8 @@ def _cases(
 
     They are those that ``given`` names, the first of held-out data where nothing is given, else ``cases`` of one kind.
     """
-    from anydiff.errors import AnydiffError, natural_number
+    from anydiff.errors import AnydiffError
 
-    if cases is not None:
-        natural_number("--cases", cases)
     labels = pipeline.domain.labels(given) if given else None
     if labels is not None:
         count = len(labels) if cases is None else cases
@@ -184,6 +204,10 @@ def _cases(
     if given or cases is None:
         return dict(given), cases or 1, None
     reference = pipeline.reference(cases)
+    if len(reference) < cases:
+        raise AnydiffError(f"--cases is {cases}, but the held-out data are {len(reference)} examples; lower it.")
+    if not reference.asked(1):
+        raise AnydiffError(f"--cases is {cases}, but the held-out data have no conditions to ask for; use --count.")
     return reference.asked(len(reference)), len(reference), reference.labels
 
 
@@ -193,12 +217,10 @@ def _stream(
     members: int,
     given: dict[str, str],
     cases: int | None,
-    chunk: int,
     resume: bool,
     overwrite: bool,
     options: dict[str, Any],
 ) -> None:
-    from anydiff.errors import natural_number
     from anydiff.pipeline.stream import stream
 
     condition, count, labels = _cases(pipeline, given, cases)
@@ -210,7 +232,7 @@ def _stream(
             condition,
             cases=count,
             labels=labels,
-            chunk=natural_number("--batch-size", chunk),
+            chunk=options["batch_size"],
             resume=resume,
             overwrite=overwrite,
             progress=lambda done, total: progress.update(progress.task_ids[0], completed=done, total=total),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anydiff.cli import common
 from anydiff.cli.output import print_table, tell
 
+if TYPE_CHECKING:
+    from anydiff.pipeline import Pipeline
+
 
 def command(
+    context: typer.Context,
     source: common.Source,
     out: Annotated[Path, typer.Option(help="The PNG to draw.")] = Path("show.png"),
     samples: Annotated[Path | None, typer.Option(help="Draw these samples (domain files) instead of new ones.")] = None,
@@ -22,6 +26,8 @@ def command(
 ) -> None:
     """Print what a model is and draw its samples, its data, or samples on disk.
 
+    Samples are asked for the conditions of the held-out data; an autoencoder shows what it gives back of them.
+
     Examples:
       anydiff show images/fashion --out fashion.png
       anydiff show runs/fashion --data --out data.png
@@ -30,6 +36,10 @@ def command(
     from anydiff.errors import natural_number
     from anydiff.pipeline import load
 
+    if samples is not None:
+        common.refuse_beside(context, "--samples", ["data", "seed"])
+    elif data:
+        common.refuse_beside(context, "--data", ["seed"])
     natural_number("--count", count)
     common.check_picture(out)
     common.refuse_existing(out, overwrite)
@@ -42,12 +52,17 @@ def command(
         **pipeline.metadata,
     }
     print_table(["", ""], list(facts.items()))
-    if samples is not None:
-        objects, titles = pipeline.domain.read(samples)[:count], None
-    else:
-        reference = pipeline.reference(count)
-        drawn = reference if data else pipeline.sample_set(count, seed=seed, condition=reference.condition)
-        objects = pipeline.domain.decode(drawn.states, drawn.condition)
-        titles = pipeline.domain.describe_condition(drawn.condition)
+    objects, titles = _objects(pipeline, samples, count, data, seed)
     pipeline.domain.draw(objects, out, titles)
     tell(f"drew {len(objects)} to {str(out)!r}.")
+
+
+def _objects(
+    pipeline: Pipeline, samples: Path | None, count: int, data: bool, seed: int
+) -> tuple[list[Any], list[str] | None]:
+    """What is drawn, with its titles."""
+    if samples is not None:
+        return pipeline.domain.read(samples)[:count], None
+    reference = pipeline.reference(count)
+    drawn = reference if data else pipeline.like(reference, count, seed=seed)
+    return pipeline.domain.decode(drawn.states, drawn.condition), pipeline.titles(drawn)

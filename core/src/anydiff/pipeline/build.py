@@ -137,4 +137,4 @@ def build_guidance(value: float | Guidance | list[Guidance] | tuple[Part, ...] |
 def sample_set(dataset: Dataset, indices: list[int] | range) -> SampleSet:
     """The given entries of a data set as a sample set."""
     states, condition = dataset.batch(list(indices))
-    return SampleSet(states, condition, dataset.domain, dataset.labels(list(indices)))
+    return SampleSet(states, condition, dataset.domain, dataset.case_labels(list(indices)))

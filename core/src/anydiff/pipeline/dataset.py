@@ -65,7 +65,7 @@ class Dataset(ABC):
         loss) and, beginning with ``truth_``, what metrics may know of an example and no network may.
         """
 
-    def labels(self, indices: Sequence[int]) -> list[Any] | None:
+    def case_labels(self, indices: Sequence[int]) -> list[Any] | None:
         """What tells the examples at ``indices`` apart, as :meth:`Domain.labels` does; None where nothing does.
 
         Samples made elsewhere are then compared with the example they belong to (:meth:`Domain.match`), not by order.

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,10 +47,13 @@ class Domain(ABC):
         name: the registered name.
         suffixes: the endings of the file names that :meth:`write` takes, ``(".nii.gz", "")`` say; ``""`` is a folder.
             Each ending names what the file holds. Another one is refused before anything is sampled.
+        condition_help: what a user writes for each condition that :meth:`parse_condition` takes, for errors:
+            ``{"frames": "VIDEO"}``. Conditions that follow from others stand in none.
     """
 
     name: str
     suffixes: tuple[str, ...] = ()
+    condition_help: Mapping[str, str] = MappingProxyType({})
 
     @property
     @abstractmethod

@@ -66,7 +66,7 @@ class SampleSet:
         states: ``[N, *domain.spec.shape]``.
         condition: batch-first conditions, ``[N, ...]`` each; for samples, what was asked for.
         domain: the codec.
-        labels: of each row, by :meth:`anydiff.pipeline.Dataset.labels`; None where nothing tells the rows apart.
+        labels: of each row, by :meth:`anydiff.pipeline.Dataset.case_labels`; None where nothing tells the rows apart.
     """
 
     states: Tensor

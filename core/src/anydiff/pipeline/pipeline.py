@@ -16,8 +16,9 @@ from anydiff.data.reading import Place, parse_json
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
 from anydiff.guidance import Guidance, KnownEntries, PresentNodes
-from anydiff.guidance.known import KNOWN, MASK
+from anydiff.guidance.known import settle
 from anydiff.networks import Autoencoder
+from anydiff.pipeline.adaptive import Adaptive, adaptive_solver, is_adaptive, planned
 from anydiff.pipeline.build import (
     build_dataset,
     build_denoiser,
@@ -27,6 +28,15 @@ from anydiff.pipeline.build import (
     build_metrics,
     build_solver,
     sample_set,
+)
+from anydiff.pipeline.conditions import (
+    condition_tensors,
+    fixed_by,
+    known_conditions,
+    number_of_cases,
+    require_conditions,
+    require_guidable,
+    with_known_nodes,
 )
 from anydiff.pipeline.domain import Domain, Report
 from anydiff.pipeline.ensemble import in_layout, members_per_case
@@ -41,7 +51,7 @@ from anydiff.solvers import sample as sample_states
 from anydiff.solvers.base import preferred_grid
 from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
-from anydiff.states import NODE_MASK
+from anydiff.states import NODE_MASK, StateSpec
 from anydiff.training import load_into, load_weights, save_weights, weights_hash
 
 
@@ -82,14 +92,31 @@ class Pipeline:
         """Number of parameters of the network."""
         return sum(parameter.numel() for parameter in self.denoiser.parameters())
 
-    def plan(self, nfe: int | None = None, solver: str | Solver | Plan | None = None, **options: Any) -> Plan:
-        """The plan that :meth:`sample` would run; ``options`` are grid, end and the solver's own."""
+    def plan(
+        self, nfe: int | None = None, solver: str | Solver | Plan | Adaptive | None = None, **options: Any
+    ) -> Plan:
+        """The plan that :meth:`sample` would run; ``options`` are grid, end and the solver's own.
+
+        Raises:
+            AnydiffError: a budget or options beside a Plan, which holds its own; options of a solver that was not
+                named; or a solver that has no plan.
+        """
         if isinstance(solver, Plan):
+            for name, value in {"nfe": nfe, **options}.items():
+                if value is not None:
+                    raise AnydiffError(
+                        f"{name} is {value!r}, but solver is a Plan, which was compiled with its own; leave {name} out "
+                        "or compile another plan."
+                    )
             return solver
+        solver = planned(solver)
         settings = self.recipe.sampling
         # The recipe's grid was chosen for its own solver: another one that is made for a grid keeps that.
         grid = settings.grid if solver is None or preferred_grid(solver) is None else None
         options = {"grid": grid, "end": settings.end, **options}
+        own = next((name for name in options if name not in ("grid", "end")), None)
+        if solver is None and own is not None:
+            raise AnydiffError(f"{own} is {options[own]!r}, but belongs to a solver; name the solver too.")
         chosen = build_solver(settings.solver) if solver is None else solver
         return compile_plan(chosen, self.denoiser.path, settings.nfe if nfe is None else nfe, **options)
 
@@ -98,7 +125,7 @@ class Pipeline:
         count: int | Sequence[int],
         *,
         nfe: int | None = None,
-        solver: str | Solver | Plan | None = None,
+        solver: str | Solver | Plan | Adaptive | None = None,
         seed: int = 0,
         guidance: float | Guidance | list[Guidance] | None = None,
         condition: Mapping[str, Any] | None = None,
@@ -126,12 +153,13 @@ class Pipeline:
         if self.domain.spec.masked and not sized:
             samples = range(distinct) if cases is not None or isinstance(count, int) else count
             conditions[NODE_MASK] = self.domain.sample_mask(samples, seed)
-        fixed = self._known(known, known_mask, distinct) or self._fixed_by(conditions)
+        fixed = known_conditions(self.domain, known, known_mask, distinct) or fixed_by(self.domain, conditions)
         if fixed and self.domain.spec.masked:
-            conditions[NODE_MASK] = self._with_known_nodes(conditions[NODE_MASK], fixed, sized)
+            conditions[NODE_MASK] = with_known_nodes(self.domain, conditions[NODE_MASK], fixed, sized)
         if not set(conditions) - {NODE_MASK}:
             # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
             layers = layers if guidance is not None else [layer for layer in layers if not layer.needs_condition]
+        require_guidable(self.recipe, self.denoiser.network, self.domain, layers)
         if fixed and self.latent is not None:
             raise AnydiffError("known entries are data, but this recipe diffuses latents; use a recipe without latent.")
         if fixed and not any(isinstance(layer, KnownEntries) for layer in layers):
@@ -139,28 +167,40 @@ class Pipeline:
         device = next(self.denoiser.parameters()).device if device is None else device
         hook = hooks()
         denoiser = hook.transform("wrap_denoiser", denoiser=self.denoiser.to(device), recipe=self.recipe)
-        if hook.has("sampling_step"):
-            callbacks = [*callbacks, _notify_step]
-        states = sample_states(
-            denoiser,
-            self.domain.spec if self.latent is None else self.latent.spec,
-            count,
-            solver=self.plan(nfe, solver, **options),
-            seed=seed,
-            guidance=layers,
-            condition={**conditions, **fixed},
-            start=start,
-            temperature=temperature,
-            batch_size=batch_size,
-            device=device,
-            callbacks=callbacks,
-            cases=cases,
-        )
+        common: dict[str, Any] = {
+            "seed": seed, "guidance": layers, "start": start, "temperature": temperature, "batch_size": batch_size,
+            "device": device,
+        }  # fmt: skip
+        asked = {**conditions, **fixed}
+        if is_adaptive(solver):
+            asked = {name: value[torch.arange(rows) % distinct] for name, value in asked.items()}
+            states = self._solve(denoiser, count, solver, nfe, options, callbacks, condition=asked, **common)
+        else:
+            if hook.has("sampling_step"):
+                callbacks = [*callbacks, _notify_step]
+            common |= {"solver": self.plan(nfe, solver, **options), "callbacks": callbacks, "cases": cases}
+            states = sample_states(denoiser, self._diffused, count, condition=asked, **common)
         if cases is not None:
             conditions = {name: value[torch.arange(rows) % cases] for name, value in conditions.items()}
         states = states.cpu() if self.latent is None else self.latent.to_data(states)
         states = hook.transform("samples_ready", states=states, condition=conditions, recipe=self.recipe)
         return SampleSet(states, conditions, self.domain)
+
+    @property
+    def _diffused(self) -> StateSpec:
+        """What is diffused: the domain's states, or latents."""
+        return self.domain.spec if self.latent is None else self.latent.spec
+
+    def _solve(
+        self, denoiser: Any, count: int | Sequence[int], solver: Any, nfe: int | None, options: Mapping[str, Any],
+        callbacks: Sequence[Callback], **common: Any,
+    ) -> Tensor:  # fmt: skip
+        """States by a solver that chooses its own steps."""
+        if callbacks:
+            raise AnydiffError("callbacks are called at the steps of a plan, which an adaptive solver lacks.")
+        adaptive, end = adaptive_solver(solver, nfe, options)
+        states = adaptive.sample(denoiser, self._diffused, count, end=end, **common)
+        return settle(states, common["condition"]).float()
 
     def sample(self, count: int | Sequence[int], **options: Any) -> Any:
         """Draw samples as the field's own objects.
@@ -168,7 +208,8 @@ class Pipeline:
         Args:
             count: how many, or the indices themselves; sample k of a seed is the same in every set.
             nfe: budget of network calls per sample (default: the recipe's).
-            solver: a registered name, a solver or a plan (default: the recipe's).
+            solver: a registered name, a solver or a plan (default: the recipe's); ``"adaptive-ode"`` and
+                ``"adaptive-dpm-solver"``, or such an object, choose their own steps and take no nfe and no grid.
             seed: whole number.
             guidance: classifier-free scale, or guidances (default: the recipe's).
             condition: what to ask for: ``{"label": "sneaker"}`` as text the domain understands, or tensors or lists
@@ -306,14 +347,30 @@ class Pipeline:
             options: as for :meth:`sample`.
         """
         reference = self.reference() if reference is None else reference
-        count = natural_number("count", count)
+        samples = self.like(reference, natural_number("count", count), seed=seed, **options)
+        if isinstance(self.denoiser.network, Autoencoder):
+            return self.scores(samples, reference)
+        return self.scores(samples, reference, self.domain.evaluate(self, count, seed=seed, report=report, **options))
+
+    def like(self, reference: SampleSet, count: int, **options: Any) -> SampleSet:
+        """``count`` samples asked for the conditions of ``reference``: sample i for those of row i % len(reference).
+
+        Of an autoencoder, which draws nothing: the first ``count`` rows (at most all) encoded and decoded.
+
+        Args:
+            reference: its conditions are asked for, sizes of masked states included.
+            count: how many.
+            options: as for :meth:`sample`; a ``condition`` of the caller's own has one row per sample.
+        """
         if isinstance(self.denoiser.network, Autoencoder):
             no_sampling_options(self.recipe.name, options)
-            return self.scores(reconstruct(self.domain, self.denoiser.network, reference, count), reference)
-        # A condition of the caller's own has one row per sample.
+            return reconstruct(self.domain, self.denoiser.network, reference, count)
         asked = {"condition": reference.asked(count), "cases": min(count, len(reference))}
-        samples = self.sample_set(count, seed=seed, **{**({} if "condition" in options else asked), **options})
-        return self.scores(samples, reference, self.domain.evaluate(self, count, seed=seed, report=report, **options))
+        return self.sample_set(count, **{**({} if "condition" in options else asked), **options})
+
+    def titles(self, samples: SampleSet) -> list[str] | None:
+        """A title per sample for :meth:`Domain.draw`; None where their conditions say nothing."""
+        return self.domain.describe_condition(samples.condition) or None
 
     def evaluate_objects(self, objects: Sequence[Any], reference: SampleSet | None = None) -> dict[str, Score]:
         """The recipe's metrics on native ``objects`` made elsewhere; those that need a condition are left out.
@@ -342,8 +399,16 @@ class Pipeline:
         self, samples: SampleSet, reference: SampleSet, more: Mapping[str, Score] | None = None
     ) -> dict[str, Score]:
         """The recipe's metrics of ``samples`` against ``reference``, those left out whose conditions are not known."""
-        named = zip((part.name for part in self.recipe.metrics), build_metrics(self.recipe), strict=True)
+        named = list(zip((part.name for part in self.recipe.metrics), build_metrics(self.recipe), strict=True))
         metrics = [(name, metric) for name, metric in named if set(metric.needs) <= set(samples.condition)]
+        if not metrics and not more:
+            raise AnydiffError(
+                f"{self.recipe.name!r} cannot be evaluated: each of its metrics needs a condition that these samples "
+                f"lack ({', '.join(sorted({need for _, metric in named for need in metric.needs}))})."
+                if named
+                else f"{self.recipe.name!r} cannot be evaluated, since its recipe names no metrics; name some in the "
+                "recipe (metrics: [NAME, ...]) or by --set 'metrics=[NAME]'."
+            )
         scores = {**judge(metrics, samples, reference), **(more or {})}
         hooks().notify("evaluation_finished", recipe=self.recipe, folder=None, values=values_of(scores))
         return scores
@@ -372,86 +437,19 @@ class Pipeline:
         metadata = {**self.metadata, "recipe": self.recipe.canonical(), "recipe_hash": self.recipe.hash}
         save_weights(path, tensors, metadata, overwrite)
 
-    def _known(self, known: Tensor | Sequence[Any] | None, mask: Tensor | None, count: int) -> dict[str, Tensor]:
-        """The conditions of :class:`KnownEntries`, one row per sample; empty where nothing is known."""
-        if (known is None) != (mask is None):
-            missing, given = ("known_mask", "known") if mask is None else ("known", "known_mask")
-            raise AnydiffError(f"{given} was given without {missing}; give both.")
-        if known is None or mask is None:
-            return {}
-        states = known if isinstance(known, Tensor) else self.domain.encode(known)
-        shape = tuple(self.domain.spec.shape)
-        out = {}
-        for name, value in ((KNOWN, states), (MASK, torch.as_tensor(mask))):
-            one = value.reshape(1, *value.shape) if tuple(value.shape) == shape else value
-            if tuple(one.shape[1:]) != shape or len(one) not in (1, count):
-                raise AnydiffError(
-                    f"{name} has shape {tuple(value.shape)}, but must be {shape} or {(count, *shape)}: one state, or "
-                    "one per sample."
-                )
-            out[name] = one.expand(count, *shape)
-        return {KNOWN: out[KNOWN], MASK: out[MASK].bool()}
-
-    def _with_known_nodes(self, mask: Tensor, fixed: Mapping[str, Tensor], sized: bool) -> Tensor:
-        """``mask`` with every node of which a known entry is not zero; what a caller ``sized`` must have them already.
-
-        Raises:
-            AnydiffError: a known node is absent by the caller's own mask.
-        """
-        spec = self.domain.spec
-        nodes = spec.mask_of(torch.where(fixed[MASK], fixed[KNOWN], 0.0))
-        mask = spec.check_mask(mask).bool()
-        if len(mask) != len(nodes):  # the sampler says so
-            return mask
-        absent = (nodes & ~mask).nonzero()
-        if sized and len(absent):
-            row, node = absent[0].tolist()
-            raise AnydiffError(
-                f"known_mask fixes entries of node {node} of sample {row}, but the mask leaves that node out; ask for "
-                "more nodes."
-            )
-        return mask | nodes
-
-    def _fixed_by(self, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The conditions of :class:`KnownEntries` that the domain derives from its own; empty where it has none."""
-        fixed = self.domain.known_entries(conditions)
-        return {} if fixed is None else {KNOWN: fixed[0], MASK: fixed[1]}
-
     def conditions(
         self, condition: Mapping[str, Any] | None, count: int, guiding: Sequence[str] = ()
     ) -> dict[str, Tensor]:
         """Batch-first tensors of ``count`` rows from text that the domain understands, lists or tensors.
 
         Beside the domain's conditions, those called ``guiding`` may be given: they are for guidance alone.
+
+        Raises:
+            AnydiffError: a condition is missing without which the network was never trained.
         """
-        if not condition:
-            return {}
-        text = {name: value for name, value in condition.items() if isinstance(value, str)}
-        parsed = self.domain.parse_condition(text, count) if text else {}
-        known = [*self.domain.conditions, *guiding, *([NODE_MASK] if self.domain.spec.masked else [])]
-        for name, value in condition.items():
-            if name not in text:
-                if name.removesuffix("_present") not in known:
-                    self.domain.parse_condition({name: ""}, count)  # raises, with the names that exist
-                tensor = torch.as_tensor(value)
-                parsed[name] = tensor.expand(count) if tensor.ndim == 0 else tensor
-        return parsed
-
-
-def number_of_cases(condition: Mapping[str, Any], cases: int | None) -> int:
-    """How many rows ``condition`` has, which must be ``cases`` where that is given.
-
-    Raises:
-        AnydiffError: conditions of different numbers of rows, or no number at all.
-    """
-    rows = {name: len(value) for name, value in condition.items() if not isinstance(value, str)}
-    if cases is not None:
-        rows = {"cases": natural_number("cases", cases), **rows}
-    if len(set(rows.values())) > 1:
-        raise AnydiffError(f"the conditions have different numbers of rows, {rows}; give one row per case to each.")
-    if not rows:
-        raise AnydiffError("the number of cases cannot be told from the condition; give cases=.")
-    return next(iter(rows.values()))
+        found = condition_tensors(self.domain, condition, count, guiding)
+        require_conditions(self.recipe, self.denoiser.network, self.domain, found)
+        return found
 
 
 def _notify_step(step: Step) -> None:

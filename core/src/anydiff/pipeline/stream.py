@@ -27,8 +27,9 @@ from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_folder
 from anydiff.locks import Lock
 from anydiff.pipeline.build import build_guidance
+from anydiff.pipeline.conditions import number_of_cases
 from anydiff.pipeline.domain import LabelledArray
-from anydiff.pipeline.pipeline import Pipeline, number_of_cases
+from anydiff.pipeline.pipeline import Pipeline
 from anydiff.solvers.plan import Plan
 
 if TYPE_CHECKING:

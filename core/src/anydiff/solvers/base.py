@@ -77,6 +77,10 @@ def compile_plan(
         from anydiff.registry import registry
 
         solver = registry().build("solvers", solver, **options)
+    elif options:
+        raise AnydiffError(
+            f"{next(iter(options))} is an option for a solver given by name, but solver is {solver!r}; set it there."
+        )
     if not isinstance(solver, Solver):
         raise AnydiffError(f"solver is {solver!r}, but must be a registered name or a Solver.")
     budget = nfe - 1 if end == "denoise" else nfe

@@ -92,6 +92,37 @@ def rows(plugin: Subject, entry: Entry) -> None:
             require(close, f"row {row} alone is predicted differently than among four.")
 
 
+@check("network.reads", "networks", optional=True)
+def reads(plugin: Subject, entry: Entry) -> None:
+    """What it says not to read (reads_conditions) has no influence, since samples are then drawn without it."""
+    network, spec = build_network(plugin, entry)
+    named = getattr(network, "reads_conditions", None)
+    if named is None:
+        skip("it has no reads_conditions, so every condition counts as read.")
+    x, log_snr, found = _inputs(_awake(network), spec, 2)
+    conditions = {**found, **_of_domain(plugin, entry, 2)}
+    for name in named:
+        require(name in conditions, f"reads_conditions names {name!r}, but its conditions are {sorted(conditions)}.")
+    for name in conditions:
+        if name in named:
+            continue
+        with torch.no_grad():
+            rest = {other: value for other, value in conditions.items() if other != name}
+            same = torch.equal(network(x, log_snr, **conditions), network(x, log_snr, **rest))
+        require(same, f"{name!r} changes the prediction, but is not in reads_conditions; name it there.")
+
+
+def _of_domain(plugin: Subject, entry: Entry, rows: int) -> dict[str, Tensor]:
+    """The conditions of the first rows of the data that the network is trained on; none where they are not at hand."""
+    recipe = plugin.recipe_of(entry)
+    if recipe is None or plugin.absent_data(recipe):
+        return {}
+    from anydiff.pipeline.build import build_dataset, build_domain
+
+    condition = build_dataset(recipe, "train").batch(range(rows))[1]
+    return {name: value for name, value in condition.items() if name in build_domain(recipe).conditions}
+
+
 @check("network.saves", "networks")
 def saves(plugin: Subject, entry: Entry) -> None:
     """Saved and loaded into a network built anew, it predicts the same."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from anydiff.networks import Autoencoder
-from anydiff.pipeline import Pipeline, Recipe, load, load_recipe, train
-from anydiff.pipeline.build import build_dataset, build_denoiser, build_domain, build_objective
+from anydiff.pipeline import Pipeline, Recipe, SampleSet, load, load_recipe, train
+from anydiff.pipeline.build import build_dataset, build_denoiser, build_domain, build_objective, sample_set
 from anydiff.registry import Entry
 from anydiff.states import NoiseSource, uniform
 from anydiff.testing.kit import check
@@ -43,23 +43,23 @@ def runs(plugin: Subject, entry: Entry) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     trained = train(recipe, folder)
     require((folder / "model.safetensors").is_file(), "the training left no model.safetensors.")
-    states = build_dataset(recipe, "train").batch([0, 1])[0]
-    first = _made(trained, states)
+    data = sample_set(build_dataset(recipe, "train"), [0, 1])
+    first = _made(trained, data)
     require(first.isfinite().all(), "the samples are not finite.")
     file = folder / "saved.safetensors"
     trained.save(file, overwrite=True)
     for source in (folder, file):
-        again = _made(load(source), states)
+        again = _made(load(source), data)
         require(torch.equal(first, again), f"loaded from its {'folder' if source is folder else 'file'} it differs.")
 
 
-def _made(pipeline: Pipeline, states: Tensor) -> Tensor:
-    """Two samples; or of an autoencoder, which draws nothing, what it makes of two states."""
+def _made(pipeline: Pipeline, data: SampleSet) -> Tensor:
+    """Two samples, asked for as two examples are; or of an autoencoder, which draws nothing, what it makes of them."""
     if isinstance(pipeline.denoiser.network, Autoencoder):
         with torch.no_grad():
-            made: Tensor = pipeline.denoiser.network(states)
+            made: Tensor = pipeline.denoiser.network(data.states)
         return made
-    return pipeline.sample_set(2, nfe=max(2, pipeline.plan().nfe // 10), seed=1).states
+    return pipeline.sample_set(2, nfe=max(2, pipeline.plan().nfe // 10), seed=1, condition=data.asked(2)).states
 
 
 @check("recipe.masked", "recipes", optional=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -37,6 +38,7 @@ class Poses(Domain):
     """
 
     name = "pose"
+    condition_help = MappingProxyType({"frames": "FOLDER_OR_VIDEO"})
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class TimeSeries(Domain):
     """
 
     name = "timeseries"
+    condition_help = MappingProxyType({"observed": "history.csv"})
 
     def __init__(
         self, context: int = 168, prediction: int = 24, freq: str = "h", season: int = 24, unit: str = ""

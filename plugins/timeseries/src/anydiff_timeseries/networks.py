@@ -138,6 +138,7 @@ class WindowNetwork(nn.Module):
         self.patch_size = natural_number("patch_size", patch_size)
         vectors, arrays = split_conditions(conditions or {})
         self.reads = _readable(reads, arrays, self.shape[1])
+        self.reads_conditions = (*vectors, *self.reads)
         embedding = 2 * natural_number("width", width)
         self.conditioning = Conditioning(vectors, embedding)
         channels = self.shape[0] + sum(arrays[name].shape[0] for name in self.reads)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,7 @@ class Trajectories(Domain):
 
     name = "trajectories"
     suffixes = SUFFIXES
+    condition_help = MappingProxyType({"start": "'1 1 0 0'", "goal": "'5 5'", "returns": "0.9"})
 
     def __init__(
         self,

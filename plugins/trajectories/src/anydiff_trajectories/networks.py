@@ -77,6 +77,7 @@ class Planner(nn.Module):
         self.ends = {name: conditions[name].size for name in ("start", "goal") if name in conditions}  # type: ignore[union-attr]
         self.unread = tuple(unread)
         self.read = [name for name in conditions if name not in self.ends and name not in self.unread]
+        self.reads_conditions = (*self.ends, *self.read)
         embedded = {name: conditions[name] for name in self.read}
         seen = torch.ones(self.layout.width, dtype=torch.bool)
         for part in hide:

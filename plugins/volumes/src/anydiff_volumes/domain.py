@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import nibabel
@@ -45,6 +46,7 @@ class Volumes(Domain):
 
     name = "volumes"
     suffixes = SUFFIXES
+    condition_help = MappingProxyType({"frames": "FOLDER"})
 
     def __init__(
         self,

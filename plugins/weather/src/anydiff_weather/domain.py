@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class Weather(Domain):
     """
 
     name = "weather"
+    condition_help = MappingProxyType({"members": "forecast.nc"})
 
     def __init__(self, climatology: str = "lorenz96", seeds: int = 2) -> None:
         self._from_climatology(Climatology.read(climatology), natural_number("seeds", seeds))

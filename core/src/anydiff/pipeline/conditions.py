@@ -1,0 +1,164 @@
+"""What samples are asked with: conditions as tensors, those a model cannot do without, and entries that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError, natural_number
+from anydiff.guidance import ClassifierFree, Guidance
+from anydiff.guidance.known import KNOWN, MASK
+from anydiff.pipeline.domain import Domain
+from anydiff.pipeline.recipe import Recipe
+from anydiff.states import NODE_MASK
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def condition_tensors(
+    domain: Domain, condition: Mapping[str, Any] | None, count: int, guiding: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """Batch-first tensors of ``count`` rows from text that the domain understands, lists or tensors.
+
+    Beside the domain's conditions, those called ``guiding`` may be given: they are for guidance alone.
+    """
+    if not condition:
+        return {}
+    text = {name: value for name, value in condition.items() if isinstance(value, str)}
+    parsed = domain.parse_condition(text, count) if text else {}
+    known = [*domain.conditions, *guiding, *([NODE_MASK] if domain.spec.masked else [])]
+    for name, value in condition.items():
+        if name not in text:
+            if name.removesuffix("_present") not in known:
+                domain.parse_condition({name: ""}, count)  # raises, with the names that exist
+            tensor = torch.as_tensor(value)
+            parsed[name] = tensor.expand(count) if tensor.ndim == 0 else tensor
+    return parsed
+
+
+def never_hidden(recipe: Recipe, network: nn.Module, domain: Domain) -> list[str]:
+    """The conditions without which the network was never trained: those it reads, where no training hid them.
+
+    A network that reads fewer than the domain has says so by an attribute ``reads_conditions``, their names.
+    """
+    if recipe.training.condition_dropout > 0:
+        return []
+    read = getattr(network, "reads_conditions", None)
+    return [name for name in domain.conditions if read is None or name in read]
+
+
+def require_conditions(recipe: Recipe, network: nn.Module, domain: Domain, given: Mapping[str, Tensor]) -> None:
+    """Refuse to ask a network for what it was never trained to do: a prediction without one of its conditions.
+
+    Raises:
+        AnydiffError: a condition is missing or declared absent; the sentence says how to give it.
+    """
+    missing = [
+        name
+        for name in never_hidden(recipe, network, domain)
+        if name not in given or not bool(given.get(f"{name}_present", torch.tensor(True)).bool().all())
+    ]
+    if not missing:
+        return
+    name = next((each for each in missing if each in domain.condition_help), missing[0])
+    raise AnydiffError(
+        f"{recipe.name!r} was never trained without the condition {name!r}, so samples without it would mean nothing; "
+        f"give --condition {name}={domain.condition_help.get(name, 'VALUE')}, or --cases N for held-out data (in "
+        f"Python condition={{{name!r}: ...}})."
+    )
+
+
+def require_guidable(recipe: Recipe, network: nn.Module, domain: Domain, layers: Sequence[Guidance]) -> None:
+    """Refuse classifier-free guidance away from a prediction that the network was never trained to make.
+
+    Raises:
+        AnydiffError: the guidance hides a condition that no training hid.
+    """
+    fixed = never_hidden(recipe, network, domain)
+    for layer in layers:
+        if not isinstance(layer, ClassifierFree) or (isinstance(layer.scale, (int, float)) and layer.scale == 1):
+            continue
+        hidden = [name for name in fixed if layer.names is None or name in layer.names]
+        if hidden:
+            raise AnydiffError(
+                f"{recipe.name!r} was never trained without the condition {hidden[0]!r}, so classifier-free guidance "
+                "has nothing to lead away from; leave the guidance scale at 1, or train with "
+                "training.condition_dropout=0.1."
+            )
+
+
+def number_of_cases(condition: Mapping[str, Any], cases: int | None) -> int:
+    """How many rows ``condition`` has, which must be ``cases`` where that is given.
+
+    Raises:
+        AnydiffError: conditions of different numbers of rows, or no number at all.
+    """
+    rows = {name: len(value) for name, value in condition.items() if not isinstance(value, str)}
+    if cases is not None:
+        rows = {"cases": natural_number("cases", cases), **rows}
+    if len(set(rows.values())) > 1:
+        raise AnydiffError(f"the conditions have different numbers of rows, {rows}; give one row per case to each.")
+    if not rows:
+        raise AnydiffError("the number of cases cannot be told from the condition; give cases=.")
+    return next(iter(rows.values()))
+
+
+def known_conditions(
+    domain: Domain, known: Tensor | Sequence[Any] | None, mask: Tensor | None, count: int
+) -> dict[str, Tensor]:
+    """The conditions of :class:`~anydiff.guidance.KnownEntries`, one row per sample; empty where nothing is known.
+
+    Args:
+        domain: encodes what is known, where it is not a tensor already.
+        known: clean states or native objects, one per sample or one for all.
+        mask: which of their entries are known.
+        count: how many samples.
+    """
+    if (known is None) != (mask is None):
+        missing, given = ("known_mask", "known") if mask is None else ("known", "known_mask")
+        raise AnydiffError(f"{given} was given without {missing}; give both.")
+    if known is None or mask is None:
+        return {}
+    states = known if isinstance(known, Tensor) else domain.encode(known)
+    shape = tuple(domain.spec.shape)
+    out = {}
+    for name, value in ((KNOWN, states), (MASK, torch.as_tensor(mask))):
+        one = value.reshape(1, *value.shape) if tuple(value.shape) == shape else value
+        if tuple(one.shape[1:]) != shape or len(one) not in (1, count):
+            raise AnydiffError(
+                f"{name} has shape {tuple(value.shape)}, but must be {shape} or {(count, *shape)}: one state, or "
+                "one per sample."
+            )
+        out[name] = one.expand(count, *shape)
+    return {KNOWN: out[KNOWN], MASK: out[MASK].bool()}
+
+
+def fixed_by(domain: Domain, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The conditions of :class:`~anydiff.guidance.KnownEntries` that the domain derives from its own, if it has any."""
+    fixed = domain.known_entries(conditions)
+    return {} if fixed is None else {KNOWN: fixed[0], MASK: fixed[1]}
+
+
+def with_known_nodes(domain: Domain, mask: Tensor, fixed: Mapping[str, Tensor], sized: bool) -> Tensor:
+    """``mask`` with every node of which a known entry is not zero; what a caller ``sized`` must have them already.
+
+    Raises:
+        AnydiffError: a known node is absent by the caller's own mask.
+    """
+    spec = domain.spec
+    nodes = spec.mask_of(torch.where(fixed[MASK], fixed[KNOWN], 0.0))
+    mask = spec.check_mask(mask).bool()
+    if len(mask) != len(nodes):  # the sampler says so
+        return mask
+    absent = (nodes & ~mask).nonzero()
+    if sized and len(absent):
+        row, node = absent[0].tolist()
+        raise AnydiffError(
+            f"known_mask fixes entries of node {node} of sample {row}, but the mask leaves that node out; ask for "
+            "more nodes."
+        )
+    return mask | nodes

@@ -305,6 +305,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         '"sigma_data": 0.8',
         '"objective": {"name": "denoising", "options": {"weighting": "nope"}}, "sigma_data": 0.8',
     ),
+    ("recipe.statistics", "sets", "parts", '{"most": 4}', '{"most": 3}'),
     ("recipe.masked", "sets", "parts", "return loss", "return loss + clean.flatten(1).square().mean(1)"),
     ("kit.complete", "domain", "data", '(self, split="train"', '(self, path, split="train"'),
 ]

@@ -35,6 +35,9 @@ from anydiff.states import StateSpec
 class Sets(Domain):
     name, spec = "mutant", StateSpec.single((4, 2), name="points", mask_axes=(0,))
 
+    def __init__(self, most=None):
+        self.most = most
+
     def encode(self, objects):
         return torch.as_tensor(np.asarray(objects), dtype=torch.float32)
 
@@ -63,6 +66,8 @@ class Data(ArrayDataset):
         points = random.normal(size=(100, 4, 2)) * mask[:, :, None]
         super().__init__(points, mask=mask, loss_mask=mask[:, :, None])
 
+    statistics = property(lambda self: {"most": int(self.batch(range(100))[1]["mask"].sum(1).max())})
+
 class Net(nn.Module):
     def __init__(self, spec, conditions=None):
         super().__init__()
@@ -82,8 +87,8 @@ class Loss(Denoising):
         return loss
 
 RECIPE = {
-    "name": "mutant/small", "domain": "mutant", "dataset": "mutant/sets", "network": "mutant/net",
-    "objective": "mutant/loss",
+    "name": "mutant/small", "domain": {"name": "mutant", "options": {"most": 4}}, "dataset": "mutant/sets",
+    "network": "mutant/net", "objective": "mutant/loss",
     "training": {"steps": 2, "batch_size": 4},
 }
 """

@@ -39,6 +39,15 @@ def build_dataset(recipe: Recipe, split: str) -> Dataset:
         AnydiffError: its states do not have the shape the recipe's domain says, or mean something else.
     """
     dataset: Dataset = registry().build("datasets", recipe.dataset.name, **{**recipe.dataset.options, "split": split})
+    return agreeing(recipe, dataset)
+
+
+def agreeing(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """``dataset`` itself, if its states are what the recipe's domain says and mean the same.
+
+    Raises:
+        AnydiffError: states of another shape, or domains that differ in their codec.
+    """
     domain = build_domain(recipe)
     wanted = domain.spec.shape
     if tuple(dataset.spec.shape) != tuple(wanted):

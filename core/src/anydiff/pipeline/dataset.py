@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +42,16 @@ class Dataset(ABC):
     @abstractmethod
     def domain(self) -> Domain:
         """The codec of these states."""
+
+    @property
+    def statistics(self) -> Mapping[str, Any]:
+        """The domain's options that are statistics of this data: option -> value (numbers, texts, lists of these).
+
+        Node counts, a property's scale, a list of classes. Training puts the values of the training split into the
+        recipe, and where this data set takes an option of that name, into the data set's options too, so that the test
+        split is read with the same. Empty by default.
+        """
+        return {}
 
     @property
     def spec(self) -> StateSpec:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.build import build_dataset, build_denoiser, build_latent, build_objective
+from anydiff.pipeline.build import build_denoiser, build_latent, build_objective
 from anydiff.pipeline.dataset import Dataset
 from anydiff.pipeline.latent import LatentDataset
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.recipe import Part, Recipe
+from anydiff.pipeline.statistics import fit_to_data
 from anydiff.plugins import hooks
 from anydiff.training import RunFolder, TrainingEvents, fit
 from anydiff.training.events import Batch
@@ -23,6 +24,9 @@ def train(
     recipe: Recipe, folder: str | Path, *, resume: bool = False, devices: int | str = 1, console: Any = None
 ) -> Pipeline:
     """Train ``recipe`` into the run folder ``folder`` and return the trained pipeline (averaged weights).
+
+    Options of the domain that are statistics of the training data are taken from these (see
+    :func:`~anydiff.pipeline.statistics.fit_to_data`); the run's recipe holds them.
 
     Args:
         recipe: the complete experiment.
@@ -36,7 +40,7 @@ def train(
         NonFiniteError: loss or gradient became NaN or infinite; names the first bad tensor.
         KeyboardInterrupt: after a checkpoint was saved.
     """
-    dataset = build_dataset(recipe, "train")
+    recipe, dataset = fit_to_data(recipe)
     latent = build_latent(recipe)
     if latent is not None:
         dataset = LatentDataset(dataset, latent)

@@ -10,6 +10,7 @@ from torch import Tensor
 from anydiff.networks import Autoencoder
 from anydiff.pipeline import Pipeline, Recipe, SampleSet, load, load_recipe, train
 from anydiff.pipeline.build import build_dataset, build_denoiser, build_domain, build_objective, sample_set
+from anydiff.pipeline.statistics import agree, fit_to_data, plain
 from anydiff.registry import Entry
 from anydiff.states import NoiseSource, uniform
 from anydiff.testing.kit import check
@@ -33,6 +34,22 @@ def parses(plugin: Subject, entry: Entry) -> None:
     path = plugin.scratch / f"{entry.name.replace('/', '-')}.yaml"
     path.write_text(recipe.to_yaml(), encoding="utf-8")
     require(load_recipe(path).hash == recipe.hash, "written as YAML and read again it is another recipe.")
+
+
+@check("recipe.statistics", "recipes")
+def statistics(plugin: Subject, entry: Entry) -> None:
+    """Its options that are statistics of data (counts, scales, classes) are those of its own data set."""
+    recipe = load_recipe(entry.name)
+    found = plain(build_dataset(recipe, "train").statistics)
+    for part in (recipe.domain, recipe.dataset):
+        for name, value in part.options.items():
+            if name in found and value is not None:
+                require(
+                    agree(value, found[name]),
+                    f"its option {name} of {part.name!r} is {value!r}, but its training data say {found[name]!r}.",
+                )
+    fitted, _ = fit_to_data(recipe)
+    require(fitted.hash == recipe.hash, f"it lacks statistics of its training data: {fitted.domain.options!r}.")
 
 
 @check("recipe.runs", "recipes")

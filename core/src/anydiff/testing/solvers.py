@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -237,7 +237,7 @@ def batch(plugin: Subject, entry: Entry) -> None:
         require(same, f"a sample depends on the batch it is drawn in{changed}.")
 
 
-def _choices(solver: Solver) -> Iterator[tuple[str, Solver]]:
+def _choices(solver: Any) -> Iterator[tuple[str, Solver]]:
     """(what was changed, the solver) for the solver as it is, and with each other value of each Literal option."""
     yield "", solver
     for name, kind in get_type_hints(type(solver)).items():

@@ -23,6 +23,7 @@ from anydiff.states import NODE_MASK
 from anydiff_molecules import ledger
 from anydiff_molecules.bundle import PARTS, Table, read_bundle, tabulate
 from anydiff_molecules.domain import Molecules
+from anydiff_molecules.sizes import histogram
 
 Split = Literal["train", "test"]
 
@@ -56,6 +57,15 @@ class MoleculeSet(Dataset):
     def domain(self) -> Molecules:
         """The codec of these molecules."""
         return self._domain
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """How many molecules have 1, 2, ... atoms, and mean and deviation of the property where it is handed out."""
+        found: dict[str, Any] = {"counts": histogram(self._count, self._domain.size)}
+        if self._domain.condition == "logp":
+            deviation = round(float(self._logp.double().std(correction=0)), 2)
+            found["condition_scale"] = [round(float(self._logp.double().mean()), 2), deviation or 1.0]
+        return found
 
     @property
     def smiles(self) -> tuple[str, ...]:
@@ -95,7 +105,7 @@ class KnownSet(MoleculeSet):
             test split; its molecules are in the training split in no stereochemistry. Reading takes about two minutes.
         path: for ``"full"``: a file of SMILES, or the container; None takes what ``anydiff data get`` fetched.
         condition: ``"logp"`` to hand out the property, or None.
-        condition_scale: its (mean, deviation).
+        condition_scale: its (mean, deviation); None for (0, 1). Training takes it from the training split.
     """
 
     def __init__(
@@ -105,7 +115,7 @@ class KnownSet(MoleculeSet):
         part: Literal["bundled", "full"] = "bundled",
         path: str | Path | None = None,
         condition: str | None = None,
-        condition_scale: Sequence[float] = (0.0, 1.0),
+        condition_scale: Sequence[float] | None = None,
     ) -> None:
         _check_split(split)
         if part not in ("bundled", "full"):
@@ -129,7 +139,7 @@ class MoleculeFile(MoleculeSet):
     """A user's own molecules: ``.smi``, ``.csv`` (column ``smiles``) or ``.sdf``; every tenth is the test split.
 
     What cannot be parsed or held is left out, counted and named in a warning. ``types``, ``size`` and the condition
-    must be those of the recipe's domain.
+    must be those of the recipe's domain. Sizes of samples and the scale of the condition follow the training split.
 
     Args:
         path: the file, or the molecules themselves: RDKit objects, SMILES, or PyG graphs (a PyG data set).
@@ -137,7 +147,7 @@ class MoleculeFile(MoleculeSet):
         types: vocabulary of atoms.
         size: most heavy atoms.
         condition: ``"logp"`` to hand out the property, or None.
-        condition_scale: its (mean, deviation).
+        condition_scale: its (mean, deviation); None for (0, 1). Training takes it from the training split.
         strict: refuse a file with an entry that cannot be parsed.
     """
 
@@ -148,7 +158,7 @@ class MoleculeFile(MoleculeSet):
         types: Sequence[str] = ("C", "N", "O", "F", "S", "Cl", "Br", "N+", "O-"),
         size: int = 20,
         condition: str | None = None,
-        condition_scale: Sequence[float] = (0.0, 1.0),
+        condition_scale: Sequence[float] | None = None,
         strict: bool = False,
     ) -> None:
         from anydiff_molecules import files

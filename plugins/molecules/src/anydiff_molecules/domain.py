@@ -34,7 +34,8 @@ class Molecules(Domain):
         size: N, the most heavy atoms.
         counts: weights of 1, 2, ..., N heavy atoms, from which sizes are drawn; None for N always.
         condition: a property that samples can be asked for, ``"logp"``, or None.
-        condition_scale: (mean, deviation) that the network sees the property in.
+        condition_scale: (mean, deviation) that the network sees the property in; None for (0, 1). Training takes it
+            and ``counts`` from its data.
     """
 
     name = "molecules"
@@ -45,7 +46,7 @@ class Molecules(Domain):
         size: int = 9,
         counts: Sequence[float] | None = None,
         condition: str | None = None,
-        condition_scale: Sequence[float] = (0.0, 1.0),
+        condition_scale: Sequence[float] | None = None,
     ) -> None:
         self.types = tuple(types)
         self.size = natural_number("size", size)
@@ -55,6 +56,7 @@ class Molecules(Domain):
             raise UnknownNameError("condition", str(condition), ["logp"])
         self.counts = None if counts is None else [float(weight) for weight in counts]
         self.condition = condition
+        condition_scale = (0.0, 1.0) if condition_scale is None else condition_scale
         if len(condition_scale) != 2 or not condition_scale[1] > 0:
             raise AnydiffError(
                 f"condition_scale is {list(condition_scale)}, but must be (mean, deviation), the deviation positive."

@@ -25,6 +25,7 @@ from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.dataset import Dataset
 from anydiff.states import NODE_MASK
 from anydiff_molecules.graph_domain import Graphs
+from anydiff_molecules.sizes import histogram
 
 Split = Literal["train", "test"]
 Generator = np.random.Generator
@@ -54,6 +55,11 @@ class GraphSet(Dataset):
         digest.update(self._states.numpy().tobytes())
         digest.update(self._mask.numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """The share of graphs with 1, 2, ... nodes."""
+        return {"counts": histogram(self._mask.sum(dim=1), self._domain.size)}
 
     @property
     def domain(self) -> Graphs:
@@ -134,6 +140,12 @@ class Community(GraphSet):
     ) -> None:
         graphs = _split(lambda g: community(g, low, high, inside), split, train, test, seed)
         super().__init__("graphs/community", graphs, Graphs(high, degrees))
+        self.low = low
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """The generator's own law of sizes: each from ``low`` to ``high`` is as likely as the others."""
+        return {"counts": [float(size >= self.low) for size in range(1, self._domain.size + 1)]}
 
 
 class Ego(GraphSet):

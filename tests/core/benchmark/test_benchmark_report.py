@@ -85,7 +85,8 @@ def test_every_task_has_table_plot_pictures_and_baselines(folder):
             "marginal Gaussian (base",
         ):
             assert name in section
-        assert "With 3 sampling seeds of 1 training no statement of significance" in content
+        assert "Over 3 sampling seeds of 1 training" in content
+        assert "the 95 % t interval of the mean" in content
         assert "failed: " in section
 
 
@@ -97,9 +98,7 @@ def test_rows_and_derived_files_agree(folder):
         assert cells["key"] == row["key"]
         for name, value in row["metrics"].items():
             assert float(cells[name]) == value
-    assert {"weights", "recipe", "frozen task", "core code", "plugin code", "solver code", "method", "seed"} <= set(
-        lines[-1]["inputs"]
-    )
+    assert {"weights", "recipe", "frozen task", "code", "libraries", "method", "seed"} <= set(lines[-1]["inputs"])
     markdown = (folder / "report.md").read_text()
     assert "<script>" not in markdown
     assert re.search(r"^\| ddim \| 3 \| ", markdown, re.MULTILINE)

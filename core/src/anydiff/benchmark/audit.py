@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from anydiff.benchmark.board import runs_of
-from anydiff.benchmark.identity import digest
-from anydiff.benchmark.planning import Cell, Speed
+from anydiff.benchmark.identity import changes
+from anydiff.benchmark.planning import Cell, Speed, method_parts
 from anydiff.benchmark.store import Row, Store
 from anydiff.benchmark.suite import Method, Suite
 from anydiff.benchmark.truth import reason
@@ -65,7 +65,7 @@ def audit_row(row: Row, suite: Suite, rows: Sequence[Row]) -> Finding:
         row["source"], row["training"],
     )  # fmt: skip
     setting = Setting(
-        row["task"], row["source"], row["machine"]["device"], suite.batch_size, 0, (method.solver,) if method else ()
+        row["task"], row["source"], row["machine"]["device"], suite.batch_size, 0, method.names if method else ()
     )
     try:
         changed = _changed(row, setting, method)
@@ -80,13 +80,13 @@ def audit_row(row: Row, suite: Suite, rows: Sequence[Row]) -> Finding:
 
 
 def _changed(row: Row, setting: Setting, method: Method | None) -> list[str]:
-    """The names of inputs that are no longer what they were; a torch of another version is tried all the same."""
+    """What a row depends on and is no longer what it was; libraries of other versions are tried all the same."""
     about = describe(setting, Speed(0.0, 0.0))
     now: dict[str, Any] = {**about.identity, **(about.data if method is None else about.model)}
     if method is not None:
-        now["solver code"] = about.solver_code[method.solver]
-    stored = row["inputs"]
-    return [name for name, value in now.items() if name != "torch" and digest(stored.get(name)) != digest(value)]
+        now.update(method_parts(method, about.identity, about.sources))
+    before = {name: row["inputs"].get(name) for name in now}
+    return [name for name, _, _ in changes(before, now) if not name.startswith("libraries")]
 
 
 def _judged(label: str, row: Row, again: Row, rows: Sequence[Row]) -> Finding:

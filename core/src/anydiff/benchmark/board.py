@@ -153,7 +153,7 @@ def normalised(task: TaskBoard, card: MetricCard, value: float) -> float | None:
 
 
 def ranks(lines: Sequence[Line], card: MetricCard) -> dict[str, int]:
-    """Rank 1, 2, ... of the methods of one budget; those that tie with the best of the rest share a rank."""
+    """Rank 1, 2, ... of the methods of one budget; those not told apart from the best of the rest share a rank."""
     left = {line.method: runs_of(line.rows, card.name) for line in lines if card.name in line.values}
     found: dict[str, int] = {}
     rank = 1
@@ -249,7 +249,10 @@ def _marked(lines: Sequence[Line], cards: Sequence[MetricCard]) -> list[Line]:
         values = {line.method: runs_of(line.rows, card.name) for line in lines}
         if all(line.values[card.name].units < FEWEST for line in lines if card.name in line.values):
             continue  # so few tell nothing apart
-        winners = leaders({name: runs for name, runs in values.items() if runs}, card.direction)
+        known = {name: runs for name, runs in values.items() if runs}
+        winners = leaders(known, card.direction, untested=False)
+        if len(winners) == 1 < len(leaders(known, card.direction)):
+            continue  # what could not be compared with it may be as good
         for winner in winners:
             marks[winner][card.name] = "tied" if len(winners) > 1 else "best"
     return [Line(line.method, line.nfe, line.rows, line.values, marks[line.method]) for line in lines]

@@ -1,18 +1,23 @@
-"""Two sets of rows, pair by pair: wins, ties and losses with intervals, and whether anything became worse."""
+"""Two sets of rows, pair by pair: wins, ties and losses with intervals, and what was not judged.
+
+Every metric of every line of either set has a verdict. One that stands on one side alone is not judged; a failed row
+counts with the metrics that it has.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from anydiff.benchmark.board import parse_card, runs_of
+from anydiff.benchmark.board import common_cards, runs_of
 from anydiff.benchmark.statistics import Paired, paired
 from anydiff.benchmark.store import FILE, Row, Store
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline.metrics import MetricCard, require_same_card
+from anydiff.pipeline.metrics import MetricCard
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,14 @@ class Comparison:
         line: the method with its budget, or the two methods.
         card: of the metric.
         pair: first against second.
+        alone: ``A`` or ``B`` where the whole line stands in the first or second set alone.
     """
 
     task: str
     line: str
     card: MetricCard
     pair: Paired
+    alone: Literal["", "A", "B"] = ""
 
 
 def read_rows(source: str | Path) -> list[Row]:
@@ -67,7 +74,7 @@ def compare_runs(first: Sequence[Row], second: Sequence[Row]) -> list[Comparison
     def place(row: Row) -> Hashable:
         return row["task"], row["method"], row["nfe"], row["samples"]
 
-    return _compare(first, second, place, lambda row: _line(row["method"], row["nfe"]))
+    return _compare(first, second, place, lambda row: _line(row["method"], row["nfe"]), same_method=True)
 
 
 def compare_methods(rows: Sequence[Row], first: str, second: str) -> list[Comparison]:
@@ -98,20 +105,27 @@ def _line(method: str, nfe: int) -> str:
 
 
 def _compare(
-    first: Sequence[Row], second: Sequence[Row], place: Callable[[Row], Hashable], name: Callable[[Row], str]
+    first: Sequence[Row],
+    second: Sequence[Row],
+    place: Callable[[Row], Hashable],
+    name: Callable[[Row], str],
+    same_method: bool = False,
 ) -> list[Comparison]:
     here, there = _grouped(first, place), _grouped(second, place)
     found = []
-    for key in [key for key in here if key in there]:
-        mine, theirs = here[key], there[key]
-        for metric in mine[0]["cards"]:
-            both = [*mine, *theirs]
-            cards = [parse_card(row["cards"][metric]) for row in both if metric in row["cards"]]
-            card = require_same_card(cards)
-            pair = paired(runs_of(mine, metric), runs_of(theirs, metric), card.direction)
-            if pair.units:
-                found.append(Comparison(mine[0]["task"], name(mine[0]), card, pair))
-    if not found:
+    for key in dict.fromkeys([*here, *there]):
+        mine, theirs = here.get(key, []), there.get(key, [])
+        one = (mine or theirs)[0]
+        alone: Literal["", "A", "B"] = "B" if not mine else "A" if not theirs else ""
+        for card in common_cards([*mine, *theirs]):
+            one_side, other_side = runs_of(mine, card.name), runs_of(theirs, card.name)
+            if one_side and other_side:
+                pair = paired(one_side, other_side, card.direction, same_method=same_method)
+            else:
+                where = "A" if other_side else "B" if one_side else "A and B"
+                pair = Paired(math.nan, None, 0, "not judged", f"missing in {where}")
+            found.append(Comparison(one["task"], name(one), card, pair, alone))
+    if not any(each.pair.units for each in found):
         raise AnydiffError(
             "the two have no row in common (same task version, method, budget, samples and seeds), so nothing can be "
             "compared; run both with the same suite."
@@ -122,6 +136,5 @@ def _compare(
 def _grouped(rows: Sequence[Row], place: Callable[[Row], Hashable]) -> Mapping[Any, list[Row]]:
     groups: dict[Any, list[Row]] = {}
     for row in rows:
-        if row["status"] == "done":
-            groups.setdefault(place(row), []).append(row)
+        groups.setdefault(place(row), []).append(row)
     return groups

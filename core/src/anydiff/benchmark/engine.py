@@ -155,8 +155,8 @@ class _Run:
 
     def setting(self, task: str, source: str) -> Setting:
         suite = self.suite
-        solvers = tuple(dict.fromkeys(method.solver for method in suite.methods))
-        return Setting(task, source, self.device, suite.batch_size, suite.gallery, solvers)
+        names = tuple(dict.fromkeys(name for method in suite.methods for name in method.names))
+        return Setting(task, source, self.device, suite.batch_size, suite.gallery, names)
 
     def prepare(self, tasks: Sequence[Task]) -> list[TaskPlan]:
         """Describe every task with every model, share the budget, plan the cells, and remember all of it."""
@@ -261,7 +261,7 @@ class _Run:
             plan.cells = plan_baselines(plan.task.id, names, share, first.speed, first.identity, first.data)
             for origin, about in plan.models.items():
                 plan.cells += plan_methods(
-                    plan.task.id, suite, share, about.speed, about.identity, about.model, about.solver_code, origin
+                    plan.task.id, suite, share, about.speed, about.identity, about.model, about.sources, origin
                 )
 
     def _remember(self, plans: Sequence[TaskPlan]) -> None:

@@ -36,6 +36,28 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(name, old, new) of every part that differs; within ``code`` and ``libraries`` each distribution is a part."""
+    found: list[tuple[str, Any, Any]] = []
+    before, now = json.loads(canonical(before)), json.loads(canonical(now))
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if name in ("code", "libraries") and isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += [(f"{name} of {inner}", a, b) for inner, a, b in changes(old, new)]
+        elif old != new:
+            found.append((name, old, new))
+    return found
+
+
+def texts(value: Any) -> list[str]:
+    """Every text in plain data, the keys of its tables left out."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for inner in value.values() for text in texts(inner)]
+    return [text for inner in value for text in texts(inner)] if isinstance(value, list | tuple) else []
+
+
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of everything named anydiff, of torch, numpy and Python."""

@@ -24,6 +24,7 @@ from typing import Any
 
 from anydiff.benchmark.identity import digest
 from anydiff.benchmark.suite import Method, Suite
+from anydiff.plugins.source import Source
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ def plan_methods(
     speed: Speed,
     identity: Mapping[str, Any],
     model: Mapping[str, Any],
-    code: Mapping[str, str],
+    sources: Mapping[str, Source],
     origin: tuple[str, str, int] = ("", "", 0),
 ) -> list[Cell]:
     """The cells of a task's methods, seed by seed so that a stopped run has whole rounds.
@@ -263,17 +264,25 @@ def plan_methods(
         speed: for the expected seconds.
         identity: what every row depends on.
         model: what the rows of a method depend on beside it.
-        code: solver -> hash of its code.
+        sources: name in a method -> code and libraries behind it, which a row depends on beside those of its task.
         origin: name of the model, source of its weights, number of its training.
     """
     count = share.samples
     name, source, training = origin
     cells = []
+    about = [method_parts(method, identity, sources) for method in suite.methods]
     for seed in share.seeds:
         for nfe in suite.nfe:
-            for method in suite.methods:
-                about = {"method": method.identity(), "solver code": code.get(method.solver, "")}
-                parts = {**identity, **model, **about, "nfe": nfe, "seed": seed, "samples": count}
+            for method, own in zip(suite.methods, about, strict=True):
+                parts = {**identity, **model, **own, "nfe": nfe, "seed": seed, "samples": count}
                 cost = count * (nfe * speed.row + speed.judged) + speed.cell
                 cells.append(Cell(task, method, "", nfe, seed, count, parts, name, source, training, cost))
     return cells
+
+
+def method_parts(method: Method, identity: Mapping[str, Any], sources: Mapping[str, Source]) -> dict[str, Any]:
+    """What the rows of a method depend on beside the task and the model: its settings, and the code that it names."""
+    found = Source(identity.get("code", {}), identity.get("libraries", {}))
+    for name in method.names:
+        found |= sources.get(name, Source())
+    return {"method": method.identity(), **found.as_dict()}

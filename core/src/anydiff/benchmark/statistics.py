@@ -3,7 +3,7 @@
 Every method runs on the same seeds and conditions, so two methods are compared by their differences run by run. A run
 is a pair (training, seed). Seeds of one training share its luck: with several trainings they are averaged first, and
 the trainings are what is counted; with one training the seeds are, and every statement is about that training alone.
-Below :data:`FEWEST` of what is counted no interval is given, no significance is claimed, and everything ties.
+Below :data:`FEWEST` of what is counted no interval is given and nothing is judged: that is no tie, which is a finding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-FEWEST = 5
+FEWEST = 3
+"""With three the t interval holds what it says: equals are told apart in .0125 of boards where .025 are allowed."""
+ROUNDING = 1e-6
+"""Relative difference of two values that is no change; :data:`ABSOLUTE` beside zero."""
+ABSOLUTE = 1e-12
 LEVEL = 0.95
 CHANCE = 0.025
 """How often, at most, a column calls one of several equal methods worse than another."""
@@ -113,46 +117,103 @@ def _student_below(value: float, freedom: int) -> float:
     return 0.5 + total / 2
 
 
+Verdict = Literal["win", "tie", "loss", "not judged"]
+
+
 @dataclass(frozen=True)
 class Paired:
     """Two sets of runs, run by run.
 
     Attributes:
         difference: mean of first minus second over the common runs' units.
-        interval: of that mean; None with fewer than :data:`FEWEST` units.
+        interval: of that mean; where one method changed by the same amount or factor on every seed, the least and the
+            greatest difference; None where nothing is judged.
         units: how many.
-        verdict: whether the first is better (``win``), worse (``loss``), or not told apart (``tie``).
+        verdict: whether the first is better (``win``), worse (``loss``), or not told apart though it was tried
+            (``tie``); ``not judged`` where it was not.
+        why: it was not judged, in a few words.
     """
 
     difference: float
     interval: tuple[float, float] | None
     units: int
-    verdict: Literal["win", "tie", "loss"]
+    verdict: Verdict
+    why: str = ""
 
 
-def paired(first: Runs, second: Runs, direction: Literal["lower", "higher"], level: float = LEVEL) -> Paired:
-    """Compare two methods on their common runs.
+def paired(
+    first: Runs, second: Runs, direction: Literal["lower", "higher"], level: float = LEVEL, same_method: bool = False
+) -> Paired:
+    """Compare two methods, or one method before and after a change, on their common runs.
 
-    One is better if the interval of the mean difference excludes zero and all units have the same sign; else they tie,
-    and so they do if there are too few units, or a difference is no number.
+    One is better if the interval of the mean difference excludes zero and all units have the same sign; else they tie.
+    Differences within rounding are none. With fewer than :data:`FEWEST` units nothing is judged, nor where a difference
+    is no number; but what became of one method on equal seeds by the same difference or the same factor on each of them
+    (a wrong unit, a metric that is always 0) is a change and no luck, however much the seeds scatter: two runs tell it.
+
+    Args:
+        first: value per run.
+        second: likewise.
+        direction: which is better.
+        level: of the interval.
+        same_method: whether both are one method, so that equal seeds have equal draws.
     """
     common = sorted(first.keys() & second.keys())
-    differences = units({run: first[run] - second[run] for run in common})
-    if not differences:
-        return Paired(math.nan, None, 0, "tie")
-    finite = all(math.isfinite(difference) for difference in differences)
-    mean = statistics.fmean(differences) if finite else math.nan
-    if len(differences) < FEWEST or not finite:
-        return Paired(mean, None, len(differences), "tie")
-    low, high = bootstrap_interval(differences, level)
-    if low <= 0 <= high or not (min(differences) > 0 or max(differences) < 0):
-        return Paired(mean, (low, high), len(differences), "tie")
-    better = (mean < 0) == (direction == "lower")
-    return Paired(mean, (low, high), len(differences), "win" if better else "loss")
+    pairs = [(first[run], second[run]) for run in common]
+    counted = units({run: _difference(*pair) for run, pair in zip(common, pairs, strict=True)})
+    count = len(counted)
+    if not counted:
+        return Paired(math.nan, None, 0, "not judged", "no run in common")
+    if any(math.isnan(difference) for difference in counted):
+        return Paired(math.nan, None, count, "not judged", "a difference is no number")
+    mean = statistics.fmean(counted)
+    better: Verdict = "win" if (mean < 0) == (direction == "lower") else "loss"
+    if same_method and _same_change(pairs):
+        return Paired(mean, (min(counted), max(counted)), count, better)
+    if count < FEWEST:
+        why = f"{count} {'run' if count == 1 else 'runs'}, {FEWEST} are needed"
+        moved = f"; the numbers {'changed' if any(counted) else 'are the same'}" if same_method else ""
+        return Paired(mean, None, count, "not judged", why + moved)
+    low, high = bootstrap_interval(counted, level)
+    if low <= 0 <= high or not (min(counted) > 0 or max(counted) < 0):
+        return Paired(mean, (low, high), count, "tie")
+    return Paired(mean, (low, high), count, better)
 
 
-def leaders(values: Mapping[str, Runs], direction: Literal["lower", "higher"]) -> list[str]:
-    """The method of the best median, then those that tie with it.
+def _difference(one: float, other: float) -> float:
+    """First minus second; 0 within rounding, and between equal infinities."""
+    if one == other:
+        return 0.0
+    difference = one - other
+    if not math.isfinite(difference):
+        return difference
+    return 0.0 if abs(difference) <= max(ABSOLUTE, ROUNDING * max(abs(one), abs(other))) else difference
+
+
+def _same_change(pairs: Sequence[tuple[float, float]]) -> bool:
+    """Whether at least two pairs differ beyond rounding, all in one direction, and all by one amount or one factor."""
+    differences = [_difference(*pair) for pair in pairs]
+    changed = [difference for difference in differences if difference]
+    finite = all(math.isfinite(value) for pair in pairs for value in pair)
+    if len(changed) < 2 or not finite or min(changed) < 0 < max(changed):
+        return False
+    scale = max(abs(value) for pair in pairs for value in pair)
+    amount = max(differences) - min(differences) <= max(ABSOLUTE, ROUNDING * scale)
+    backwards = [(other, one) for one, other in pairs]
+    return amount or _same_factor(pairs) or _same_factor(backwards)
+
+
+def _same_factor(pairs: Sequence[tuple[float, float]]) -> bool:
+    """Whether each first value is the same multiple of its second; 0 is the multiple of a metric that is gone."""
+    told = [(one, other) for one, other in pairs if one or other]  # 0 is every multiple of 0
+    if any(other == 0 for _, other in told):
+        return False
+    factor = told[0][0] / told[0][1]
+    return all(abs(one - factor * other) <= ROUNDING * max(abs(one), abs(other)) for one, other in told)
+
+
+def leaders(values: Mapping[str, Runs], direction: Literal["lower", "higher"], untested: bool = True) -> list[str]:
+    """The method of the best median, then those that tie with it, and those that could not be compared with it.
 
     The best is who happens to be so, and any of the k(k - 1)/2 pairs may be the one that is compared: each is at level
     1 - :data:`CHANCE` / (k(k - 1)/2), so that among equals one is told apart by luck in at most one column of forty,
@@ -161,6 +222,7 @@ def leaders(values: Mapping[str, Runs], direction: Literal["lower", "higher"]) -
     Args:
         values: for each method its value per run.
         direction: which is better.
+        untested: whether those that could not be compared with the best are named too.
     """
     sign = 1.0 if direction == "lower" else -1.0
     medians = {name: sign * statistics.median(runs.values()) for name, runs in values.items() if runs}
@@ -169,7 +231,9 @@ def leaders(values: Mapping[str, Runs], direction: Literal["lower", "higher"]) -
     best = min(medians, key=lambda name: medians[name])
     level = 1 - CHANCE / max(1, len(medians) * (len(medians) - 1) / 2)
     others = [name for name in medians if name != best]
-    return [best, *(name for name in others if paired(values[name], values[best], direction, level).verdict != "loss")]
+    left_out = ("loss",) if untested else ("loss", "not judged")
+    verdicts = {name: paired(values[name], values[best], direction, level).verdict for name in others}
+    return [best, *(name for name in others if verdicts[name] not in left_out)]
 
 
 def significance_sentence(trainings: int, seeds: int) -> str:
@@ -185,7 +249,7 @@ def significance_sentence(trainings: int, seeds: int) -> str:
         )
     about = "" if trainings > 1 else " Statements are about this training alone."
     return (
-        f"Over {what}: values are the median with the least and the greatest, and the 95 % bootstrap interval of the "
+        f"Over {what}: values are the median with the least and the greatest, and the 95 % t interval of the "
         "mean. Methods tie with the best unless every paired difference has one sign and their interval excludes zero, "
         f"at a level at which equals are told apart in one column of forty.{about}"
     )

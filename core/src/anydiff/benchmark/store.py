@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from anydiff.benchmark.identity import canonical
+from anydiff.benchmark.identity import canonical, changes
 from anydiff.errors import AnydiffError, FileFormatError
 
 FILE = "results.sqlite"
@@ -114,9 +114,9 @@ class Store:
         others = self._connection.execute("select parts from rows where label = ?", (label,)).fetchall()
         if not others:
             return "computed: never run before"
-        asked = json.loads(canonical(parts))
-        changes = [_changed(json.loads(text), asked) for (text,) in others]
-        return f"computed: {min(changes, key=len)} changed" if min(changes, key=len) else "computed: never run before"
+        found_changes = [_changed(json.loads(text), parts) for (text,) in others]
+        least = min(found_changes, key=len)
+        return f"computed: {least} changed" if least else "computed: never run before"
 
     def note(self, name: str, default: Any = None) -> Any:
         """What was remembered under ``name``."""
@@ -140,11 +140,9 @@ class Store:
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The parts that differ, with their values where these are short."""
     words = []
-    for name in sorted({*before, *now}):
-        old, new = before.get(name), now.get(name)
-        if old != new:
-            shown = all(isinstance(value, int | float | str) for value in (old, new))
-            words.append(f"{name} ({_short(old)} -> {_short(new)})" if shown else name)
+    for name, old, new in changes(before, now):
+        shown = all(isinstance(value, int | float | str) for value in (old, new))
+        words.append(f"{name} ({_short(old)} -> {_short(new)})" if shown else name)
     return ", ".join(words)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from anydiff.benchmark.identity import texts
 from anydiff.benchmark.task import Tier
 from anydiff.data.reading import read_yaml
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
@@ -62,6 +63,11 @@ class Method(Settings):
     def identity(self) -> dict[str, Any]:
         """What can change a number: everything but the label."""
         return self.model_dump(mode="json", exclude={"label"})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Whatever it names: its solver, and what its options and guidance may name."""
+        return tuple(dict.fromkeys(texts(self.identity())))
 
 
 class Suite(Settings):

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from anydiff.benchmark import identity
-from anydiff.benchmark.code import code_hash, package_hash, plugin_imports
 from anydiff.benchmark.generation import Generator
 from anydiff.benchmark.measure import measured
 from anydiff.benchmark.planning import Cell, Speed
@@ -27,11 +26,11 @@ from anydiff.benchmark.task import load_task
 from anydiff.benchmark.truth import Opening, TruthProcess, drawn, reason
 from anydiff.errors import AnydiffError
 from anydiff.pipeline import SampleSet
-from anydiff.pipeline.recipe import Recipe
-from anydiff.registry import KINDS, registry
+from anydiff.plugins import hooks
+from anydiff.plugins.source import Source, source_of
+from anydiff.registry import KINDS, Entry, registry
 
 PRECISION = "float32"
-_ROOTS = ("anydiff.pipeline.pipeline", "anydiff.benchmark.generation", "anydiff.benchmark.truth")
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Setting:
         device: where to sample; empty for an accelerator where there is one.
         batch_size: rows per network call.
         gallery: samples per picture.
-        solvers: of the suite's methods, for their code.
+        names: whatever the suite's methods name, for the code behind it.
     """
 
     task: str
@@ -52,7 +51,7 @@ class Setting:
     device: str
     batch_size: int
     gallery: int
-    solvers: tuple[str, ...] = field(default=(), compare=False)
+    names: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Description:
         identity: what every row of the task depends on.
         model: what the rows of methods depend on beside it.
         data: what the rows of baselines depend on beside it.
-        solver_code: solver -> hash of its code.
+        sources: name in a method -> code and libraries behind it.
         facts: for the report.
         speed: measured here and now.
         least: fewer cases say nothing, or are refused by a metric.
@@ -76,7 +75,7 @@ class Description:
     identity: Mapping[str, Any]
     model: Mapping[str, Any]
     data: Mapping[str, Any]
-    solver_code: Mapping[str, str]
+    sources: Mapping[str, Source]
     facts: Mapping[str, Any]
     speed: Speed
     least: int
@@ -140,19 +139,12 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
     opening, generator = _hands(setting)
     pipeline, task = generator.pipeline, generator.task
     speed = speed or _speed(setting, opening, generator)
-    roots = _code_roots(generator)
-    owners = {registry().get("domains", generator.recipe.domain.name).reference, _task_reference(setting.task)}
-    common = {
-        "task": task.id,
-        "frozen task": opening.frozen,
-        "plugin code": identity.digest(sorted(package_hash(owner) for owner in owners)),
-        "core code": code_hash(roots),
-    }
+    source = _source(generator)
+    common = {"task": task.id, "frozen task": opening.frozen, **source.as_dict()}
     model = {
         "weights": generator.weights_hash,
         "recipe": pipeline.recipe.hash,
         "precision": PRECISION,
-        "torch": torch.__version__,
         "device": torch.device(generator.device).type,
     }
     facts = {
@@ -175,8 +167,8 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
         "machine": identity.machine(generator.device),
     }
     return Description(
-        common, model, {"training data": opening.facts["training data"]["hash"]}, _solver_code(setting.solvers), facts,
-        speed, opening.least, opening.size, pipeline.domain.spec.size > 4096, opening.picture, opening.note,
+        common, model, {"training data": opening.facts["training data"]["hash"]}, _sources(setting.names), facts, speed,
+        opening.least, opening.size, pipeline.domain.spec.size > 4096, opening.picture, opening.note,
     )  # fmt: skip
 
 
@@ -337,51 +329,28 @@ def _mean_seconds(calls: Sequence[Callable[[int, int], object]], count: int) -> 
     return (time.perf_counter() - began) / max(1, len(calls))
 
 
-def _task_reference(task_id: str) -> str:
-    return registry().get("tasks", task_id).reference
+def _source(generator: Generator) -> Source:
+    """The code and libraries that every row of the task depends on, what its methods name left out.
 
-
-def _code_roots(generator: Generator) -> tuple[str, ...]:
-    """The modules whose code a row of the task depends on, the solver's left out."""
+    It is that of the core, of whatever the task, its recipe and the model's recipe name, and of every plugin that
+    listens or transforms in this process.
+    """
     task = generator.task
     references = [*task.baselines.values(), *([task.evaluator] if task.evaluator else [])]
+    entries = [registry().get("tasks", task.id)]
+    names = [part.name for part in task.metrics]
     for recipe in (generator.recipe, generator.pipeline.recipe):
-        references += _references(recipe, [part.name for part in task.metrics])
-    modules = {reference.partition(":")[0] for reference in references}
-    for reference in [_task_reference(task.id), *references]:
-        if not reference.startswith("anydiff."):
-            modules.update(plugin_imports(reference))
-    return tuple(sorted(modules | set(_ROOTS)))
+        names += [recipe.name, *identity.texts(recipe.model_dump(mode="json"))]
+    entries += _entries(names)
+    return source_of(entries, references, hooks().implementers())
 
 
-def _references(recipe: Recipe, more: list[str]) -> list[str]:
-    """The reference of everything registered that the recipe names, wherever in it, its objective left out."""
-    names = [*more, *_texts(recipe.model_dump(mode="json", exclude={"objective", "training"}))]
-    known = {
-        name: entry.reference
-        for kind in KINDS
-        if kind not in ("recipes", "tasks", "commands", "objectives")
-        for entry in registry().entries(kind)
-        for name in [entry.name]
-    }
-    return [known[name] for name in names if name in known]
+def _sources(names: tuple[str, ...]) -> dict[str, Source]:
+    return {name: source_of(found) for name in names if (found := _entries([name]))}
 
 
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        return [text for inner in value.values() for text in _texts(inner)]
-    return [text for inner in value for text in _texts(inner)] if isinstance(value, list | tuple) else []
-
-
-def _solver_code(solvers: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for name in solvers:
-        reference = registry().get("solvers", name).reference
-        modules = [reference.partition(":")[0]]
-        if not reference.startswith("anydiff."):
-            modules += plugin_imports(reference)
-        own = [] if reference.startswith("anydiff.") else [package_hash(reference)]
-        found[name] = identity.digest([code_hash(tuple(sorted(set(modules)))), *own])
-    return found
+def _entries(names: Sequence[str]) -> list[Entry]:
+    """Everything registered under one of ``names``, of whatever kind: a name says nothing of its kind."""
+    asked = set(names)
+    kinds = [kind for kind in KINDS if kind not in ("tasks", "commands")]
+    return [entry for kind in kinds for entry in registry().entries(kind) if entry.name in asked]

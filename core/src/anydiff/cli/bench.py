@@ -127,7 +127,7 @@ def run(
     page = write_report(out)
     if explain_cache:
         print_table(["cell", "why"], outcome.explanations)
-    regressed = 0 if earlier is None else _print_comparison(_compared(outcome, earlier))
+    regressed = False if earlier is None else _print_comparison(_compared(outcome, earlier))
     _tell_end(outcome, page)
     if regressed:
         raise typer.Exit(1)
@@ -155,7 +155,8 @@ def compare(
 ) -> None:
     """Print where A wins, ties and loses against B, with intervals of the paired differences A - B.
 
-    Exit code 1 if A is worse than B anywhere beyond its interval. With fewer than five seeds everything ties.
+    Exit code 1 if A is worse than B anywhere beyond its interval, or if nothing could be judged. A metric with fewer
+    than three common seeds, or one that a side lacks, is not judged; two seeds tell a change that is the same on both.
 
     Examples:
       anydiff bench compare after before
@@ -238,21 +239,29 @@ def _rows(source: str | Path) -> list[dict[str, Any]]:
     return read_rows(source)
 
 
-def _print_comparison(found: list[Comparison]) -> int:
-    """Print the table, and return how many are worse."""
+def _print_comparison(found: list[Comparison]) -> bool:
+    """Print the table, and return whether anything is worse, or nothing could be judged at all."""
     from anydiff.benchmark.report.text import arrow, number
+    from anydiff.benchmark.statistics import FEWEST
 
     rows = []
-    for each in found:
+    for each in (each for each in found if not each.alone):
         pair = each.pair
-        interval = f"[{number(pair.interval[0])}, {number(pair.interval[1])}]" if pair.interval else "no statement"
+        interval = f"[{number(pair.interval[0])}, {number(pair.interval[1])}]" if pair.interval else pair.why
         metric = f"{each.card.name} {arrow(each.card.direction)}"
         rows.append([each.task, each.line, metric, pair.verdict, number(pair.difference), interval, pair.units])
     print_table(["task", "method", "metric", "A is", "A - B", "95 % interval", "runs"], rows)
+    for side in ("A", "B"):
+        alone = list(dict.fromkeys(f"{each.task} · {each.line}" for each in found if each.alone == side))
+        if alone:
+            more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+            tell(f"only in {side}, so not judged: {', '.join(alone[:3])}{more}.")
     verdicts = [each.pair.verdict for each in found]
-    counts = [verdicts.count("win"), verdicts.count("tie"), verdicts.count("loss")]
-    tell(f"{counts[0]} wins, {counts[1]} ties, {counts[2]} losses.")
-    return counts[2]
+    wins, ties, losses, open_ = (verdicts.count(word) for word in ("win", "tie", "loss", "not judged"))
+    tell(f"{wins} wins, {ties} ties, {losses} losses, {open_} not judged.")
+    if open_ == len(verdicts):
+        tell(f"nothing was judged, so nothing is said to be as good; run both with at least {FEWEST} seeds in common.")
+    return losses > 0 or open_ == len(verdicts)
 
 
 def _needs_store(out: Path) -> None:

@@ -84,6 +84,17 @@ class Hooks:
         """Return whether anybody implements ``hook``, so that a caller can skip the preparation of its arguments."""
         return bool(self._implementations(hook))
 
+    def implementers(self, *hooks: str) -> list[str]:
+        """Return the names of the plugins that implement one of ``hooks``; of none given, any event or transform."""
+        asked = hooks or [name for name in self._arguments if not name.startswith("register_")]
+        for hook in asked:
+            if hook not in self._arguments:
+                raise UnknownNameError("hook", hook, self._arguments)
+        # Not self._calls, which a listener that failed has left.
+        return sorted(
+            {each.plugin_name for hook in asked for each in getattr(self._manager.hook, hook).get_hookimpls()}
+        )
+
     def notify(self, hook: str, /, **arguments: Any) -> None:
         """Call an event. A listener that fails is reported once, is not called again, and stops nobody else."""
         calls = self._implementations(hook)

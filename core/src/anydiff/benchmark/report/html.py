@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +209,8 @@ def _cards(task: TaskBoard) -> str:
         "recipe": short(facts["recipe"]),
         "weights": short(facts["weights"]),
         **{f"weights: {name}": value for name, value in facts["weights metadata"].items()},
-        "code of the core": short(facts["core code"]),
-        "code of the plugin": short(facts["plugin code"]),
+        **{f"code: {name}": short(value) for name, value in _code(facts).items()},
+        "libraries": ", ".join(f"{name} {version}" for name, version in facts.get("libraries", {}).items()),
         "frozen task": short(facts["frozen task"]),
         "held-out data": short(facts["reference"]["hash"]),
         "training data": f"{short(facts['training data']['hash'])}, {facts['training data']['samples']} examples",
@@ -220,6 +220,13 @@ def _cards(task: TaskBoard) -> str:
         "device": ", ".join(f"{name} {value}" for name, value in facts["machine"].items()),
     }
     return f"<details><summary>Metric cards and provenance</summary>{table(head, rows)}{definitions(origin)}</details>"
+
+
+def _code(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of each distribution; of the core and the plugin alone, where the rows are of an earlier version."""
+    if "code" in facts:
+        return dict(facts["code"])
+    return {name: facts[f"{name} code"] for name in ("core", "plugin") if f"{name} code" in facts}
 
 
 def _training(about: dict[str, Any]) -> str:

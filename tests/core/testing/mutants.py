@@ -290,6 +290,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("domain.files", "domain", "domain", "ndmin=2))", "ndmin=2))[::-1]"),
     ("domain.suffixes", "domain", "domain", '        check_suffix(path, self.suffixes, "rows")\n', ""),
     ("domain.picture", "domain", "domain", 'format="png"', 'format="svg"'),
+    ("domain.picture", "domain", "domain", ' if "label" in condition else []', ""),
     (
         "domain.conditions",
         "domain",

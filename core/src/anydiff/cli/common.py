@@ -41,15 +41,26 @@ def pairs(texts: Sequence[str] | None, flag: str) -> dict[str, str]:
     return out
 
 
+def solver_options(texts: Sequence[str] | None) -> dict[str, Any]:
+    """What ``--option NAME=VALUE`` gives, values read as YAML.
+
+    Raises:
+        AnydiffError: a text without ``=``, or a value that is no YAML.
+    """
+    from anydiff.data.reading import parse_yaml
+
+    advice = "put text that is no YAML into quotes"
+    return {
+        name: parse_yaml(value, f"--option {name}={value!r}", advice)
+        for name, value in pairs(texts, "--option").items()
+    }
+
+
 def sampling_options(
     solver: str | None, nfe: int | None, grid: str | None, end: str | None, option: Sequence[str] | None
 ) -> dict[str, Any]:
     """The keyword arguments of ``Pipeline.sample`` that the shared options stand for."""
-    from anydiff.data.reading import parse_yaml
-
-    options = {
-        name: parse_yaml(value, f"--option {name}={value!r}") for name, value in pairs(option, "--option").items()
-    }
+    options = solver_options(option)
     if options and solver is None:
         raise AnydiffError(f"--option {next(iter(options))} belongs to a solver; name it with --solver.")
     given = {"solver": solver, "nfe": nfe, "grid": grid, "end": end}

@@ -24,9 +24,10 @@ def command(
         int | None,
         typer.Option(help="How many samples, all cases together (default 16, or one for each of --cases)."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="File or folder for the samples, in the domain's own formats.")] = Path(
-        "samples"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File or folder, by its ending (default: samples, with the domain's own ending)."),
+    ] = None,
     picture: Annotated[Path | None, typer.Option(help="Also draw the samples to this PNG.")] = None,
     nfe: common.Nfe = None,
     solver: common.SolverName = None,
@@ -75,15 +76,17 @@ def command(
             natural_number(name, number)
     if members is not None:
         common.refuse_beside(context, "--members", ["count"])
-    _check_ensemble(resume, out, picture, known)
     if picture is not None:
         common.check_picture(picture)
-    for path in (out, picture):
-        if path is not None and not (resume and path == out):
-            common.refuse_existing(path, overwrite)
+        common.refuse_existing(picture, overwrite)
     pipeline = load(source)
+    if out is None:
+        out = Path(f"samples{'' if '' in pipeline.domain.suffixes else (*pipeline.domain.suffixes, '')[0]}")
+    _check_ensemble(resume, out, picture, known)
     if out.suffix != ".zarr":  # streamed by the core, in every domain
         check_suffix(out, pipeline.domain.suffixes, "samples of this domain")
+    if not resume:
+        common.refuse_existing(out, overwrite)
     given = common.pairs(condition, "--condition")
     asked = {
         **common.sampling_options(solver, nfe, grid, end, option), **_fixed(pipeline, known), "seed": seed,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from anydiff.cli import common
 from anydiff.cli.output import print_json, print_table
-from anydiff.errors import AnydiffError, natural_number
+from anydiff.errors import natural_number
 
 app = typer.Typer(add_completion=False)
 FACTS = ("order", "kind", "calls_per_step", "stochastic", "source")
@@ -61,7 +62,7 @@ def show(
       anydiff solvers show ddim --nfe 10 --option eta=1.0 --json
     """
     natural_number("--nfe", nfe)
-    options = dict(_parse_option(text) for text in option or [])
+    options = common.solver_options(option)
     from anydiff.registry import registry
 
     known = registry()
@@ -77,12 +78,3 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "" if value is None else str(value)
-
-
-def _parse_option(text: str) -> tuple[str, Any]:
-    from anydiff.data.reading import parse_yaml
-
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise AnydiffError(f"--option is {text!r}; write NAME=VALUE, for example eta=1.0.")
-    return name, parse_yaml(value, f"--option {text!r}", "put text that is no YAML into quotes")

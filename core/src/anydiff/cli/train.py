@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,8 @@ def command(
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = out or Path("runs") / f"{resolved.name.replace('/', '-')}-{stamp}"
     count: int | str = devices if devices == "auto" else natural_number("--devices", _number(devices))
-    pipeline = train(resolved, folder, resume=resume, devices=count, console=Console(stderr=True))
+    written = shlex.join(["anydiff", "train", recipe, *(part for each in change or [] for part in ("--set", each))])
+    pipeline = train(resolved, folder, resume=resume, devices=count, console=Console(stderr=True), command=written)
     tell(f"trained {resolved.name} into {str(folder)!r} ({pipeline.parameters:,} parameters).")
     tell(f"next: anydiff sample {folder} --count 16")
 

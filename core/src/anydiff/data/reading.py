@@ -12,8 +12,10 @@ Nothing here imports torch, and NumPy and PyYAML are imported where they are use
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -255,13 +257,12 @@ def parse_yaml(text: str, source: str, advice: str = "correct it") -> Any:
         FileFormatError: it is no YAML, too long, nested more than 64 deep, holds more than 100,000 values once its
             references are written out, or names one key of a table twice.
     """
-    import yaml
 
     if len(text) > MAX_YAML_BYTES:
         raise FileFormatError(f"{source} has {len(text):,} characters of YAML, but {MAX_YAML_BYTES:,} are allowed.")
-    loader = yaml.SafeLoader("")
+    loader = _yaml_loader()("")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _yaml_loader()(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -275,6 +276,19 @@ def parse_yaml(text: str, source: str, advice: str = "correct it") -> Any:
         raise FileFormatError(f"{source} is not YAML ({_yaml_reason(error)}); {advice}.") from error
     finally:
         loader.dispose()
+
+
+@functools.cache
+def _yaml_loader() -> type[yaml.SafeLoader]:
+    """YAML 1.1 as PyYAML reads it, but with ``1e-3`` for a number, as in YAML 1.2 and in Python; there it is a text."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    number = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    return Loader
 
 
 def _yaml_reason(error: Exception) -> str:

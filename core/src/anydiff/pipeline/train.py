@@ -12,7 +12,7 @@ from anydiff.pipeline.build import build_denoiser, build_latent, build_objective
 from anydiff.pipeline.dataset import Dataset
 from anydiff.pipeline.latent import LatentDataset
 from anydiff.pipeline.pipeline import Pipeline, load
-from anydiff.pipeline.recipe import Part, Recipe
+from anydiff.pipeline.recipe import Part, Recipe, load_recipe
 from anydiff.pipeline.statistics import fit_to_data
 from anydiff.plugins import hooks
 from anydiff.training import RunFolder, TrainingEvents, fit
@@ -21,7 +21,13 @@ from anydiff.training.run import process_rank
 
 
 def train(
-    recipe: Recipe, folder: str | Path, *, resume: bool = False, devices: int | str = 1, console: Any = None
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    devices: int | str = 1,
+    console: Any = None,
+    command: str = "",
 ) -> Pipeline:
     """Train ``recipe`` into the run folder ``folder`` and return the trained pipeline (averaged weights).
 
@@ -34,6 +40,8 @@ def train(
         resume: continue at the last checkpoint.
         devices: number of devices, or "auto"; the model that results is the same for any.
         console: a rich console for progress; None for no output.
+        command: the command line that trains this, for the card; by default that of the recipe, or of the run's own
+            ``config.yaml`` where the recipe is not as it is registered.
 
     Raises:
         AnydiffError: the folder holds files, or the recipe differs from the run's.
@@ -50,7 +58,7 @@ def train(
         "recipe_hash": recipe.hash,
         "data_hash": dataset.hash,
         "anydiff_version": version("anydiff"),
-        "command": f"anydiff train {recipe.name}",
+        "command": command or _command(recipe),
     }
     if resume:
         _check_same_experiment(recipe, Path(folder))
@@ -89,6 +97,15 @@ def _check_same_experiment(recipe: Recipe, folder: Path) -> None:
 
 def _plain(value: Any) -> str:
     return repr(value.model_dump(mode="json") if isinstance(value, Part) else value)
+
+
+def _command(recipe: Recipe) -> str:
+    """The command line that trains ``recipe``."""
+    try:
+        registered = load_recipe(recipe.name).hash == recipe.hash
+    except AnydiffError:
+        registered = False
+    return f"anydiff train {recipe.name if registered else 'config.yaml'}"
 
 
 class _HookEvents(TrainingEvents):

@@ -135,15 +135,18 @@ def _write_all_or_one(domain: Domain, objects: Sequence[Any], path: Path) -> Seq
 
 @check("domain.picture", "domains")
 def picture(plugin: Subject, entry: Entry) -> None:
-    """draw writes a PNG, with and without titles."""
+    """draw writes a PNG: of samples with their titles, with none, and of samples that were asked for nothing."""
     domain = _domain(plugin, entry)
     states, condition, _ = _states(plugin, domain)
     objects = domain.decode(states, condition)
     titles = domain.describe_condition(condition)
     require(len(titles) in (0, len(objects)), f"describe_condition gives {len(titles)} titles for {len(objects)} rows.")
-    for number, given in enumerate((None, titles or None)):
+    nothing = domain.describe_condition({})
+    require(len(nothing) in (0, len(objects)), f"describe_condition({{}}) gives {len(nothing)} titles.")
+    rounds = [(objects, None), (objects, titles or None), (domain.decode(states), nothing or None)]
+    for number, (drawn, given) in enumerate(rounds):
         path = plugin.scratch / f"{entry.name.replace('/', '-')}-{number}.png"
-        domain.draw(objects, path, given)
+        domain.draw(drawn, path, given)
         png = path.is_file() and path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
         require(png, "draw wrote no PNG where it was told to.")
 

@@ -53,6 +53,7 @@ from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
 from anydiff.states import NODE_MASK, StateSpec
 from anydiff.training import load_into, load_weights, save_weights, weights_hash
+from anydiff.training.budget import within_weights, without_budget
 
 
 @dataclass
@@ -473,10 +474,12 @@ def load(source: str | Path) -> Pipeline:
             raise AnydiffError(f"{str(source)!r} is a folder without model.safetensors; give a run folder or a recipe.")
     elif not path.is_file():
         path = _bundled(str(source))
-    tensors, metadata = load_weights(path)
-    recipe = _stored_recipe(metadata, path)
-    pipeline = Pipeline.untrained(recipe)
-    load_into(pipeline.denoiser.network, tensors, repr(str(path)))
+    with without_budget():  # of a model that needs this one
+        tensors, metadata = load_weights(path)
+        recipe = _stored_recipe(metadata, path)
+        with within_weights(tensors, repr(str(path))):
+            pipeline = Pipeline.untrained(recipe)
+        load_into(pipeline.denoiser.network, tensors, repr(str(path)))
     pipeline.metadata = {k: v for k, v in metadata.items() if k not in ("recipe", "recipe_hash", "format")}
     return pipeline
 

@@ -15,6 +15,11 @@ from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_path
 
 FORMAT = "anydiff-weights-1"
+_NARROWER = {
+    torch.float32: (torch.float16, torch.bfloat16),
+    torch.float64: (torch.float16, torch.bfloat16, torch.float32),
+}
+"""Types that are widened without loss, by the network's own."""
 
 
 def save_weights(
@@ -69,7 +74,8 @@ def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: st
     """Copy ``tensors`` into ``module`` (half-precision weights are widened).
 
     Raises:
-        FileFormatError: a tensor is missing, unexpected, or of another shape; names the first.
+        FileFormatError: a tensor is missing, unexpected, of another shape, of a type that is neither the network's own
+            nor a narrower floating-point type, or holds values that are not finite; names the first.
     """
     own = module.state_dict()
     for name, tensor in own.items():
@@ -80,10 +86,28 @@ def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: st
                 f"{name!r} in {source} has shape {tuple(tensors[name].shape)}, but the network needs "
                 f"{tuple(tensor.shape)}; it belongs to another recipe."
             )
+        _check_values(name, tensors[name], tensor.dtype, source)
     extra = [name for name in tensors if name not in own]
     if extra:
         raise FileFormatError(f"{source} has the unknown tensor {extra[0]!r}; it belongs to another network or recipe.")
     module.load_state_dict({name: tensors[name].to(own[name].dtype) for name in own})
+
+
+def _check_values(name: str, tensor: Tensor, wanted: torch.dtype, source: str) -> None:
+    """Refuse a type that is not turned into ``wanted`` without loss of meaning or digits, and values out of range."""
+    if tensor.dtype != wanted and tensor.dtype not in _NARROWER.get(wanted, ()):
+        raise FileFormatError(
+            f"{name!r} in {source} is {_short(tensor.dtype)}, but the network holds {_short(wanted)}; export the "
+            "weights as float32, float16 or bfloat16 (quantised ones need a network that knows their scale)."
+        )
+    if tensor.dtype.is_floating_point and not torch.isfinite(tensor).all():
+        raise FileFormatError(
+            f"{name!r} in {source} holds values that are not finite; it is damaged: get or train the weights again."
+        )
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:

@@ -166,7 +166,7 @@ def test_unknown_joint_names_and_foreign_files(tmp_path):
         read_poses(file, SKELETON)
     for text, message in (
         ("{}", "no list 'annotations'"),
-        ("{", "not JSON"),
+        ("{", "cannot be read as a COCO or PoseTrack key point file"),
         ('{"annotations": [1]}', "names no joints"),
     ):
         file.write_text(text)
@@ -277,9 +277,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_encode_refuses_key_points_outside_the_frame_and_other_skeletons():
     domain = Poses()
-    outside = Pose(np.full((15, 2), 50.0), np.full(15, 2))
+    outside = Pose(np.full((15, 2), 60.0), np.full(15, 2))
     with pytest.raises(
-        AnydiffError, match=r"key point 'head' of pose 0 lies at \(50, 50\), outside the frame of 48x64"
+        AnydiffError, match=r"key point 'head' of pose 0 lies at \(60, 60\), outside the frame of 48x64"
     ):
         domain.encode([outside])
     with pytest.raises(AnydiffError, match="17 joints, but the skeleton 'humanoid15' has 15"):
@@ -372,29 +372,15 @@ def test_pictures_are_taken_in_the_order_of_their_numbers(tmp_path):
     assert (read_frames(tmp_path)[0] == made[3]).all()
 
 
-@pytest.mark.parametrize(("kept", "whole"), [(25, True), (23, True), (15, False)])
-def test_a_video_that_ends_before_its_header_says_is_truncated(tmp_path, monkeypatch, kept, whole):
-    """ffmpeg decodes a cut mp4, mkv or avi to its end without an error."""
-    imageio = pytest.importorskip("imageio.v3")
-    monkeypatch.setattr(imageio, "immeta", lambda path: {"fps": 12.5, "duration": 2.0})
-    monkeypatch.setattr(imageio, "imiter", lambda path: iter(frames(kept)))
-    (tmp_path / "clip.mp4").write_bytes(b"...")
-    if whole:
-        assert len(read_frames(tmp_path / "clip.mp4")) == kept
-        return
-    with pytest.raises(FileFormatError, match=r"clip.mp4' ends after 15 of about 25 frames; it is truncated"):
-        read_frames(tmp_path / "clip.mp4")
-
-
 def test_frames_of_different_size_type_and_place_are_named(tmp_path):
     Image.fromarray(frames()[0]).save(tmp_path / "000.png")
     Image.fromarray(frames(1, 12, 8)[0]).save(tmp_path / "001.png")
     with pytest.raises(AnydiffError, match=r"001.png' is 8x12 pixels, but .*000.png' is 8x10"):
         read_frames(tmp_path)
     (tmp_path / "001.png").write_bytes(b"no picture")
-    with pytest.raises(FileFormatError, match=r"001.png' is no readable picture"):
+    with pytest.raises(FileFormatError, match=r"001.png' cannot be read as a picture"):
         read_frames(tmp_path)
-    with pytest.raises(AnydiffError, match="float64 values, but frames are uint8"):
+    with pytest.raises(AnydiffError, match=r"frame 0 of the array holds float64 values.*value_range=\[0, 1\]"):
         read_frames(frames() / 255)
     with pytest.raises(AnydiffError, match="does not exist"):
         read_frames(tmp_path / "nothing.mp4")

@@ -12,7 +12,7 @@ Pictures need Pillow (``pip install pillow``); :func:`frame_bytes` needs NumPy a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,15 @@ class Conversion:
     channels: int | None = None
     value_range: tuple[float, float] | None = None
     background: tuple[int, int, int] | None = None
+
+    @classmethod
+    def of(
+        cls, channels: int | None, value_range: Sequence[float] | None, background: Sequence[int] | None
+    ) -> Conversion:
+        """A conversion from the lists that recipes hold."""
+        low_high: Any = None if value_range is None else tuple(value_range)
+        colour: Any = None if background is None else tuple(background)
+        return cls(channels, low_high, colour)
 
     def __post_init__(self) -> None:
         if self.channels is not None and self.channels not in MODES:

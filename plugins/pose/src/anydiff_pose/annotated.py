@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anydiff.data.frames import Conversion
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.dataset import Dataset
-from anydiff_pose.coco import read_poses
+from anydiff_pose.coco import KeypointFile, read_keypoint_file
 from anydiff_pose.crops import Crop
 from anydiff_pose.domain import Poses
 from anydiff_pose.metrics import head_size_of
 from anydiff_pose.poses import Pose
-from anydiff_pose.video import Frames, picture_files, read_frames
+from anydiff_pose.video import Footage, Frames, read_footage
 
 SPLITS: tuple[str, ...] = ("train", "test")
 
@@ -35,6 +36,10 @@ class AnnotatedVideo(Dataset):
         split: ``train`` or ``test``.
         gap: frames from one frame of a clip to the next.
         domain: options of :class:`~anydiff_pose.domain.Poses`; its skeleton names the joints of the file.
+        first_frame: 0 or 1, the number of a video's first frame in a file that names frames by numbers; None where the
+            file tells it: it numbers a frame 0, or one as high as there are frames.
+        value_range: what becomes black and white in frames of more than eight bits.
+        background: red, green and blue behind transparent pixels of the frames.
 
     Raises:
         AnydiffError: an annotation of a frame that is not there, or a split without anybody.
@@ -49,23 +54,31 @@ class AnnotatedVideo(Dataset):
         split: str = "train",
         gap: int = 1,
         domain: dict[str, Any] | None = None,
+        first_frame: int | None = None,
+        value_range: Sequence[float] | None = None,
+        background: Sequence[int] | None = None,
     ) -> None:
         if split not in SPLITS:
             raise UnknownNameError("split", str(split), SPLITS)
         self._domain = Poses(**(domain or {}))
-        self.frames = read_frames(frames)
-        poses = read_poses(annotations, self._domain.skeleton) if isinstance(annotations, (str, Path)) else annotations
-        numbers = _frame_numbers(frames, len(self.frames))
+        footage = read_footage(frames, Conversion.of(3, value_range, background))
+        self.frames = footage.frames
+        numbering = _Numbering(footage, first_frame)
+        poses = annotations
+        if isinstance(annotations, (str, Path)):
+            file = read_keypoint_file(annotations, self._domain.skeleton)
+            poses = file.poses
+            numbering.count_as(file, str(annotations))
+        assert not isinstance(poses, (str, Path))
         border = len(self.frames) * 3 // 4
         reach = natural_number("gap", gap) * np.arange(-(self._domain.frames // 2), self._domain.frames // 2 + 1)
         self.examples: list[tuple[Pose, Crop, np.ndarray]] = []
         for count, pose in enumerate(poses):
-            # COCO and PoseTrack name files with their folder ("images/val/000007.jpg").
-            number = numbers.get(str(pose.image), numbers.get(PurePath(str(pose.image)).name))
+            number = numbering.of(pose)
             if number is None:
                 raise AnydiffError(
                     f"annotation {count} is of frame {pose.image!r}, but the video has {len(self.frames)} frames "
-                    f"({', '.join(list(numbers)[:2])}, ...); name frames by their file or their number."
+                    f"({numbering.examples}, ...); name frames by their file or their number."
                 )
             if (number >= border) == (split == "test") and (pose.visibility > 0).any():
                 moments = np.clip(
@@ -132,9 +145,56 @@ class AnnotatedVideo(Dataset):
         return torch.tensor(sizes, dtype=torch.float64)
 
 
-def _frame_numbers(source: str | Path | Frames, count: int) -> dict[str, int]:
-    """Names of frames -> their numbers: the pictures' file names where there are any, and the numbers themselves."""
-    names = {str(number): number for number in range(count)}
-    if isinstance(source, (str, Path)) and Path(source).is_dir():
-        names = {**{file.name: number for number, file in enumerate(picture_files(Path(source)))}, **names}
-    return names
+class _Numbering:
+    """Which frame an annotation is of.
+
+    Args:
+        footage: the frames.
+        first: the number of the first frame in the annotations' file, where the user says so.
+    """
+
+    def __init__(self, footage: Footage, first: int | None) -> None:
+        if first not in (None, 0, 1):
+            raise AnydiffError(f"first_frame is {first!r}, but must be 0 or 1: what the file calls the first frame.")
+        self.count, self.first, self.by_number = len(footage.frames), first, False
+        self.names = {name: number for number, name in enumerate(footage.names or ())}
+
+    def count_as(self, file: KeypointFile, path: str) -> None:
+        """Take the numbers of a file that does not name the frames: from 0 or from 1, as it tells or the user says."""
+        if all(self._by_name(pose) is not None for pose in file.poses):
+            return
+        self.by_number = True
+        if len(file.videos) > 1:
+            raise AnydiffError(
+                f"{path!r} annotates {len(file.videos)} videos (vid_id {', '.join(sorted(file.videos)[:3])}, ...), but "
+                "frames are of one; cut the file into one for each video."
+            )
+        if self.first is not None or not file.numbers:
+            return
+        if 0 in file.numbers or max(file.numbers) == self.count:
+            self.first = 0 if 0 in file.numbers else 1
+        elif max(file.numbers) < self.count:
+            raise AnydiffError(
+                f"{path!r} numbers its frames {min(file.numbers)} to {max(file.numbers)} and the video has "
+                f"{self.count}, so whether the first one is 0 or 1 is not told; say first_frame=0 or first_frame=1."
+            )
+
+    def of(self, pose: Pose) -> int | None:
+        """The frame of an annotation, counted from 0; None if it is none of the video."""
+        number = self._by_name(pose)
+        named = bool(self.names) and isinstance(pose.image, str)
+        if number is None and self.by_number and pose.number is not None and not named:
+            number = pose.number - (self.first or 0)
+        return number if number is not None and 0 <= number < self.count else None
+
+    def _by_name(self, pose: Pose) -> int | None:
+        # COCO and PoseTrack name files with their folder ("images/val/000007.jpg").
+        name = str(pose.image)
+        found = self.names.get(name, self.names.get(PurePath(name).name))
+        # A number in place of a name counts from 0: anydiff writes so, and poses made in Python are so.
+        return int(name) if found is None and pose.number is None and name.isdecimal() else found
+
+    @property
+    def examples(self) -> str:
+        """The names or numbers of the first frames."""
+        return ", ".join([*self.names, *(str(number) for number in range(self.count))][:2])

@@ -5,47 +5,99 @@ A file is an annotation file (``images``, ``annotations``, ``categories``; PoseT
 found by the names in ``categories``, so a file may hold them in another order, or more of them; annotations of other
 categories (a file of all COCO) are left out. A list of results names no joints, so it must have the skeleton's; where
 its third numbers are no flags they are the joints' confidences, as most estimators write them. Coordinates are
-continuous, the corner of the first pixel being (0, 0).
+continuous, the corner of the first pixel being (0, 0). A labelled joint may lie a little outside its image
+(:data:`~anydiff_pose.poses.EDGE`), as COCO's do: it is kept as it is, and a warning counts such joints.
+
+Images are numbered by ``frame_id``, which may count from 0 or from 1, else by ``image_id``. Files written here have ids
+from 1, as COCO's, and the frames of a video have their number from 0 both as ``frame_id`` and as ``file_name``.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from anydiff.data.reading import read_json, reading
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff.files import write_atomic
-from anydiff_pose.poses import Pose
+from anydiff.files import check_suffix, write_atomic
+from anydiff_pose.poses import EDGE, Pose, outside
 from anydiff_pose.skeletons import Skeleton
+
+SUFFIXES = (".json",)
+"""What :func:`write_poses` takes."""
+WHAT, ADVICE = "a COCO or PoseTrack key point file", "give such a file"
+
+
+@dataclass(frozen=True)
+class KeypointFile:
+    """What a key point file holds.
+
+    Attributes:
+        poses: in the file's order.
+        numbers: by which it counts its frames, those of images without anybody too.
+        videos: that its images name (``vid_id``).
+    """
+
+    poses: list[Pose]
+    numbers: set[int]
+    videos: set[str]
+
+
+@dataclass
+class _Source:
+    """The file that is read, and how many of its joints lie a little outside their images, and how far."""
+
+    path: Path
+    images: Mapping[Any, Mapping[str, Any]] = field(default_factory=dict)
+    beyond: list[float] = field(default_factory=list)
 
 
 def read_poses(path: str | Path, skeleton: Skeleton) -> list[Pose]:
+    """The poses of a file, in its order; arguments and errors as of :func:`read_keypoint_file`."""
+    return read_keypoint_file(path, skeleton).poses
+
+
+def read_keypoint_file(path: str | Path, skeleton: Skeleton) -> KeypointFile:
     """The poses of a file, in its order, with the joints of ``skeleton``.
 
     Raises:
-        AnydiffError: the file does not exist, a key point lies outside its image, flags are missing or wrong, or
+        AnydiffError: the file does not exist, a key point lies far outside its image, flags are missing or wrong, or
             results have another number of joints.
         FileFormatError: it is no JSON, or lacks what a key point file has.
         UnknownNameError: the file has no joint of a name that the skeleton has.
     """
-    source = Path(path)
-    data = _read_json(source)
-    if isinstance(data, list):
-        return _results(data, source, skeleton)
+    source = _Source(Path(path))
+    data = read_json(source.path, WHAT, ADVICE)
+    with reading(source.path, WHAT, ADVICE):
+        poses = _results(data, source, skeleton) if isinstance(data, list) else _annotations(data, source, skeleton)
+    if source.beyond:
+        warnings.warn(
+            f"{str(source.path)!r} has {len(source.beyond)} labelled key points outside their images, by up to "
+            f"{max(source.beyond):.3g} pixels; they are kept as they are.",
+            stacklevel=3,
+        )
+    listed = [_frame_number(image) for image in source.images.values()]
+    numbers = {number for number in (listed or [pose.number for pose in poses]) if number is not None}
+    return KeypointFile(poses, numbers, {str(each["vid_id"]) for each in source.images.values() if "vid_id" in each})
+
+
+def _annotations(data: Any, source: _Source, skeleton: Skeleton) -> list[Pose]:
     if not isinstance(data, Mapping) or not isinstance(data.get("annotations"), list):
         raise FileFormatError(
-            f"{str(source)!r} has no list 'annotations' and is no list of results; give a COCO or PoseTrack file."
+            f"{str(source.path)!r} has no list 'annotations' and is no list of results; give a COCO or PoseTrack file."
         )
-    category = _category(data, source)
-    order = _joint_order(category, skeleton, source)
-    images = _images(data, source)
+    category = _category(data, source.path)
+    order = _joint_order(category, skeleton, source.path)
+    source.images = _images(data, source.path)
     return [
-        _pose(entry, number, source, order, images)
+        _pose(entry, number, source, order)
         for number, entry in enumerate(data["annotations"])
         if not isinstance(entry, Mapping) or entry.get("category_id", category.get("id")) == category.get("id")
     ]
@@ -58,13 +110,24 @@ def _images(data: Mapping[str, Any], path: Path) -> dict[Any, Mapping[str, Any]]
         raise FileFormatError(f"'images' of {str(path)!r} is no list of mappings; correct or remove it.")
     for number, image in enumerate(listed):
         where = f"image {number} of {str(path)!r}"
-        _identity(image, "id", where)
-        for side in ("height", "width"):
-            _number(image, side, where)
+        for name in ("id", "file_name", "frame_id"):
+            _identity(image, name, where)
+        for name in ("height", "width", "time"):
+            _number(image, name, where)
     return {image.get("id"): image for image in listed}
 
 
-def _results(data: Sequence[Any], path: Path, skeleton: Skeleton) -> list[Pose]:
+def _frame_number(image: Mapping[str, Any]) -> int | None:
+    """By which a file counts a frame: ``frame_id``, or its id if it has no name; None where its name is a number."""
+    name = image.get("file_name")
+    if isinstance(name, str) and name.isdecimal():
+        return None
+    number = image.get("frame_id", image.get("id") if name is None else None)
+    return number if isinstance(number, int) else None
+
+
+def _results(data: Sequence[Any], source: _Source, skeleton: Skeleton) -> list[Pose]:
+    path = source.path
     poses = []
     for number, entry in enumerate(data):
         flat = entry.get("keypoints") if isinstance(entry, Mapping) else None
@@ -76,7 +139,7 @@ def _results(data: Sequence[Any], path: Path, skeleton: Skeleton) -> list[Pose]:
         if isinstance(flat, list) and len(flat) == 3 * len(skeleton) and not set(flat[2::3]) <= {0, 1, 2}:
             entry = {"scores": flat[2::3], **entry, "keypoints": list(flat)}
             entry["keypoints"][2::3] = [2] * len(skeleton)
-        poses.append(_pose(entry, number, path, list(range(len(skeleton))), {}))
+        poses.append(_pose(entry, number, source, list(range(len(skeleton)))))
     return poses
 
 
@@ -94,15 +157,14 @@ def write_poses(
         skeleton: names the joints.
         size: (height, width) of the images, where the poses carry no frame.
     """
-    names = list(dict.fromkeys(pose.image for pose in poses))
-    sizes = {pose.image: pose.frame.shape[:2] if pose.frame is not None else size for pose in poses}
+    check_suffix(path, SUFFIXES, "key points")
+    frames: dict[str | int, Pose] = {}
+    for pose in poses:
+        frames.setdefault(pose.image, pose)
+    identities = {name: number + 1 for number, name in enumerate(frames)}
     data = {
-        "images": [
-            {"id": number, "file_name": str(name), "frame_id": number}
-            | ({} if (known := sizes[name]) is None else {"height": int(known[0]), "width": int(known[1])})
-            for number, name in enumerate(names)
-        ],
-        "annotations": [_annotation(pose, number, names.index(pose.image)) for number, pose in enumerate(poses)],
+        "images": [_image(pose, identities[name], size) for name, pose in frames.items()],
+        "annotations": [_annotation(pose, number, identities[pose.image]) for number, pose in enumerate(poses)],
         "categories": [
             {
                 "id": 1,
@@ -113,6 +175,18 @@ def write_poses(
         ],
     }
     write_atomic(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+
+
+def _image(pose: Pose, identity: int, size: tuple[int, int] | None) -> dict[str, Any]:
+    """The frame of a pose; the frame of a video is called by its number, from 0."""
+    known = size if pose.frame is None else pose.frame.shape[:2]
+    return {
+        "id": identity,
+        "file_name": str(pose.image),
+        **({"frame_id": pose.image} if isinstance(pose.image, int) else {}),
+        **({} if known is None else {"height": int(known[0]), "width": int(known[1])}),
+        **({} if pose.time is None else {"time": pose.time}),
+    }
 
 
 def _annotation(pose: Pose, number: int, image: int) -> dict[str, Any]:
@@ -132,17 +206,6 @@ def _annotation(pose: Pose, number: int, image: int) -> dict[str, Any]:
         **({} if pose.track is None else {"track_id": pose.track}),
         **({} if pose.head_size is None else {"head_size": pose.head_size}),
     }
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AnydiffError(f"cannot read {str(path)!r}: {error.strerror}; check the path.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FileFormatError(
-            f"{str(path)!r} is not JSON ({error}); give a COCO or PoseTrack key point file."
-        ) from error
 
 
 def _category(data: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
@@ -181,8 +244,8 @@ def _joint_order(category: Mapping[str, Any], skeleton: Skeleton, path: Path) ->
     return [names.index(joint) for joint in skeleton.joints]
 
 
-def _pose(entry: Any, number: int, path: Path, order: Sequence[int], images: Mapping[Any, Mapping[str, Any]]) -> Pose:
-    where = f"annotation {number} of {str(path)!r}"
+def _pose(entry: Any, number: int, source: _Source, order: Sequence[int]) -> Pose:
+    where = f"annotation {number} of {str(source.path)!r}"
     if not isinstance(entry, Mapping) or "keypoints" not in entry:
         raise FileFormatError(f"{where} has no 'keypoints'; give x, y, visibility for every joint.")
     flat = entry["keypoints"]
@@ -198,8 +261,9 @@ def _pose(entry: Any, number: int, path: Path, order: Sequence[int], images: Map
             "with v = 2 visible, 1 occluded, 0 not labelled."
         )
     rows = np.array(flat, dtype=np.float64).reshape(-1, 3)[list(order)]
-    image = images.get(_identity(entry, "image_id", where), {})
-    _check_inside(rows, image, where)
+    identity = _identity(entry, "image_id", where)
+    image = source.images.get(identity, {} if identity is None else {"id": identity})
+    source.beyond += _check_inside(rows, image, where)
     scores = _numbers(entry, "scores", len(flat) // 3, where)
     box, head = _numbers(entry, "bbox", 4, where), _numbers(entry, "bbox_head", 4, where)
     head_size = _number(entry, "head_size", where)
@@ -210,12 +274,22 @@ def _pose(entry: Any, number: int, path: Path, order: Sequence[int], images: Map
         _flags(rows[:, 2], where),
         None if not scores else np.array(scores, dtype=np.float64)[list(order)],
         _number(entry, "score", where),
-        image=image.get("file_name", entry.get("image_id", number)),
+        image=_image_name(image, number),
         track=entry.get("track_id"),
         box=None if not box else (box[0], box[1], box[2], box[3]),
         area=_number(entry, "area", where),
         head_size=head_size,
+        time=_number(image, "time", where),
+        number=_frame_number(image),
     )
+
+
+def _image_name(image: Mapping[str, Any], number: int) -> str | int:
+    """What a pose calls its frame: the file's name, the number of a video's frame that stands for one, or the id."""
+    name: str | int | None = image.get("file_name", image.get("id"))
+    if name is None:
+        return number
+    return int(name) if isinstance(name, str) and name.isdecimal() and image.get("frame_id") == int(name) else name
 
 
 def _identity(entry: Mapping[str, Any], name: str, where: str) -> str | int | None:
@@ -253,18 +327,22 @@ def _flags(values: np.ndarray, where: str) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def _check_inside(rows: np.ndarray, image: Mapping[str, Any], where: str) -> None:
-    """Every labelled key point is a finite number within its image, where the file states the image's size."""
+def _check_inside(rows: np.ndarray, image: Mapping[str, Any], where: str) -> list[float]:
+    """Refuse labelled key points far outside their image, where the file states its size.
+
+    Returns:
+        By how many pixels each of those that lie a little outside does.
+    """
     if not np.isfinite(rows).all():
         raise FileFormatError(f"keypoints of {where} hold a value that is not finite; set the joint to 0, 0, 0.")
     height, width = image.get("height"), image.get("width")
     if not height or not width:
-        return
-    labelled = rows[:, 2] > 0
-    outside = labelled & ((rows[:, :2] < 0) | (rows[:, :2] > (width, height))).any(axis=1)
-    if outside.any():
-        x, y = rows[int(np.argmax(outside)), :2]
+        return []
+    beyond = outside(rows[:, :2], rows[:, 2] > 0, width, height)
+    if beyond.max() > EDGE * max(width, height):
+        x, y = rows[int(beyond.argmax()), :2]
         raise AnydiffError(
-            f"key point {int(np.argmax(outside))} of {where} lies at ({x:g}, {y:g}), outside its image of "
+            f"key point {int(beyond.argmax())} of {where} lies at ({x:g}, {y:g}), far outside its image of "
             f"{width}x{height} pixels; correct it, or set its visibility to 0."
         )
+    return [float(each) for each in beyond[beyond > 0]]

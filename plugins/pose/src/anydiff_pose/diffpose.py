@@ -20,8 +20,8 @@ from anydiff.pipeline import Pipeline, members_per_case
 from anydiff_pose.crops import Crop, moments
 from anydiff_pose.domain import Poses
 from anydiff_pose.heatmaps import Reduction, aggregate, decode_heatmaps, mean_keypoints, mirror_heatmaps
-from anydiff_pose.poses import VISIBLE, Pose
-from anydiff_pose.video import Frames, read_frames
+from anydiff_pose.poses import EDGE, UNLABELLED, VISIBLE, Pose, outside
+from anydiff_pose.video import Footage, Frames, read_footage
 
 Box = tuple[float, float, float, float]
 
@@ -84,6 +84,8 @@ def estimate_video(
 ) -> list[Pose]:
     """Poses of everybody in a video, in the coordinates of its frames.
 
+    A joint estimated far outside the frame (:data:`~anydiff_pose.poses.EDGE`) has visibility 0, as truth has it.
+
     Args:
         pipeline: of a recipe in the domain ``pose``.
         video: frames, a folder of pictures, an ``.npz`` or a video file; see :func:`anydiff_pose.video.read_frames`.
@@ -95,7 +97,8 @@ def estimate_video(
         AnydiffError: boxes of frames that do not exist, or nobody at all.
     """
     domain = pose_domain(pipeline)
-    frames = read_frames(video)
+    footage = read_footage(video)
+    frames = footage.frames
     wanted = _boxes(boxes, frames)
     if not wanted:
         raise AnydiffError("boxes name nobody in any frame; give at least one box (x, y, width, height).")
@@ -103,12 +106,25 @@ def estimate_video(
     crops = [Crop.around(box, domain.height, domain.width) for _, _, box in wanted]
     clips = np.stack([crop.cut(frames[around[number]]) for crop, (number, _, _) in zip(crops, wanted, strict=True)])
     found = estimate_clips(pipeline, domain.network_frames(clips), **options)
-    return [
-        dataclasses.replace(
-            pose, keypoints=crop.to_frame(pose.keypoints), image=number, track=track, box=box, frame=frames[number]
-        )
-        for pose, crop, (number, track, box) in zip(found, crops, wanted, strict=True)
-    ]
+    return [_in_frame(*each, footage) for each in zip(found, crops, wanted, strict=True)]
+
+
+def _in_frame(pose: Pose, crop: Crop, wanted: tuple[int, int, Box], footage: Footage) -> Pose:
+    """An estimate in a crop as one in its frame."""
+    number, track, box = wanted
+    frame = footage.frames[number]
+    points = crop.to_frame(pose.keypoints)
+    far = outside(points, pose.visibility > 0, frame.shape[1], frame.shape[0]) > EDGE * max(frame.shape[:2])
+    return dataclasses.replace(
+        pose,
+        keypoints=points,
+        visibility=np.where(far, UNLABELLED, pose.visibility),
+        image=number,
+        track=track,
+        box=box,
+        frame=frame,
+        time=None if footage.times is None else float(footage.times[number]),
+    )
 
 
 def _boxes(

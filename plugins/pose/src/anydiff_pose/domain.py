@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
+from anydiff_pose.coco import SUFFIXES, read_poses, write_poses
 from anydiff_pose.heatmaps import Decoding, decode_heatmaps, draw_heatmaps
-from anydiff_pose.poses import VISIBLE, Pose
+from anydiff_pose.poses import EDGE, VISIBLE, Pose, outside
 from anydiff_pose.skeletons import load_skeleton
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Poses(Domain):
 
     name = "pose"
     condition_help = MappingProxyType({"frames": "FOLDER_OR_VIDEO"})
+    suffixes = SUFFIXES
 
     def __init__(
         self,
@@ -79,6 +82,24 @@ class Poses(Domain):
         return self._spec
 
     @property
+    def codec(self) -> dict[str, Any]:
+        """Which joint each heatmap is of, and how coordinates and heatmaps become one another."""
+        return {
+            "joints": list(self.skeleton.joints),
+            "limbs": [list(limb) for limb in self.skeleton.limbs],
+            "pairs": [list(pair) for pair in self.skeleton.pairs],
+            "sigmas": list(self.skeleton.sigmas),
+            "height": self.height,
+            "width": self.width,
+            "stride": self.stride,
+            "sigma": self.sigma,
+            "scale": self.scale,
+            "frames": self.frames,
+            "decoding": self.decoding,
+            "threshold": self.threshold,
+        }
+
+    @property
     def conditions(self) -> dict[str, ArrayCondition]:
         """``frames``: ``[frames, 3, height, width]``, RGB in [-1, 1]."""
         from anydiff.networks import ArrayCondition
@@ -108,8 +129,10 @@ class Poses(Domain):
         An estimate (a pose with scores other than one) has its joints' scores as greatest values, so that
         :meth:`decode` gives them back and metrics that rank by score judge a file as they judged what was written.
 
+        A labelled joint a little outside the crop (:data:`~anydiff_pose.poses.EDGE`) is drawn at the crop's edge.
+
         Raises:
-            AnydiffError: a pose of another number of joints, or a labelled joint outside the crop.
+            AnydiffError: a pose of another number of joints, or a labelled joint far outside the crop.
         """
         for number, pose in enumerate(objects):
             if len(pose.keypoints) != len(self.skeleton):
@@ -117,10 +140,9 @@ class Poses(Domain):
                     f"pose {number} has {len(pose.keypoints)} joints, but the skeleton {self.skeleton.name!r} has "
                     f"{len(self.skeleton)}; choose the skeleton of your file."
                 )
-            labelled = pose.visibility > 0
-            outside = labelled & ((pose.keypoints < 0) | (pose.keypoints > (self.width, self.height))).any(axis=1)
-            if outside.any():
-                joint = int(np.argmax(outside))
+            beyond = outside(pose.keypoints, pose.visibility > 0, self.width, self.height)
+            if beyond.max() > EDGE * max(self.width, self.height):
+                joint = int(beyond.argmax())
                 x, y = pose.keypoints[joint]
                 raise AnydiffError(
                     f"key point {self.skeleton.joints[joint]!r} of pose {number} lies at ({x:g}, {y:g}), outside the "
@@ -128,7 +150,7 @@ class Poses(Domain):
                 )
         if not objects:
             return torch.empty(0, *self.spec.shape)
-        points = torch.from_numpy(np.stack([pose.keypoints for pose in objects]))
+        points = torch.from_numpy(np.clip([pose.keypoints for pose in objects], 0, (self.width, self.height)))
         drawn = torch.from_numpy(np.stack([pose.visibility > 0 for pose in objects]))
         return self.states(points, drawn, torch.from_numpy(np.stack([np.asarray(pose.scores) for pose in objects])))
 
@@ -166,14 +188,10 @@ class Poses(Domain):
 
     def read(self, path: str | Path) -> list[Pose]:
         """Poses of a COCO or PoseTrack key point file; see :func:`anydiff_pose.coco.read_poses`."""
-        from anydiff_pose.coco import read_poses
-
         return read_poses(path, self.skeleton)
 
     def write(self, objects: Sequence[Pose], path: str | Path) -> None:
         """Write a COCO key point file; see :func:`anydiff_pose.coco.write_poses`."""
-        from anydiff_pose.coco import write_poses
-
         write_poses(objects, path, self.skeleton, (self.height, self.width))
 
     def draw(self, objects: Sequence[Pose], path: str | Path, titles: Sequence[str] | None = None) -> None:
@@ -191,9 +209,7 @@ class Poses(Domain):
             UnknownNameError: a condition this domain does not have.
             AnydiffError: nothing there to read.
         """
-        for name in text:
-            if name != "frames":
-                raise UnknownNameError("condition", name, ["frames"])
+        self._check_asked(text)
         if not text:
             return {}
         from anydiff_pose.crops import whole_frame_crops, windows
@@ -203,3 +219,22 @@ class Poses(Domain):
         clips = windows(crops, self.frames)
         rows = np.arange(count) % len(clips)
         return {"frames": self.network_frames(clips[rows])}
+
+    def labels(self, text: Mapping[str, str]) -> list[Any] | None:
+        """The frames that ``{"frames": PATH}`` names, each a case: the file names of pictures, else numbers from 0."""
+        self._check_asked(text)
+        if not text:
+            return None
+        from anydiff_pose.video import picture_files, read_frames
+
+        path = Path(text["frames"]).expanduser()
+        return [file.name for file in picture_files(path)] if path.is_dir() else list(range(len(read_frames(path))))
+
+    def labelled(self, objects: Sequence[Pose], labels: Sequence[Any], members: Sequence[int]) -> list[Pose]:
+        """Poses that name the frames they are of."""
+        return [dataclasses.replace(pose, image=label) for pose, label in zip(objects, labels, strict=True)]
+
+    def _check_asked(self, text: Mapping[str, str]) -> None:
+        for name in text:
+            if name != "frames":
+                raise UnknownNameError("condition", name, ["frames"])

@@ -14,6 +14,13 @@ Array = NDArray[np.float64]
 VISIBLE, OCCLUDED, UNLABELLED = 2, 1, 0
 """COCO's flags: labelled and visible, labelled but not visible, not labelled."""
 
+EDGE = 0.1
+"""How far outside a picture a labelled joint may lie, as a share of the picture's longer side.
+
+Annotators place joints that the edge cuts off where they must be. Farther outside, the coordinates are those of another
+picture, or of another size of it.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Pose:
@@ -30,6 +37,8 @@ class Pose:
         area: in pixels², the reference of OKS; None for that of the box.
         head_size: in pixels, the reference of PCKh; None if unknown.
         frame: uint8 ``[height, width, 3]`` the frame itself, for pictures; None if it is not at hand.
+        time: at which the frame is shown in its video, seconds; None if unknown.
+        number: of the frame as another program's file counts them, from 0 or from 1; None where :attr:`image` tells it.
     """
 
     keypoints: Array
@@ -42,6 +51,8 @@ class Pose:
     area: float | None = None
     head_size: float | None = None
     frame: NDArray[np.uint8] | None = None
+    time: float | None = None
+    number: int | None = None
 
     def __post_init__(self) -> None:
         points = np.asarray(self.keypoints, dtype=np.float64)
@@ -73,3 +84,9 @@ class Pose:
             return (0.0, 0.0, 0.0, 0.0)
         low, size = points.min(0), points.max(0) - points.min(0)
         return (float(low[0]), float(low[1]), float(size[0]), float(size[1]))
+
+
+def outside(keypoints: Array, labelled: NDArray[np.bool_], width: float, height: float) -> Array:
+    """How far each joint lies outside a picture of this size ``[J]``: pixels, 0 inside and where it is not labelled."""
+    beyond = np.maximum(np.maximum(-keypoints, keypoints - (width, height)), 0).max(axis=1)
+    return np.asarray(np.where(labelled, beyond, 0.0))

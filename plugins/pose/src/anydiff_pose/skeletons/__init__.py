@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from anydiff.data.reading import MAX_YAML_BYTES, parse_yaml, read_text, reading
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 
 FIELDS = ("name", "joints", "limbs", "pairs", "sigmas")
+ADVICE = "see humanoid15.yaml"
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,8 @@ def load_skeleton(name: str) -> Skeleton:
     if name in skeleton_names():
         text = resources.files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     elif Path(name).suffix in (".yaml", ".yml", ".json") and Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8")
+        text = read_text(name, MAX_YAML_BYTES, "a skeleton", ADVICE)
     else:
         raise UnknownNameError("skeleton", name, skeleton_names(), "Or give the path of a YAML file.")
-    try:
-        return Skeleton.parse(yaml.safe_load(text), f"skeleton {name!r}")
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        if isinstance(error, AnydiffError):
-            raise
-        reason = str(error).splitlines()[0]
-        raise FileFormatError(f"skeleton {name!r} cannot be read ({reason}); see humanoid15.yaml.") from error
+    with reading(name, "a skeleton", ADVICE):
+        return Skeleton.parse(parse_yaml(text, f"skeleton {name!r}", ADVICE), f"skeleton {name!r}")

@@ -55,17 +55,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike[str], replace: bool = False) -> Iterator[Path]:
     """Yield a new folder beside ``path``; on success rename it to ``path``, which must not exist or be an empty folder.
 
-    On any error the new folder is removed.
+    On any error the new folder is removed, and ``path`` is as it was before.
+
+    Args:
+        path: where the folder goes.
+        replace: take the place of what stands there, which is kept until the new folder is whole.
 
     Raises:
         AnydiffError: ``path`` is a file or a folder that holds something, or cannot be written, or the disk is full.
     """
     target = Path(path)
     try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        if not replace and target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise AnydiffError(
                 f"{str(target)!r} exists and is not an empty folder; choose another name (nothing was overwritten)."
             )
@@ -79,11 +83,29 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o777 & ~_umask())
         if os.name == "nt" and target.is_dir():  # there a folder is not renamed over an empty one
             target.rmdir()
-        os.replace(temporary, target)
+        if replace and target.exists():
+            _swap(temporary, target)
+        else:
+            os.replace(temporary, target)
     except OSError as error:
         raise _cannot_write(target, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(made: Path, target: Path) -> None:
+    """Rename ``made`` to ``target`` and remove what stood there; a kill between the renames leaves both whole."""
+    before = target.with_name(f".{target.name[:60]}.{uuid.uuid4().hex}.before")
+    os.rename(target, before)
+    try:
+        os.rename(made, target)
+    except OSError:
+        os.rename(before, target)
+        raise
+    if before.is_dir() and not before.is_symlink():
+        shutil.rmtree(before, ignore_errors=True)
+    else:
+        before.unlink(missing_ok=True)
 
 
 def remove_leftovers(target: Path) -> None:

@@ -11,9 +11,10 @@ import torch
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.pipeline import SampleSet, ensemble, load_recipe, repeat_cases
 from anydiff.registry import KINDS, registry
-from anydiff_weather import baselines, checks, rain, tasks
-from anydiff_weather.checks import check_fields, open_dataset, standard_axes
+from anydiff_weather import baselines, files, rain, tasks
+from anydiff_weather.checks import check_fields, standard_axes
 from anydiff_weather.data import Era5Members, Lorenz96Cases, RainInnsbruck, bundled
+from anydiff_weather.files import open_dataset
 from anydiff_weather.seeds import forecast_days
 
 
@@ -185,6 +186,6 @@ def test_grib_is_read_where_cfgrib_is(tmp_path):
 
 def test_grib_without_cfgrib_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "members.grib").write_bytes(b"GRIB")
-    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(AnydiffError, match="pip install 'anydiff-weather\\[grib\\]'"):
         open_dataset(tmp_path / "members.grib")

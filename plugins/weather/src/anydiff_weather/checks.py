@@ -1,30 +1,46 @@
-"""Reading files and refusing what does not fit, each in one sentence that names the variable and the fix."""
+"""Standard names and order of axes, and refusing what does not fit, in one sentence that names variable and fix."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import xarray
 
-from anydiff.errors import AnydiffError, FileFormatError, NonFiniteError
+from anydiff.errors import AnydiffError, NonFiniteError
+from anydiff_weather.times import standard_times
 
 LATITUDES = ("latitude", "lat")
 LONGITUDES = ("longitude", "lon")
-AXES = {"latitude": LATITUDES, "longitude": LONGITUDES, "number": ("number", "realization", "member", "ensemble")}
+MEMBERS = ("number", "realization", "member", "ensemble", "ensemble_member", "realisation")
+AXES = {"latitude": LATITUDES, "longitude": LONGITUDES, "number": MEMBERS}
 """Our name of each axis, and the names it has in files."""
+
+OURS = (*AXES, "time", "step", "valid_time", "sample", "case", "dayofyear", "face", "y", "x")
+"""Axes whose meaning is known."""
 
 UNITS = {
     "m**2 s**-2": "m2 s-2", "m^2/s^2": "m2 s-2", "m2/s2": "m2 s-2", "m s**-1": "m s-1", "m/s": "m s-1",
     "kg m**-2": "kg m-2", "kg/m^2": "kg m-2", "kg kg**-1": "kg kg-1", "kg/kg": "kg kg-1", "kelvin": "K",
-    "(0 - 1)": "1", "dimensionless": "1", "pascal": "Pa", "millimeter": "mm", "1": "1",
+    "(0 - 1)": "1", "dimensionless": "1", "pascal": "Pa", "millimeter": "mm", "1": "1", "celsius": "degC",
+    "degrees_celsius": "degC", "deg_c": "degC", "°c": "degC", "c": "degC", "metres": "m", "meters": "m",
+    "meter": "m", "metre": "m", "mbar": "hPa", "millibar": "hPa", "millibars": "hPa", "hectopascal": "hPa",
 }  # fmt: skip
 """Spellings of units that mean the same; the value is the one of CF."""
 
-_ENGINES = {".nc": "h5netcdf", ".nc4": "h5netcdf", ".h5": "h5netcdf", ".grib": "cfgrib", ".grb": "cfgrib"}
-SUFFIXES = (*_ENGINES, ".grib2", ".grb2", ".zarr")
+HINTS = {
+    ("degC", "K"): "add 273.15", ("K", "degC"): "subtract 273.15", ("hPa", "Pa"): "multiply by 100",
+    ("Pa", "hPa"): "divide by 100", ("m", "mm"): "multiply by 1000", ("mm", "m"): "divide by 1000",
+    ("m", "m2 s-2"): "geopotential is height times 9.80665", ("gpm", "m2 s-2"): "geopotential is height times 9.80665",
+    ("m2 s-2", "m"): "height is geopotential over 9.80665", ("m2 s-2", "gpm"): "height is geopotential over 9.80665",
+}  # fmt: skip
+"""How to get from one unit to another."""
+
+LEVELS = {
+    "isobaricInhPa": ("hPa", 1.0), "pressure_level": ("hPa", 1.0), "level": ("hPa", 1.0), "plev": ("hPa", 0.01),
+    "isobaricInPa": ("hPa", 0.01), "heightAboveGround": ("m above ground", 1.0), "height": ("m above ground", 1.0),
+}  # fmt: skip
+"""Coordinates that say the level of fields: the kind of level, and what one is in its unit where none is given."""
 
 
 def canonical_unit(unit: str) -> str:
@@ -33,45 +49,23 @@ def canonical_unit(unit: str) -> str:
     return UNITS.get(text, UNITS.get(text.lower(), text))
 
 
-def open_dataset(path: str | Path) -> xarray.Dataset:
-    """A NetCDF, Zarr or (where cfgrib is installed) GRIB file, loaded into memory.
+def standard_axes(data: xarray.Dataset, what: str = "the data") -> xarray.Dataset:
+    """``data`` with the axes and coordinates called latitude, longitude, number, time, step and valid_time.
 
     Raises:
-        AnydiffError: no such file, or GRIB without cfgrib.
-        FileFormatError: the file cannot be read.
+        AnydiffError: two of them mean the same, or a lead time has no units.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise AnydiffError(f"{str(path)!r} does not exist; give a NetCDF, Zarr or GRIB file.")
-    try:
-        if path.suffix == ".zarr" or path.is_dir():
-            with xarray.open_zarr(path, consolidated=False) as data:
-                return data.load()
-        engine = _ENGINES.get(path.suffix.lower().replace("grib2", "grib").replace("grb2", "grb"), "h5netcdf")
-        if engine == "cfgrib" and importlib.util.find_spec("cfgrib") is None:
-            raise AnydiffError(f"{str(path)!r} is GRIB, which needs cfgrib; pip install 'anydiff-weather[grib]'.")
-        # Without an index, which cfgrib would leave beside the user's file.
-        options = {"backend_kwargs": {"indexpath": ""}} if engine == "cfgrib" else {}
-        with xarray.open_dataset(path, engine=engine, **options) as data:
-            return data.load()
-    except AnydiffError:
-        raise
-    except Exception as error:  # every engine has its own errors
-        reason = " ".join(str(error).split())[:200]
-        raise FileFormatError(
-            f"{str(path)!r} cannot be read ({reason}); give a NetCDF, Zarr or GRIB file of weather fields."
-        ) from error
-
-
-def standard_axes(data: xarray.Dataset) -> xarray.Dataset:
-    """``data`` with the axes and coordinates called latitude, longitude and number."""
-    known = {*map(str, data.dims), *map(str, data.coords)}
+    dims, known = set(map(str, data.dims)), {*map(str, data.dims), *map(str, data.coords)}
     renames = {}
     for ours, theirs in AXES.items():
-        found = next((name for name in theirs if name in known), None)
-        if found not in (None, ours):
-            renames[found] = ours
-    return data.rename(renames)
+        found = [name for name in theirs if name in dims] or [name for name in theirs if name in known]
+        if len(found) > 1:
+            raise AnydiffError(f"{what} has both {found[0]!r} and {found[1]!r}, which mean the same; drop one of them.")
+        if found and found[0] != ours:
+            if ours in known:  # cfgrib's scalar number beside an axis of members, say
+                data = data.drop_vars(ours)
+            renames[found[0]] = ours
+    return standard_times(data.rename(renames), what)
 
 
 def check_fields(
@@ -95,7 +89,7 @@ def check_fields(
         AnydiffError: a variable, axis, coordinate or unit is missing or unlike.
         NonFiniteError: a value is not finite.
     """
-    data = standard_axes(data)
+    data = standard_axes(data, what)
     names = [str(name) for name in (data.data_vars if variables is None else variables)]
     if not names:
         raise AnydiffError(f"{what} has no variables; give a data set with at least one field.")
@@ -107,32 +101,87 @@ def check_fields(
     wanted = [*axes, *(["latitude", "longitude"] if "face" not in data.dims else [])]
     for name in names:
         for axis in wanted:
-            if axis not in data[name].dims:
-                raise AnydiffError(
-                    f"variable {name!r} of {what} has the axes {[str(d) for d in data[name].dims]}, but needs "
-                    f"{axis!r}; add it with expand_dims."
-                )
+            _check_axis(data, name, axis, what)
     for axis in grid:
         if axis not in data.coords:
             raise AnydiffError(f"{what} has no coordinate {axis!r}, only an axis; assign its values in degrees.")
-    data = _ascending(data, what)
+        if str(data[axis].attrs.get("units", "")).startswith("rad"):
+            raise AnydiffError(f"the {axis}s of {what} are in radians; give them in degrees.")
+    data = _ascending(data, what, like)
     _check_units(data, what, like)
     if like is not None:
-        _check_grid(data, what, like)
+        data = _on_grid(data, what, like)
+        check_levels(data, what, like)
     for name in names:
+        if data[name].dtype.kind not in "iuf":
+            raise AnydiffError(f"variable {name!r} of {what} holds {data[name].dtype}, not real numbers; correct it.")
         _check_finite(data[name], name, what)
     return data
 
 
-def _ascending(data: xarray.Dataset, what: str) -> xarray.Dataset:
+def _check_axis(data: xarray.Dataset, name: str, axis: str, what: str) -> None:
+    """Refuse a variable without ``axis``, with the advice that makes right data of it."""
+    dims = [str(each) for each in data[name].dims]
+    if axis in dims:
+        return
+    strange = [each for each in dims if each not in OURS and each not in LEVELS]
+    if axis in data.coords and data[axis].ndim > 1:
+        advice = "they are two-dimensional (a rotated or curved grid), so regrid the fields to latitudes and longitudes"
+    elif strange:
+        advice = f"if {strange[0]!r} is that axis, rename it: data.rename({strange[0]}={axis!r})"
+    elif axis in data.coords and data[axis].ndim == 0:
+        advice = f"it is one value, which becomes an axis by data.expand_dims({axis!r})"
+    elif axis == "number":
+        advice = "it holds one member; give the file of the ensemble, or name the one by data.expand_dims(number=[0])"
+    else:
+        advice = f"these are fields without it; give data with one value of {axis!r} per field"
+    raise AnydiffError(f"variable {name!r} of {what} has the axes {dims}, but needs {axis!r}; {advice}.")
+
+
+def check_levels(data: xarray.Dataset, what: str, like: xarray.Dataset) -> None:
+    """Refuse fields of another level (500 hPa for 850 hPa, 10 m for 2 m), where both data say theirs.
+
+    Raises:
+        AnydiffError: names both levels.
+    """
+    found, wanted = levels(data), levels(like)
+    for kind, value in found.items():
+        if kind in wanted and not np.isclose(value, wanted[kind], rtol=1e-4):
+            raise AnydiffError(
+                f"{what} is at {value:g} {kind}, but must be at {wanted[kind]:g} {kind}, the level of the climatology; "
+                "select that level."
+            )
+
+
+def levels(data: xarray.Dataset) -> dict[str, float]:
+    """The one pressure (hPa) or height (m) of the fields, by kind, where a coordinate of one value says so."""
+    found = {}
+    for name, (kind, unit_value) in LEVELS.items():
+        if name in data.coords and data[name].size == 1 and data[name].dtype.kind in "iuf":
+            unit = str(data[name].attrs.get("units", ""))
+            scale = {"Pa": 0.01, "hPa": 1.0, "millibars": 1.0, "mbar": 1.0}.get(unit, unit_value)
+            found[kind] = float(data[name].to_numpy().reshape(())) * scale
+    return found
+
+
+def _ascending(data: xarray.Dataset, what: str, like: xarray.Dataset | None) -> xarray.Dataset:
     if "latitude" in data.dims:
         steps = np.diff(data["latitude"].to_numpy())
         if (steps < 0).all() and len(steps):  # north first, as in ERA5's files: the same fields, turned
-            return data.isel(latitude=slice(None, None, -1))
-        if not (steps > 0).all():
+            data = data.isel(latitude=slice(None, None, -1))
+        elif not (steps > 0).all():
             raise AnydiffError(f"the latitudes of {what} are not in order; sort them with sortby('latitude').")
-    if "longitude" in data.dims and not (np.diff(data["longitude"].to_numpy()) > 0).all():
-        raise AnydiffError(f"the longitudes of {what} are not ascending; sort them with sortby('longitude').")
+    if "longitude" in data.dims:
+        longitude = data["longitude"].to_numpy()
+        # Once around the globe from anywhere: 0 to 350 and -180 to 170 are one grid.
+        turns = longitude if like is None else np.unwrap(longitude, period=360.0)
+        if not (np.diff(turns) > 0).all():
+            raise AnydiffError(f"the longitudes of {what} are not ascending; sort them with sortby('longitude').")
+        if len(turns) and turns[-1] - turns[0] > 360.0 - 1e-3:
+            raise AnydiffError(
+                f"the longitudes of {what} go from {longitude[0]:g} to {longitude[-1]:g}, around the globe and onto "
+                "themselves; drop the last one with isel(longitude=slice(None, -1))."
+            )
     return data
 
 
@@ -145,20 +194,33 @@ def _check_units(data: xarray.Dataset, what: str, like: xarray.Dataset | None) -
             continue
         expected = like[name].attrs.get("units", "1")
         if canonical_unit(unit) != canonical_unit(expected):
-            hint = "geopotential is height times 9.80665" if canonical_unit(expected) == "m2 s-2" else "convert it"
+            hint = HINTS.get((canonical_unit(unit), canonical_unit(expected)), "convert it")
             raise AnydiffError(f"variable {name!r} of {what} is in {unit!r}, but must be in {expected!r}; {hint}.")
 
 
-def _check_grid(data: xarray.Dataset, what: str, like: xarray.Dataset) -> None:
+def _on_grid(data: xarray.Dataset, what: str, like: xarray.Dataset) -> xarray.Dataset:
+    """``data`` on the grid of ``like``: longitudes that differ by turns of 360 degrees are rolled to its order.
+
+    Raises:
+        AnydiffError: another grid.
+    """
     for axis in ("latitude", "longitude"):
         if axis not in like.dims:
             continue
         given, wanted = data[axis].to_numpy(), like[axis].to_numpy()
+        if axis == "longitude" and given.shape == wanted.shape and len(given):
+            first = int(np.argmin(np.abs((given - wanted[0] + 180.0) % 360.0 - 180.0)))
+            data = data.roll(longitude=-first, roll_coords=True)
+            given = data[axis].to_numpy()
+            given = given + 360.0 * np.rint((wanted - given) / 360.0)
         if given.shape != wanted.shape or not np.allclose(given, wanted, atol=1e-3):
             raise AnydiffError(
-                f"the {axis} of {what} has {len(given)} values from {given[0]:g} to {given[-1]:g}, but "
-                f"{len(wanted)} from {wanted[0]:g} to {wanted[-1]:g} are needed; regrid it."
+                f"the {axis} of {what} has {len(given)} values from {data[axis].to_numpy()[0]:g} to "
+                f"{data[axis].to_numpy()[-1]:g}, but {len(wanted)} from {wanted[0]:g} to {wanted[-1]:g} are needed; "
+                "regrid it."
             )
+        data = data.assign_coords({axis: like[axis].variable})
+    return data
 
 
 def _check_finite(field: xarray.DataArray, name: str, what: str) -> None:

@@ -8,6 +8,7 @@ undone. Swapping them is silent at short leads and wrong at long ones, so both a
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,11 +18,15 @@ import numpy as np
 import xarray
 from numpy.typing import NDArray
 
+from anydiff.data.reading import finite
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.files import atomic_path
-from anydiff_weather.checks import check_fields, open_dataset
+from anydiff_weather.checks import LEVELS, check_fields
+from anydiff_weather.files import open_dataset, write_netcdf
+from anydiff_weather.times import calendar_of, check_calendar, days_of_year, valid_times
 
 DAYS = 366
+CALENDAR = "climatology_calendar"
+"""The attribute that tells the calendar."""
 BUNDLED = ("lorenz96", "era5")
 """Climatologies that come with the package."""
 
@@ -97,13 +102,16 @@ class Climatology:
             AnydiffError: missing axes or units, values that are not finite, too few times, or a constant variable.
         """
         past = check_fields(past, "the past states", axes=("time",))
+        dates = valid_times(past, "the past states")
+        assert dates is not None
+        _check_axes(past)
         terms = 2 * harmonics + 1
         if past.sizes["time"] < 2 * terms:
             raise AnydiffError(
                 f"the past states have {past.sizes['time']} times, but {harmonics} harmonics need at least "
                 f"{2 * terms}; give more or lower harmonics."
             )
-        basis = _basis(past["time"].dt.dayofyear.to_numpy(), harmonics)
+        basis = _basis(days_of_year(dates), harmonics)
         days = _basis(np.arange(1, DAYS + 1), harmonics)
         mean, std = {}, {}
         for name, field in past.data_vars.items():
@@ -119,16 +127,42 @@ class Climatology:
             fitted = np.sqrt(np.maximum(spread, 0.05 * variance.mean(0)))
             mean[name] = (("dayofyear", *dims), (days @ coefficients).reshape(shape).astype(np.float32), field.attrs)
             std[name] = (("dayofyear", *dims), fitted.reshape(shape).astype(np.float32), field.attrs)
-        grid = {name: value for name, value in past.coords.items() if "time" not in value.dims and value.ndim}
-        coordinates = {"dayofyear": np.arange(1, DAYS + 1), **grid}
-        return cls(xarray.Dataset(mean, coordinates), xarray.Dataset(std, coordinates))
+        kept = {
+            name: value
+            for name, value in past.coords.items()
+            if (value.ndim and "time" not in value.dims) or (not value.ndim and name in LEVELS)
+        }
+        coordinates = {"dayofyear": np.arange(1, DAYS + 1), **kept}
+        about = {CALENDAR: calendar_of(dates)}
+        return cls(xarray.Dataset(mean, coordinates, about), xarray.Dataset(std, coordinates, about))
+
+    @property
+    def calendar(self) -> str:
+        """The class of calendar that the days are of."""
+        return str(self.mean.attrs.get(CALENDAR, "standard"))
+
+    def days(self, dates: xarray.DataArray, what: str) -> NDArray[np.int64]:
+        """Days of the year of ``dates``.
+
+        Raises:
+            AnydiffError: they are of another calendar than the climatology.
+        """
+        check_calendar(calendar_of(dates), self.calendar, (what, "the climatology"))
+        return days_of_year(dates)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 of mean and standard deviation, hexadecimal."""
+        digest = hashlib.sha256()
+        for values in self.arrays:
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
 
     def write(self, path: str | Path) -> None:
         """Write one NetCDF file with an axis ``statistic``: mean, then std."""
         both = xarray.concat([self.mean, self.std], "statistic").assign_coords(statistic=["mean", "std"])
         packed = {name: {"zlib": True, "complevel": 9, "shuffle": True} for name in self.variables}
-        with atomic_path(path) as temporary:
-            both.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
+        write_netcdf(both, path, packed)
 
     @classmethod
     def read(cls, source: str | Path) -> Climatology:
@@ -150,13 +184,45 @@ class Climatology:
                 f"{str(path)!r} is no climatology (it has the axes {sorted(map(str, data.dims))}); make one with "
                 "Climatology.fit(past).write(path)."
             )
-        return cls(data.sel(statistic="mean", drop=True), data.sel(statistic="std", drop=True))
+        made = cls(data.sel(statistic="mean", drop=True), data.sel(statistic="std", drop=True))
+        _check_statistics(made, path)
+        return made
 
 
 @functools.cache
 def _bundled(name: str) -> Climatology:
     path = resources.files("anydiff_weather").joinpath("bundled", f"{name}_climatology.nc")
     return Climatology._from_file(Path(str(path)))
+
+
+def _check_axes(past: xarray.Dataset) -> None:
+    """Refuse axes beside time and the grid: members or levels would become parts of the grid.
+
+    Raises:
+        AnydiffError: names the first.
+    """
+    extra = [str(axis) for axis in past.dims if str(axis) not in ("time", "latitude", "longitude", "face", "y", "x")]
+    if extra:
+        raise AnydiffError(
+            f"the past states have the axis {extra[0]!r} of length {past.sizes[extra[0]]} beside time and grid; select "
+            f"one entry with isel({extra[0]}=0), or stack it with time."
+        )
+
+
+def _check_statistics(made: Climatology, path: Path) -> None:
+    """Refuse a file of statistics that no anomaly can be made of.
+
+    Raises:
+        NonFiniteError: a value is not finite.
+        FileFormatError: a standard deviation is not above zero.
+    """
+    for values, what in zip(made.arrays, ("the means", "the standard deviations"), strict=True):
+        finite(values, what, path)
+    if not (made.arrays[1] > 0).all():
+        raise FileFormatError(
+            f"{str(path)!r} has standard deviations that are not above 0; make it with "
+            "Climatology.fit(past).write(path)."
+        )
 
 
 def _basis(day: NDArray[Any], harmonics: int) -> NDArray[np.float64]:

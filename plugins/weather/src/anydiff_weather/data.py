@@ -17,9 +17,12 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.pipeline import Dataset
-from anydiff_weather.checks import check_fields, open_dataset, standard_axes
+from anydiff_weather.checks import check_fields, standard_axes
 from anydiff_weather.domain import Weather
-from anydiff_weather.seeds import TRUTH, as_tensor, check_calendar, forecast_days, training_pairs
+from anydiff_weather.ensembles import Case, forecast_cases
+from anydiff_weather.files import open_dataset
+from anydiff_weather.seeds import TRUTH, as_forecast, as_tensor, forecast_dates, forecast_days, training_pairs
+from anydiff_weather.times import calendar_of, check_calendar, moments, pair, stamp, valid_times
 
 Split = Literal["train", "test"]
 SYSTEMS = ("perfect", "biased")
@@ -42,6 +45,7 @@ class ForecastCases(Dataset):
         split: ``"train"`` or ``"test"``.
         member_labels: labels per choice of seeds that are other members.
         truth_labels: how often the truth is a label beside them.
+        cases: times and attributes of each case, by which samples made elsewhere are paired with it, or None.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class ForecastCases(Dataset):
         split: Split = "train",
         member_labels: int = 3,
         truth_labels: int = 0,
+        cases: Sequence[Case] | None = None,
     ) -> None:
         if split not in ("train", "test"):
             raise UnknownNameError("split", str(split), ["train", "test"])
@@ -64,6 +69,7 @@ class ForecastCases(Dataset):
             raise AnydiffError(f"truth_labels is {truth_labels}, but no truth was given; set it to 0 or give truth=.")
         self.name = name
         self._domain = domain
+        self.cases = cases
         climatology = domain.climatology
         count, size = members.shape[:2]
         flat = members.reshape(count * size, *members.shape[2:])
@@ -99,6 +105,10 @@ class ForecastCases(Dataset):
 
     def __len__(self) -> int:
         return len(self.members) * len(self._label)
+
+    def case_labels(self, indices: Sequence[int]) -> list[Case] | None:
+        """The forecast case of each example; None where the data tell no times."""
+        return None if self.cases is None else [self.cases[index // len(self._label)] for index in indices]
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """Labels as states, and the conditions: index i is choice i mod P of case i // P."""
@@ -160,6 +170,7 @@ class Lorenz96Cases(ForecastCases):
             split=split,
             member_labels=member_labels,
             truth_labels=truth_labels,
+            cases=forecast_cases(data[[system]].rename({system: "x"})),
         )
 
 
@@ -189,11 +200,14 @@ class Era5Members(ForecastCases):
             None,
             split=split,
             member_labels=values.shape[1] - seeds,
+            cases=forecast_cases(data),
         )
 
 
 class ForecastFiles(ForecastCases):
     """A user's own forecasts: NetCDF, Zarr or GRIB with the axes time (of the base), number, and one lead time.
+
+    The cases are taken in the order of their base times, whatever their order in the file.
 
     Args:
         forecast: the file of the ensemble.
@@ -219,8 +233,8 @@ class ForecastFiles(ForecastCases):
         test_share: float = 0.2,
     ) -> None:
         domain = Weather(str(climatology), seeds)
-        data = standard_axes(open_dataset(forecast))
-        base, valid = forecast_days(data)
+        data = _in_order(as_forecast(open_dataset(forecast)))
+        base, valid = (domain.climatology.days(dates, "the forecast") for dates in forecast_dates(data))
         last = len(base) - max(1, round(test_share * len(base)))
         if not 0 < last < len(base):
             raise AnydiffError(
@@ -234,10 +248,11 @@ class ForecastFiles(ForecastCases):
             domain.values(part, ("time", "number"), "the forecast"),
             base[rows],
             valid[rows],
-            None if truth is None else _truth(domain, part, standard_axes(open_dataset(truth))),
+            None if truth is None else _truth(domain, part, standard_axes(open_dataset(truth), "the truth")),
             split=split,
             member_labels=member_labels,
             truth_labels=truth_labels,
+            cases=forecast_cases(part[list(domain.variables)]),
         )
 
 
@@ -265,26 +280,42 @@ class RainInnsbruck(ForecastCases):
         )
 
 
+def _in_order(forecast: xarray.Dataset) -> xarray.Dataset:
+    """``forecast`` by ascending base time, so that the last share of its cases is the latest.
+
+    Raises:
+        AnydiffError: a base time occurs twice, so that it might be in both splits.
+    """
+    base, _ = forecast_dates(forecast)
+    stamps = [stamp(each) for each in base.to_numpy()]
+    repeated = sorted({each for each in stamps if stamps.count(each) > 1}) if len(set(stamps)) < len(stamps) else []
+    if repeated:
+        raise AnydiffError(
+            f"{len(repeated)} base times of the forecast occur more than once (first {repeated[0][:16]}); keep one "
+            "each, with drop_duplicates('time') say."
+        )
+    return forecast.isel(time=sorted(range(len(stamps)), key=stamps.__getitem__))
+
+
 def _truth(domain: Weather, forecast: xarray.Dataset, truth: xarray.Dataset) -> NDArray[np.float32]:
     """The truth at the valid times of ``forecast``.
 
     Raises:
-        AnydiffError: other calendars, or a valid time without truth.
+        AnydiffError: other calendars, or a valid time without truth or with several.
     """
     check_fields(truth, "the truth", axes=("time",), variables=domain.variables, like=domain.climatology.mean)
-    check_calendar(forecast, truth, ("the forecast", "the truth"))
-    valid = forecast["valid_time"] if "valid_time" in forecast.coords else forecast["time"] + forecast["step"]
-    wanted = np.atleast_1d(valid.to_numpy())
-    missing = [when for when in wanted if when not in set(truth["time"].to_numpy())]
-    if missing:
-        raise AnydiffError(
-            f"the truth has no time {str(missing[0])[:16]}, a valid time of the forecast ({len(missing)} are missing); "
-            "add it or drop those forecasts."
-        )
-    return domain.values(truth.sel(time=wanted), ("time",), "the truth")
+    when = [valid_times(each, what) for each, what in ((forecast, "the forecast"), (truth, "the truth"))]
+    assert when[0] is not None
+    assert when[1] is not None
+    names = ("the forecast", "the truth")
+    check_calendar(calendar_of(when[0]), calendar_of(when[1]), names)
+    places = pair(moments(forecast, names[0]), moments(truth, names[1]), names)
+    return domain.values(truth.isel(time=places), ("time",), "the truth")
 
 
 @functools.cache
 def bundled(name: str) -> xarray.Dataset:
-    """A data file of this package."""
-    return open_dataset(Path(str(resources.files("anydiff_weather").joinpath("bundled", name))))
+    """A data file of this package; where times repeat (the simulator has one year), ``case`` numbers its cases."""
+    data = standard_axes(open_dataset(Path(str(resources.files("anydiff_weather").joinpath("bundled", name)))))
+    repeated = "time" in data.dims and len(np.unique(data["time"])) < data.sizes["time"]
+    return data.assign_coords(case=("time", np.arange(data.sizes["time"]))) if repeated else data

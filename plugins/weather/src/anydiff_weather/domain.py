@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,15 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.files import atomic_path
 from anydiff.pipeline import Domain, LabelledArray
 from anydiff.states import Leaf, StateSpec
-from anydiff_weather.checks import check_fields, open_dataset, standard_axes
+from anydiff_weather import ensembles
+from anydiff_weather.checks import canonical_unit, check_fields, levels, standard_axes
 from anydiff_weather.climatology import DAYS, Climatology
+from anydiff_weather.files import SUFFIXES, open_dataset, write_dataset
 from anydiff_weather.grids import cell_weights
+from anydiff_weather.times import one_lead, valid_times
 
 SAMPLE = "sample"
-CASE_AXES = (SAMPLE, "number", "time", "step", "member", "case")
+CASE_AXES = (SAMPLE, "number", "time", "step", "case")
 """Axes along which a file holds several fields of the same variable."""
 
 
@@ -31,8 +34,8 @@ class Weather(Domain):
     """Fields of one grid as states ``[B, variables, *grid]``: anomalies by the statistics of their valid day.
 
     A native object is an ``xarray.Dataset`` of one time and member: the climatology's variables on its grid, with
-    units, and a scalar coordinate ``valid_time`` (or ``dayofyear``). Without a day the statistics of the whole year are
-    used, both ways.
+    units, and scalar coordinates that tell when it is valid: ``time`` (of the base) and ``step``, or ``valid_time``, or
+    ``dayofyear``. Without a day the statistics of the whole year are used, both ways.
 
     The conditions of a forecast case are ``members``, K exchangeable seed forecasts as anomalies of the valid day;
     ``climatology``, the mean field of the *base* day as an anomaly of the year; and ``valid_day``, cosine and sine of
@@ -45,6 +48,7 @@ class Weather(Domain):
     """
 
     name = "weather"
+    suffixes = SUFFIXES
     condition_help = MappingProxyType({"members": "forecast.nc"})
 
     def __init__(self, climatology: str = "lorenz96", seeds: int = 2) -> None:
@@ -62,6 +66,24 @@ class Weather(Domain):
     def spec(self) -> StateSpec:
         """One leaf ``anomaly``, ``(variables, *grid)``."""
         return self._spec
+
+    @property
+    def codec(self) -> dict[str, Any]:
+        """Variables with units, grid, levels, calendar and numbers of the climatology, and how many seeds there are."""
+        mean = self.climatology.mean
+        grid = hashlib.sha256()
+        for axis in self.grid:
+            if axis in mean.coords:
+                grid.update(np.round(mean[axis].to_numpy().astype(np.float64), 3).tobytes())
+        return {
+            "variables": list(self.variables),
+            "units": [canonical_unit(mean[name].attrs.get("units", "1")) for name in self.variables],
+            "grid": grid.hexdigest()[:16],
+            "levels": levels(mean),
+            "calendar": self.climatology.calendar,
+            "climatology": self.climatology.digest[:16],
+            "seeds": self.seeds,
+        }
 
     @property
     def conditions(self) -> dict[str, Any]:
@@ -103,7 +125,7 @@ class Weather(Domain):
         rows = []
         for position, data in enumerate(objects):
             values = self.values(data, (), f"object {position}")[None]
-            day = day_of_year(data)
+            day = self.day_of_year(data, f"object {position}")
             rows.append(self.climatology.normalise(values, None if day is None else np.array([day])))
         if not rows:
             return torch.empty(0, *self._spec.shape)
@@ -178,7 +200,7 @@ class Weather(Domain):
             AnydiffError: no such file, or no fields of this grid.
             FileFormatError: it cannot be read.
         """
-        data = standard_axes(open_dataset(path))
+        data = standard_axes(open_dataset(path), repr(str(path)))
         fields = [name for name in self.variables if name in data.data_vars]
         if not fields:
             raise AnydiffError(
@@ -192,19 +214,19 @@ class Weather(Domain):
         return [stacked.isel(_row=row) for row in range(stacked.sizes["_row"])]
 
     def write(self, objects: Sequence[xarray.Dataset], path: str | Path) -> None:
-        """Write one NetCDF file (any name), or a Zarr group where ``path`` ends in ``.zarr``, with the axis ``sample``.
+        """Write one NetCDF file, or a Zarr group where ``path`` ends in ``.zarr``.
+
+        Members of forecast cases (:meth:`labelled`) stand along the axes time and number, other fields along the axis
+        ``sample``. What stands at ``path`` is kept until the new file is whole.
 
         Raises:
-            AnydiffError: it cannot be written.
+            AnydiffError: another ending, a folder that is no Zarr group, or it cannot be written.
         """
-        path = Path(path)
-        data = xarray.concat(objects, SAMPLE, coords="different", compat="equals", join="exact")
-        data.attrs.setdefault("Conventions", "CF-1.11")
-        if path.suffix == ".zarr":
-            data.to_zarr(path, mode="w", consolidated=False)
-            return
-        with atomic_path(path) as temporary:
-            data.to_netcdf(temporary, engine="h5netcdf")
+        data = ensembles.gathered(objects)
+        if data is None:
+            data = xarray.concat(objects, SAMPLE, coords="different", compat="equals", join="exact")
+            data.attrs.setdefault("Conventions", "CF-1.11")
+        write_dataset(data, path)
 
     def draw(self, objects: Sequence[xarray.Dataset], path: str | Path, titles: Sequence[str] | None = None) -> None:
         """Maps (or curves along a latitude circle) of the first variable, with mean and spread of all objects."""
@@ -212,30 +234,92 @@ class Weather(Domain):
 
         pictures.draw_members([self._plain_fields(data) for data in objects], Path(path), titles, self.variables[0])
 
+    def day_of_year(self, data: xarray.Dataset, what: str) -> int | None:
+        """The day of the year at which a field is valid: by its times, else by ``dayofyear``; None without any.
+
+        Raises:
+            AnydiffError: several times, or those of another calendar than the climatology's.
+        """
+        data = one_lead(standard_axes(data, what), what)
+        valid = valid_times(data, what)
+        if valid is None:
+            return int(data["dayofyear"]) if "dayofyear" in data.coords and data["dayofyear"].size == 1 else None
+        if valid.size != 1:
+            raise AnydiffError(f"{what} has {valid.size} times; select one.")
+        return int(self.climatology.days(valid, what).reshape(()))
+
     def _plain_fields(self, data: xarray.Dataset) -> xarray.Dataset:
         return standard_axes(data)[list(self.variables)]
 
     def parse_condition(self, text: Mapping[str, str], count: int) -> dict[str, Tensor]:
-        """``{"members": "forecast.nc"}``: the first K members of the forecasts in a file, cycled over ``count`` cases.
+        """``{"members": "forecast.nc"}``: the first K members of each of the forecasts in a file, which are the cases.
 
         The file needs the axes number and time (of the base), and a coordinate step or valid_time.
 
         Raises:
             UnknownNameError: another name.
-            AnydiffError: the file lacks something.
+            AnydiffError: the file lacks something, or has another number of times than ``count``.
         """
+        forecast = self._named_forecast(text)
+        if forecast is None:
+            return {}
+        from anydiff_weather.seeds import forecast_conditions
+
+        found = forecast_conditions(self, forecast)
+        times = len(found["valid_day"])
+        if times != count:
+            raise AnydiffError(
+                f"{text['members']!r} has {times} times, which are {times} cases, but {count} samples "
+                "were asked for; use `anydiff sample --members`, or emulate() of anydiff_weather.seeds."
+            )
+        return found
+
+    def _named_forecast(self, text: Mapping[str, str]) -> xarray.Dataset | None:
+        """The forecast that a user names; None where no condition is asked for."""
         for name in text:
             if name in ("climatology", "valid_day"):
                 raise AnydiffError(f"{name} follows from the forecast; give --condition members=forecast.nc alone.")
             if name != "members":
                 raise UnknownNameError("condition", name, ["members"])
         if not text:
-            return {}
-        from anydiff_weather.seeds import forecast_conditions
+            return None
+        from anydiff_weather.seeds import as_forecast
 
-        found = forecast_conditions(self, open_dataset(text["members"]))
-        rows = torch.arange(count) % len(found["valid_day"])
-        return {name: value[rows] for name, value in found.items()}
+        return as_forecast(open_dataset(text["members"]), repr(text["members"]))
+
+    def labels(self, text: Mapping[str, str]) -> list[ensembles.Case] | None:
+        """A case for each time of the forecast in a file: ``{"members": "forecast.nc"}``.
+
+        Raises:
+            UnknownNameError: another name.
+            AnydiffError: the file lacks something.
+        """
+        forecast = self._named_forecast(text)
+        if forecast is None:
+            return None
+        from anydiff_weather.seeds import forecast_dates
+
+        forecast_dates(forecast)
+        known = [name for name in self.variables if name in forecast.data_vars]
+        return ensembles.forecast_cases(forecast[known], repr(text["members"]))
+
+    def labelled(
+        self, objects: Sequence[xarray.Dataset], labels: Sequence[ensembles.Case], members: Sequence[int]
+    ) -> list[xarray.Dataset]:
+        """Fields with time, step, valid_time and number as scalar coordinates, and the attributes of the forecast."""
+        return ensembles.labelled(objects, labels, members)
+
+    def label_arrays(self, labels: Sequence[ensembles.Case]) -> dict[str, LabelledArray]:
+        """Times of cases, encoded as CF has it."""
+        return ensembles.label_arrays(labels)
+
+    def match(self, objects: Sequence[xarray.Dataset], labels: Sequence[ensembles.Case]) -> list[int]:
+        """The case of each field, by its valid time.
+
+        Raises:
+            AnydiffError: a field without time, or of a valid time that the held-out data lack or have twice.
+        """
+        return ensembles.match(objects, labels)
 
     def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
         """The valid day of each sample."""
@@ -256,15 +340,6 @@ def decode_day(circle: Tensor) -> NDArray[np.int64]:
     day = torch.atan2(circle[:, 1], circle[:, 0]) * (DAYS / (2 * math.pi))
     whole: NDArray[np.int64] = (torch.round(day).long() - 1).remainder(DAYS).numpy() + 1
     return whole
-
-
-def day_of_year(data: xarray.Dataset) -> int | None:
-    """The day of the year of one field: from ``valid_time``, else ``dayofyear``, else ``time``; None without any."""
-    for name in ("valid_time", "dayofyear", "time"):
-        if name in data.coords and data.coords[name].ndim == 0:
-            value = data.coords[name]
-            return int(value) if name == "dayofyear" else int(value.dt.dayofyear)
-    return None
 
 
 def _plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:

@@ -19,13 +19,14 @@ import xskillscore
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.errors import AnydiffError
 from anydiff.pipeline import Domain, EnsembleMetric, MetricCard
 from anydiff.pipeline import ensemble as scores
 from anydiff_weather.checks import check_fields
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.domain import Weather
 from anydiff_weather.grids import cell_weights
+from anydiff_weather.seeds import as_forecast
+from anydiff_weather.times import calendar_of, check_calendar, check_complete, moments, pair, valid_times
 
 UNIT = "climatological standard deviation"
 
@@ -139,24 +140,32 @@ def verify(
     ``brier_skill`` against the climatological frequency in the truth, ``roc_area`` of the same event.
 
     Args:
-        ensemble: variables ``(time, number, *grid)`` with a coordinate valid_time, or time as valid time.
-        truth: variables ``(time, *grid)`` at the same valid times, in the same order.
+        ensemble: variables ``(time, number, *grid)``, valid at time + step, or valid_time, or time where that is all.
+        truth: variables ``(time, *grid)`` at the same valid times, in any order; it is paired by them.
         climatology: of these variables; gives anomalies and units.
         threshold: of the event, in climatological standard deviations.
 
     Returns:
         A data set of the axis ``score``; its variables are those of the climatology.
+
+    Raises:
+        AnydiffError: a valid time that only one of the two has, or that the truth has twice; other units or grid.
     """
     like = climatology.mean
     names = climatology.variables
-    ensemble = check_fields(ensemble, "the ensemble", axes=("time", "number"), variables=names, like=like)
-    truth = check_fields(truth, "the truth", axes=("time",), variables=names, like=like)
-    if ensemble.sizes["time"] != truth.sizes["time"]:
-        raise AnydiffError(
-            f"the ensemble has {ensemble.sizes['time']} times, but the truth {truth.sizes['time']}; give the same ones."
-        )
-    valid = ensemble["valid_time"] if "valid_time" in ensemble.coords else ensemble["time"]
-    day = valid.dt.dayofyear.to_numpy() - 1
+    what = ("the ensemble", "the truth")
+    ensemble = as_forecast(check_fields(ensemble, what[0], axes=("time", "number"), variables=names, like=like))
+    truth = as_forecast(check_fields(truth, what[1], axes=("time",), variables=names, like=like), what[1])
+    given, known = moments(ensemble, what[0]), moments(truth, what[1])
+    valid = valid_times(ensemble, what[0])
+    valid_truth = valid_times(truth, what[1])
+    assert valid is not None
+    assert valid_truth is not None
+    check_calendar(calendar_of(valid), calendar_of(valid_truth), what)
+    places = pair(given, known, what)
+    check_complete(places, known, what)
+    truth = truth.isel(time=places)
+    day = np.broadcast_to(climatology.days(valid, what[0]), (len(given),)) - 1
     axes = ("time", *climatology.grid)
     weights = cell_weights(like)
     out = {}

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.pipeline import Pipeline
+from anydiff.pipeline import LabelledArray, Pipeline
 from anydiff.states import permutation
 from anydiff_weather.checks import standard_axes
 from anydiff_weather.domain import Weather
+from anydiff_weather.ensembles import assembled, forecast_cases
+from anydiff_weather.times import days_of_year, one_lead, valid_times
 
 TRUTH = -1
 """The label that is the truth, where others are numbers of members."""
@@ -59,39 +61,30 @@ def training_pairs(
     return np.array([chosen for chosen, _ in pairs]), np.array([label for _, label in pairs])
 
 
-def forecast_days(data: xarray.Dataset, what: str = "the forecast") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Base and valid day of the year of each time of a forecast, both ``[times]``.
+def forecast_dates(data: xarray.Dataset, what: str = "the forecast") -> tuple[xarray.DataArray, xarray.DataArray]:
+    """Base and valid time of each time of a forecast, both along the axis ``time``.
 
     Raises:
-        AnydiffError: no times, or neither ``valid_time`` nor ``step``.
+        AnydiffError: no times, neither ``valid_time`` nor ``step``, several lead times, or what
+            :func:`~anydiff_weather.times.valid_times` refuses.
     """
+    data = one_lead(standard_axes(data, what), what)
     if "time" not in data.coords or data["time"].ndim != 1:
         raise AnydiffError(f"{what} has no coordinate 'time' along an axis; assign the base times (00 UTC, say).")
-    time = data["time"]
-    if time.dtype.kind not in "M" and not hasattr(time.to_numpy()[0], "timetuple"):
-        raise AnydiffError(f"the times of {what} are {time.dtype}, not dates; decode them with xarray.decode_cf.")
-    if "valid_time" in data.coords and data["valid_time"].ndim <= 1:
-        valid = data["valid_time"]
-    elif "step" in data.coords and data["step"].ndim == 0:
-        valid = time + data["step"]
-    else:
+    valid = valid_times(data, what)
+    assert valid is not None
+    if "valid_time" not in data.coords and "step" not in data.coords:
         raise AnydiffError(f"{what} has neither 'valid_time' nor one 'step'; select one lead time and assign it.")
-    days = [np.atleast_1d(each.dt.dayofyear.to_numpy()).astype(np.int64) for each in (time, valid)]
-    return days[0], np.broadcast_to(days[1], days[0].shape).copy()
+    if set(valid.dims) - {"time"}:
+        raise AnydiffError(f"the valid times of {what} have the axes {list(valid.dims)}; select one lead time.")
+    base = data["time"].reset_coords(drop=True)
+    return base, valid.broadcast_like(base)
 
 
-def check_calendar(first: xarray.Dataset, second: xarray.Dataset, names: tuple[str, str]) -> None:
-    """Refuse times of different calendars: their days cannot be matched.
-
-    Raises:
-        AnydiffError: the calendars differ.
-    """
-    found = [each["time"].dt.calendar for each in (first, second)]
-    if found[0] != found[1]:
-        raise AnydiffError(
-            f"the calendar of {names[0]} is {found[0]!r}, but that of {names[1]} is {found[1]!r}; convert one with "
-            "convert_calendar."
-        )
+def forecast_days(data: xarray.Dataset, what: str = "the forecast") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Base and valid day of the year of each time of a forecast, both ``[times]``; errors as :func:`forecast_dates`."""
+    base, valid = forecast_dates(data, what)
+    return days_of_year(base), days_of_year(valid)
 
 
 def forecast_conditions(
@@ -102,16 +95,25 @@ def forecast_conditions(
     Raises:
         AnydiffError: too few members, or whatever :meth:`Weather.values` refuses.
     """
-    forecast = standard_axes(forecast)
-    if "time" not in forecast.dims and "time" in forecast.coords:
-        forecast = forecast.expand_dims("time")
+    forecast = as_forecast(forecast)
     values = domain.values(forecast, ("time", "number"), "the forecast")
     if values.shape[1] < domain.seeds:
         raise AnydiffError(
             f"the forecast has {values.shape[1]} members, but {domain.seeds} seeds are needed; add more."
         )
     chosen = np.arange(domain.seeds) if seeds is None else seeds
-    return domain.case_conditions(values[:, chosen], *forecast_days(forecast))
+    days = [domain.climatology.days(dates, "the forecast") for dates in forecast_dates(forecast)]
+    return domain.case_conditions(values[:, chosen], days[0], days[1])
+
+
+def as_forecast(data: xarray.Dataset, what: str = "the forecast") -> xarray.Dataset:
+    """``data`` with standard axes, an axis ``time`` even of one time, and no axis of lead times.
+
+    Raises:
+        AnydiffError: several lead times, or two coordinates that mean the same.
+    """
+    data = one_lead(standard_axes(data, what), what)
+    return data.expand_dims("time") if "time" not in data.dims and "time" in data.coords else data
 
 
 def emulate(
@@ -141,11 +143,9 @@ def emulate(
     domain = pipeline.domain
     if not isinstance(domain, Weather):
         raise AnydiffError(f"the pipeline's domain is {domain.name!r}, but emulate needs one of weather fields.")
-    forecast = standard_axes(forecast)
-    if "time" not in forecast.dims and "time" in forecast.coords:
-        forecast = forecast.expand_dims("time")
+    forecast = as_forecast(forecast)
     rounds = min(natural_number("rounds", rounds), natural_number("members", members))
-    parts = []
+    parts: list[dict[str, LabelledArray]] = []
     for number, block in enumerate(np.array_split(np.arange(members), rounds)):
         chosen = None
         if rounds > 1:
@@ -154,24 +154,14 @@ def emulate(
             )
         condition = forecast_conditions(domain, forecast, chosen)
         samples = pipeline.ensemble_set(block.tolist(), condition, seed=seed, **options)
-        parts.append(_as_dataset(domain, samples.states, samples.condition, len(block), forecast))
-    return xarray.concat(parts, "number").assign_coords(number=("number", np.arange(members), _REALIZATION))
-
-
-_REALIZATION = {"standard_name": "realization", "units": "1"}
-
-
-def _as_dataset(
-    domain: Weather, states: Tensor, condition: Any, members: int, forecast: xarray.Dataset
-) -> xarray.Dataset:
-    times = len(states) // members
-    arrays = {}
-    for name, array in domain.arrays(states, condition).items():
-        values = array.values.reshape(members, times, *array.values.shape[1:])
-        arrays[name] = (("number", "time", *array.dimensions), values, forecast[name].attrs)
-    kept = {name: value for name, value in forecast.coords.items() if not set(value.dims) - {"time"}}
+        parts.append(domain.arrays(samples.states, samples.condition))
+    cases = forecast_cases(forecast[list(domain.variables)])
+    fields = {}
+    for name, array in parts[0].items():
+        rows = np.concatenate([part[name].values for part in parts])
+        fields[name] = (array.dimensions, rows.reshape(members, len(cases), *rows.shape[1:]))
     grid = {name: value for name, value in domain.climatology.mean.coords.items() if "dayofyear" not in value.dims}
-    return xarray.Dataset(arrays, {**kept, **grid}, forecast.attrs).transpose("time", "number", ...)
+    return assembled(fields, grid, cases, range(members))
 
 
 def as_tensor(values: NDArray[Any]) -> Tensor:

@@ -104,7 +104,7 @@ def test_bad_values_are_refused(values, says):
         ({"target": [1.0]}, "'start'"),
         ({"start": pd.Period("2020-01-01", "h")}, "'target'"),
         ({"start": pd.Period("2020-01-01", "D"), "target": [1.0]}, "frequency 'D'"),
-        ({"start": pd.Timestamp("2020-01-01", tz="UTC"), "target": [1.0]}, "time zone"),
+        ({"start": pd.Timestamp("2020-01-01", tz="Europe/Berlin"), "target": [1.0]}, "time zone"),
         ({"start": pd.Period("2020-01-01", "h"), "target": [[1.0]]}, "univariate"),
     ],
 )
@@ -224,6 +224,10 @@ def test_exchange_rates_of_a_file(tmp_path, monkeypatch):
     assert len(test) == 64
     np.testing.assert_allclose(train.windows([0])[0], rates[:150, 0])
     assert {number for number, _ in test.chosen} == set(range(8))
+    for text, says in (("1.0,2.0\n" * 9, "2 columns"), ("a,b\n", "cannot be read"), ("nan," * 7 + "1\n", "not finite")):
+        (tmp_path / "exchange_rate.txt").write_text(text)
+        with pytest.raises(AnydiffError, match=says):
+            ExchangeRate(path=tmp_path / "exchange_rate.txt")
     monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path / "empty"))
     with pytest.raises(AnydiffError, match="anydiff data get timeseries/exchange-rate"):
         ExchangeRate()
@@ -255,7 +259,7 @@ def test_csv_of_ones_own(tmp_path):
     train = CSVSeries(str(path), "2020-01-08", context=24, prediction=6, season=12)
     test = CSVSeries(str(path), "2020-01-08", "test", context=24, prediction=6, season=12)
     assert len(train) > len(test) > 5
-    for text, says in (("when\n1\n", "1 column"), ("a,b\nx,1\n", "time stamps"), ("", "no CSV")):
+    for text, says in (("when\n1\n", "1 column"), ("a,b\nx,1\n", "no time stamp"), ("", "no CSV")):
         path.write_text(text)
         with pytest.raises(FileFormatError, match=says):
             CSVSeries(str(path), "2020-01-08")

@@ -109,8 +109,18 @@ def test_a_damaged_predictor_is_refused(pipeline, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"short")
     with pytest.raises(FileFormatError):
         TSDiffPredictor.deserialize(tmp_path)
-    (tmp_path / "predictor.json").write_text(json.dumps([1]))
-    with pytest.raises(FileFormatError, match="no whole predictor"):
+    options = json.loads((tmp_path / "predictor.json").read_text())
+    for text, says in (
+        (json.dumps([1]), "does not hold the options"),
+        (json.dumps({**options, "sed": 1}), "does not hold the options"),
+        (json.dumps({**options, "scale": "4"}), "scale = '4'"),
+        ("[" * 5000, "nested"),
+    ):
+        (tmp_path / "predictor.json").write_text(text)
+        with pytest.raises(FileFormatError, match=says):
+            TSDiffPredictor.deserialize(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(FileFormatError, match="a part of one"):
         TSDiffPredictor.deserialize(tmp_path)
 
 
@@ -153,6 +163,14 @@ def test_pandas_in_and_out(pipeline):
     assert list(forecasts) == ["a", "b"]
     assert forecasts["b"].shape == (24, 7)
     assert forecasts["a"].index[0] == pd.Period("2024-01-09 08:00", "h")
+    with pytest.raises(AnydiffError, match="2 series are named 'a'"):
+        predictor(pipeline).forecast(pd.concat([frame["a"], frame["a"]], axis=1))
+    rows = [frame[[name]].set_axis(["target"], axis=1).assign(item_id=name) for name in ("a", "b")]
+    long = predictor(pipeline).forecast(pd.concat(rows))
+    for name in ("a", "b"):
+        pd.testing.assert_frame_equal(long[name], forecasts[name])
+    utc = predictor(pipeline).forecast(frame.tz_localize("UTC"))
+    pd.testing.assert_frame_equal(utc["b"], forecasts["b"])
 
 
 @pytest.mark.parametrize(
@@ -211,6 +229,8 @@ def test_refined_predictor(pipeline):
     other = next(iter(moved.predict(entries(1)))).samples
     assert np.abs(other - same.samples).max() > 0.1
     np.testing.assert_array_equal(other, next(iter(moved.predict(entries(1)))).samples)
+    with pytest.raises(AnydiffError, match="'road 0' has frequency 'D'"):
+        next(iter(moved.predict([{**entries(1)[0], "start": pd.Period("2020-01-01", "D")}])))
     with pytest.raises(AnydiffError, match="use one prediction length"):
         RefinedPredictor(SeasonalNaivePredictor(prediction_length=3, season_length=24), pipeline)
 

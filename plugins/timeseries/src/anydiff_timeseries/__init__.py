@@ -43,7 +43,9 @@ def register_datasets(register: Register) -> None:
         "a seasonal Gaussian process whose conditionals are known",
         f"{data}:SeasonalGaussian",
     )
-    register("timeseries/csv", "your own series: a CSV file of time stamps and numbers", f"{data}:CSVSeries")
+    register(
+        "timeseries/csv", "your own series: a CSV file of time stamps and numbers, or JSON lines", f"{data}:CSVSeries"
+    )
 
 
 @hookimpl

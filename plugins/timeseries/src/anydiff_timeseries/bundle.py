@@ -17,6 +17,7 @@ import pandas as pd
 
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
+from anydiff.data.reading import reading
 from anydiff.errors import FileFormatError
 from anydiff.files import atomic_path
 from anydiff_timeseries import ledger
@@ -32,13 +33,11 @@ def read_bundle(name: str, path: Path = BUNDLE) -> Series:
     Raises:
         FileFormatError: the file is missing or damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            numbers, start = file[name], str(file[f"{name}_start"])
-    except (OSError, KeyError, ValueError) as error:
-        raise FileFormatError(
-            f"the bundled {path.name!r} cannot be read ({error}); install anydiff-timeseries again."
-        ) from error
+    with (
+        reading(path, "the bundled series", "install anydiff-timeseries again"),
+        np.load(path, allow_pickle=False) as file,
+    ):
+        numbers, start = file[name], str(file[f"{name}_start"])
     values = numbers.astype(np.float64)
     values[numbers == MISSING] = np.nan
     return Series(name, pd.Period(start, freq="h"), values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +14,55 @@ from torch import Tensor
 
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
-from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.data.reading import finite, read_text, reading
+from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.pipeline.dataset import ArrayDataset
 from anydiff.states import standard_normal
 from anydiff_timeseries import ledger
 from anydiff_timeseries.bundle import read_bundle
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.files import read_series
+from anydiff_timeseries.frequency import frequency
 from anydiff_timeseries.scaling import level
-from anydiff_timeseries.series import Series, as_series
+from anydiff_timeseries.series import Series, as_series, distinct
+from anydiff_timeseries.stamps import parse_stamps
+from anydiff_timeseries.tables import Layout
 from anydiff_timeseries.windows import WindowDataset
+
+MOST_BYTES = 64 << 20
+ADVICE = "fetch it by `anydiff data get timeseries/exchange-rate`"
 
 TEST_FROM = {"traffic": "2018-04-01 00:00", "pm25": "2014-01-01 00:00", "exchange-rate": "2006-01-02"}
 """The first period of each test split; what lies before is for training."""
 
 
 def part(series: Series, split: str, boundary: str, context: int) -> Series:
-    """The part of ``series`` before ``boundary`` (train), or from one context before it on (test)."""
+    """The part of ``series`` before ``boundary`` (train), or from one context before it on (test).
+
+    Args:
+        series: the whole.
+        split: ``"train"`` or ``"test"``.
+        boundary: the first time of the test split, ISO 8601.
+        context: steps.
+
+    Raises:
+        AnydiffError: a boundary that is no time, or lies outside the series.
+    """
     if split not in ("train", "test"):
         raise UnknownNameError("split", str(split), ["train", "test"])
-    first = (pd.Period(boundary, freq=series.start.freq) - series.start).n
+    time = parse_stamps([str(boundary)], "the boundary of the test split")[0].tz_localize(None)
+    step = frequency(series.start.freqstr).step
+    # The difference of two periods counts single ones ("h"), not the steps of the series ("2h").
+    first = -((series.start.ordinal - pd.Period(time, freq=series.start.freq).ordinal) // step)
     if not 0 < first < len(series):
         raise AnydiffError(
             f"the boundary {boundary} lies outside series {series.name!r} ({series.start} to "
             f"{series.start + len(series) - 1}); choose one inside."
         )
     if split == "train":
-        return Series(series.name, series.start, series.values[:first])
+        return replace(series, values=series.values[:first])
     begin = max(0, first - context)
-    return Series(series.name, series.start + begin, series.values[begin:])
+    return replace(series, start=series.start + begin, values=series.values[begin:])
 
 
 class _Hourly(WindowDataset):
@@ -99,10 +120,13 @@ class ExchangeRate(WindowDataset):
     ) -> None:
         source = cached_container(ledger.EXCHANGE) if path is None else Path(path)
         if source.suffix == ".txt":
-            content = source.read_bytes()
+            content = read_text(source, MOST_BYTES, "exchange_rate.txt", ADVICE).encode()
         else:
             content = read_members(source, ledger.EXCHANGE.container.members)[ledger.EXCHANGE_MEMBER]  # type: ignore[union-attr]
-        table = np.loadtxt(io.BytesIO(content), delimiter=",", ndmin=2)
+        with reading(source, "eight columns of rates", ADVICE):
+            table = finite(np.loadtxt(io.BytesIO(content), delimiter=",", ndmin=2), "the table of rates", source)
+        if table.shape[1] != 8:
+            raise FileFormatError(f"{str(source)!r} has {table.shape[1]} columns, but there are 8 rates; {ADVICE}.")
         start = pd.Period("1990-01-01", freq="B")
         domain = TimeSeries(context, prediction, "B", 5)
         series = [
@@ -113,22 +137,48 @@ class ExchangeRate(WindowDataset):
 
 
 class CSVSeries(WindowDataset):
-    """Your own series: a CSV file with a column of time stamps and one of numbers; gaps are missing values.
+    """Your own series: a CSV file with a column of time stamps and one of numbers, or JSON lines as GluonTS has them.
+
+    Gaps are missing values. A file of several series names each row's in a column ``item_id``.
 
     Args:
-        path: the file.
+        path: the file: ``.csv``, ``.tsv``, ``.jsonl`` or ``.json``.
         split: ``"train"`` or ``"test"``.
-        boundary: the first period of the test split.
-        freq: the frequency, as pandas writes it.
-        options: context, prediction and season of the domain; stride, test_windows, loss and hide of
-            :class:`WindowDataset`.
+        boundary: the first time of the test split, ISO 8601.
+        freq: the frequency, as pandas writes it; None takes that of the stamps.
+        season: steps of the season of a naive forecast; None takes what is usual for the frequency (24 hours, 7 days,
+            12 months), if the context holds it, else 1.
+        options: context, prediction and unit of the domain; stride, test_windows, loss and hide of
+            :class:`WindowDataset`; value, stamps, item, header, date_format, day_first, zone, separator, decimal,
+            encoding and missing of :class:`~anydiff_timeseries.tables.Layout`.
+
+    Raises:
+        AnydiffError: the file or a series is refused, two series have one name, or they have different frequencies.
     """
 
-    def __init__(self, path: str, boundary: str, split: str = "train", freq: str = "h", **options: Any) -> None:
+    def __init__(
+        self,
+        path: str,
+        boundary: str,
+        split: str = "train",
+        freq: str | None = None,
+        season: int | None = None,
+        **options: Any,
+    ) -> None:
         windows = {name: options.pop(name) for name in ("stride", "test_windows", "loss", "hide") if name in options}
-        domain = TimeSeries(freq=freq, **options)
-        series = part(read_series(Path(path), freq), split, boundary, domain.context)
-        super().__init__("timeseries/csv", [series], split, domain, **windows)
+        own = {name: options.pop(name) for name in ("context", "prediction", "unit") if name in options}
+        found = distinct(read_series(Path(path), freq, Layout.parse(options)))
+        grids = {frequency(one.start.freqstr) for one in found}
+        if len(grids) > 1:
+            aliases = ", ".join(sorted(repr(grid.alias) for grid in grids))
+            raise AnydiffError(f"the series of {path!r} have the frequencies {aliases}; give each its own file.")
+        grid = grids.pop()
+        if season is None:
+            usual = grid.season
+            season = usual if usual <= own.get("context", TimeSeries().context) else 1
+        domain = TimeSeries(freq=grid.alias if freq is None else freq, season=season, **own)
+        series = [part(one, split, boundary, domain.context) for one in found]
+        super().__init__("timeseries/csv", series, split, domain, **windows)
 
 
 class FrameSeries(WindowDataset):

@@ -13,19 +13,24 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.files import check_suffix
 from anydiff.pipeline.domain import Domain, LabelledArray
 from anydiff.states import Leaf, StateSpec
+from anydiff_timeseries.frequency import frequency
+from anydiff_timeseries.origins import Origin, match, origin_arrays
 from anydiff_timeseries.scaling import level, observation
 
 if TYPE_CHECKING:
     from anydiff.networks import ArrayCondition
+    from anydiff_timeseries.series import Series
 
 
 class TimeSeries(Domain):
     """Windows of ``context + prediction`` steps.
 
     A window's object is a ``pandas.Series`` whose index ``step`` runs from -context to prediction - 1: step 0 is the
-    first that is predicted. Its state is the window in units of its level, the mean of |value| over the context.
+    first that is predicted. Where its case is known (:meth:`labelled`), it is named after its series and indexed by the
+    series' own time stamps. Its state is the window in units of its level, the mean of |value| over the context.
 
     The condition ``observed [B, 2, L]`` holds values in the series' own units and a mask (1 observed, 0 not). Decoded
     with it, samples come in those units; without it, in units of their level (1 is the mean of |context|).
@@ -33,12 +38,13 @@ class TimeSeries(Domain):
     Args:
         context: steps of the past.
         prediction: steps to predict.
-        freq: the frequency, as pandas writes it.
+        freq: the frequency, as pandas writes it: ``"h"``, ``"15min"``, ``"B"``, ``"ME"`` or ``"MS"``.
         season: steps of the season that a naive forecast repeats.
         unit: what the values are, for pictures.
     """
 
     name = "timeseries"
+    suffixes = (".csv",)
     condition_help = MappingProxyType({"observed": "history.csv"})
 
     def __init__(
@@ -49,10 +55,7 @@ class TimeSeries(Domain):
         self.season = natural_number("season", season)
         if self.season > self.context:
             raise AnydiffError(f"season is {season}, but must fit into the context of {context} steps.")
-        try:
-            pd.tseries.frequencies.to_offset(freq)
-        except ValueError:
-            raise AnydiffError(f"freq is {freq!r}, but must be a frequency of pandas: 'h', 'D', 'min'.") from None
+        self.frequency = frequency(freq)
         self.freq, self.unit = freq, unit
         self._spec = StateSpec([Leaf("window", (1, self.length))])
 
@@ -65,6 +68,17 @@ class TimeSeries(Domain):
     def spec(self) -> StateSpec:
         """One leaf named ``window``, ``(1, L)``."""
         return self._spec
+
+    @property
+    def codec(self) -> dict[str, Any]:
+        """What a state of L steps does not show: where its context ends, how long a step and a season are, the unit."""
+        return {
+            "context": self.context,
+            "prediction": self.prediction,
+            "freq": self.frequency.grid,
+            "season": self.season,
+            "unit": self.unit,
+        }
 
     @property
     def conditions(self) -> dict[str, ArrayCondition]:
@@ -104,10 +118,13 @@ class TimeSeries(Domain):
         return values
 
     def _window(self, window: Any, row: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        from anydiff_timeseries.series import check_window, numbers
+
         try:
-            values = np.asarray(window, dtype=np.float64)
-        except (TypeError, ValueError):
+            values = numbers(window, "")
+        except AnydiffError:
             raise AnydiffError(f"window {row} holds values that are no numbers; convert it first.") from None
+        check_window(window, self.frequency, f"window {row}")
         if values.shape != (self.length,):
             raise AnydiffError(
                 f"window {row} has shape {values.shape}, but needs {self.length} steps: {self.context} of context and "
@@ -121,45 +138,85 @@ class TimeSeries(Domain):
         return values
 
     def read(self, path: str | Path) -> list[pd.Series]:
-        """Windows of a CSV file with the columns ``window``, ``step`` and ``target``."""
+        """Windows of a CSV file that :meth:`write` wrote."""
         from anydiff_timeseries import files
 
         return files.read_windows(Path(path), self.steps)
 
     def write(self, objects: Sequence[Any], path: str | Path) -> None:
-        """Write windows as CSV with the columns ``window``, ``step`` and ``target``, all digits kept."""
+        """Write windows as CSV (``.csv``), a row per step with all digits: the columns ``window``, ``item_id``,
+        ``sample``, ``step``, ``timestamp`` and ``target``; ``window``, ``step`` and ``target`` where no time is known.
+
+        ``sample`` counts the windows of one series at one time; rows from step 0 on are the prediction.
+        """
         from anydiff_timeseries import files
 
+        check_suffix(path, self.suffixes, "windows of series")
         files.write_windows(objects, self.steps, Path(path))
 
     def draw(self, objects: Sequence[Any], path: str | Path, titles: Sequence[str] | None = None) -> None:
         """Write small line plots of the windows (PNG); the prediction is shaded.
 
-        Windows of one title are drawn together, as members with their 50 % and 90 % intervals.
+        Windows of one title are drawn together, as members with their 50 % and 90 % intervals. Windows with time stamps
+        have their name and the time of their forecast as title.
         """
         from anydiff_timeseries import pictures
 
         pictures.draw_windows(objects, self, Path(path), titles)
 
     def parse_condition(self, text: Mapping[str, str], count: int) -> dict[str, Tensor]:
-        """``{"observed": "history.csv"}``: the last ``context`` values of a CSV series, for every sample.
+        """``{"observed": "history.csv"}``: the last ``context`` values of a series, for every sample; of ``count``
+        series, one each.
 
-        The file has a column of time stamps and one of numbers; gaps and empty cells are missing values.
+        The file is CSV, with a column of time stamps and one of numbers, or JSON lines; gaps and empty cells are
+        missing values. What it leaves open is told as in ``"{path: history.csv, value: load, day_first: true}"``, the
+        options of :class:`anydiff_timeseries.tables.Layout`.
 
         Raises:
             UnknownNameError: another condition.
-            AnydiffError: a file that is no such series, or too short.
+            AnydiffError: a file that is no such series, too short, or of another number of series.
         """
-        from anydiff_timeseries import files
-
         for name in text:
             if name != "observed":
                 raise UnknownNameError("condition", name, self.conditions)
         if "observed" not in text:
             return {}
-        series = files.read_series(Path(text["observed"]), self.freq)
-        context = last_values(series.values, series.name, self.context)
-        return {"observed": observation(context[None], self.prediction).expand(count, -1, -1)}
+        found = self._histories(text["observed"])
+        if len(found) not in (1, count):
+            raise AnydiffError(
+                f"{text['observed']!r} holds {len(found)} series, but {count} cases are asked for; ask for all "
+                f"of them: cases={len(found)}."
+            )
+        context = np.stack([last_values(one.values, one.name, self.context) for one in found])
+        return {"observed": observation(context, self.prediction).expand(count, -1, -1)}
+
+    def labels(self, text: Mapping[str, str]) -> list[Origin] | None:
+        """The name and the time of the window of each series in the file of ``observed``."""
+        if "observed" not in text:
+            return None
+        found = self._histories(text["observed"])
+        return [Origin.of(one, max(0, len(one) - self.context)) for one in found]
+
+    def _histories(self, text: str) -> list[Series]:
+        from anydiff_timeseries import files
+
+        path, layout = files.parse_source(text)
+        return files.read_series(path, self.freq, layout)
+
+    def labelled(self, objects: Sequence[Any], labels: Sequence[Any], members: Sequence[int]) -> list[pd.Series]:
+        """The windows with the names and the time stamps of their series."""
+        return [
+            pd.Series(np.asarray(window), index=label.stamps(self.frequency, self.length), name=label.name)
+            for window, label in zip(objects, labels, strict=True)
+        ]
+
+    def label_arrays(self, labels: Sequence[Any]) -> dict[str, LabelledArray]:
+        """``timestamp [case]`` of the first predicted step, and ``series [case]`` with the names."""
+        return origin_arrays(labels, self.frequency, self.context)
+
+    def match(self, objects: Sequence[Any], labels: Sequence[Any]) -> list[int] | None:
+        """The held-out window of each window that has time stamps, by its name and its first stamp."""
+        return match(objects, labels, self.frequency)
 
     def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
         """One title per distinct observation, so that the members of a case are drawn together."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from anydiff.errors import AnydiffError
@@ -27,7 +28,8 @@ def draw_windows(objects: Sequence[Any], domain: TimeSeries, path: Path, titles:
     """
     if not len(objects):
         raise AnydiffError("there is no window to draw; give at least one.")
-    names = list(titles) if titles is not None else [str(number) for number in range(len(objects))]
+    titles = _own_titles(objects, domain.context) or titles
+    names = list(titles) if titles else [str(number) for number in range(len(objects))]
     groups: dict[str, list[NDArray[np.float64]]] = {}
     for name, window in zip(names, objects, strict=True):
         groups.setdefault(name, []).append(np.asarray(window, dtype=np.float64))
@@ -41,8 +43,15 @@ def draw_windows(objects: Sequence[Any], domain: TimeSeries, path: Path, titles:
             _fan(axis, steps, members)
         else:
             axis.plot(steps, members.T, linewidth=0.9)
-        axis.set_title(name if titles is not None else "", fontsize=8)
+        axis.set_title(name if titles else "", fontsize=8)
     _finish(figure, axes, len(shown), domain.unit or "units of the level", path)
+
+
+def _own_titles(objects: Sequence[Any], context: int) -> list[str]:
+    """Name and first predicted time of windows with time stamps; empty where one has none."""
+    if not all(isinstance(getattr(window, "index", None), pd.DatetimeIndex) for window in objects):
+        return []
+    return [f"{window.name}, {window.index[context]}" for window in objects]
 
 
 def draw_forecasts(

@@ -14,17 +14,29 @@ from gluonts.model.forecast import SampleForecast
 from gluonts.model.predictor import Predictor
 from numpy.typing import NDArray
 
+from anydiff.data.reading import read_json
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import write_atomic
 from anydiff.guidance import Guidance
 from anydiff.pipeline import Pipeline, load
 from anydiff_timeseries.domain import TimeSeries, last_values
 from anydiff_timeseries.scaling import observation
-from anydiff_timeseries.series import Series, as_series, from_entry
+from anydiff_timeseries.series import Series, as_series, distinct, from_entry
+from anydiff_timeseries.series import entries as read_entries
 from anydiff_timeseries.tsdiff import ObservationGuidance, quantile_levels
 
 MOST_SAMPLES = 1 << 20
 WEIGHTS, OPTIONS = "model.safetensors", "predictor.json"
+OPTION_TYPES: dict[str, tuple[type, ...]] = {
+    "energy": (str,),
+    "scale": (int, float, type(None)),
+    "num_samples": (int,),
+    "nfe": (int, type(None)),
+    "solver": (str, type(None)),
+    "seed": (int,),
+    "batch_size": (int,),
+}
+"""What a predictor's file holds."""
 
 
 class TSDiffPredictor(Predictor):
@@ -97,11 +109,11 @@ class TSDiffPredictor(Predictor):
         if members > MOST_SAMPLES:
             raise AnydiffError(f"num_samples is {members}, but can be at most {MOST_SAMPLES}; use several seeds.")
         together = max(1, self.options["batch_size"] // members)
-        for chunk in _batched(enumerate(dataset), together):
-            entries = [entry for _, entry in chunk]
+        for chunk in _batched(enumerate(read_entries(dataset)), together):
+            given = [entry for _, entry in chunk]
             series = [from_entry(entry, self.domain.freq, position) for position, entry in chunk]
             samples = self.samples(series, members, [position for position, _ in chunk])
-            for one, entry, drawn in zip(series, entries, samples, strict=True):
+            for one, entry, drawn in zip(series, given, samples, strict=True):
                 yield SampleForecast(
                     samples=drawn,
                     start_date=one.start + len(one),
@@ -115,8 +127,11 @@ class TSDiffPredictor(Predictor):
         Args:
             data: see :func:`anydiff_timeseries.series.as_series`.
             num_samples: samples per forecast.
+
+        Raises:
+            AnydiffError: a series that cannot be forecast, or two of one name.
         """
-        series = as_series(data, self.domain.freq)
+        series = distinct(as_series(data, self.domain.freq))
         entries = [{"start": one.start, "target": one.values, "item_id": one.name} for one in series]
         frames = {}
         for one, forecast in zip(series, self.predict(entries, num_samples), strict=True):
@@ -165,12 +180,18 @@ class TSDiffPredictor(Predictor):
             FileFormatError: a file is missing or damaged.
         """
         path = Path(path)
-        try:
-            options = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FileFormatError(f"{str(path)!r} holds no predictor ({error}); serialize it again.") from error
-        if not isinstance(options, Mapping) or not (path / WEIGHTS).is_file():
-            raise FileFormatError(f"{str(path)!r} holds no whole predictor; serialize it again.")
+        if not (path / OPTIONS).is_file() or not (path / WEIGHTS).is_file():
+            raise FileFormatError(f"{str(path)!r} holds no predictor, or a part of one; serialize it again.")
+        options = read_json(path / OPTIONS, "the options of a predictor", "serialize it again")
+        if not isinstance(options, Mapping) or set(options) != set(OPTION_TYPES):
+            raise FileFormatError(
+                f"{str(path / OPTIONS)!r} does not hold the options {', '.join(OPTION_TYPES)}; serialize it again."
+            )
+        for name, types in OPTION_TYPES.items():
+            if type(options[name]) not in types:
+                raise FileFormatError(
+                    f"{str(path / OPTIONS)!r} has {name} = {options[name]!r}, which it cannot be; serialize it again."
+                )
         return cls(load(path / WEIGHTS), **{**options, **kwargs})
 
     def __eq__(self, other: object) -> bool:

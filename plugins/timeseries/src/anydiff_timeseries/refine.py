@@ -33,7 +33,7 @@ from anydiff.pipeline import Pipeline
 from anydiff.states import NoiseSource, StateSpec
 from anydiff_timeseries.domain import TimeSeries, last_values
 from anydiff_timeseries.scaling import level, observation, relative
-from anydiff_timeseries.series import from_entry
+from anydiff_timeseries.series import entries, from_entry
 from anydiff_timeseries.tsdiff import ENERGIES, quantile_energy, quantile_levels, squared_energy
 
 Method = Literal["most-likely", "langevin"]
@@ -154,10 +154,11 @@ class RefinedPredictor(Predictor):
     ) -> Iterator[SampleForecast]:
         """A refined ``SampleForecast`` for each series, in order; arguments as for the base."""
         members = natural_number("num_samples", self.num_samples if num_samples is None else num_samples)
-        entries = list(dataset)
-        forecasts = self.base.predict(entries, **kwargs)
-        for position, (entry, forecast) in enumerate(zip(entries, forecasts, strict=True)):
-            series = from_entry(entry, self.domain.freq, position)
+        given = list(entries(dataset))
+        # All are checked before the base model meets one.
+        checked = [from_entry(entry, self.domain.freq, position) for position, entry in enumerate(given)]
+        forecasts = self.base.predict(given, **kwargs)
+        for position, (series, forecast) in enumerate(zip(checked, forecasts, strict=True)):
             context = last_values(series.values, series.name, self.domain.context)
             levels = quantile_levels(members)
             # Each step's quantiles in order, so that row k lies at the level q_k throughout.

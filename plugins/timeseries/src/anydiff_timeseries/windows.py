@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.dataset import Dataset
 from anydiff.states import permutation
 from anydiff_timeseries.domain import TimeSeries
+from anydiff_timeseries.frequency import frequency
+from anydiff_timeseries.origins import Origin
 from anydiff_timeseries.scaling import level, observation
 from anydiff_timeseries.series import Series, check_trainable
 
@@ -64,6 +67,12 @@ class WindowDataset(Dataset):
             raise UnknownNameError("half to hide", str(hide), HIDDEN)
         self.name, self.split, self.loss, self.hide = name, split, loss, hide
         self._domain = domain
+        for one in series:
+            if frequency(one.start.freqstr).grid != domain.frequency.grid:
+                raise AnydiffError(
+                    f"series {one.name!r} has frequency {one.start.freqstr!r}, but the domain {domain.freq!r}; give "
+                    "both the same."
+                )
         self.series = [check_trainable(one, domain.length) for one in series]
         natural_number("stride", stride)
         natural_number("test_windows", test_windows)
@@ -83,6 +92,11 @@ class WindowDataset(Dataset):
     def domain(self) -> TimeSeries:
         """The codec of these windows."""
         return self._domain
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """What the data decide of their domain: the length of a step, the season and the unit."""
+        return {"freq": self._domain.freq, "season": self._domain.season, "unit": self._domain.unit}
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -107,7 +121,6 @@ class WindowDataset(Dataset):
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """States float32 ``[B, 1, L]`` and ``{"observed": [B, 2, L]}``, in the series' own units, prediction unseen.
-
         A missing value of the context is 0 in the state. With ``loss="prediction"``, ``loss_mask [B, 1, L]`` too.
         """
         windows = self.windows(indices)
@@ -120,6 +133,11 @@ class WindowDataset(Dataset):
             mask[..., context:] = 1
             condition["loss_mask"] = mask
         return states, condition
+
+    def case_labels(self, indices: Sequence[int]) -> list[Origin]:
+        """The name of the series and the time of each window."""
+        chosen = (self.chosen[index] for index in indices)
+        return [Origin.of(self.series[number], start) for number, start in chosen]
 
     def _shown(self, contexts: NDArray[np.float64], indices: Sequence[int]) -> NDArray[np.float64]:
         """``contexts [B, C]`` with NaN on the half that is hidden."""

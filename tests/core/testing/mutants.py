@@ -210,6 +210,13 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "def _d_sigma(self, t):\n        return 1.1 * torch.ones_like(t)\n",
     ),
     (
+        "path.differentiable",
+        "path",
+        "parts",
+        "# here",
+        "def _d_sigma(self, t):\n        return super()._d_sigma(t.detach())\n",
+    ),
+    (
         "path.monotone",
         "path",
         "parts",

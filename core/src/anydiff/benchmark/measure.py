@@ -26,7 +26,7 @@ class CountingDenoiser(NetworkDenoiser):
     """
 
     def __init__(self, inner: NetworkDenoiser) -> None:
-        super().__init__(inner.network, inner.path, inner.native_kind, inner.sigma_data)
+        super().__init__(inner.network, inner.path, inner.native_kind, inner.sigma_data, inner.spec)
         self.inner = inner
         self.reset()
 

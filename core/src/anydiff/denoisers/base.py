@@ -86,8 +86,14 @@ def conversion(
         sigma_data: standard deviation of the data, used by ``edm`` alone.
 
     Raises:
-        AnydiffError: ``t`` is a number at which the source does not determine the target (α or σ is 0).
+        AnydiffError: ``t`` is a number at which the source does not determine the target (α or σ is 0), or the path has
+            known sources, which these relations do not hold.
     """
+    if path.known and source != target:
+        raise AnydiffError(
+            f"a {source} prediction on {path!r} cannot become a {target} prediction without {path.known[0]}; use "
+            "parametrization: data and ask for the data."
+        )
     try:
         return _conversion(path, t, source, target, sigma_data)
     except ZeroDivisionError:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from anydiff.denoisers.base import KINDS, Denoiser, PredictionKind, batch_times
-from anydiff.errors import UnknownNameError
+from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath, per_row
 from anydiff.states import NODE_MASK, StateSpec
 
@@ -41,6 +41,11 @@ class NetworkDenoiser(nn.Module, Denoiser):
         super().__init__()
         if parametrization not in KINDS:
             raise UnknownNameError("parametrization", parametrization, KINDS)
+        if path.known and parametrization != "data":
+            raise AnydiffError(
+                f"parametrization is {parametrization!r}, but on {path!r}, which leads to a known {path.known[0]}, "
+                "a network predicts the data; set parametrization: data."
+            )
         self.network = network
         self.path = path
         self.native_kind = parametrization

@@ -40,6 +40,7 @@ class GuidedDenoiser(Denoiser):
         self.inner = inner
         self.path = inner.path
         self.sigma_data = inner.sigma_data
+        self.spec = inner.spec
         self.native_kind = "data"
 
     def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:

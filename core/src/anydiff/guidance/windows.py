@@ -135,6 +135,7 @@ class _WindowedDenoiser(GuidedDenoiser):
         super().__init__(inner)
         self.windows = windows
         self.native_kind = inner.native_kind
+        self.spec = None  # the inner one is that of a window, not of the whole
 
     def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
         """As it is: the inner denoiser encodes the condition of one window, not of the whole."""

@@ -83,10 +83,12 @@ class Objective(ABC):
             uniform: one number in (0, 1) per example, [B]; becomes its time.
             condition: handed to the denoiser, but for ``loss_mask`` [B, *shape] (or broadcastable to it): non-negative
                 weights of the elements; the loss is then the weighted mean over the elements. With ``mask`` ``[B, N]``
-                entries of absent nodes are zero in x_t and left out of the mean.
+                entries of absent nodes are zero in x_t and left out of the mean. What the path leads to (``mu`` of a
+                mean-reverting one) is a part of x_t too.
 
         Raises:
-            AnydiffError: ``loss_mask`` or ``uniform`` of a shape that does not fit.
+            AnydiffError: ``loss_mask`` or ``uniform`` of a shape that does not fit, or the condition that the path
+                leads to is missing.
         """
         clean, noise, mask = present_entries(denoiser.spec, clean, noise, condition)
         if uniform.shape != clean.shape[:1]:
@@ -94,7 +96,7 @@ class Objective(ABC):
         path = denoiser.path
         t = batch_times(self.times(path, uniform), clean)
         target_x0, target_noise, gain = target_and_gain(path, t, denoiser.native_kind, denoiser.sigma_data)
-        prediction = denoiser.native(path.mix(t, x0=clean, noise=noise), t, **condition)
+        prediction = denoiser.native(path.mix(t, x0=clean, noise=noise, **path.given(condition)), t, **condition)
         error = (prediction - per_row(target_x0, clean) * clean - per_row(target_noise, clean) * noise).square()
         weight = per_row(self.noise_weight(path, t, denoiser.sigma_data), gain) * gain
         if weight.ndim > 1:  # a product path: one weight per entry

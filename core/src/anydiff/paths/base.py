@@ -2,7 +2,8 @@
 
 A concrete path states its coefficients as functions of a float64 tensor; everything else follows from them. The
 derivatives are automatic derivatives, so they are exact for a third party's path as well as for ours.
-Every method takes a number and returns a float, or a tensor of times and returns a float64 tensor.
+Every method takes a number and returns a float, or a tensor of times and returns a float64 tensor. What is made of a
+tensor that requires a gradient can be differentiated by it, derivatives, drift and diffusion included.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import functools
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
@@ -38,6 +39,7 @@ class LinearPath(ABC):
     Attributes:
         sources: the names of the u_k, in order.
         predicted: the sources a network has to predict; the others are known or follow.
+        known: the sources that are conditions of the same name (a degraded observation).
         t_start: the greatest time T, where x_T is drawn from the prior.
         t_end: the least time a sampler visits.
         default_grid: the time grid that suits this path (see :mod:`anydiff.paths.grids`).
@@ -45,6 +47,7 @@ class LinearPath(ABC):
 
     sources: ClassVar[tuple[str, ...]]
     predicted: ClassVar[tuple[str, ...]] = ("x0",)
+    known: ClassVar[tuple[str, ...]] = ()
     default_grid: ClassVar[str] = "log-snr"
     noise_law: ClassVar[NoiseLaw] = GaussianNoise()
     t_start: float
@@ -64,10 +67,37 @@ class LinearPath(ABC):
         return {name: _derivative(coefficient(name), t) for name in self.sources}
 
     def mix(self, t: Tensor, **sources: Tensor) -> Tensor:
-        """x_t = Σ_k c_k(t) u_k for a batch: ``t [B]``, every source ``[B, *shape]``; the dtype is the sources'."""
+        """x_t = Σ_k c_k(t) u_k for a batch: ``t [B]`` (or a time without axes), every source ``[B, *shape]``.
+
+        The dtype is the sources', or PyTorch's default where these are no floating-point numbers.
+
+        Raises:
+            AnydiffError: a source is missing, or ``t`` has more axes or another number of rows.
+        """
+        missing = [name for name in self.sources if name not in sources]
+        if missing:
+            raise AnydiffError(
+                f"x_t of {self!r} is made of {', '.join(self.sources)}, but {missing[0]} is missing; give all of them."
+            )
+        if t.ndim > 1:
+            raise AnydiffError(f"t has shape {tuple(t.shape)}, but must be [B]: one time for each row of the sources.")
         c = self.coefficients(t.to(torch.float64))
         terms = [per_row(c[name], sources[name]) * sources[name] for name in self.sources]
         return torch.stack(terms).sum(dim=0) if len(terms) > 2 else sum(terms[1:], terms[0])
+
+    def given(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The known sources of a batch, from its condition.
+
+        Raises:
+            AnydiffError: the condition lacks one.
+        """
+        for name in self.known:
+            if name not in condition:
+                raise AnydiffError(
+                    f"{self!r} leads to the condition {name!r}, which these examples lack; choose a data set with it, "
+                    "or another path."
+                )
+        return {name: condition[name] for name in self.known}
 
 
 class GaussianPath(LinearPath):
@@ -117,7 +147,15 @@ class GaussianPath(LinearPath):
 
     def time(self, log_snr: Time) -> Time:
         """The time at which the log-SNR is ``log_snr``: the inverse of :meth:`log_snr`."""
-        return self._evaluate("_time", log_snr)
+        return self._evaluate("_inverse", log_snr)
+
+    def _inverse(self, log_snr: Tensor) -> Tensor:
+        t = self._time(log_snr)
+        if not (torch.is_grad_enabled() and log_snr.requires_grad):
+            return t
+        # dt/dλ = 1/λ'(t), also where the inverse is found by bisection or its closed form has no gradient at an end.
+        t = t.detach()
+        return t + (log_snr - log_snr.detach()) / _derivative(self._log_snr, t)
 
     def d_alpha(self, t: Time) -> Time:
         """dα/dt, exact."""
@@ -170,16 +208,31 @@ class GaussianPath(LinearPath):
 
     def _evaluate(self, name: str, argument: Time) -> Time:
         if isinstance(argument, Tensor):
-            return cast(Time, getattr(self, name)(argument.to(torch.float64)))
+            value = getattr(self, name)(argument.to(torch.float64))
+            if torch.is_grad_enabled() and argument.requires_grad and not value.requires_grad:
+                value = value + 0.0 * argument  # a constant (α = 1) still belongs to its time
+            return cast(Time, value)
         return cast(Time, _scalar(self, name, float(argument)))
 
 
 def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
-    """``coefficient [B]`` as ``[B, 1, ...]`` in the dtype and on the device of ``like [B, *shape]``.
+    """``coefficient [B]`` as ``[B, 1, ...]`` on the device of ``like [B, *shape]``, ready to be multiplied by it.
 
     A number, and a coefficient with one value per entry (``[B or 1, *shape]``, of a product path), keep their shape.
+    The dtype is that of ``like``, or PyTorch's default where that holds whole numbers, which would cut the coefficient.
+
+    Raises:
+        AnydiffError: a coefficient of another shape.
     """
-    coefficient = coefficient.to(dtype=like.dtype, device=like.device)
+    rows, shape = like.shape[:1], tuple(coefficient.shape)
+    per_entry = coefficient.ndim == like.ndim and all(c in (1, s) for c, s in zip(shape, like.shape, strict=True))
+    if not (coefficient.ndim == 0 or per_entry or shape in ((1,), tuple(rows))):
+        raise AnydiffError(
+            f"a coefficient has shape {shape}, but the states have {tuple(like.shape)}; give one number, one per row "
+            f"[{', '.join(map(str, rows))}] or one per entry."
+        )
+    dtype = like.dtype if like.dtype.is_floating_point else torch.get_default_dtype()
+    coefficient = coefficient.to(dtype=dtype, device=like.device)
     if coefficient.ndim in (0, like.ndim):
         return coefficient
     return coefficient.reshape(-1, *([1] * (like.ndim - 1)))
@@ -196,10 +249,16 @@ def check_range(path: LinearPath, latest: float = math.inf) -> None:
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    """df/dt of a function that acts entry by entry.
+    """df/dt of a function that acts entry by entry, itself differentiable by ``t`` where that requires a gradient.
 
     Reverse mode, because the first forward-mode derivative of a process loads a second of PyTorch's internals.
     """
+    if torch.is_grad_enabled() and t.requires_grad:
+        value = function(t)
+        slope = None
+        if value.requires_grad:
+            (slope,) = torch.autograd.grad(value.sum(), t, create_graph=True, allow_unused=True)
+        return (torch.zeros_like(t) if slope is None else slope) + 0.0 * t  # a constant slope still belongs to t
     with torch.inference_mode(False), torch.enable_grad():
         times = t.detach().clone().requires_grad_()
         value = function(times)

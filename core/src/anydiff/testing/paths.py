@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -62,6 +63,31 @@ def derivatives(plugin: Subject, entry: Entry) -> None:
 def _difference(function: Callable[[float], float], t: float, h: float) -> float:
     """df/dt by the central difference of order 4."""
     return (8 * (function(t + h) - function(t - h)) - (function(t + 2 * h) - function(t - 2 * h))) / (12 * h)
+
+
+@check("path.differentiable", "paths")
+def differentiable(plugin: Subject, entry: Entry) -> None:
+    """What is made of a time that requires a gradient has one: derivatives, drift, g² and the inverse log-SNR."""
+    path = _path(plugin, entry)
+    for t in _times(path, 5):
+        for name in ("d_alpha", "d_sigma", "drift", "squared_diffusion"):
+            function: Callable[..., Any] = getattr(path, name)
+            _check_gradient(name, function, t, 1e-3 * min(t, path.t_start - t), path.t_start)
+        level = path.log_snr(t)
+        _check_gradient("time", path.time, level, 1e-3, 1.0)
+
+
+def _check_gradient(name: str, function: Callable[..., Any], at: float, h: float, scale: float) -> None:
+    point = torch.tensor([at], dtype=torch.float64, requires_grad=True)
+    value = function(point)
+    require(value.requires_grad, f"{name} at a time that requires a gradient has none: a time was detached.")
+    (found,) = torch.autograd.grad(value.sum(), point)
+    expected = _difference(function, at, h)
+    size = max(abs(expected), abs(function(at)) / scale)
+    require(
+        abs(float(found) - expected) <= 1e-4 * size,
+        f"the derivative of {name} at {at:.4g} is {float(found):.8g}, but finite differences say {expected:.8g}.",
+    )
 
 
 @check("path.monotone", "paths")

@@ -46,7 +46,7 @@ class _Counting(Denoiser):
 
     def __init__(self, inner: Denoiser) -> None:
         self.inner, self.path = inner, inner.path
-        self.native_kind, self.sigma_data = inner.native_kind, inner.sigma_data
+        self.native_kind, self.sigma_data, self.spec = inner.native_kind, inner.sigma_data, inner.spec
         self.calls = 0
 
     def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:

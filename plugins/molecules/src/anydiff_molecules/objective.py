@@ -72,8 +72,9 @@ class CrossEntropy(Objective):
             if name not in spec.names:
                 raise UnknownNameError("leaf", name, spec.names)
         clean, noise, present = present_entries(spec, clean, noise, condition)
-        t = batch_times(self.times(denoiser.path, uniform), clean)
-        predicted = denoiser.native(denoiser.path.mix(t, x0=clean, noise=noise), t, **condition)
+        path = denoiser.path
+        t = batch_times(self.times(path, uniform), clean)
+        predicted = denoiser.native(path.mix(t, x0=clean, noise=noise, **path.given(condition)), t, **condition)
         total = torch.zeros(len(clean), dtype=clean.dtype, device=clean.device)
         weights = spec.unpack((torch.ones_like(clean) if present is None else present.to(clean)).contiguous())
         targets, guesses = spec.unpack(clean.contiguous()), spec.unpack(predicted.contiguous())

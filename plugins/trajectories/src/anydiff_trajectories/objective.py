@@ -100,7 +100,7 @@ class Planning(Denoising):
             raise AnydiffError("the value head learns the condition 'returns', which this data does not give.")
         path = denoiser.path
         t = batch_times(self.times(path, uniform), clean)
-        noisy = path.mix(t, x0=clean, noise=noise)
+        noisy = path.mix(t, x0=clean, noise=noise, **path.given(condition))
         predicted = planner.value_of(noisy, path.log_snr(t).to(noisy), condition)
         error: Tensor = (predicted - condition["returns"][:, 0]).square()
         return error

@@ -214,7 +214,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "path",
         "parts",
         "# here",
-        "def _d_sigma(self, t):\n        return super()._d_sigma(t.detach())\n",
+        "def drift(self, t):\n        return super().drift(torch.as_tensor(t).detach()) + 0.0 * t\n",
     ),
     (
         "path.monotone",

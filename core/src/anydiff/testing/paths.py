@@ -67,14 +67,12 @@ def _difference(function: Callable[[float], float], t: float, h: float) -> float
 
 @check("path.differentiable", "paths")
 def differentiable(plugin: Subject, entry: Entry) -> None:
-    """What is made of a time that requires a gradient has one: derivatives, drift, g² and the inverse log-SNR."""
+    """What is made of a time that requires a gradient has one: derivatives of α and σ, drift and g²."""
     path = _path(plugin, entry)
     for t in _times(path, 5):
         for name in ("d_alpha", "d_sigma", "drift", "squared_diffusion"):
             function: Callable[..., Any] = getattr(path, name)
             _check_gradient(name, function, t, 1e-3 * min(t, path.t_start - t), path.t_start)
-        level = path.log_snr(t)
-        _check_gradient("time", path.time, level, 1e-3, 1.0)
 
 
 def _check_gradient(name: str, function: Callable[..., Any], at: float, h: float, scale: float) -> None:

@@ -429,12 +429,17 @@ class Pipeline:
         """Write one self-describing safetensors file; ``dtype`` (float16, say) makes it smaller.
 
         Raises:
-            AnydiffError: the file exists and ``overwrite`` is false.
+            AnydiffError: the file exists and ``overwrite`` is false, or a weight is too large for ``dtype``.
         """
         tensors = {
             name: tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
             for name, tensor in self.denoiser.network.state_dict().items()
         }
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise AnydiffError(
+                    f"{name!r} holds values that {tensor.dtype} cannot hold; save as bfloat16 or float32."
+                )
         metadata = {**self.metadata, "recipe": self.recipe.canonical(), "recipe_hash": self.recipe.hash}
         save_weights(path, tensors, metadata, overwrite)
 

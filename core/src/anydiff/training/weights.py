@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,7 +26,7 @@ _NARROWER = {
 def save_weights(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], overwrite: bool = False
 ) -> None:
-    """Write ``tensors`` and ``metadata`` to ``path`` (safetensors), atomically.
+    """Write ``tensors`` and ``metadata`` to ``path`` (safetensors), atomically; the same content is the same bytes.
 
     Raises:
         AnydiffError: the file exists and ``overwrite`` is false, or it cannot be written.
@@ -39,6 +40,23 @@ def save_weights(
             save_file(flat, temporary, metadata={**metadata, "format": FORMAT})
         except SafetensorError as error:  # how the library reports a full disk
             raise OSError(str(error)) from error
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into the order of their names: the library writes them in any order.
+
+    The file begins with the length of its header (8 bytes, little endian), then the header (JSON, padded with spaces).
+    """
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+        if len(text) != length:
+            raise OSError(f"the header has {len(text)} bytes in place of {length}")
+        file.seek(8)
+        file.write(text)
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

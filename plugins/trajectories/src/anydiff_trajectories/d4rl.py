@@ -16,10 +16,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from anydiff.data.hdf5 import check_hdf5
+from anydiff.data.reading import reading
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_path
 from anydiff_trajectories.episodes import Episode, real_numbers, shared_bounds
 
+ADVICE = "write it as D4RL does, with h5py and one array for each of observations, actions, rewards and terminals"
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 
 
@@ -111,17 +114,12 @@ def _read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], tuple[NDArray[Any
         if isinstance(item, h5py.Dataset) and item.ndim:
             arrays[name] = item[()]
 
-    try:
-        with h5py.File(path, "r") as file:
-            file.visititems(visit)
-            noted = file["actions"].attrs if "actions" in file else {}
-            if "low" in noted and "high" in noted:
-                bounds = np.asarray(noted["low"], np.float64), np.asarray(noted["high"], np.float64)
-    except (OSError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise FileFormatError(
-            f"{str(path)!r} is no readable HDF5 file, or was cut short ({reason}); get it again."
-        ) from error
+    check_hdf5(path, "an HDF5 file", ADVICE)
+    with reading(path, "an HDF5 file", ADVICE), h5py.File(path, "r") as file:
+        file.visititems(visit)
+        noted = file["actions"].attrs if "actions" in file else {}
+        if "low" in noted and "high" in noted:
+            bounds = np.asarray(noted["low"], np.float64), np.asarray(noted["high"], np.float64)
     return arrays, bounds
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anydiff.data.hdf5 import check_hdf5
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff_trajectories.episodes import Episode, shared_bounds
 
@@ -55,6 +56,8 @@ def read_minari(path: Path) -> list[Episode]:
     folder = _data_folder(path).absolute()
     if not (folder / "metadata.json").exists():
         raise FileFormatError(f"{str(path)!r} is a folder without data/metadata.json, so it is no Minari data set.")
+    for file in sorted(folder.glob("*.hdf5")):
+        check_hdf5(file, "the episodes of a Minari data set")
     try:
         dataset = MinariDataset(folder)
         found = list(dataset.iterate_episodes())

@@ -10,7 +10,9 @@ from typing import Any
 
 import xarray
 
+from anydiff.data.hdf5 import check_hdf5
 from anydiff.data.reading import check_declared_size, reading
+from anydiff.data.zarr_store import check_zarr
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_folder, atomic_path, check_suffix
 
@@ -40,10 +42,13 @@ def open_dataset(path: str | Path) -> xarray.Dataset:
         raise AnydiffError(f"{str(path)!r} does not exist; give a NetCDF, Zarr or GRIB file.")
     with reading(path, WHAT, ADVICE):
         if path.is_dir():
+            check_zarr(path, WHAT, ADVICE)
             return _loaded(xarray.open_zarr(path, consolidated=False, decode_timedelta=False), path)
         engine = _engine(path)
         if engine == "cfgrib":
             return _open_grib(path)
+        if engine == "h5netcdf":
+            check_hdf5(path, WHAT, ADVICE)
         return _loaded(xarray.open_dataset(path, engine=engine, decode_timedelta=False), path)
 
 

@@ -1,0 +1,201 @@
+"""HDF5 (and NetCDF-4, which is HDF5) before it is read: what it asks for, found in a process of its own.
+
+The HDF5 library can loop for ever in damaged files, where no Python code can stop it, and it fills what a file of a few
+kilobytes declares with gigabytes. So a small process opens the file first, under a limit of time, and tells the sizes
+that it declares; it walks every index of chunks, and reads files of up to 64 MiB whole. The process stays for the next
+file: the first costs about half a second, further ones a few milliseconds. Larger files are not read twice.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from anydiff.data.reading import Source, check_declared_size, check_file_size, located, reading
+from anydiff.errors import AnydiffError, FileFormatError
+
+SECONDS = 5.0
+"""Time that opening a file may take, beyond one second per 20 MB that are read."""
+WHOLE_BYTES = 64 << 20
+"""Files up to this size are read whole by the process that looks first."""
+START_SECONDS = 60.0
+_known: set[tuple[str, int, int, int]] = set()
+
+
+def check_hdf5(path: Source, what: str = "an HDF5 file", advice: str = "get it again") -> None:
+    """Refuse an HDF5 file that cannot be opened, never ends, asks for too much memory, or holds complex numbers.
+
+    Args:
+        path: the file.
+        what: what it should be: ``"a NetCDF file"``.
+        advice: the fix.
+
+    Raises:
+        AnydiffError: it does not exist or may not be read.
+        FileFormatError: as above; names the array.
+    """
+    size = check_file_size(path, 1 << 62)
+    with reading(path, what, advice):
+        status = os.stat(path)
+        with open(path, "rb"):
+            pass  # may it be read?
+    key = (os.path.abspath(path), status.st_ino, status.st_size, status.st_mtime_ns)
+    if key in _known:
+        return
+    answer = _scout.ask({"path": os.path.abspath(path)}, SECONDS + min(size, WHOLE_BYTES) / 20e6)
+    if answer is None:
+        raise FileFormatError(f"{located(path)} did not end opening within {SECONDS:g} s, so it is damaged; {advice}.")
+    for array in answer["arrays"]:
+        name = f"its array {array['name']!r} of shape {tuple(array['shape'])}"
+        check_declared_size(array["bytes"], path, name, size)
+        check_declared_size(array["chunk"], path, f"one chunk of {name}", size)
+        if array["complex"]:
+            raise FileFormatError(
+                f"{array['name']!r} of {located(path)} is {array['type']}, but must be real numbers; store real and "
+                "imaginary parts apart."
+            )
+    check_declared_size(sum(array["bytes"] for array in answer["arrays"]), path, "all that it holds", size)
+    if answer["error"]:
+        raise FileFormatError(f"{located(path)} cannot be read as {what} ({answer['error']}); {advice}.")
+    _known.add(key)
+
+
+class _Scout:
+    """The process that looks first: one per process, begun with the first question and again after it was killed."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[str] | None = None
+        self.owner = 0
+        self.lock = threading.Lock()
+
+    def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+        """Its answer, or None if it took longer or died."""
+        with self.lock:
+            if self.process is None or self.owner != os.getpid() or self.process.poll() is not None:
+                self._start()
+            process = self.process
+            assert process is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
+            timer = threading.Timer(seconds, process.kill)
+            timer.start()
+            try:
+                process.stdin.write(json.dumps(question) + "\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except OSError:
+                line = ""
+            finally:
+                timer.cancel()
+            if not line.endswith("\n"):
+                self.stop()
+                return None
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+
+    def _start(self) -> None:
+        if self.owner == os.getpid():
+            self.stop()
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", "from anydiff.data.hdf5 import answer_questions; answer_questions()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the parent
+        )
+        self.owner = os.getpid()
+        timer = threading.Timer(START_SECONDS, self.process.kill)
+        timer.start()
+        assert self.process.stdout is not None
+        ready = self.process.stdout.readline()
+        timer.cancel()
+        if ready != "ready\n":
+            self.stop()
+            raise AnydiffError("reading HDF5 needs h5py, which cannot be imported; pip install h5py.")
+
+    def stop(self) -> None:
+        """End the process, if it is this process's own."""
+        process, self.process = self.process, None
+        if process is None or self.owner != os.getpid():
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+_scout = _Scout()
+atexit.register(_scout.stop)
+
+
+# In the child -------------------------------------------------------------------------------------------------------
+
+
+def answer_questions() -> None:
+    """Answer questions from standard input until it ends: the body of the process that looks first."""
+    import h5py  # noqa: F401  (so that the first question is as fast as the others)
+
+    with contextlib.suppress(ImportError, OSError, ValueError):  # no such limits on Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(describe(json.loads(line)["path"])), flush=True)
+
+
+def describe(path: str) -> dict[str, Any]:
+    """What an HDF5 file declares: its arrays with name, shape and bytes; and the error of reading it, if any."""
+    import h5py
+
+    arrays: list[dict[str, Any]] = []
+    error = ""
+    try:
+        with h5py.File(path, "r") as file:
+
+            def visit(name: str, item: Any) -> None:
+                dict(item.attrs)
+                if isinstance(item, h5py.Dataset):
+                    arrays.append(_about(name, item))
+
+            dict(file.attrs)
+            file.visititems(visit)
+            affordable = sum(array["bytes"] + array["chunk"] for array in arrays) <= 8 * WHOLE_BYTES
+            if Path(path).stat().st_size <= WHOLE_BYTES and affordable:
+                for array in arrays:
+                    file[array["name"]][()]
+    except Exception as caught:  # the library has many kinds
+        error = " ".join(str(caught).split())[:160] or type(caught).__name__
+    return {"arrays": arrays, "error": error}
+
+
+def _about(name: str, item: Any) -> dict[str, Any]:
+    shape = [int(size) for size in item.shape or ()]
+    itemsize = int(item.dtype.itemsize)
+    total, chunk = itemsize, itemsize if item.chunks else 0
+    for size in shape:
+        total *= size
+    for size in item.chunks or ():
+        chunk *= int(size)
+    if item.chunks:
+        item.id.chunk_iter(lambda _: None)  # a damaged index shows here
+    return {
+        "name": name,
+        "shape": shape,
+        "bytes": total,
+        "chunk": chunk,
+        "type": str(item.dtype),
+        "complex": item.dtype.kind == "c",
+    }

@@ -1,0 +1,78 @@
+"""Zarr groups before they are read: what their metadata ask for. Zarr itself would go through every chunk of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from anydiff.data.reading import Source, check_declared_size, parse_json, read_text, reading
+from anydiff.errors import FileFormatError
+
+FREE_CHUNKS = 100_000
+"""Chunks that an array may have beyond ten times those that are stored: an absent one is its fill value."""
+MAX_METADATA_BYTES = 16 << 20
+
+
+def check_zarr(path: Source, what: str = "a Zarr group", advice: str = "get it again") -> None:
+    """Refuse a Zarr group whose arrays ask for too much memory or too many chunks, or whose metadata are damaged.
+
+    Args:
+        path: the folder.
+        what: what it should be.
+        advice: the fix.
+
+    Raises:
+        AnydiffError: it does not exist or may not be read.
+        FileFormatError: as above; names the array.
+    """
+    root = Path(path)
+    with reading(root, what, advice):
+        files = sorted([*root.rglob("zarr.json"), *root.rglob(".zarray")])
+        stored = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
+    total = 0
+    for file in files:
+        with reading(file, what, advice):
+            body = parse_json(read_text(file, MAX_METADATA_BYTES, what, advice), file, what, advice)
+            if file.name == "zarr.json" and body["node_type"] != "array":
+                continue
+            total += _check_array(body, file, root, stored, advice)
+    check_declared_size(total, root, "all that it holds", stored)
+
+
+def _check_array(body: dict[str, Any], file: Path, root: Path, stored: int, advice: str) -> int:
+    """Bytes of one array, whose metadata are ``body``."""
+    modern = file.name == "zarr.json"
+    shape = [_size(each) for each in body["shape"]]
+    chunk = [_size(each) for each in (body["chunk_grid"]["configuration"]["chunk_shape"] if modern else body["chunks"])]
+    if len(chunk) != len(shape) or 0 in chunk:
+        raise ValueError(f"shape {shape} does not go with chunks {chunk}")
+    item = _item_bytes(body["data_type"] if modern else body["dtype"])
+    name = f"its array {str(file.parent.relative_to(root))!r} of shape {tuple(shape)}"
+    check_declared_size(math.prod(shape) * item, root, name, stored)
+    check_declared_size(math.prod(chunk) * item, root, f"one chunk of {name}", stored)
+    chunks = math.prod(-(-size // part) for size, part in zip(shape, chunk, strict=True))
+    files = sum(1 for each in file.parent.rglob("*") if each.is_file())
+    if chunks > FREE_CHUNKS + 10 * files:
+        raise FileFormatError(
+            f"{str(root)!r} has {files} files for {chunks:,} chunks of {name}; it is damaged, or its chunks are too "
+            f"small: {advice}."
+        )
+    return math.prod(shape) * item
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"a size is {value!r}")
+    return value
+
+
+def _item_bytes(kind: object) -> int:
+    """Bytes of one value of a type as Zarr 3 (``float32``) or NumPy (``<f4``) names it; 8 where it cannot be told."""
+    text = kind if isinstance(kind, str) else ""
+    bits = re.fullmatch(r"[a-z]+(\d+)", text)
+    if bits:
+        return max(int(bits[1]) // 8, 1)
+    size = re.fullmatch(r"[<>|=]?[a-zA-Z](\d+)(\[.*\])?", text)
+    return int(size[1]) if size else 8

@@ -14,7 +14,8 @@ from PIL import Image
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.registry import registry
 from anydiff_images import bundle
-from anydiff_images.data import CIFAR10, CIFAR10_CLASSES, FASHION_CLASSES, FashionMNIST, ImageDataset, ImageFolder
+from anydiff_images.data import CIFAR10, CIFAR10_CLASSES, FASHION_CLASSES, FashionMNIST, ImageDataset
+from anydiff_images.folder import ImageFolder
 from anydiff_images.idx import parse_idx, write_idx
 
 
@@ -234,7 +235,7 @@ def test_unreadable_files_and_odd_folders(tmp_path):
     picture(tmp_path / "a" / "0.png")
     broken = tmp_path / "a" / "1.png"
     broken.write_bytes((tmp_path / "a" / "0.png").read_bytes()[:45])
-    with pytest.raises(FileFormatError, match=r"1\.png' is no readable image"):
+    with pytest.raises(FileFormatError, match=r"1\.png' cannot be read as a picture"):
         ImageFolder(tmp_path)
     broken.unlink()
     with pytest.raises(AnydiffError, match="test split"):

@@ -28,7 +28,7 @@ def register_datasets(register: Register) -> None:
         "anydiff_images.data:CIFAR10",
         ledger="anydiff_images.ledger:CIFAR10",
     )
-    register("images/folder", "your own pictures, a sub-folder per class or none", "anydiff_images.data:ImageFolder")
+    register("images/folder", "your own pictures, a sub-folder per class or none", "anydiff_images.folder:ImageFolder")
 
 
 @hookimpl

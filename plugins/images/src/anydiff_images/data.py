@@ -1,4 +1,4 @@
-"""Image data sets: Fashion-MNIST (a part bundled, all of it by path or container), CIFAR-10, and a user's own folder.
+"""Image data sets: Fashion-MNIST (a part bundled, all of it by path or container) and CIFAR-10.
 
 All are kept as bytes in memory and scaled to [-1, 1] per batch; an index always means the same image.
 """
@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,12 +19,11 @@ from torch import Tensor
 
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
-from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
+from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.pipeline.dataset import Dataset
 from anydiff_images import ledger
 from anydiff_images.bundle import read_bundle
-from anydiff_images.domain import MODES, Images
-from anydiff_images.files import image_files, open_image
+from anydiff_images.domain import Images
 from anydiff_images.idx import parse_idx
 
 FASHION_CLASSES = (
@@ -66,6 +65,11 @@ class ImageDataset(Dataset):
         return self._images
 
     @property
+    def statistics(self) -> dict[str, Any]:
+        """The class names in the order of their numbers, where there are classes."""
+        return {"classes": self.classes} if self.classes else {}
+
+    @property
     def classes(self) -> list[str] | None:
         """Class names."""
         return self._images.classes
@@ -94,7 +98,7 @@ class FashionMNIST(ImageDataset):
     def __init__(
         self, split: Split = "train", part: Literal["bundled", "full"] = "bundled", path: str | Path | None = None
     ):
-        _check_split(split)
+        check_split(split)
         if part not in ("bundled", "full"):
             raise UnknownNameError("part of Fashion-MNIST", str(part), ["bundled", "full"])
         if part == "bundled" and path is not None:
@@ -113,36 +117,9 @@ class CIFAR10(ImageDataset):
     """
 
     def __init__(self, split: Split = "train", path: str | Path | None = None):
-        _check_split(split)
+        check_split(split)
         pixels, labels = read_cifar10(split, path)
         super().__init__("images/cifar10", pixels, labels, CIFAR10_CLASSES)
-
-
-class ImageFolder(ImageDataset):
-    """A user's own pictures: one sub-folder per class, or no sub-folders and no classes.
-
-    Sub-folders ``train`` and ``test`` are the splits where both exist; otherwise every tenth image (in order of name,
-    within each class) is the test split.
-
-    Args:
-        path: the folder.
-        split: ``"train"`` or ``"test"``.
-        size: side, or (height, width), to which every image is resized (area-averaging, after a centred crop to the
-            same aspect); None demands that all have one size.
-        channels: 1, 3 or 4, to which every image is converted; None demands that all have one mode.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        split: Split = "train",
-        size: int | Sequence[int] | None = None,
-        channels: int | None = None,
-    ):
-        _check_split(split)
-        files, labels, classes = _folder_files(Path(path), split)
-        pixels = _read_same(files, _height_width(size), channels)
-        super().__init__("images/folder", pixels, labels, classes)
 
 
 def read_fashion_mnist(split: str, path: str | Path | None) -> tuple[Pixels, Pixels]:
@@ -227,89 +204,6 @@ def _check_cifar10(pixels: Pixels, labels: Labels, source: Path) -> None:
         )
 
 
-def _folder_files(folder: Path, split: str) -> tuple[list[Path], Labels | None, list[str] | None]:
-    """The image files of a split with their class indices and names."""
-    if not folder.is_dir():
-        raise AnydiffError(f"the image folder {str(folder)!r} does not exist; check path.")
-    official = (folder / "train").is_dir() and (folder / "test").is_dir()
-    root = folder / split if official else folder
-    groups = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    loose = image_files(root)
-    if groups and loose:
-        raise AnydiffError(
-            f"{str(root)!r} holds both sub-folders and the picture {loose[0].name!r}; put every picture into "
-            "the folder of "
-            "its class, or none."
-        )
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, group in enumerate(groups or [root]):
-        inside = image_files(group)
-        if not inside:
-            raise AnydiffError(f"{str(group)!r} holds no pictures; add some or remove the folder.")
-        if not official:
-            inside = [file for index, file in enumerate(inside) if (index % 10 == 9) == (split == "test")]
-        files += inside
-        labels += [label] * len(inside)
-    if not files:
-        raise AnydiffError(
-            f"the {split} split of {str(folder)!r} is empty; give at least ten pictures, or folders train and test."
-        )
-    return files, (np.array(labels) if groups else None), ([group.name for group in groups] or None)
-
-
-def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2:
-        raise AnydiffError(f"size is {size!r}, but must be one side or (height, width).")
-    return natural_number("size", pair[0]), natural_number("size", pair[1])
-
-
-def _read_same(files: list[Path], size: tuple[int, int] | None, channels: int | None) -> Pixels:
-    """All files as ``[N, C, H, W]``, resized and converted if asked; else refused at the first that differs."""
-    if channels is not None and channels not in MODES:
-        raise AnydiffError(f"channels is {channels!r}, but images have 1 (grey), 3 (RGB) or 4 (RGBA) channels.")
-    first: Image.Image | None = None
-    arrays = []
-    for file in files:
-        image = open_image(file)
-        if channels is not None:
-            image = image.convert(MODES[channels])
-        if image.mode not in MODES.values():
-            raise AnydiffError(
-                f"{str(file)!r} has mode {image.mode!r}; give channels=1, 3 or 4 to convert every picture."
-            )
-        if size is not None:
-            image = _crop_resize(image, size)
-        first = first or image
-        if image.mode != first.mode:
-            raise AnydiffError(
-                f"{str(file)!r} has mode {image.mode!r}, but {files[0].name!r} has {first.mode!r}; "
-                "give channels=1 or channels=3 to convert every picture."
-            )
-        if image.size != first.size:
-            raise AnydiffError(
-                f"{str(file)!r} is {image.width}x{image.height} pixels, but {files[0].name!r} is "
-                f"{first.width}x{first.height}; "
-                f"give size={min(*image.size, *first.size)} (or another side) to resize every picture."
-            )
-        array = np.asarray(image)
-        arrays.append(array[..., None] if array.ndim == 2 else array)
-    return np.stack(arrays).transpose(0, 3, 1, 2)
-
-
-def _crop_resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Centred crop to the aspect of ``size`` (height, width), then resize by area averaging."""
-    height, width = size
-    factor = min(image.width / width, image.height / height)
-    crop_width, crop_height = width * factor, height * factor
-    left, top = (image.width - crop_width) / 2, (image.height - crop_height) / 2
-    method = Image.Resampling.BOX if factor > 1 else Image.Resampling.BICUBIC
-    return image.resize((width, height), method, box=(left, top, left + crop_width, top + crop_height))
-
-
 def _content_hash(pixels: Pixels, labels: Labels | None, classes: Sequence[str] | None) -> str:
     about = {"scaling": "u/127.5-1", "shape": list(pixels.shape), "classes": list(classes) if classes else None}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
@@ -319,6 +213,7 @@ def _content_hash(pixels: Pixels, labels: Labels | None, classes: Sequence[str] 
     return digest.hexdigest()
 
 
-def _check_split(split: str) -> None:
+def check_split(split: str) -> None:
+    """Refuse what is no split."""
     if split not in ("train", "test"):
         raise UnknownNameError("split", str(split), ["train", "test"])

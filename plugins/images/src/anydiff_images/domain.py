@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from anydiff.data.frames import MODES, Conversion, frame_bytes, picture_bytes
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
+from anydiff_images.files import SUFFIXES, draw_grid, read_images, to_image, write_images
 
 if TYPE_CHECKING:
     from anydiff.networks.conditioning import ClassCondition
-
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Pillow's mode for each number of channels."""
 
 
 class Images(Domain):
@@ -38,6 +38,8 @@ class Images(Domain):
     """
 
     name = "images"
+    suffixes = SUFFIXES
+    condition_help = MappingProxyType({"label": "CLASS"})
 
     def __init__(
         self,
@@ -65,6 +67,11 @@ class Images(Domain):
         return self._spec
 
     @property
+    def codec(self) -> dict[str, Any]:
+        """The classes by their numbers."""
+        return {"classes": self.classes}
+
+    @property
     def conditions(self) -> dict[str, ClassCondition]:
         """``label`` where the images have classes."""
         from anydiff.networks.conditioning import ClassCondition
@@ -80,13 +87,22 @@ class Images(Domain):
         scaled = (states.detach().to("cpu", torch.float64) - self.low) * (255 / (self.high - self.low))
         return scaled.round_().clamp_(0, 255).to(torch.uint8)
 
-    def encode(self, objects: Sequence[Image.Image | NDArray[np.uint8]]) -> Tensor:
-        """States of PIL images or uint8 arrays ``[H, W]``, ``[H, W, C]`` (mode and size must be this domain's).
+    def encode(
+        self,
+        objects: Sequence[Image.Image | NDArray[Any]],
+        value_range: tuple[float, float] | None = None,
+    ) -> Tensor:
+        """States of PIL images or arrays ``[H, W]``, ``[H, W, C]`` of this domain's channels and size.
+
+        More than eight bits become bytes by the rule of :func:`anydiff.data.frames.frame_bytes`: 16-bit numbers ``v``
+        become ``v / 257``, other numbers need ``value_range``, the two that are black and white. Pillow's images are
+        turned as their EXIF orientation says.
 
         Raises:
-            AnydiffError: an image of another size, mode or type; the sentence names the first.
+            AnydiffError: an image of another size or other channels, or of values that have no stated range; the
+                sentence names the first.
         """
-        arrays = [self._array(image, position) for position, image in enumerate(objects)]
+        arrays = [self._array(image, position, value_range) for position, image in enumerate(objects)]
         if not arrays:
             return torch.empty(0, *self.spec.shape)
         return self.scale(torch.from_numpy(np.stack(arrays)).movedim(-1, 1))
@@ -103,42 +119,51 @@ class Images(Domain):
                 "the states hold a value that is not finite, so they are no images; look at the sampler."
             )
         arrays = self.pixels(states).movedim(1, -1).numpy()
-        return [Image.fromarray(array[..., 0] if self.channels == 1 else array) for array in arrays]
+        return [to_image(array) for array in arrays]
 
-    def _array(self, image: Any, position: int) -> NDArray[np.uint8]:
+    def _array(self, image: Any, position: int, value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
         """One image as uint8 ``[H, W, C]``, refused unless it fits this domain."""
-        if isinstance(image, Image.Image) and image.mode != MODES[self.channels]:
-            raise AnydiffError(
-                f"image {position} has mode {image.mode!r}, but this domain has {MODES[self.channels]!r}; "
-                f"convert it with image.convert({MODES[self.channels]!r})."
-            )
-        array = np.asarray(image)
-        if array.dtype != np.uint8:
-            raise AnydiffError(
-                f"image {position} holds {array.dtype} values, but 8-bit images hold uint8; scale and convert it."
-            )
-        if array.ndim == 2:
-            array = array[..., None]
+        what = f"image {position}"
+        if isinstance(image, Image.Image):
+            array = picture_bytes(image, what, Conversion(value_range=value_range))
+            if image.mode == "RGBA":  # as it is, so that nothing is lost on the way to states and back
+                array = np.asarray(ImageOps.exif_transpose(image))
+            mode, wanted = MODES[array.shape[-1]], MODES[self.channels]
+            if mode != wanted:
+                fix = "put it on a background with Image.paste" if mode == "RGBA" else f"use image.convert({wanted!r})"
+                raise AnydiffError(f"{what} has mode {mode!r}, but this domain has {wanted!r}; {fix}.")
+        else:
+            array = frame_bytes(image, what, value_range)
+            array = array[..., None] if array.ndim == 2 else array
         if array.shape != (self.height, self.width, self.channels):
             found = "x".join(map(str, array.shape))
             raise AnydiffError(
-                f"image {position} is {found} (height x width x channels), but this domain has "
+                f"{what} is {found} (height x width x channels), but this domain has "
                 f"{self.height}x{self.width}x{self.channels}; resize or convert it."
             )
         return array
 
-    def read(self, path: str | Path) -> list[Image.Image]:
+    def read(
+        self,
+        path: str | Path,
+        value_range: tuple[float, float] | None = None,
+        background: tuple[int, int, int] | None = None,
+    ) -> list[Image.Image]:
         """Images of a file, of all image files in a folder (sorted by name), or of an ``.npz`` (its array ``images``).
 
-        They are returned as they are, converted to this domain's mode only where no value changes (RGB <- L).
+        They are read by :mod:`anydiff.data.frames` and get this domain's channels only where no value changes: grey as
+        colours, an opaque alpha channel left out.
+
+        Args:
+            path: the file or folder.
+            value_range: what becomes black and white in images of more than eight bits that are not 16-bit.
+            background: red, green and blue behind transparent pixels.
 
         Raises:
             AnydiffError: nothing there to read.
-            FileFormatError: a file that is no readable image.
+            FileFormatError: a file that is no readable image, or has values or transparent pixels of unstated meaning.
         """
-        from anydiff_images import files
-
-        return files.read_images(Path(path), MODES[self.channels])
+        return read_images(Path(path), self.channels, Conversion(None, value_range, background))
 
     def write(self, objects: Sequence[Image.Image], path: str | Path) -> None:
         """Write to an ``.npz`` (array ``images`` [N, H, W, C] uint8), one ``.png``, or a folder of numbered PNG files.
@@ -146,15 +171,11 @@ class Images(Domain):
         Raises:
             AnydiffError: several images for one ``.png``, a folder that is not empty, or no permission.
         """
-        from anydiff_images import files
-
-        files.write_images(objects, Path(path))
+        write_images(objects, Path(path))
 
     def draw(self, objects: Sequence[Image.Image], path: str | Path, titles: Sequence[str] | None = None) -> None:
         """Write a grid of the images to ``path`` (PNG), enlarged by a whole factor, with small titles beneath."""
-        from anydiff_images import files
-
-        files.draw_grid(objects, Path(path), titles)
+        draw_grid(objects, Path(path), titles)
 
     def parse_condition(self, text: Mapping[str, str], count: int) -> dict[str, Tensor]:
         """``{"label": "sneaker"}``, an index, or a comma list cycled over ``count`` -> ``{"label": long [count]}``.

@@ -6,89 +6,91 @@ import math
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
+from anydiff.data.frames import Conversion, frame_bytes, picture_files, read_pages, read_picture
+from anydiff.data.reading import check_declared_size, reading
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.files import atomic_path
+from anydiff.files import atomic_path, check_suffix
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+SUFFIXES = ("", ".npz", ".png")
+"""What :func:`write_images` takes; ``""`` is a folder."""
 CELL = 84
 """Least size, in pixels, at which an image is drawn in a grid."""
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files directly in ``folder``, sorted by name; hidden files are skipped."""
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+def to_image(array: NDArray[np.uint8]) -> Image.Image:
+    """Bytes ``[H, W, C]`` as a Pillow image of mode L, RGB or RGBA."""
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
-def open_image(path: Path) -> Image.Image:
-    """The decoded image at ``path``; raises :class:`~anydiff.errors.FileFormatError` naming the file otherwise."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image.copy() if image.mode != "P" else image.convert("RGB")
-    except FileNotFoundError as error:
-        raise AnydiffError(f"the image {str(path)!r} does not exist; check the path.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FileFormatError(f"{str(path)!r} is no readable image ({error}); remove or repair it.") from error
-
-
-def read_images(path: Path, mode: str) -> list[Image.Image]:
-    """Images of a file, a folder or an ``.npz``; grey ones become ``mode`` where that loses nothing."""
-    if path.suffix == ".npz":
-        images = [Image.fromarray(array) for array in _read_npz(path)]
+def read_images(path: Path, channels: int, conversion: Conversion) -> list[Image.Image]:
+    """Images of a file (all its pages), a folder or an ``.npz``, with ``channels`` where that loses nothing."""
+    if path.suffix.lower() == ".npz":
+        arrays = [(f"image {number} of {str(path)!r}", each) for number, each in enumerate(_read_npz(path, conversion))]
     elif path.is_dir():
-        files = image_files(path)
-        if not files:
-            raise AnydiffError(
-                f"the folder {str(path)!r} holds no image files ({', '.join(SUFFIXES)}); check the path."
-            )
-        images = [open_image(file) for file in files]
+        arrays = [(repr(str(file)), read_picture(file, conversion)) for file in picture_files(path)]
     else:
-        images = [open_image(path)]
-    return [image.convert(mode) if image.mode in ("1", "L") and mode != image.mode else image for image in images]
+        arrays = [(f"page {page + 1} of {str(path)!r}", each) for page, each in enumerate(read_pages(path, conversion))]
+    return [to_image(fitting(array, channels, name)) for name, array in arrays]
 
 
-def _read_npz(path: Path) -> NDArray[np.uint8]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            array: NDArray[np.uint8] = archive["images"]
-    except FileNotFoundError as error:
-        raise AnydiffError(f"the file {str(path)!r} does not exist; check the path.") from error
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise FileFormatError(f"{str(path)!r} is no .npz with an array 'images' ({error}); check the file.") from error
-    if array.dtype != np.uint8 or array.ndim not in (3, 4):
-        raise FileFormatError(
-            f"'images' of {str(path)!r} is {array.dtype} {array.shape}, but must be uint8 [N, H, W(, C)]."
-        )
-    return array[..., 0] if array.ndim == 4 and array.shape[-1] == 1 else array
+def fitting(array: NDArray[np.uint8], channels: int, what: str) -> NDArray[np.uint8]:
+    """``array [H, W, C]`` with another number of channels where no value is lost: grey in colour, opaque without alpha.
+
+    Raises:
+        FileFormatError: transparent pixels where no alpha channel is asked for.
+    """
+    if array.shape[-1] == 4 and channels < 4:
+        if (array[..., 3] < 255).any():
+            raise FileFormatError(
+                f"{what} has {int((array[..., 3] < 255).sum())} transparent pixels, but the images here have "
+                f"{channels} channels without alpha; state what is behind them, background=(255, 255, 255) say."
+            )
+        array = array[..., :3]
+        if channels == 1 and (array == array[..., :1]).all():
+            array = array[..., :1]
+    if array.shape[-1] == 1 and channels > 1:
+        colour = np.repeat(array, 3, axis=-1)
+        return colour if channels == 3 else np.concatenate([colour, np.full_like(array, 255)], axis=-1)
+    return array
+
+
+def _read_npz(path: Path, conversion: Conversion) -> NDArray[np.uint8]:
+    """The array ``images`` as bytes ``[N, H, W, C]``."""
+    with (
+        reading(path, "an .npz with an array 'images'", "check the file"),
+        np.load(path, allow_pickle=False) as archive,
+    ):
+        name = "images.npy"
+        if isinstance(archive, np.lib.npyio.NpzFile) and name in archive.zip.namelist():
+            check_declared_size(archive.zip.getinfo(name).file_size, path, "its array 'images'")
+        array = archive["images"]
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] not in (1, 3, 4)):
+        raise FileFormatError(f"'images' of {str(path)!r} is {array.dtype} {array.shape}, but must be [N, H, W(, C)].")
+    array = array if array.ndim == 4 else array[..., None]
+    return frame_bytes(array, f"'images' of {str(path)!r}", conversion.value_range)
 
 
 def write_images(images: Sequence[Image.Image], path: Path) -> None:
     """Write to an ``.npz``, one ``.png`` or a folder of numbered PNG files, whole or not at all."""
-    if path.suffix == ".npz":
+    kind = check_suffix(path, SUFFIXES, "images")
+    if kind == ".npz":
         arrays = np.stack([np.asarray(image) for image in images])
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, images=arrays if arrays.ndim == 4 else arrays[..., None])
-    elif path.suffix == ".png":
+    elif kind == ".png":
         if len(images) != 1:
             raise AnydiffError(
                 f"{str(path)!r} is one PNG file, but {len(images)} images were given; name a folder or an .npz file."
             )
         with atomic_path(path) as temporary:
             images[0].save(temporary, format="png")
-    elif path.suffix:
-        raise AnydiffError(
-            f"{str(path)!r} ends in {path.suffix!r}, but images are written to a folder, a .png or an .npz."
-        )
     else:
         _write_folder(images, path)
 
@@ -136,8 +138,10 @@ def draw_grid(images: Sequence[Image.Image], path: Path, titles: Sequence[str] |
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=11)
     for index, image in enumerate(images):
         left, top = gap + index % columns * cell[0], gap + index // columns * cell[1]
-        enlarged = image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-        canvas.paste(enlarged, (left, top))
+        size = (image.width * factor, image.height * factor)
+        enlarged = image.convert("RGBA").resize(size, Image.Resampling.NEAREST)
+        # Transparent pixels show the canvas, not the colours that are hidden under them.
+        canvas.paste(enlarged, (left, top), enlarged)
         if titles:
             title = _fit(pen, font, titles[index], width * factor)
             pen.text((left, top + height * factor + 1), title, fill="black", font=font)

@@ -5,6 +5,7 @@ import torch
 from matplotlib.figure import Figure
 
 from anydiff import hookimpl
+from anydiff.files import write_atomic
 from anydiff.networks import ClassCondition
 from anydiff.pipeline import ArrayDataset, Domain, Metric, MetricCard
 from anydiff.states import StateSpec
@@ -23,12 +24,11 @@ class Points(Domain):
         return list(np.loadtxt(path, delimiter=",", ndmin=2))
 
     def write(self, objects, path):
-        np.savetxt(path, np.asarray(objects), delimiter=",")
+        write_atomic(path, "".join(f"{x!r},{y!r}\n" for x, y in np.asarray(objects).tolist()))
 
     def draw(self, objects, path, titles=None):
-        figure = Figure(figsize=(4, 4))
-        figure.gca().scatter(*np.asarray(objects).T, s=4)
-        figure.savefig(path, format="png")
+        points = Figure(figsize=(4, 4)).gca().scatter(*np.asarray(objects).T, s=4)
+        points.figure.savefig(path, format="png")
 
 
 class Moons(ArrayDataset):

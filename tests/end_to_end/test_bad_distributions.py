@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "plugins"))
 
-from bad_plugins import ABORTS, BAD, HANGS
+from bad_plugins import ABORTS, BAD, HANGS, REGISTERS
 
 GOOD = """
 from anydiff.hookspecs import hookimpl
@@ -61,6 +61,7 @@ class Zoo:
     def __init__(self, folder: Path) -> None:
         self.home, site = folder, folder / "site"
         wheels = [wheel(folder, name, bad.code, bad.requires) for name, bad in TOLD.items()]
+        wheels += [wheel(folder, name, bad.code) for name, bad in REGISTERS.items()]
         wheels += [wheel(folder, *pair) for pair in (("aborts", ABORTS), ("hangs", HANGS), ("good", GOOD))]
         # Bytecode is left to the first import: compiling would print the syntax error while pip runs.
         options = ["--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check", "--target", str(site)]
@@ -101,15 +102,27 @@ def test_one_sentence_with_the_fix_and_everything_else_works(zoo, name):
         assert fragment in sentence
 
 
-def test_an_abort_ends_one_start_and_is_quarantined_at_the_next(zoo):
+def test_an_abort_ends_no_start_and_is_quarantined_from_the_first(zoo):
     only = {"home": "aborts", "ANYDIFF_PLUGINS": "good,aborts"}
-    assert zoo.run("solvers", "--json", **only).returncode == -6  # SIGABRT
-    result = zoo.run("solvers", "--json", **only)
-    works(result)
-    assert result.stderr.count("\n") == 1, result.stderr
-    sentence = result.stderr
-    assert "plugin 'aborts' (anydiff-aborts 1.0) ended the interpreter when it was imported" in sentence
-    assert "`anydiff plugins enable aborts`" in sentence
+    for _ in range(2):
+        result = zoo.run("solvers", "--json", **only)
+        works(result)
+        assert result.stderr.count("\n") == 1, result.stderr
+        sentence = result.stderr
+        assert "plugin 'aborts' (anydiff-aborts 1.0) ended the interpreter when it was loaded" in sentence
+        assert "SIGABRT" in sentence
+        assert "`anydiff plugins enable aborts`" in sentence
+
+
+@pytest.mark.parametrize("name", REGISTERS)
+def test_a_registration_that_dies_or_never_ends_bricks_nothing(zoo, name):
+    only = {"home": name, "ANYDIFF_PLUGINS": f"good,{name}", "ANYDIFF_PLUGIN_SECONDS": "2"}
+    for _ in range(2):
+        result = zoo.run("solvers", "--json", **only)
+        works(result)
+        assert result.stderr.count("\n") == 1, result.stderr
+        for fragment in (f"plugin {name!r}", *REGISTERS[name].says, f"`anydiff plugins enable {name}`"):
+            assert fragment in result.stderr
 
 
 def test_the_doctor_tells_all_of_them_and_its_advice_silences_them(zoo):

@@ -120,6 +120,11 @@ def register_solvers(register: Register) -> None:
 
 
 @hookimpl
+def register_operations(register: Register) -> None:
+    """Named operations of plugins; those of the core are :data:`anydiff.solvers.operations.OPERATIONS`."""
+
+
+@hookimpl
 def register_guidance(register: Register) -> None:
     """Functions from denoiser to denoiser."""
     register(

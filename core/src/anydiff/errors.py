@@ -15,10 +15,14 @@ class AnydiffError(ValueError):
 
 
 class UnknownNameError(AnydiffError):
-    """A name (solver, recipe, option, ...) that nothing provides."""
+    """A name (solver, recipe, option, ...) that nothing provides.
+
+    Attributes:
+        known: the names that exist.
+    """
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        known = sorted(known)
+        self.known = known = sorted(known)
         matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         if matches:
             advice = f"did you mean {matches[0]!r}?"

@@ -1,8 +1,8 @@
 """Every hook a plugin can implement: the table of contents of what anydiff lets others change.
 
 Registration, called once when the plugins are loaded, each with a ``register`` callable (see :class:`Register`):
-    register_domains  register_datasets  register_networks  register_paths  register_solvers  register_guidance
-    register_objectives  register_metrics  register_recipes  register_tasks  register_commands
+    register_domains  register_datasets  register_networks  register_paths  register_solvers  register_operations
+    register_guidance  register_objectives  register_metrics  register_recipes  register_tasks  register_commands
 
 Events, called for whoever listens; the answer is ignored:
     training_started  training_step  checkpoint_saved  sampling_step  evaluation_finished
@@ -58,6 +58,9 @@ class Register(Protocol):
 def register_domains(register: Register) -> None:
     """Announce domains: codecs between native objects and states, each an ``anydiff.pipeline.domain.Domain``.
 
+    Metadata: ``beside_codec=["colour"]`` names options that leave the meaning of numbers as it is; ``codec`` holds all
+    others that the spec does not show.
+
     Example::
 
         register("weather", "fields on a latitude-longitude grid", "anydiff_weather.domain:Weather")
@@ -67,6 +70,9 @@ def register_domains(register: Register) -> None:
 @hookspec
 def register_datasets(register: Register) -> None:
     """Announce data sets, built as ``build("datasets", name, split="train", **options)``.
+
+    Metadata: ``ledger="package.module:ROW"`` names the :class:`anydiff.data.LedgerRow` (origin, licence, address,
+    sha256) of data that are fetched by ``anydiff data get`` and not before.
 
     Example::
 
@@ -106,8 +112,27 @@ def register_solvers(register: Register) -> None:
 
 
 @hookspec
+def register_operations(register: Register) -> None:
+    """Announce named operations, which a plan's ``Apply`` calls for what is not linear in the state.
+
+    Each is ``f(*registers, t=time, **options) -> Tensor`` with registers ``[B, *shape]``; row b of the answer depends
+    on row b alone. A solver names it: ``x = program.apply("mine/clip", x, node=node, limit=3.0)``. Metadata:
+    ``inputs=2`` where the signature does not tell how many registers it takes.
+
+    Example::
+
+        register("mine/clip", "clip what is far out", "anydiff_mine:clip")
+    """
+
+
+@hookspec
 def register_guidance(register: Register) -> None:
-    """Announce guidance: functions from denoiser to denoiser.
+    """Announce guidance: functions from denoiser to denoiser, built as ``build("guidance", name, **options)``.
+
+    ``anydiff sample ... --guidance mine/rescaled --guidance-option scale=2``, a recipe's ``sampling.guidance`` and a
+    suite's methods choose it by name. Metadata: ``neutral={options}`` that leave the sampler as it is;
+    ``posterior=True`` where it samples the posterior of a linear-Gaussian problem; ``shapes=[[1, 24]]`` where it is
+    made for states of these shapes alone.
 
     Example::
 
@@ -138,6 +163,9 @@ def register_metrics(register: Register) -> None:
 @hookspec
 def register_recipes(register: Register) -> None:
     """Announce recipes: named, complete experiments, each a function without arguments that returns a ``Recipe``.
+
+    Metadata: ``weights="package:path"`` names bundled weights, a .safetensors file in the package; with it
+    ``anydiff sample NAME`` works without training.
 
     Example::
 

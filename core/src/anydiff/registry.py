@@ -23,6 +23,7 @@ KINDS = (
     "networks",
     "paths",
     "solvers",
+    "operations",
     "guidance",
     "objectives",
     "metrics",

@@ -31,7 +31,9 @@ class Settings(BaseModel):
 
     @classmethod
     def _explain(cls, error: ValidationError, where: str) -> AnydiffError:
-        first = error.errors()[0]
+        found = error.errors()
+        # Of a field that may be one of several kinds every kind complains; an unknown key says most.
+        first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
         location = [str(part) for part in first["loc"]]
         if first["type"] == "extra_forbidden":
             return UnknownNameError(f"key in {where}:", location[-1], cls._keys(location[:-1]))

@@ -72,3 +72,16 @@ BAD = {
 
 ABORTS = "import os, sys\nsys.stderr.flush()\nos.abort()"
 HANGS = "import time\ntime.sleep(600)"
+
+DIES = ("ended the interpreter when it was loaded", "is quarantined")
+REGISTERS = {
+    "exits-hard": Bad(REGISTER + "import os; os._exit(0)", (*DIES, "exit code 0")),
+    "aborts-late": Bad(REGISTER + "import os; os.abort()", (*DIES, "SIGABRT")),
+    "kills-itself": Bad(REGISTER + "import os; os.kill(os.getpid(), 9)", (*DIES, "SIGKILL")),
+    "loops": Bad(REGISTER + "n = 0\n    while True: n += 1", ("did not finish loading within 2 s", "is quarantined")),
+    "sleeps": Bad(
+        REGISTER + "import time\n    while True:\n        try: time.sleep(99)\n        except BaseException: pass",
+        ("did not finish loading within 2 s", "ANYDIFF_PLUGIN_SECONDS"),
+    ),
+}
+"""Those that an ordinary process does not survive, at registration."""

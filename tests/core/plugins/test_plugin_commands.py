@@ -57,19 +57,19 @@ def test_doctor_survives_the_whole_zoo(site):
     assert listed["off"]["status"] == "disabled"
 
 
-def test_a_plugin_that_crashes_the_interpreter_is_quarantined_at_the_next_start(site):
+def test_a_plugin_that_crashes_the_interpreter_is_quarantined_before_it_can(site):
     site.install("aborts", ABORTS)
     site.install("good")
     only = {"ANYDIFF_PLUGINS": "aborts,good"}
-    assert anydiff(site, "recipes", **only).returncode != 0
-    result = anydiff(site, "recipes", **only)
-    assert result.returncode == 0
-    assert "good/recipe" in result.stdout
-    assert result.stderr.count("\n") == 1
-    assert "plugin 'aborts' (anydiff-aborts 1.0) ended the interpreter when it was imported" in result.stderr
-    assert "`anydiff plugins enable aborts`" in result.stderr
-    assert anydiff(site, "plugins", "enable", "aborts", **only).returncode == 0
-    assert anydiff(site, "recipes", **only).returncode != 0  # it still aborts, so it was really tried again
+    for again in range(2):
+        result = anydiff(site, "recipes", **only)
+        assert result.returncode == 0
+        assert "good/recipe" in result.stdout
+        assert result.stderr.count("\n") == 1
+        assert "plugin 'aborts' (anydiff-aborts 1.0) ended the interpreter when it was loaded" in result.stderr
+        assert "`anydiff plugins enable aborts`" in result.stderr
+        if not again:
+            assert anydiff(site, "plugins", "enable", "aborts", **only).returncode == 0
 
 
 @pytest.fixture

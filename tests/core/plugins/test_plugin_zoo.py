@@ -197,7 +197,9 @@ def test_what_a_plugin_prints_does_not_reach_stdout(site, capsys):
 
 
 def test_interrupting_an_import_names_the_plugin_and_is_no_crash(site):
-    site.install("slow", "raise KeyboardInterrupt")
+    # Only here and not in its trial: the user interrupts this process.
+    code = "import sys\nif 'pytest' in sys.modules: raise KeyboardInterrupt\n"
+    site.install("slow", f"{code}from anydiff.hookspecs import hookimpl\n@hookimpl\ndef training_step(): pass\n")
     with pytest.raises(KeyboardInterrupt) as error:
         registry()
     assert "while importing plugin 'slow'" in error.value.__notes__[0]

@@ -139,10 +139,10 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "__init__",
         API,
         API
-        + '@hookimpl\ndef register_tasks(register):\n    register("mutant/x@1", "x", "anydiff_mutant.solver:gone")\n',
+        + '@hookimpl\ndef register_commands(register):\n    register("mutant/x", "x", "anydiff_mutant.solver:gone")\n',
     ),
     ("solver.facts", "solver", "__init__", '        source="Ralston 1962",\n', ""),
-    ("solver.exact", "solver", "solver", "rate = node", "rate = 1.2 * node"),
+    ("solver.exact", "solver", "solver", "second) / 4", "second) / 4 * (1.2 if len(nodes) == 121 else 1)"),
     ("solver.order", "solver", "solver", "h * (first + 3 * second) / 4", "h * (first + 1e-9 * second)"),
     (
         "solver.cost",

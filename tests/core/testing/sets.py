@@ -27,6 +27,7 @@ PARTS = """
 import numpy as np
 import torch
 from torch import nn
+from anydiff.files import atomic_path
 from anydiff.networks import ConditionEncoder
 from anydiff.objectives import Denoising
 from anydiff.pipeline import ArrayDataset, Domain
@@ -48,7 +49,8 @@ class Sets(Domain):
         return list(np.loadtxt(path, delimiter=",", ndmin=2).reshape(-1, 4, 2))
 
     def write(self, objects, path):
-        np.savetxt(path, np.asarray(objects).reshape(-1, 8), delimiter=",")
+        with atomic_path(path) as temporary:
+            np.savetxt(temporary, np.asarray(objects).reshape(-1, 8), delimiter=",")
 
     def draw(self, objects, path, titles=None):
         from matplotlib.figure import Figure

@@ -158,3 +158,15 @@ def test_the_command_and_the_pytest_option_say_what_the_function_says(site, monk
     assert f"1 failed, {report.count('passed')} passed" in tested.stdout
     assert "mutant:solver.order[mutant]" in tested.stdout
     assert report.count(FAILED) == 1
+
+
+def test_a_check_without_a_docstring_goes_by_its_id(monkeypatch):
+    from anydiff.testing import kit
+
+    monkeypatch.setattr(kit, "CHECKS", [])
+
+    @kit.check("mine.check")
+    def bare(plugin, entry):
+        pass
+
+    assert kit.CHECKS[0].help == "mine.check"  # as under `python -OO`

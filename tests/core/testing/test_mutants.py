@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from faults import FAULTS
 from mutants import EXTRA, MUTANTS, WRITTEN
 
 from anydiff.testing import check_plugin
@@ -52,4 +53,4 @@ def test_the_check_alone_notices_its_mutant(site, check, plugin, file, old, new)
 
 
 def test_every_check_has_a_mutant():
-    assert {each.id for each in all_checks()} | {COMPLETE} == {mutant[0] for mutant in MUTANTS}
+    assert {each.id for each in all_checks()} | {COMPLETE} == {each[0] for each in (*MUTANTS, *FAULTS)}

@@ -19,6 +19,7 @@ from anydiff.benchmark.identity import texts
 from anydiff.benchmark.task import Tier
 from anydiff.data.reading import read_yaml
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.pipeline.recipe import Part
 from anydiff.registry import registry
 from anydiff.settings import Settings
 
@@ -35,7 +36,8 @@ class Method(Settings):
         options: its options.
         grid: time grid; None for the recipe's.
         end: how the plan ends; None for the recipe's.
-        guidance: classifier-free scale; None for the recipe's guidance.
+        guidance: classifier-free scale, or registered guidances with their options as in a recipe (``clamp``, or
+            ``[{name: dynamic-threshold, options: {quantile: 0.99}}]``, the first innermost); None for the recipe's.
         label: its name in tables; made from the rest by default.
     """
 
@@ -43,7 +45,7 @@ class Method(Settings):
     options: dict[str, Any] = Field(default_factory=dict)
     grid: str | None = None
     end: str | None = None
-    guidance: float | None = None
+    guidance: float | tuple[Part, ...] | None = None
     label: str = ""
 
     @model_validator(mode="before")
@@ -51,14 +53,28 @@ class Method(Settings):
     def _from_name(cls, value: Any) -> Any:
         return {"solver": value} if isinstance(value, str) else value
 
+    @field_validator("guidance", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, (str, dict, Part)) else value
+
     @property
     def title(self) -> str:
         """The label, or the solver with whatever differs from the defaults."""
         if self.label:
             return self.label
-        extra = {**self.options, "grid": self.grid, "end": self.end, "guidance": self.guidance}
+        extra = {**self.options, "grid": self.grid, "end": self.end, "guidance": self._guidance_title()}
         shown = ", ".join(f"{name}={value}" for name, value in extra.items() if value is not None)
         return f"{self.solver} ({shown})" if shown else self.solver
+
+    def _guidance_title(self) -> str | float | None:
+        if not isinstance(self.guidance, tuple):
+            return self.guidance
+        texts = []
+        for part in self.guidance:
+            options = ", ".join(f"{name}={value}" for name, value in part.options.items())
+            texts.append(f"{part.name}({options})" if options else part.name)
+        return "+".join(texts) or "none"
 
     def identity(self) -> dict[str, Any]:
         """What can change a number: everything but the label."""
@@ -136,13 +152,15 @@ class Suite(Settings):
         return found
 
     def check_names(self) -> None:
-        """Refuse solvers and baselines that nothing provides.
+        """Refuse solvers, guidances and baselines that nothing provides.
 
         Raises:
             UnknownNameError: suggests the nearest.
         """
         for method in self.methods:
             registry().get("solvers", method.solver)
+            for part in method.guidance if isinstance(method.guidance, tuple) else ():
+                registry().get("guidance", part.name)
         for name in self.baselines:
             if name not in BASELINES:
                 raise UnknownNameError("baseline", name, BASELINES)

@@ -25,7 +25,14 @@ GridName = Annotated[
     str | None, typer.Option(help="Time grid: time, log-snr, quadratic, power-2.5, karras or learned.")
 ]
 End = Annotated[str | None, typer.Option(help="How the plan ends: clean, denoise or stop.")]
-Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale; 1 is none.")]
+Guidance = Annotated[
+    str | None,
+    typer.Option(metavar="SCALE|NAME", help="Classifier-free guidance scale (1 is none), or a registered guidance."),
+]
+GuidanceOption = Annotated[
+    list[str] | None,
+    typer.Option("--guidance-option", metavar="NAME=VALUE", help="An option of the guidance; repeatable."),
+]
 BatchSize = Annotated[int, typer.Option(help="Rows per network call.")]
 Device = Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, mps.")]
 
@@ -65,6 +72,31 @@ def sampling_options(
         raise AnydiffError(f"--option {next(iter(options))} belongs to a solver; name it with --solver.")
     given = {"solver": solver, "nfe": nfe, "grid": grid, "end": end}
     return {**{name: value for name, value in given.items() if value is not None}, **options}
+
+
+def guiding(guidance: str | None, option: Sequence[str] | None) -> Any:
+    """The argument ``guidance`` of ``Pipeline.sample`` for what ``--guidance`` and ``--guidance-option`` say.
+
+    Raises:
+        AnydiffError: options without a guidance that is named, or a scale that is not finite.
+        UnknownNameError: no such guidance, or no such option of it.
+    """
+    from anydiff.data.reading import parse_yaml
+    from anydiff.pipeline import Part
+    from anydiff.pipeline.build import build_guidance
+
+    given = pairs(option, "--guidance-option")
+    try:
+        scale = None if guidance is None else float(guidance)
+    except ValueError:
+        options = {name: parse_yaml(value, f"--guidance-option {name}") for name, value in given.items()}
+        return build_guidance(Part(name=str(guidance), options=options))
+    if given:
+        raise AnydiffError(
+            f"--guidance-option {next(iter(given))} belongs to a guidance that is named; write --guidance NAME, or "
+            "--guidance classifier-free with scale=2 for the scale."
+        )
+    return None if scale is None else build_guidance(scale)
 
 
 def check_device(name: str) -> str:

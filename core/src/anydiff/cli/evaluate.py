@@ -26,6 +26,7 @@ def command(
     grid: common.GridName = None,
     end: common.End = None,
     guidance: common.Guidance = None,
+    guidance_option: common.GuidanceOption = None,
     seed: common.Seed = 0,
     batch_size: common.BatchSize = 256,
     device: common.Device = "cpu",
@@ -50,7 +51,19 @@ def command(
     from anydiff.pipeline import load
 
     if samples is not None:
-        drawing = ["count", "nfe", "solver", "option", "grid", "end", "guidance", "seed", "batch_size", "device"]
+        drawing = [
+            "count",
+            "nfe",
+            "solver",
+            "option",
+            "grid",
+            "end",
+            "guidance",
+            "guidance_option",
+            "seed",
+            "batch_size",
+            "device",
+        ]
         common.refuse_beside(context, "--samples", drawing)
     natural_number("--count", count)
     pipeline = load(source)
@@ -62,7 +75,11 @@ def command(
         tell(f"judged {len(judged)} samples against {len(reference)} held-out examples.")
     else:
         options = common.sampling_options(solver, nfe, grid, end, option)
-        options |= {"guidance": guidance, "batch_size": batch_size, "device": common.check_device(device)}
+        options |= {
+            "guidance": common.guiding(guidance, guidance_option),
+            "batch_size": batch_size,
+            "device": common.check_device(device),
+        }
         scores = _drawn(pipeline, source, count, seed, options)
     left_out = [part.name for part in pipeline.recipe.metrics if part.name not in scores]
     if left_out:

@@ -35,6 +35,7 @@ def command(
     grid: common.GridName = None,
     end: common.End = None,
     guidance: common.Guidance = None,
+    guidance_option: common.GuidanceOption = None,
     condition: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="What to ask for, label=sneaker say; repeatable.")
     ] = None,
@@ -59,6 +60,7 @@ def command(
     Examples:
       anydiff sample images/fashion --count 16 --out samples --picture samples.png
       anydiff sample images/fashion --condition label=sneaker --guidance 2
+      anydiff sample images/fashion --guidance dynamic-threshold --guidance-option quantile=0.99
       anydiff sample molecules/zinc --known c1ccncc1 --out completed.smi
       anydiff sample runs/fashion --solver dpm-solver++-2m --nfe 10 --seed 7
       anydiff sample images/fashion --solver ddim --option eta=1.0 --nfe 50
@@ -90,7 +92,8 @@ def command(
     given = common.pairs(condition, "--condition")
     asked = {
         **common.sampling_options(solver, nfe, grid, end, option), **_fixed(pipeline, known), "seed": seed,
-        "guidance": guidance, "device": common.check_device(device), "batch_size": batch_size,
+        "guidance": common.guiding(guidance, guidance_option), "device": common.check_device(device),
+        "batch_size": batch_size,
     }  # fmt: skip
     if members is None:
         members = _members_of_each(pipeline, given, cases, count)

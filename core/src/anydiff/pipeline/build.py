@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,15 +133,23 @@ def build_solver(part: Part) -> Solver:
     return solver
 
 
-def build_guidance(value: float | Guidance | list[Guidance] | tuple[Part, ...] | None) -> list[Guidance]:
-    """A list of guidances from what a user may write: a classifier-free scale, guidances, or a recipe's parts."""
+def build_guidance(
+    value: float | Guidance | Part | Sequence[Guidance | Part] | None,
+) -> list[Guidance]:
+    """A list of guidances from what a user may write: a classifier-free scale, guidances, or parts that name them.
+
+    Raises:
+        UnknownNameError: no guidance of this name, or no such option of it.
+        AnydiffError: a scale that is not finite, or an option without default is missing.
+    """
     if value is None:
         return []
-    if isinstance(value, Guidance):
-        return [value]
     if isinstance(value, (int, float)):
+        if not math.isfinite(value):
+            raise AnydiffError(f"guidance is {value}, but a scale must be a finite number; 1 is no guidance.")
         return [ClassifierFree(float(value))]
-    return [registry().build("guidance", g.name, **g.options) if isinstance(g, Part) else g for g in value]
+    parts = [value] if isinstance(value, (Guidance, Part)) else value
+    return [registry().build("guidance", g.name, **g.options) if isinstance(g, Part) else g for g in parts]
 
 
 def sample_set(dataset: Dataset, indices: list[int] | range) -> SampleSet:

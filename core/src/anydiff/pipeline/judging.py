@@ -79,6 +79,14 @@ class Judge:
         if reference is not samples:
             self._kept["reference"] = _Kept(reference)
 
+    def ask(self, metric: Metric) -> tuple[object, str]:
+        """What the metric returns, whatever it is, and what it wrote into (put back by now; empty if nothing)."""
+        try:
+            value: object = metric.compute(self.samples, self.reference)
+        finally:
+            written = self._put_back()
+        return value, written
+
     def value(self, metric: Metric, name: str) -> float:
         """The metric's value.
 
@@ -91,17 +99,12 @@ class Judge:
             MetricError: it raised something else, returned what is no number, or wrote into what it was given.
         """
         try:
-            value: object = metric.compute(self.samples, self.reference)
-        except (KeyboardInterrupt, MemoryError):
-            raise
-        except AnydiffError:
-            self._put_back()
+            value, written = self.ask(metric)
+        except (KeyboardInterrupt, MemoryError, AnydiffError):
             raise
         except BaseException as error:  # whatever it raises, the other metrics have their values
-            self._put_back()
             text = " ".join(f"{type(error).__name__}: {error}".split())
             raise MetricError(f"{_owner(name)} failed ({text[:300]}); {_advice(name)}.") from error
-        written = self._put_back()
         if written:
             raise MetricError(f"{_owner(name)} writes into {written}, which it may only read; {_advice(name)}.")
         if isinstance(value, bool) or not isinstance(value, numbers.Real):

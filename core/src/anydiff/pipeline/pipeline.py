@@ -184,7 +184,9 @@ class Pipeline:
         if cases is not None:
             conditions = {name: value[torch.arange(rows) % cases] for name, value in conditions.items()}
         states = states.cpu() if self.latent is None else self.latent.to_data(states)
-        states = hook.transform("samples_ready", states=states, condition=conditions, recipe=self.recipe)
+        states = hook.transform(
+            "samples_ready", states=states, condition=conditions, recipe=self.recipe, say=self.domain.spec.moved_out
+        )
         return SampleSet(states, conditions, self.domain)
 
     @property

@@ -16,6 +16,7 @@ import pluggy
 
 from anydiff import hookspecs
 from anydiff.errors import PluginError, UnknownNameError
+from anydiff.plugins.answers import watch
 from anydiff.plugins.report import report
 
 
@@ -118,11 +119,17 @@ class Hooks:
                 if self._tracing:
                     trace(hook, arguments, implementation.plugin, result)
 
-    def transform(self, hook: str, /, **arguments: Any) -> Any:
+    def transform(self, hook: str, /, say: Callable[[Any, Any], str] | None = None, **arguments: Any) -> Any:
         """Call a transform and return its first argument as the implementations, one after the other, left it.
 
+        Args:
+            hook: the transform.
+            say: given the subject before and after a plugin changed it, what the user should hear of that, or ``""``.
+            arguments: of the hook.
+
         Raises:
-            PluginError: an implementation failed. To go on without it would silently change the result.
+            PluginError: an implementation failed, or answered with what cannot stand in for the subject: another shape
+                or dtype, NaN. To go on without it would silently change the result.
         """
         subject = self._arguments[hook][0] if hook in self._arguments else ""
         calls = self._implementations(hook)
@@ -131,6 +138,7 @@ class Hooks:
         elif self._tracing:
             trace(hook, arguments, "nobody", None)
         for implementation in calls:
+            wrong = watch(hook, arguments)
             try:
                 result = implementation(arguments)
             except (KeyboardInterrupt, PluginError):
@@ -142,7 +150,16 @@ class Hooks:
                 ) from error
             if self._tracing:
                 trace(hook, arguments, implementation.plugin, result)
+            fault = wrong(result)
+            if fault:
+                raise PluginError(
+                    f"plugin {implementation.plugin!r} {fault} in {hook}; "
+                    f"repair it, or `anydiff plugins disable {implementation.plugin}`."
+                )
             if result is not None:
+                heard = say(arguments[subject], result) if say is not None else ""
+                if heard:
+                    report(f"plugin {implementation.plugin!r} {heard} in {hook}.")
                 arguments[subject] = result
         return arguments[subject]
 

@@ -7,7 +7,10 @@ The range of core versions that a plugin works with is its own requirement on ``
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import hashlib
+import importlib.util
 import os
 import re
 import time
@@ -86,6 +89,30 @@ def discover() -> Discovery:
     off = state.disabled()
     found = [_check_state(plugin, off) for plugin in found]
     return Discovery(sorted(found, key=lambda plugin: (plugin.name, plugin.distribution)), notes)
+
+
+def fingerprint(plugin: Plugin) -> str:
+    """A text that changes whenever the plugin's own Python files do, or their place; imports and reads none of them."""
+    digest = hashlib.sha256()
+    for path in _files(plugin):
+        with contextlib.suppress(OSError):  # gone since it was listed
+            facts = path.stat()
+            digest.update(f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _files(plugin: Plugin) -> list[Path]:
+    if not plugin.distribution:
+        return [Path(plugin.source)]
+    top = plugin.source.partition(":")[0].strip().partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError, AttributeError):  # no such module: the loader says so
+        return []
+    if spec is None:
+        return []
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    return sorted(path for folder in folders for path in folder.rglob("*.py")) or [Path(spec.origin or "")]
 
 
 # Sources ------------------------------------------------------------------------------------------------------------
@@ -204,12 +231,15 @@ def _check_state(plugin: Plugin, off: set[str]) -> Plugin:
         return replace(plugin, status=DISABLED, problem=problem)
     if plugin.status != ENABLED:
         return plugin
+    problem = state.quarantined(plugin.name, plugin.version, lambda: fingerprint(plugin))
+    if problem:
+        return replace(plugin, status=QUARANTINED, problem=problem)
     when = state.crashed(plugin.name, plugin.version)
     if when is None:
         return plugin
     day = time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
     problem = (
-        f"{plugin.label} ended the interpreter when it was imported ({day}) and is quarantined; "
+        f"{plugin.label} ended the interpreter when it was loaded ({day}) and is quarantined; "
         f"update it, or try it again with `anydiff plugins enable {plugin.name}`."
     )
     return replace(plugin, status=QUARANTINED, problem=problem)

@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from anydiff.errors import AnydiffError, PluginError
 from anydiff.hookspecs import API_VERSION
 from anydiff.plugins import state
 from anydiff.plugins.calls import Hooks, trace, tracing
-from anydiff.plugins.discovery import ENABLED, EXCLUDED, Plugin, discover
+from anydiff.plugins.discovery import ENABLED, EXCLUDED, Plugin, discover, fingerprint
 from anydiff.plugins.report import report
 from anydiff.registry import CORE, Registry, collect, missing_module_advice
 
@@ -46,18 +46,18 @@ class Loaded:
         try:
             with state.importing(plugin.name, plugin.version) if marker else contextlib.nullcontext():
                 module = _import(plugin)
-            implemented = self._enter(plugin.name, module)
+                implemented = self._enter(plugin.name, module)
         except PluginError as error:
             _forget_modules(plugin, before)
             plugin = replace(plugin, status=FAILED, problem=_sentence(plugin, error))
             self.registry.explain[plugin.name] = plugin.problem
-            state.remember(plugin.name, {"version": plugin.version, "problem": plugin.problem})
+            state.remember(plugin.name, {**_identity(plugin), "problem": plugin.problem})
             return plugin
         provides: dict[str, list[list[str]]] = {}
         for entry in self.registry.of_plugin(plugin.name):
             provides.setdefault(entry.kind, []).append([entry.name, entry.help])
-        outcome = {"version": plugin.version, "problem": "", "hooks": implemented, "provides": provides}
-        state.remember(plugin.name, outcome)
+        outcome = {"problem": "", "hooks": implemented, "provides": provides}
+        state.remember(plugin.name, {**_identity(plugin), **outcome})
         return replace(plugin, status=LOADED)
 
     def _enter(self, name: str, module: object) -> list[str]:
@@ -79,6 +79,10 @@ class Loaded:
         return implemented
 
 
+def _identity(plugin: Plugin) -> dict[str, Any]:
+    return {"version": plugin.version, "fingerprint": fingerprint(plugin)}
+
+
 def load_core() -> Loaded:
     """Return a registry with the core's own entries alone; imports no plugin."""
     result = Loaded()
@@ -88,10 +92,13 @@ def load_core() -> Loaded:
 
 def load_all() -> Loaded:
     """Load the core and every plugin that may be loaded; report each that could not be, in one sentence."""
+    _make_folders_absolute()
     result = load_core()
     found = discover()
     result.problems += found.notes
+    enabled = {plugin.name: plugin for plugin in _tried([each for each in found.plugins if each.status == ENABLED])}
     for plugin in found.plugins:
+        plugin = enabled[plugin.name] if plugin.status == ENABLED else plugin
         if plugin.status == ENABLED:
             plugin = result.load(plugin)
         else:
@@ -101,6 +108,15 @@ def load_all() -> Loaded:
     for problem in result.problems:
         report(problem)
     return result
+
+
+def _tried(plugins: list[Plugin]) -> list[Plugin]:
+    """``plugins``, those that are new or changed after their trial in another process."""
+    if all(state.tried(plugin.name, plugin.version, fingerprint(plugin)) for plugin in plugins):
+        return plugins
+    from anydiff.plugins.trial import try_new
+
+    return try_new(plugins)
 
 
 def _to_report(plugin: Plugin) -> bool:
@@ -131,9 +147,11 @@ def _import_module(plugin: Plugin) -> object:
 
 def _import_file(name: str, path: Path) -> object:
     existing = sys.modules.get(name)
-    if existing is not None and getattr(existing, "__file__", None) == str(path):
+    if existing is not None and _same_file(getattr(existing, "__file__", None), path):
         return existing
-    if existing is not None or importlib.util.find_spec(name) is not None:
+    found = None if existing is not None else importlib.util.find_spec(name)
+    # The folder may itself be on the search path (`python -m` puts the working directory there): then it hides none.
+    if existing is not None or (found is not None and not _same_file(found.origin, path)):
         raise PluginError(f"its file name hides the module {name!r}; rename {path.name}.")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -142,6 +160,10 @@ def _import_file(name: str, path: Path) -> object:
     sys.modules[name] = module  # so that "name:attribute" resolves
     spec.loader.exec_module(module)
     return module
+
+
+def _same_file(origin: str | None, path: Path) -> bool:
+    return origin is not None and Path(origin).resolve() == path.resolve()
 
 
 def _check_api(asked: object) -> None:
@@ -253,6 +275,21 @@ def load_alone(plugin: Plugin) -> tuple[Loaded, Plugin]:
     return alone, plugin
 
 
+def load_together(plugins: Sequence[Plugin], begin: Callable[[Plugin], None]) -> None:
+    """Load the core and ``plugins`` one after the other, ``begin`` told each (for :mod:`anydiff.plugins.trial`)."""
+    global _cache, _busy
+    with _lock:
+        together = load_core()
+        _busy = True
+        try:
+            for plugin in plugins:
+                begin(plugin)
+                together.load(plugin, marker=False)
+        finally:
+            _busy = False
+        _cache = together
+
+
 def hooks() -> Hooks:
     """Return the hooks of this process: ``hooks().notify(...)`` for events, ``hooks().transform(...)`` to transform."""
     return loaded().hooks
@@ -263,6 +300,14 @@ def forget() -> None:
     global _cache
     with _lock:
         _cache = None
+
+
+def _make_folders_absolute() -> None:
+    """Rewrite ``ANYDIFF_PLUGINS_DIR`` without relative paths: a child process may work in another folder."""
+    given = os.environ.get("ANYDIFF_PLUGINS_DIR", "")
+    if given:
+        parts = [str(Path(part).absolute()) for part in given.split(os.pathsep) if part]
+        os.environ["ANYDIFF_PLUGINS_DIR"] = os.pathsep.join(parts)
 
 
 def use_folder(folder: str | os.PathLike[str]) -> None:

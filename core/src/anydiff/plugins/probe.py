@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -72,10 +72,10 @@ def _examine_one(plugin: Plugin, limit: float, references: bool) -> Diagnosis:
         return Diagnosis(plugin.name, plugin.status, False, problem=plugin.problem)
     with tempfile.TemporaryDirectory(prefix="anydiff-doctor-", ignore_cleanup_errors=True) as folder:
         answer = Path(folder) / "answer.json"
-        question = json.dumps({"plugin": asdict(plugin), "answer": str(answer), "references": references})
-        code = _run_limited(
-            [sys.executable, "-P", "-c", "from anydiff.plugins.probe import main; main()", question], limit
-        )
+        question = {"plugin": asdict(plugin), "answer": str(answer), "references": references, "path": told_path()}
+        code: int | None = None
+        with child("anydiff.plugins.probe", question) as process, contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(limit)
         result: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):  # the child did not get as far as its answer
             result = json.loads(answer.read_text("utf-8"))
@@ -85,8 +85,9 @@ def _examine_one(plugin: Plugin, limit: float, references: bool) -> Diagnosis:
     if code is None:
         problem = f"{plugin.label} did not finish loading within {limit:g} s; {off}."
     else:
-        problem = f"{plugin.label} ended the interpreter when it was imported ({_ending(code)}); {off}."
-    state.remember(plugin.name, {"version": plugin.version, "problem": problem})
+        problem = f"{plugin.label} ended the interpreter when it was loaded ({ending(code)}); {off}."
+    if plugin.status != QUARANTINED:  # that it is, and why, is to stay known
+        state.remember(plugin.name, {"version": plugin.version, "problem": problem})
     return Diagnosis(plugin.name, plugin.status, False, problem=problem)
 
 
@@ -99,15 +100,19 @@ def _with_advice(plugin: Plugin, diagnosis: Diagnosis) -> Diagnosis:
     return diagnosis
 
 
-def _run_limited(command: list[str], limit: float) -> int | None:
-    """Run a command in a process group of its own; return its exit code, or None after killing it at the limit."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+@contextlib.contextmanager
+def child(module: str, question: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs ``main()`` of ``module``, in a group of its own that does not outlive the block.
+
+    Args:
+        module: which one.
+        question: plain data, its one argument as JSON.
+    """
+    command = [sys.executable, "-P", "-c", f"from {module} import main; main()", json.dumps(question)]
+    quiet: dict[str, Any] = {name: subprocess.DEVNULL for name in ("stdin", "stdout", "stderr")}
+    process = subprocess.Popen(command, start_new_session=True, **quiet)
     try:
-        return process.wait(limit)
-    except subprocess.TimeoutExpired:
-        return None
+        yield process
     finally:
         with contextlib.suppress(OSError):  # already gone
             if sys.platform == "win32":
@@ -117,7 +122,13 @@ def _run_limited(command: list[str], limit: float) -> int | None:
         process.wait()
 
 
-def _ending(code: int) -> str:
+def told_path() -> list[str]:
+    """This process's own search path, so that a child finds a plugin where this process would."""
+    return list(sys.path)
+
+
+def ending(code: int) -> str:
+    """How a process ended, from its exit code: ``signal SIGABRT``, ``exit code 3``."""
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"signal {signal.Signals(-code).name}"
@@ -129,10 +140,11 @@ def _ending(code: int) -> str:
 
 def main() -> None:
     """Load the plugin that the command line describes and write the answer: the body of the child process."""
+    question = json.loads(sys.argv[1])
+    sys.path[:] = question["path"]
     from anydiff.plugins.loader import LOADED, load_alone
     from anydiff.plugins.report import report_to
 
-    question = json.loads(sys.argv[1])
     plugin = Plugin(**question["plugin"])
     report_to(lambda sentence: None)
     start = time.perf_counter()

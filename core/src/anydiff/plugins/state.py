@@ -1,8 +1,10 @@
 """What anydiff remembers about plugins between runs, in the user's state folder (``ANYDIFF_HOME`` moves it).
 
 ``plugins/disabled.json``: names the user disabled. ``plugins/loading/``: a marker per plugin that is being imported
-right now; one whose process is gone means that the import killed the interpreter (quarantine).
-``plugins/last/``: the outcome of the last load of each plugin, so that lists need not import it.
+right now; one whose process is gone means that the import killed the interpreter (quarantine). A process that is
+asked to end (SIGTERM, SIGINT) takes its marker along, so whoever was being imported is not blamed.
+``plugins/last/``: the outcome of the last load of each plugin, so that lists need not import it, and of its trial
+(:mod:`anydiff.plugins.trial`).
 
 Nothing here may break a program: an unreadable or unwritable folder reads as "nothing is remembered". Only the
 commands ``enable`` and ``disable``, whose whole job is to write, raise.
@@ -13,10 +15,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +84,13 @@ def enable(name: str) -> None:
     names = disabled()
     if name in names:
         _write_disabled(names - {name})
-    for marker in _markers(name):
+    trial = _folder("last")
+    doomed = [trial / f"{name}.json"] if trial is not None and recall(name).get("quarantined") else []
+    for path in [*_markers(name), *doomed]:
         try:
-            marker.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
-            raise AnydiffError(
-                f"cannot remove {str(marker)!r} ({error.strerror}); remove this file yourself."
-            ) from error
+            raise AnydiffError(f"cannot remove {str(path)!r} ({error.strerror}); remove this file yourself.") from error
 
 
 def _write_disabled(names: set[str]) -> None:
@@ -110,12 +114,41 @@ def importing(name: str, version: str) -> Iterator[None]:
         with contextlib.suppress(OSError):
             marker.parent.mkdir(parents=True, exist_ok=True)
             marker.write_text(json.dumps(content), "utf-8")
-    try:
-        yield
-    finally:
+
+    def remove() -> None:
         if marker is not None:
             with contextlib.suppress(OSError):
                 marker.unlink(missing_ok=True)
+
+    try:
+        with _before_ending(remove):
+            yield
+    finally:
+        remove()
+
+
+@contextlib.contextmanager
+def _before_ending(act: Callable[[], None]) -> Iterator[None]:
+    """Call ``act`` when this process is asked to end inside the block, and let it end as it would have."""
+    names = ("SIGTERM", "SIGHUP")
+    kinds = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has no SIGHUP
+    # Only the main thread may; and who has a handler of their own has taken the ending into their hands.
+    main = threading.current_thread() is threading.main_thread()
+    kinds = [kind for kind in kinds if main and signal.getsignal(kind) is signal.SIG_DFL]
+
+    def end(number: int, frame: object) -> None:
+        act()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    for kind in kinds:
+        signal.signal(kind, end)
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            if signal.getsignal(kind) is end:
+                signal.signal(kind, signal.SIG_DFL)
 
 
 def crashed(name: str, version: str) -> float | None:
@@ -171,6 +204,21 @@ def _alive(pid: object) -> bool:
     except OSError:
         return True
     return True
+
+
+def quarantined(name: str, version: str, fingerprint: Callable[[], str]) -> str:
+    """Why this very code of ``name`` is quarantined since its trial; empty if it is not, or has changed since."""
+    last = recall(name)
+    if not last.get("quarantined") or last.get("version") != version or last.get("fingerprint") != fingerprint():
+        return ""
+    return str(last.get("problem") or "")
+
+
+def tried(name: str, version: str, fingerprint: str) -> bool:
+    """Whether this very code of ``name`` was loaded before, or failed with an error that could be caught."""
+    last = recall(name)
+    known = last.get("version") == version and last.get("fingerprint") == fingerprint
+    return known and not last.get("quarantined")
 
 
 # The last load ------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from anydiff.denoisers.base import Denoiser
-from anydiff.errors import AnydiffError, NonFiniteError, UnknownNameError
-from anydiff.solvers.operations import OPERATIONS
+from anydiff.errors import AnydiffError, NonFiniteError
+from anydiff.solvers.operations import find_operation
 from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan
 
 #: Entries updated at a time. A Combine of k terms makes k passes over its registers; blocks keep huge states near the
@@ -83,7 +83,7 @@ def execute(
         condition: handed through to the denoiser.
         constants: the tensors that the plan names in ``plan.constants``; what is not here is taken from ``condition``.
         operations: functions ``f(*registers, t=..., **options) -> Tensor`` for Apply instructions, beside (or in place
-            of) those of :mod:`anydiff.solvers.operations`.
+            of) those of :mod:`anydiff.solvers.operations` and of plugins.
         callbacks: called after each network call with a :class:`Step`.
         differentiable: keep the graph (network calls are checkpointed) instead of updating in place.
 
@@ -94,7 +94,7 @@ def execute(
 
     def machine(callbacks: Sequence[Callback], watch: bool = False) -> _Machine:
         out = _Machine(
-            plan, denoiser, start, noise, samples, dict(condition or {}), {**OPERATIONS, **(operations or {})},
+            plan, denoiser, start, noise, samples, dict(condition or {}), dict(operations or {}),
             callbacks, differentiable, watch,
         )  # fmt: skip
         # A constant may come with the condition: the network is usually conditioned on it too.
@@ -216,9 +216,7 @@ class _Machine:
         return self.denoiser.predict(state, instruction.t, instruction.kind, **self.condition)  # type: ignore[arg-type]
 
     def _apply(self, instruction: Apply) -> Tensor:
-        if instruction.function not in self.operations:
-            raise UnknownNameError("operation", instruction.function, self.operations)
-        operation = self.operations[instruction.function]
+        operation = find_operation(instruction.function, self.operations)
         inputs = [self.registers[r] for r in instruction.inputs]
         value = operation(*inputs, t=instruction.t, **instruction.options)
         return value if self.differentiable else _own(value, inputs)

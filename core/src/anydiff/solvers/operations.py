@@ -1,6 +1,8 @@
 """The operations that an Apply instruction can name without the caller's help: what is not linear in the state.
 
-An operation is ``f(*registers, t=time, **options) -> Tensor``; its options are plain data, so the plan stays data.
+An operation is ``f(*registers, t=time, **options) -> Tensor``; its options are plain data, so the plan stays data. Its
+row b depends on row b of the registers alone, else a sample would depend on its batch. The core's stand in
+:data:`OPERATIONS`; plugins register theirs (``register_operations``), and a caller may hand over functions of a moment.
 """
 
 from __future__ import annotations
@@ -65,11 +67,29 @@ def leafwise(
     *inputs: Tensor, t: float, operation: str, sizes: Sequence[int], options: Sequence[Mapping[str, Any]]
 ) -> Tensor:
     """Another operation on each leaf of packed states ``[B, D]``: leaf i has ``sizes[i]`` entries."""
-    if operation not in OPERATIONS:
-        raise UnknownNameError("operation", operation, OPERATIONS)
+    function = find_operation(operation)
     columns = [torch.split(value.flatten(1), list(sizes), dim=1) for value in inputs]
-    parts = [OPERATIONS[operation](*leaf, t=t, **given) for *leaf, given in zip(*columns, options, strict=True)]
+    parts = [function(*leaf, t=t, **given) for *leaf, given in zip(*columns, options, strict=True)]
     return torch.cat(parts, dim=1).reshape(inputs[0].shape)
 
 
 OPERATIONS: Mapping[str, Callable[..., Tensor]] = {"langevin": langevin, "leafwise": leafwise}
+
+
+def find_operation(name: str, own: Mapping[str, Callable[..., Tensor]] | None = None) -> Callable[..., Tensor]:
+    """The operation called ``name``: one of the caller's ``own``, of the core, or of a plugin.
+
+    Raises:
+        UnknownNameError: there is none; suggests the nearest.
+        PluginError: a plugin's cannot be loaded.
+    """
+    for table in (own or {}, OPERATIONS):
+        if name in table:
+            return table[name]
+    from anydiff.registry import registry  # loads plugins, which most plans never need
+
+    known = registry().names("operations")
+    if name not in known:
+        raise UnknownNameError("operation", name, [*(own or {}), *OPERATIONS, *known])
+    found: Callable[..., Tensor] = registry().load("operations", name)
+    return found

@@ -196,6 +196,24 @@ class StateSpec:
                     f"continuous with a last axis of {leaf.classes} channels, one per class (one-hot)."
                 )
 
+    def moved_out(self, before: Tensor, after: Tensor) -> str:
+        """What to say of states that left the range of a leaf between ``before`` and ``after``, or nothing.
+
+        States that were outside before, as a network's are by a little, may stay there.
+        """
+        earlier, later = (self.unpack(each.detach().contiguous()) for each in (before, after))
+        for leaf in self.leaves:
+            if leaf.range is None or not later[leaf.name].numel():
+                continue
+            old, new = ((float(each[leaf.name].min()), float(each[leaf.name].max())) for each in (earlier, later))
+            low, high = min(leaf.range[0], old[0]), max(leaf.range[1], old[1])
+            if new[0] < low - 1e-5 * (high - low) or new[1] > high + 1e-5 * (high - low):
+                return (
+                    f"moves states out of their range (leaf {leaf.name!r} now holds {new[0]:.4g} to {new[1]:.4g}, but "
+                    f"its range is {leaf.range[0]:g} to {leaf.range[1]:g})"
+                )
+        return ""
+
     @cached_property
     def masked(self) -> bool:
         """Whether samples may lack nodes: then every batch comes with the condition ``mask`` ``[B, N]``."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from anydiff.networks import ArrayCondition, ClassCondition, VectorCondition
 from anydiff.pipeline import Dataset
+from anydiff.pipeline.build import codec_differences
 from anydiff.registry import Entry
 from anydiff.testing.kit import check
 from anydiff.testing.offline import closed_network
@@ -122,6 +123,17 @@ def _check_conditions(dataset: Dataset, condition: Mapping[str, Tensor], rows: i
         elif isinstance(kind, ArrayCondition):
             right = tuple(value.shape) == (rows, *kind.shape) and bool(value.isfinite().all())
             require(right, f"condition {name!r} must be finite numbers of shape {(rows, *kind.shape)}.")
+
+
+@check("data.splits", "datasets")
+def splits(plugin: Subject, entry: Entry) -> None:
+    """Both splits mean the same by their numbers: equal spec, conditions and codec, a list of classes say."""
+    train, test = (plugin.dataset(entry, split) for split in ("train", "test"))
+    require(train.spec == test.spec, "the states of train and test have different specs.")
+    same = train.conditions == test.conditions
+    require(same, f"train is conditioned on {train.conditions}, but test on {test.conditions}.")
+    for name, (one, two) in codec_differences(train.domain, test.domain).items():
+        require(False, f"{name} is {one} for train, but {two} for test; make it once, from train.")
 
 
 @check("data.hash", "datasets")

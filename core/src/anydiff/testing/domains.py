@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.networks import ClassCondition
 from anydiff.pipeline import Domain
 from anydiff.registry import Entry
 from anydiff.states import NoiseSource
@@ -17,6 +20,8 @@ from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require, skip
 
 COUNT = 5
+CLASSES = 50
+"""How many classes of a condition are asked for by name."""
 CONTAINERS = {
     ".png": (b"\x89PNG",),
     ".npz": (b"PK",),
@@ -71,6 +76,12 @@ def codec(plugin: Subject, entry: Entry) -> None:
     # Numbers that are no data may be rounded once, to what the field's objects can hold.
     before = states if real else domain.encode(domain.decode(again, condition))
     require(_close(before, again), "decode, then encode, does not give the states back.")
+
+
+@check("domain.states", "domains")
+def states_carried(plugin: Subject, entry: Entry) -> None:
+    """Its states are what paths carry: real numbers, no categorical leaf."""
+    _domain(plugin, entry).spec.require_continuous(f"domain {entry.name!r}")
 
 
 @check("domain.files", "domains")
@@ -151,15 +162,92 @@ def picture(plugin: Subject, entry: Entry) -> None:
         require(png, "draw wrote no PNG where it was told to.")
 
 
+@check("domain.atomic", "domains")
+def atomic(plugin: Subject, entry: Entry) -> None:
+    """What stands at a path is replaced, never written into: whoever has it open, or a full disk, keeps the old."""
+    domain = _domain(plugin, entry)
+    states, condition, _ = _states(plugin, domain)
+    objects = domain.decode(states, condition)
+    for suffix in domain.suffixes or ("",):
+        path = plugin.scratch / f"{entry.name.replace('/', '-')}-replaced{suffix}"
+        _write_all_or_one(domain, objects, path)
+        files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        # A second name of the same file shows whether its bytes were written over.
+        twins = {file: plugin.scratch / f"twin-{number}" for number, file in enumerate(files)}
+        before = {file: file.read_bytes() for file in files}
+        for file, twin in twins.items():
+            twin.unlink(missing_ok=True)
+            try:
+                os.link(file, twin)
+            except OSError:
+                skip("this file system has no hard links.")
+        with contextlib.suppress(AnydiffError):  # to refuse what exists is fine, too
+            _write_all_or_one(domain, objects[::-1], path)
+        over = [file.name for file, twin in twins.items() if twin.read_bytes() != before[file]]
+        require(not over, f"{over[:1]} is written over in place; write inside anydiff.files.atomic_path(path).")
+
+
+@check("domain.sample-mask", "domains", optional=True)
+def sample_mask(plugin: Subject, entry: Entry) -> None:
+    """Which nodes a sample has depends on the seed and its own number alone, and on both."""
+    domain = _domain(plugin, entry)
+    if not domain.spec.masked:
+        skip("its states have no masked leaves.")
+    rows = 64
+    masks = domain.sample_mask(range(rows), 5)
+    wanted = (rows, domain.spec.nodes)
+    right = tuple(masks.shape) == wanted and masks.dtype == torch.bool
+    require(right, f"sample_mask gives {tuple(masks.shape)} {masks.dtype}, not {wanted} torch.bool.")
+    require(torch.equal(masks, domain.sample_mask(range(rows), 5)), "asked twice, sample_mask gives other masks.")
+    order = [7, 3, 60, 3]
+    moved = domain.sample_mask(order, 5)
+    require(torch.equal(moved, masks[order]), "the mask of a sample depends on where it stands in its batch.")
+    varies = bool((masks != masks[:1]).any())
+    same = torch.equal(masks, domain.sample_mask(range(rows), 6))
+    require(not varies or not same, "samples differ in size, but every seed gives the same sizes: use the seed.")
+
+
 @check("domain.conditions", "domains")
 def conditions(plugin: Subject, entry: Entry) -> None:
-    """parse_condition takes no text for no condition and refuses what it does not know with one sentence."""
+    """parse_condition takes no text for none, refuses what it does not know, and describes what was asked for."""
     domain = _domain(plugin, entry)
     require(domain.parse_condition({}, 3) == {}, "parse_condition({}, 3) must give {}: no condition was asked for.")
     wrong = [("no_such_condition", "1"), *((name, "no such value ?!") for name in domain.conditions)]
     for name, text in wrong:
         try:
             domain.parse_condition({name: text}, 3)
-        except AnydiffError:
+        except AnydiffError as error:
+            if isinstance(error, UnknownNameError) and isinstance(domain.conditions.get(name), ClassCondition):
+                _come_back(domain, name, error.known)
             continue
         require(False, f"parse_condition takes {name}={text!r}; raise an anydiff.errors error that lists what exists.")
+    for name, kind in domain.conditions.items():
+        if isinstance(kind, ClassCondition):
+            _all_classes(domain, name, kind.classes)
+
+
+def _come_back(domain: Domain, name: str, texts: Sequence[str]) -> None:
+    """Each class that the domain knows, asked for by its text, is described by that text and by no other's."""
+    seen: dict[str, str] = {}
+    for text in texts[:CLASSES]:
+        (title,) = set(domain.describe_condition(domain.parse_condition({name: text}, 3))) or {""}
+        require(text.lower() in title.lower(), f"{name}={text} was asked for, but is described as {title!r}.")
+        require(title not in seen, f"{name}={text} and {name}={seen.get(title)} are both described as {title!r}.")
+        seen[title] = text
+
+
+def _all_classes(domain: Domain, name: str, classes: int) -> None:
+    """A class as text is the class that it describes, for every class whose description is such a text."""
+    numbers = torch.arange(min(classes, CLASSES))
+    titles = domain.describe_condition({name: numbers})
+    require(len(titles) in (0, len(numbers)), f"describe_condition gives {len(titles)} titles for {len(numbers)} rows.")
+    require(len(set(titles)) == len(titles), f"two classes of {name!r} are described alike: {sorted(titles)[:3]}.")
+    for number, title in enumerate(titles):
+        try:
+            parsed = domain.parse_condition({name: title}, 2)[name]
+        except AnydiffError:  # a title may say more than the text that asks for it
+            continue
+        require(
+            not parsed.is_floating_point() and parsed.tolist() == [number] * 2,
+            f"class {number} of {name!r} is described as {title!r}, but {name}={title} asks for {parsed.tolist()[0]}.",
+        )

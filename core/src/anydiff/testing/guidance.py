@@ -15,6 +15,8 @@ from anydiff.testing.subject import Subject, require, skip
 
 MEANS = torch.tensor([[-1.0, 0.0], [1.0, 0.5], [0.6, -0.9]], dtype=torch.float64)
 TIMES = (0.05, 0.4, 0.9)
+SHAPES = ((5,), (4, 3), (1, 6, 6))
+"""Shapes of states beside points in the plane: a vector, a set or a series, an image."""
 SOURCE_MEAN = torch.tensor([0.5, -0.3], dtype=torch.float64)
 SOURCE_COVARIANCE = torch.tensor([[1.0, 0.4], [0.4, 0.5]], dtype=torch.float64)
 OPERATOR = torch.tensor([[1.0, -0.5]], dtype=torch.float64)
@@ -60,33 +62,66 @@ def neutral(plugin: Subject, entry: Entry) -> None:
 @check("guidance.denoiser", "guidance")
 def denoiser(plugin: Subject, entry: Entry) -> None:
     """It gives a denoiser on the same path whose kinds agree with one another and that leaves its input alone."""
-    inner = _oracle()
-    guided = _guidance(plugin, entry)(inner)
-    require(isinstance(guided, Denoiser) and guided.path is inner.path, "it does not give a denoiser on the same path.")
-    x, condition = _inputs()
-    kept = x.clone()
-    for t in TIMES:
-        data = guided.predict(x, t, "data", **condition)
-        require(data.shape == x.shape and data.dtype == x.dtype, f"it gives {tuple(data.shape)} {data.dtype}.")
-        require(data.isfinite().all(), f"at t={t} the prediction is not finite.")
-        noise = guided.predict(x, t, "noise", **condition)
-        same = torch.allclose(inner.path.alpha(t) * data + inner.path.sigma(t) * noise, x, rtol=1e-7, atol=1e-7)
-        require(same, f"at t={t} its data and noise predictions contradict each other.")
-    require(torch.equal(x, kept), "it changes the state it is given.")
+    for inner, x, condition in _problems(plugin, entry):
+        guided = _guidance(plugin, entry)(inner)
+        same = isinstance(guided, Denoiser) and guided.path is inner.path
+        require(same, "it does not give a denoiser on the same path.")
+        kept = x.clone()
+        for t in TIMES:
+            _check_prediction(guided, inner, x, t, condition)
+        require(torch.equal(x, kept), "it changes the state it is given.")
+
+
+def _check_prediction(guided: Denoiser, inner: Denoiser, x: Tensor, t: float, condition: dict[str, Tensor]) -> None:
+    data = guided.predict(x, t, "data", **condition)
+    what = f"for states of shape {tuple(x.shape[1:])} at t={t}"
+    right = data.shape == x.shape and data.dtype == x.dtype
+    require(right, f"{what} it gives {tuple(data.shape)} {data.dtype}, not {tuple(x.shape)} {x.dtype}.")
+    require(data.isfinite().all(), f"{what} the prediction is not finite.")
+    noise = guided.predict(x, t, "noise", **condition)
+    rounding = 1e-7 if x.dtype == torch.float64 else 1e-3
+    back = inner.path.alpha(t) * data + inner.path.sigma(t) * noise
+    same = torch.allclose(back, x, rtol=rounding, atol=rounding)
+    require(same, f"{what} its data and noise predictions contradict each other.")
 
 
 @check("guidance.rows", "guidance")
 def rows(plugin: Subject, entry: Entry) -> None:
-    """A row's prediction does not depend on the other rows."""
-    guided = _guidance(plugin, entry)(_oracle())
+    """A row's prediction does not depend on the other rows, whatever the shape of a state."""
+    for inner, x, condition in _problems(plugin, entry):
+        guided = _guidance(plugin, entry)(inner)
+        rounding = 1e-7 if x.dtype == torch.float64 else 1e-3
+        for t in TIMES:
+            together = guided(x, t, **condition)
+            for row in range(len(x)):
+                part = slice(row, row + 1)
+                alone = guided(x[part], t, **{name: value[part] for name, value in condition.items()})
+                same = torch.allclose(alone, together[part], rtol=rounding, atol=rounding)
+                what = f"at t={t} row {row} of shape {tuple(x.shape[1:])}"
+                require(same, f"{what} alone is guided differently than among {len(x)}.")
+
+
+def _problems(plugin: Subject, entry: Entry) -> list[tuple[Denoiser, Tensor, dict[str, Tensor]]]:
+    """Denoisers and states to try: points, sets of points, images, whole numbers, in double and single precision.
+
+    Only what claims the law of the problem of two numbers (``posterior=True``) is tried on that alone; other guidance
+    must take each shape, or refuse it in a sentence and register ``shapes=[[1, 24]]``, those that it is made for.
+    """
     x, condition = _inputs()
-    for t in TIMES:
-        together = guided(x, t, **condition)
-        for row in range(len(x)):
-            part = slice(row, row + 1)
-            alone = guided(x[part], t, **{name: value[part] for name, value in condition.items()})
-            same = torch.allclose(alone, together[part], rtol=1e-7, atol=1e-9)
-            require(same, f"at t={t} row {row} alone is guided differently than among {len(x)}.")
+    found: list[tuple[Denoiser, Tensor, dict[str, Tensor]]] = []
+    asked = entry.metadata.get("shapes")
+    if asked is None:
+        found.append((_oracle(), x, condition))
+    if entry.metadata.get("posterior"):
+        return found
+    generator = torch.Generator().manual_seed(29)
+    for shape in [tuple(each) for each in asked] if asked is not None else SHAPES:
+        for dtype in (torch.float64, torch.float32):
+            means = torch.randn(3, *shape, generator=generator, dtype=torch.float64)
+            inner = GaussianMixtureOracle(VPCosine(), means, 0.3, classes=torch.tensor([0, 1, 1]))
+            states = torch.randn(4, *shape, generator=generator, dtype=torch.float64).to(dtype)
+            found.append((inner, states.round() if dtype == torch.float64 else states, condition))
+    return found
 
 
 @check("guidance.posterior", "guidance", optional=True)

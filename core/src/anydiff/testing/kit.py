@@ -13,7 +13,10 @@ from anydiff.registry import Entry
 from anydiff.testing.report import EXPECTED, FAILED, PASSED, SKIPPED, Outcome, Report
 from anydiff.testing.subject import Skip, Subject, subject
 
-ROOMS = ("loading", "data", "domains", "paths", "solvers", "guidance", "metrics", "networks", "recipes")
+ROOMS = (
+    *("loading", "data", "domains", "paths", "solvers", "operations", "guidance", "metrics", "networks"),
+    *("recipes", "tasks"),
+)
 """The modules of checks, in the order of the report."""
 
 COMPLETE = "kit.complete"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError
 from anydiff.networks import ClassCondition
-from anydiff.pipeline import Dataset, Metric, Recipe, SampleSet
+from anydiff.pipeline import Dataset, Metric, MetricCard, Recipe, SampleSet
+from anydiff.pipeline.judging import Judge
 from anydiff.registry import Entry
 from anydiff.states import NoiseSource
 from anydiff.testing.kit import check
@@ -21,10 +24,32 @@ MOST = 400
 """How many samples a metric is given, unless its card asks for more."""
 
 
-def _metric(plugin: Subject, entry: Entry) -> Metric:
+@dataclass(frozen=True)
+class _Asked:
+    """A metric whose writing into what it is given is undone and noted: all checks share the sample sets.
+
+    Attributes:
+        metric: as registered.
+        written: what it wrote into, once for each time it was asked.
+    """
+
+    metric: Metric
+    written: list[str]
+
+    @property
+    def card(self) -> MetricCard:
+        return self.metric.card
+
+    def compute(self, samples: SampleSet, reference: SampleSet) -> Any:
+        value, written = Judge(samples, reference).ask(self.metric)
+        self.written.append(written)
+        return value
+
+
+def _metric(plugin: Subject, entry: Entry) -> _Asked:
     metric: Metric = plugin.build(entry)
     require(hasattr(metric, "card") and hasattr(metric, "compute"), "it has no card or no compute().")
-    return metric
+    return _Asked(metric, plugin.once(("written", entry.name), lambda: []))
 
 
 class _Sets:
@@ -106,6 +131,16 @@ def card(plugin: Subject, entry: Entry) -> None:
     nearer = not math.isfinite(best) or abs(card.ideal - best) <= abs(card.ideal - (low + high - best))
     require(nearer, f"{card.direction} is better, but the ideal {card.ideal} is at the other end of {card.range}.")
     require(card.minimum_samples >= 1, f"the card's minimum_samples is {card.minimum_samples}.")
+
+
+@check("metric.plain", "metrics")
+def plain(plugin: Subject, entry: Entry) -> None:
+    """The card is plain data, so that results, reports and `--json` can hold it."""
+    card = _metric(plugin, entry).card
+    try:
+        json.dumps(card.as_dict())
+    except (TypeError, ValueError) as error:
+        require(False, f"the card cannot be written as JSON ({error}); use int, float, str of Python.")
 
 
 @check("metric.identity", "metrics")
@@ -198,3 +233,14 @@ def minimum(plugin: Subject, entry: Entry) -> None:
         except AnydiffError:
             continue
         require(False, f"it takes {what}; let compute() begin with self.check(samples, reference).")
+
+
+@check("metric.read-only", "metrics")
+def read_only(plugin: Subject, entry: Entry) -> None:
+    """It writes into neither the samples nor the reference: the next metric reads them too."""
+    metric = _metric(plugin, entry)
+    if not metric.written:  # the checks before this one asked it, unless this one runs alone
+        sets = _sets(plugin, entry, metric.card.minimum_samples)
+        metric.compute(sets.mixed, sets.real)
+    found = next(filter(None, metric.written), "")
+    require(not found, f"it writes into {found}; work on a copy (.clone()).")

@@ -52,6 +52,18 @@ def statistics(plugin: Subject, entry: Entry) -> None:
     require(fitted.hash == recipe.hash, f"it lacks statistics of its training data: {fitted.domain.options!r}.")
 
 
+@check("recipe.weights", "recipes", optional=True, reads_data=False)
+def weights(plugin: Subject, entry: Entry) -> None:
+    """The bundled weights that it registers are there, load, and are of this recipe."""
+    if not entry.metadata.get("weights"):
+        skip("it registers no bundled weights.")
+    recipe = load_recipe(entry.name)
+    pipeline = load(entry.name)
+    for part in ("domain", "network", "path", "parametrization", "sigma_data"):
+        stored, own = getattr(pipeline.recipe, part), getattr(recipe, part)
+        require(stored == own, f"the bundled weights were trained with {part} = {stored}, but the recipe says {own}.")
+
+
 @check("recipe.runs", "recipes")
 def runs(plugin: Subject, entry: Entry) -> None:
     """Two steps of training, then samples, a saved file, and the same samples from what is loaded."""

@@ -84,7 +84,7 @@ class Subject:
 
     def build(self, entry: Entry, **more: Any) -> Any:
         """Build an entry as the plugin wants it checked, else as the first of its recipes that uses it does."""
-        return self.registry.build(entry.kind, entry.name, **{**self._from_recipes(entry), **more})
+        return self.registry.build(entry.kind, entry.name, **{**self.built_with(entry), **more})
 
     def dataset(self, entry: Entry, split: str) -> Dataset:
         """A data set, built once."""
@@ -120,7 +120,8 @@ class Subject:
         using = [recipe for recipe in self.recipes.values() if any(p == entry.name for _, p, _ in _parts(recipe))]
         return min(using, key=lambda recipe: bool(self.absent_data(recipe)), default=None)
 
-    def _from_recipes(self, entry: Entry) -> dict[str, Any]:
+    def built_with(self, entry: Entry) -> dict[str, Any]:
+        """The options that :meth:`build` builds an entry with."""
         options = self.options(entry.name)
         if options or entry.kind in ("recipes", "networks"):
             return options

@@ -1,0 +1,221 @@
+"""Faults that plugins were found with, planted into correct plugins: (check, plugin, name, places as (file, old, new)).
+
+Beside the one defect per check of ``mutants.py``: several of these belong to one check, and some need two places.
+"""
+
+from __future__ import annotations
+
+INIT_OPERATION = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_operations(register):
+    register("mutant/clip", "clip what is far out", "anydiff_mutant.parts:clip")
+    register("mutant/turn", "turn the sign", "anydiff_mutant.parts:turn")
+
+@hookimpl
+def register_solvers(register):
+    register("mutant", "Euler's method, clipped", "anydiff_mutant.parts:Clipped", order=1, kind="one-step",
+             calls_per_step=1, stochastic=False, source="Euler 1768")
+"""
+OPERATION = """
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+from anydiff.solvers import Solver
+
+def clip(x, *, t, limit=1000.0):
+    return x.clamp(-limit, limit)
+
+def turn(x, *, t):
+    return -x
+
+@dataclass(frozen=True)
+class Clipped(Solver):
+    order: ClassVar[int] = 1
+    calls_per_step: ClassVar[int] = 1
+
+    def build(self, program, nodes):
+        x = program.start()
+        for s, t in pairwise(nodes):
+            rate = s.path.d_sigma(s.t) / s.sigma
+            x = x + (t.t - s.t) * (rate * x + (s.path.d_alpha(s.t) - s.alpha * rate) * program.evaluate(x, s))
+        return program.apply("mutant/clip", x, node=nodes[-1], limit=1000.0)
+"""
+WRITTEN = {"operation": {"__init__": INIT_OPERATION, "parts": OPERATION}}
+
+REGISTER_TASK = """
+
+@hookimpl
+def register_tasks(register):
+    register("mutant/rows@1", "the rows", "anydiff_mutant.tasks:judged")
+"""
+TASK = """
+from anydiff.benchmark.task import Task
+
+def judged():
+    return Task(name="mutant/rows", recipe="mutant/small", samples=100, baselines={"zero": "anydiff_mutant.tasks:zero"})
+
+def zero(data, condition, count, seed):
+    return 0 * data.batch(range(count))[0]
+"""
+
+_MASK = "    def encode(self, objects):"
+_CLASS = 'name, domain = "mutant/rows", Mutant()\n'
+_SPLIT = """name = "mutant/rows"
+
+    @property
+    def domain(self):
+        return Split(self.classes)
+"""
+_SPLIT_DOMAIN = """
+
+class Split(Mutant):
+    def __init__(self, classes):
+        self.classes = classes
+
+    @property
+    def codec(self):
+        return {"classes": self.classes}
+
+
+class Rows("""
+_BY_SPLIT = "        self.classes = ['low', 'high'][:: 1 if split == 'train' else -1]\n"
+_WEIGHTS = '"anydiff_mutant.recipes:small"'
+
+FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
+    (
+        "solver.order",
+        "solver",
+        "a constant factor that more steps do not mend",
+        [("solver", "h * (first + 3 * second) / 4", "1.01 * h * (first + 3 * second) / 4")],
+    ),
+    (
+        "metric.read-only",
+        "metric",
+        "zeroes the samples",
+        [("metric", "        return abs(", "        samples.states.zero_()\n        return abs(")],
+    ),
+    (
+        "metric.read-only",
+        "metric",
+        "sorts the reference through NumPy",
+        [("metric", "        return abs(", "        reference.states.numpy().sort(axis=0)\n        return abs(")],
+    ),
+    (
+        "metric.plain",
+        "metric",
+        "a card that JSON cannot hold",
+        [("metric", "0.0, 10)", "0.0, __import__('numpy').int64(10))")],
+    ),
+    (
+        "domain.sample-mask",
+        "sets",
+        "by the place in the batch",
+        [
+            (
+                "parts",
+                _MASK,
+                "    def sample_mask(self, samples, seed):\n"
+                "        return torch.arange(4)[None] < 2 + (torch.arange(len(samples))[:, None] + seed) % 3\n\n"
+                + _MASK,
+            )
+        ],
+    ),
+    (
+        "domain.sample-mask",
+        "sets",
+        "without the seed",
+        [
+            (
+                "parts",
+                _MASK,
+                "    def sample_mask(self, samples, seed):\n"
+                "        return torch.arange(4)[None] < 2 + torch.tensor(list(samples))[:, None] % 3\n\n" + _MASK,
+            )
+        ],
+    ),
+    (
+        "domain.conditions",
+        "domain",
+        "one class asked for, the other given",
+        [("domain", "CLASSES.index(value)", "1 - CLASSES.index(value)")],
+    ),
+    (
+        "domain.conditions",
+        "domain",
+        "two classes described alike",
+        [("domain", "[CLASSES[label] for label in", '["low or high" for label in')],
+    ),
+    (
+        "domain.states",
+        "domain",
+        "a categorical leaf",
+        [("domain", 'name="row")', 'name="row", kind="categorical", classes=3)')],
+    ),
+    (
+        "domain.atomic",
+        "domain",
+        "overwrites in place",
+        [("domain", "with atomic_path(path) as temporary:", "for temporary in [path]:")],
+    ),
+    (
+        "data.splits",
+        "domain",
+        "classes numbered per split",
+        [
+            ("data", _CLASS, _SPLIT),
+            ("data", "class Rows(", _SPLIT_DOMAIN.lstrip()),
+            (
+                "data",
+                "        random =",
+                f"{_BY_SPLIT}        random =",
+            ),
+        ],
+    ),
+    (
+        "guidance.denoiser",
+        "guidance",
+        "double precision whatever comes in",
+        [("guidance", "return data + self", "return data.double() + self")],
+    ),
+    (
+        "guidance.rows",
+        "guidance",
+        "images guided by their mean",
+        [("guidance", "(self.guidance.value - data)", "((data.mean(0) if x.ndim == 4 else 0.0) - data)")],
+    ),
+    (
+        "operation.rows",
+        "operation",
+        "a length of the whole batch",
+        [("parts", "return -x", "return -x / x.norm()")],
+    ),
+    (
+        "operation.rows",
+        "operation",
+        "in place",
+        [("parts", "return -x", "return x.neg_()")],
+    ),
+    (
+        "recipe.weights",
+        "domain with recipe",
+        "bundled weights that are not there",
+        [("__init__", _WEIGHTS, _WEIGHTS + ', weights="anydiff_mutant:weights/small.safetensors"')],
+    ),
+    (
+        "task.names",
+        "task",
+        "a recipe that nobody provides",
+        [("tasks", 'recipe="mutant/small"', 'recipe="mutant/smal"')],
+    ),
+    ("task.names", "task", "a baseline that nobody provides", [("tasks", "tasks:zero", "tasks:nought")]),
+    (
+        "task.names",
+        "task",
+        "a metric that nobody provides",
+        [("tasks", "samples=100", "samples=100, metrics=['no']")],
+    ),
+    ("task.locked", "task", "another number of samples", [("tasks", "samples=100", "samples=200")]),
+    ("task.locked", "task", "another preprocessing", [("data", "rows - 0.5", "rows - 0.501")]),
+]

@@ -82,6 +82,24 @@ def test_a_key_without_hooks_is_caught(toy, tmp_path, watermark, monkeypatch):
         watermarked_rows_are_their_own(toy, tmp_path / "out", watermark)
 
 
+def test_what_judges_is_started_again_with_new_code(toy, tmp_path):
+    """A metric that changes between two runs of one program is not judged by what the program remembers of it."""
+    options = {"methods": ("ddim",), "nfe": (3,), "seeds": (0,), "gallery": 0, "baselines": ("resample",)}
+    before = run(toy, tmp_path / "out", **options)
+    file = toy / "anydiff_toy" / "parts.py"
+    text = file.read_text()
+    old = "return frechet_distance(samples.states, reference.states)"
+    assert old in text
+    try:
+        file.write_text(text.replace(old, f"{old} * 100"))
+        after = run(toy, tmp_path / "out", **options)
+    finally:
+        file.write_text(text)
+    assert after.computed == len(after.rows)
+    for key, metrics in table(before).items():
+        assert table(after)[key]["toy/frechet"] == pytest.approx(100 * metrics["toy/frechet"], rel=1e-6)
+
+
 # Third packages -------------------------------------------------------------------------------------------------------
 
 KINDS = ("domains", "datasets", "networks", "paths", "solvers", "guidance", "objectives", "metrics", "recipes")

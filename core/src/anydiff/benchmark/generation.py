@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ class Generator:
         loaded = load(source or task.recipe)
         self.denoiser = CountingDenoiser(loaded.denoiser).eval()
         self.weights_hash = loaded.weights_hash
-        self.pipeline = Pipeline(loaded.recipe, self.denoiser, loaded.domain, loaded.metadata)
+        self.pipeline: Pipeline = replace(loaded, denoiser=self.denoiser)
         self.recipe = load_recipe(task.recipe)
         if loaded.recipe.domain != self.recipe.domain:
             raise AnydiffError(

@@ -189,6 +189,13 @@ class TruthProcess:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._code: dict[str, str] = {}
+
+    def outdated(self, code: Mapping[str, str]) -> bool:
+        """Whether a distribution that was seen here before has other code now: what judges remembers the old one."""
+        changed = any(self._code.get(name, digest) != digest for name, digest in code.items())
+        self._code.update(code)
+        return changed
 
     def open(self, task_id: str, gallery: int) -> Opening:
         """See :meth:`Truth.opening`."""

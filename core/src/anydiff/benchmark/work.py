@@ -25,7 +25,7 @@ from anydiff.benchmark.suite import Method
 from anydiff.benchmark.task import load_task
 from anydiff.benchmark.truth import Opening, TruthProcess, drawn, reason
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import SampleSet
+from anydiff.pipeline import Pipeline, Recipe, SampleSet
 from anydiff.plugins import hooks
 from anydiff.plugins.source import Source, source_of
 from anydiff.registry import KINDS, Entry, registry
@@ -137,9 +137,13 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
         AnydiffError: task or model cannot be used; the sentence says why.
     """
     opening, generator = _hands(setting)
+    source = _source(generator)
+    if _truth().outdated(source.code):  # in one program that runs a suite twice
+        _truth().close()
+        forget_models()
+        opening, generator = _hands(setting)
     pipeline, task = generator.pipeline, generator.task
     speed = speed or _speed(setting, opening, generator)
-    source = _source(generator)
     common = {"task": task.id, "frozen task": opening.frozen, **source.as_dict()}
     model = {
         "weights": generator.weights_hash,
@@ -159,6 +163,7 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
         "parameters": pipeline.parameters,
         "weights": generator.weights_hash,
         "weights metadata": dict(pipeline.metadata),
+        "needs": {role: [each.recipe.name, each.weights_hash] for role, each in pipeline.companions.items()},
         "training seed": pipeline.recipe.training.seed,
         "recipe": pipeline.recipe.hash,
         **opening.facts,
@@ -332,17 +337,22 @@ def _mean_seconds(calls: Sequence[Callable[[int, int], object]], count: int) -> 
 def _source(generator: Generator) -> Source:
     """The code and libraries that every row of the task depends on, what its methods name left out.
 
-    It is that of the core, of whatever the task, its recipe and the model's recipe name, and of every plugin that
-    listens or transforms in this process.
+    It is that of the core, of whatever the task, its recipe and the recipes of the model and of those it needs name,
+    and of every plugin that listens or transforms in this process.
     """
     task = generator.task
     references = [*task.baselines.values(), *([task.evaluator] if task.evaluator else [])]
     entries = [registry().get("tasks", task.id)]
     names = [part.name for part in task.metrics]
-    for recipe in (generator.recipe, generator.pipeline.recipe):
+    for recipe in (generator.recipe, *_recipes(generator.pipeline)):
         names += [recipe.name, *identity.texts(recipe.model_dump(mode="json"))]
     entries += _entries(names)
     return source_of(entries, references, hooks().implementers())
+
+
+def _recipes(pipeline: Pipeline) -> list[Recipe]:
+    """The recipe of a model and those of all models that it needs."""
+    return [pipeline.recipe, *(inner for each in pipeline.companions.values() for inner in _recipes(each))]
 
 
 def _sources(names: tuple[str, ...]) -> dict[str, Source]:

@@ -8,9 +8,10 @@ of its own, trained with the objective ``reconstruction``, and is named by its r
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,12 @@ from anydiff.pipeline.domain import Domain
 from anydiff.pipeline.metrics import SampleSet
 from anydiff.states import Leaf, StateSpec
 from anydiff.training import weights_hash
+
+if TYPE_CHECKING:
+    from anydiff.pipeline.pipeline import Pipeline
+
+KEPT_BYTES = 256 << 20
+"""Encoded latents that a data set keeps, in bytes; those used longest ago go first."""
 
 
 class Latent:
@@ -84,18 +91,20 @@ def no_sampling_options(recipe: str, options: Mapping[str, Any]) -> None:
 
 
 class LatentDataset(Dataset):
-    """A data set seen through an autoencoder; each example is encoded once and kept.
+    """A data set seen through an autoencoder; each example is encoded once and kept, as far as ``kept_bytes`` allow.
 
     Args:
         inner: the data.
         latent: their latent space.
+        kept_bytes: of encoded latents at most; beyond it examples are encoded again.
     """
 
-    def __init__(self, inner: Dataset, latent: Latent) -> None:
+    def __init__(self, inner: Dataset, latent: Latent, kept_bytes: int = KEPT_BYTES) -> None:
         self.name = inner.name
         self.inner = inner
         self.latent = latent
-        self._known: dict[int, Tensor] = {}
+        self._most = kept_bytes // (4 * latent.spec.size)
+        self._known: OrderedDict[int, Tensor] = OrderedDict()
 
     @property
     def domain(self) -> Domain:
@@ -119,10 +128,16 @@ class LatentDataset(Dataset):
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """Latents and the data's own conditions."""
         states, condition = self.inner.batch(indices)
-        for row, index in enumerate(indices):
-            if index not in self._known:
-                self._known[index] = self.latent.to_latent(states[row : row + 1])[0]
-        return torch.stack([self._known[index] for index in indices]), condition
+        return torch.stack([self._encoded(index, states[row]) for row, index in enumerate(indices)]), condition
+
+    def _encoded(self, index: int, state: Tensor) -> Tensor:
+        latent = self._known.pop(index, None)
+        if latent is None:
+            latent = self.latent.to_latent(state[None])[0]
+        self._known[index] = latent
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return latent
 
 
 def load_latent(source: str, domain: Domain) -> Latent:
@@ -133,7 +148,16 @@ def load_latent(source: str, domain: Domain) -> Latent:
     """
     from anydiff.pipeline.pipeline import load
 
-    network = load(source).denoiser.network
+    return latent_of(load(source), source, domain)
+
+
+def latent_of(pipeline: Pipeline, source: str, domain: Domain) -> Latent:
+    """The latent space of ``domain`` by the autoencoder in ``pipeline``, which was loaded from ``source``.
+
+    Raises:
+        AnydiffError: it is no autoencoder, or one of other states.
+    """
+    network = pipeline.denoiser.network
     if not isinstance(network, Autoencoder):
         raise AnydiffError(
             f"latent is {source!r}, which holds a {type(network).__name__}; name a recipe, run folder or weights file "

@@ -24,11 +24,11 @@ from anydiff.pipeline.build import (
     build_denoiser,
     build_domain,
     build_guidance,
-    build_latent,
     build_metrics,
     build_solver,
     sample_set,
 )
+from anydiff.pipeline.companions import companions_of, joint_hash, recorded_text
 from anydiff.pipeline.conditions import (
     condition_tensors,
     fixed_by,
@@ -41,7 +41,7 @@ from anydiff.pipeline.conditions import (
 from anydiff.pipeline.domain import Domain, Report
 from anydiff.pipeline.ensemble import in_layout, members_per_case
 from anydiff.pipeline.judging import Score, judge, values_of
-from anydiff.pipeline.latent import Latent, no_sampling_options, reconstruct
+from anydiff.pipeline.latent import Latent, latent_of, no_sampling_options, reconstruct
 from anydiff.pipeline.metrics import SampleSet
 from anydiff.pipeline.recipe import Recipe, load_recipe
 from anydiff.plugins import hooks
@@ -54,6 +54,7 @@ from anydiff.solvers.plan import Plan
 from anydiff.states import NODE_MASK, StateSpec
 from anydiff.training import load_into, load_weights, save_weights, weights_hash
 from anydiff.training.budget import within_weights, without_budget
+from anydiff.training.weights import REQUIRES
 
 
 @dataclass
@@ -65,28 +66,40 @@ class Pipeline:
         denoiser: E[x_0 | x_t], in evaluation mode.
         domain: the codec between states and the field's own objects.
         metadata: where the weights come from.
+        companions: role -> every other model that this one needs: ``latent`` is the autoencoder it diffuses in.
+        origin: what it was loaded from: a recipe's name, or the absolute path of a run folder or weights file.
     """
 
     recipe: Recipe
     denoiser: NetworkDenoiser
     domain: Domain
     metadata: dict[str, str] = field(default_factory=dict)
+    companions: dict[str, Pipeline] = field(default_factory=dict, repr=False)
+    origin: str = ""
 
     @classmethod
-    def untrained(cls, recipe: Recipe) -> Pipeline:
-        """A pipeline with freshly initialised weights."""
+    def untrained(cls, recipe: Recipe, companions: Mapping[str, Pipeline] | None = None) -> Pipeline:
+        """A pipeline with freshly initialised weights; ``companions`` are loaded by their names where none are given.
+
+        Raises:
+            AnydiffError: a model that the recipe needs cannot be loaded.
+        """
         domain = build_domain(recipe)
-        return cls(recipe, build_denoiser(recipe, domain).eval(), domain)
+        found = companions_of(recipe, load) if companions is None else dict(companions)
+        latent = None if recipe.latent is None else latent_of(found["latent"], recipe.latent, domain)
+        return cls(recipe, build_denoiser(recipe, domain, latent).eval(), domain, companions=found)
 
     @cached_property
     def latent(self) -> Latent | None:
         """The latent space that is diffused in; None where it is the data's own."""
-        return build_latent(self.recipe, self.domain)
+        if self.recipe.latent is None:
+            return None
+        return latent_of(self.companions["latent"], self.recipe.latent, self.domain)
 
     @property
     def weights_hash(self) -> str:
-        """sha256 (hex) of all parameters and buffers, by name."""
-        return weights_hash(self.denoiser.network.state_dict())
+        """sha256 (hex) of all parameters and buffers, by name, and of the models that this one needs."""
+        return joint_hash(weights_hash(self.denoiser.network.state_dict()), self.companions)
 
     @property
     def parameters(self) -> int:
@@ -442,7 +455,8 @@ class Pipeline:
                 raise AnydiffError(
                     f"{name!r} holds values that {tensor.dtype} cannot hold; save as bfloat16 or float32."
                 )
-        metadata = {**self.metadata, "recipe": self.recipe.canonical(), "recipe_hash": self.recipe.hash}
+        needed = recorded_text(self.companions, Path(path).parent)
+        metadata = {**self.metadata, **needed, "recipe": self.recipe.canonical(), "recipe_hash": self.recipe.hash}
         save_weights(path, tensors, metadata, overwrite)
 
     def conditions(
@@ -467,27 +481,42 @@ def _notify_step(step: Step) -> None:
 def load(source: str | Path) -> Pipeline:
     """A pipeline from a recipe's bundled weights (``"images/fashion"``), a run folder, or a weights file.
 
-    Nothing is downloaded and nothing in the file is executed.
+    Nothing is downloaded and nothing in the file is executed. Models that the recipe needs (its ``latent``) are loaded
+    with it: a relative name is sought beside the weights first.
 
     Raises:
         UnknownNameError: no such recipe.
         FileFormatError: the weights are truncated, foreign, or of another version.
-        AnydiffError: the recipe has no bundled weights.
+        AnydiffError: the recipe has no bundled weights, or a model it needs is missing or another than it was trained
+            with.
     """
-    path = Path(source)
+    return _load(str(source), ())
+
+
+def _load(source: str, within: tuple[Path, ...]) -> Pipeline:
+    """``within``: the weights that need this model, outermost first."""
+    path, origin = Path(source), source
     if path.is_dir():
+        origin = str(path.resolve())
         path = path / "model.safetensors"
         if not path.is_file():
-            raise AnydiffError(f"{str(source)!r} is a folder without model.safetensors; give a run folder or a recipe.")
-    elif not path.is_file():
-        path = _bundled(str(source))
+            raise AnydiffError(f"{source!r} is a folder without model.safetensors; give a run folder or a recipe.")
+    elif path.is_file():
+        origin = str(path.resolve())
+    else:
+        path = _bundled(source)
+    if path.resolve() in within:
+        raise AnydiffError(f"{str(path)!r} needs itself by way of the models it names; train it with another latent.")
     with without_budget():  # of a model that needs this one
         tensors, metadata = load_weights(path)
         recipe = _stored_recipe(metadata, path)
+        companions = companions_of(recipe, lambda inner: _load(inner, (*within, path.resolve())), metadata, path)
         with within_weights(tensors, repr(str(path))):
-            pipeline = Pipeline.untrained(recipe)
+            pipeline = Pipeline.untrained(recipe, companions)
         load_into(pipeline.denoiser.network, tensors, repr(str(path)))
-    pipeline.metadata = {k: v for k, v in metadata.items() if k not in ("recipe", "recipe_hash", "format")}
+    own = ("recipe", "recipe_hash", "format", REQUIRES)
+    pipeline.metadata = {name: text for name, text in metadata.items() if name not in own}
+    pipeline.origin = origin
     return pipeline
 
 

@@ -30,6 +30,7 @@ from anydiff.pipeline.build import build_guidance
 from anydiff.pipeline.conditions import number_of_cases
 from anydiff.pipeline.domain import LabelledArray
 from anydiff.pipeline.pipeline import Pipeline
+from anydiff.plugins.source import transforming_code
 from anydiff.solvers.plan import Plan
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class _Job:
             "recipe": recipe.name,
             "recipe_hash": recipe.hash,
             "weights_hash": self.pipeline.weights_hash,
+            "requires": {role: each.weights_hash for role, each in sorted(self.pipeline.companions.items())},
             "solver": plan.solver,
             "nfe": plan.nfe,
             "plan_hash": hashlib.sha256(plan.to_json().encode()).hexdigest(),
@@ -158,6 +160,7 @@ class _Job:
             "cases": self.cases,
             "chunk": self.chunk,
             "condition_hash": digest.hexdigest(),
+            "transforms": {hook: transforming_code(hook) for hook in ("wrap_denoiser", "samples_ready")},
             "versions": {name: importlib.metadata.version(name) for name in ("anydiff", "torch", "zarr")},
         }
 

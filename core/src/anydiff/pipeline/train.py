@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.build import build_denoiser, build_latent, build_objective
+from anydiff.pipeline.build import build_objective
+from anydiff.pipeline.companions import companions_of, recorded_text
 from anydiff.pipeline.dataset import Dataset
 from anydiff.pipeline.latent import LatentDataset
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.recipe import Part, Recipe, load_recipe
 from anydiff.pipeline.statistics import fit_to_data
 from anydiff.plugins import hooks
+from anydiff.plugins.source import transforming_code
 from anydiff.training import RunFolder, TrainingEvents, fit
 from anydiff.training.events import Batch
 from anydiff.training.run import process_rank
+from anydiff.training.weights import BEFORE, load_metadata
+
+TRANSFORMS = "transforms"
+"""The metadata field of weights that were trained under ``transform_batch``: distribution -> sha256 of its code."""
 
 
 def train(
@@ -49,22 +57,25 @@ def train(
         KeyboardInterrupt: after a checkpoint was saved.
     """
     recipe, dataset = fit_to_data(recipe)
-    latent = build_latent(recipe)
-    if latent is not None:
-        dataset = LatentDataset(dataset, latent)
-    denoiser = build_denoiser(recipe, latent=latent)
+    if resume:
+        _check_same_experiment(recipe, Path(folder))
+    transforms = transforming_code("transform_batch")
+    pipeline = _begun(recipe, Path(folder), transforms, resume)
+    if pipeline.latent is not None:
+        dataset = LatentDataset(dataset, pipeline.latent)
     metadata = {
         "recipe": recipe.canonical(),
         "recipe_hash": recipe.hash,
         "data_hash": dataset.hash,
         "anydiff_version": version("anydiff"),
         "command": command or _command(recipe),
+        **recorded_text(pipeline.companions, Path(folder)),
+        **({TRANSFORMS: json.dumps(transforms, sort_keys=True)} if transforms else {}),
     }
-    if resume:
-        _check_same_experiment(recipe, Path(folder))
-    run = RunFolder.create(folder, recipe.model_dump(mode="json"), metadata, resume=resume)
+    notes = [f"trained under transform_batch of {name}, sha256 {found}" for name, found in transforms.items()]
+    run = RunFolder.create(folder, recipe.model_dump(mode="json"), metadata, resume=resume, notes=notes)
     fit(
-        denoiser,
+        pipeline.denoiser,
         build_objective(recipe),
         dataset,
         recipe.training,
@@ -93,6 +104,30 @@ def _check_same_experiment(recipe: Recipe, folder: Path) -> None:
                 "resume, or train into a new folder."
             )
     recipe.training.check_resume(before.training.model_dump(mode="json"))
+
+
+def _begun(recipe: Recipe, folder: Path, transforms: Mapping[str, str], resume: bool) -> Pipeline:
+    """The untrained pipeline, with the models that its recipe needs; on resumption those that the run was begun with.
+
+    Raises:
+        AnydiffError: a model that is needed is missing or another one, or batches were transformed by other code.
+    """
+    path = folder / "model.safetensors"
+    stored = load_metadata(path) if resume and path.is_file() else None
+    if stored is not None and (stored["format"] != BEFORE or TRANSFORMS in stored):
+        advice = "the file is damaged: train into a new folder"
+        before = parse_json(stored.get(TRANSFORMS, "{}"), Place(f"{TRANSFORMS!r} of {str(path)!r}"), advice=advice)
+        if before != dict(transforms):
+            raise AnydiffError(
+                f"transform_batch is implemented by {_named(transforms)}, but the run in {str(folder)!r} was begun "
+                f"with {_named(before)}; restore these plugins to resume, or train into a new folder."
+            )
+    return Pipeline.untrained(recipe, companions_of(recipe, load, stored, path if stored is not None else None))
+
+
+def _named(transforms: Any) -> str:
+    found = dict(transforms) if isinstance(transforms, Mapping) else {}
+    return ", ".join(f"{name} ({str(digest)[:8]})" for name, digest in sorted(found.items())) or "no plugin"
 
 
 def _plain(value: Any) -> str:
@@ -133,6 +168,16 @@ class _HookEvents(TrainingEvents):
         self.hooks.notify("checkpoint_saved", recipe=self.recipe, folder=folder, step=step)
 
 
+def _further(pipeline: Pipeline) -> str:
+    """Lines of the card's table for what not every model has: other models it needs, batches that plugins changed."""
+    rows = [
+        f"| {role} | {each.recipe.name}, sha256 `{each.weights_hash}` |\n" for role, each in pipeline.companions.items()
+    ]
+    transforms = json.loads(pipeline.metadata.get(TRANSFORMS, "{}"))
+    rows += [f"| batches | changed by {name}, sha256 `{found}` |\n" for name, found in transforms.items()]
+    return "".join(rows)
+
+
 def card(pipeline: Pipeline, dataset: Dataset) -> str:
     """The model card of a run, Markdown: what it is, from which data, and how to use it."""
     recipe = pipeline.recipe
@@ -149,7 +194,7 @@ def card(pipeline: Pipeline, dataset: Dataset) -> str:
 | training | {training.steps:,} steps of {training.batch_size} examples, seed {training.seed}, {training.precision} |
 | weights | averaged (decay {training.ema_decay}), sha256 `{pipeline.weights_hash}` |
 | recipe | sha256 `{recipe.hash}` |
-
+{_further(pipeline)}
 Made with anydiff {pipeline.metadata.get("anydiff_version", "")} by `{pipeline.metadata.get("command", "")}`.
 
 ```python

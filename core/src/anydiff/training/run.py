@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class RunFolder:
         metadata: Mapping[str, str] | None = None,
         *,
         resume: bool = False,
+        notes: Sequence[str] = (),
     ) -> RunFolder:
         """Begin a run in a new or empty folder, or continue one with ``resume``; own it until :meth:`release`.
 
@@ -71,6 +72,7 @@ class RunFolder:
             metadata: texts to store in ``model.safetensors``, beside what :func:`anydiff.training.fit` adds.
             resume: accept a folder that holds a run. Its configuration is replaced by ``config``; ``fit`` refuses
                 settings that would make another model.
+            notes: lines that stand as comments at the top of ``config.yaml``.
 
         Raises:
             AnydiffError: the folder holds files and ``resume`` is false, or it holds no run, or trained weights without
@@ -96,13 +98,13 @@ class RunFolder:
             ) from error
         run._lock.acquire()
         try:
-            run._begin(resume)
+            run._begin(resume, notes)
         except BaseException:
             run.release()
             raise
         return run
 
-    def _begin(self, resume: bool) -> None:
+    def _begin(self, resume: bool, notes: Sequence[str]) -> None:
         """Check what the folder holds, now that no other process writes there, and write the configuration."""
         names = self._names()
         if names and not resume:
@@ -116,7 +118,8 @@ class RunFolder:
                 )
         for entry in filter(is_part, self.path.iterdir()):  # left by kills
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        write_atomic(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+        head = "".join(f"# {' '.join(note.split())}\n" for note in notes)
+        write_atomic(self.path / "config.yaml", head + yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
 
     def _names(self) -> list[str]:
         """What the folder holds beside locks and parts; nothing if there is no folder."""

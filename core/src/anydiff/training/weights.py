@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_path
 
-FORMAT = "anydiff-weights-1"
+FORMAT = "anydiff-weights-2"
+BEFORE = "anydiff-weights-1"
+"""Does not say which other models it needs (:func:`requirements`); read, and written again as :data:`FORMAT`."""
+REQUIRES = "requires"
+"""The metadata field of the models that a model needs."""
 _NARROWER = {
     torch.float32: (torch.float16, torch.bfloat16),
     torch.float64: (torch.float16, torch.bfloat16, torch.float32),
 }
 """Types that are widened without loss, by the network's own."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Another model that a model needs.
+
+    Attributes:
+        source: a recipe's name, or a path relative to the folder of the weights.
+        recipe_hash: of its recipe.
+        weights_hash: of its weights, and of what it needs itself.
+    """
+
+    source: str
+    recipe_hash: str
+    weights_hash: str
 
 
 def save_weights(
@@ -66,13 +89,32 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         FileFormatError: the file is truncated, not safetensors, or of another program or version.
         AnydiffError: it does not exist or may not be read.
     """
+    metadata = load_metadata(path)
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    return tensors, metadata
+
+
+def load_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a file of weights alone; errors as :func:`load_weights`."""
+    with _opened(path) as file:
+        metadata: dict[str, str] = file.metadata() or {}
+    if metadata.get("format") not in (FORMAT, BEFORE):
+        found = metadata.get("format", "no anydiff format")
+        raise FileFormatError(
+            f"{str(path)!r} holds {found!r}, but {FORMAT!r} is needed; load weights that this version of anydiff saved."
+        )
+    return metadata
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     path = Path(path)
     if not path.is_file():
         raise AnydiffError(f"{str(path)!r} is not a file; give weights (.safetensors) or a run folder.")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            yield file
     except PermissionError as error:
         raise AnydiffError(f"cannot read {str(path)!r}: {error.strerror}; check its permissions.") from error
     except (SafetensorError, OSError) as error:
@@ -80,12 +122,30 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileFormatError(
             f"{str(path)!r} is truncated or not a safetensors file ({reason}); get or train the weights again."
         ) from error
-    if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "no anydiff format")
-        raise FileFormatError(
-            f"{str(path)!r} holds {found!r}, but {FORMAT!r} is needed; load weights that this version of anydiff saved."
-        )
-    return tensors, metadata
+
+
+def requirements_text(models: Mapping[str, Requirement]) -> str:
+    """Role -> model as the text of the metadata field :data:`REQUIRES`."""
+    return json.dumps({role: asdict(model) for role, model in models.items()}, sort_keys=True)
+
+
+def requirements(metadata: Mapping[str, str], where: str) -> dict[str, Requirement] | None:
+    """Role -> model that weights need, by their metadata; None where their format does not say (:data:`BEFORE`).
+
+    Raises:
+        FileFormatError: the field is damaged.
+    """
+    if REQUIRES not in metadata:
+        return None if metadata.get("format") == BEFORE else {}
+    advice = "the file is damaged: get the weights again"
+    data = parse_json(metadata[REQUIRES], Place(f"the field {REQUIRES!r} of {where!r}"), advice=advice)
+    try:
+        found = {role: Requirement(**model) for role, model in data.items()}
+        if all(isinstance(value, str) for model in found.values() for value in asdict(model).values()):
+            return found
+    except (AttributeError, TypeError) as error:
+        raise FileFormatError(f"the field {REQUIRES!r} of {where!r} names no models ({error}); {advice}.") from error
+    raise FileFormatError(f"the field {REQUIRES!r} of {where!r} holds something else than text; {advice}.")
 
 
 def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

@@ -209,6 +209,7 @@ def _cards(task: TaskBoard) -> str:
         "recipe": short(facts["recipe"]),
         "weights": short(facts["weights"]),
         **{f"weights: {name}": value for name, value in facts["weights metadata"].items()},
+        **{f"needs as {role}": f"{name}, {short(found)}" for role, (name, found) in facts.get("needs", {}).items()},
         **{f"code: {name}": short(value) for name, value in _code(facts).items()},
         "libraries": ", ".join(f"{name} {version}" for name, version in facts.get("libraries", {}).items()),
         "frozen task": short(facts["frozen task"]),

@@ -221,7 +221,8 @@ _RETURN = MetricCard("toy/return", "higher", "1", (-math.inf, math.inf), 1.0, 1)
 
 def closed_loop(pipeline, count, seed, **sampling):
     """Two plans, the second from other seeds."""
-    plans = [pipeline.sample_set(count, seed=seed + turn, **sampling).states for turn in range(2)]
+    asked = {"label": torch.arange(count) % 2}
+    plans = [pipeline.sample_set(count, seed=seed + turn, condition=asked, **sampling).states for turn in range(2)]
     return {"return": Score(-float(torch.stack(plans).norm(dim=-1).sub(2**0.5).abs().mean()), _RETURN, count)}
 
 

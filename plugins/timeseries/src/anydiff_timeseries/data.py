@@ -22,7 +22,7 @@ from anydiff_timeseries import ledger
 from anydiff_timeseries.bundle import read_bundle
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.files import read_series
-from anydiff_timeseries.frequency import frequency
+from anydiff_timeseries.frequency import frequency, quietly
 from anydiff_timeseries.scaling import level
 from anydiff_timeseries.series import Series, as_series, distinct
 from anydiff_timeseries.stamps import parse_stamps
@@ -53,16 +53,17 @@ def part(series: Series, split: str, boundary: str, context: int) -> Series:
     time = parse_stamps([str(boundary)], "the boundary of the test split")[0].tz_localize(None)
     step = frequency(series.start.freqstr).step
     # The difference of two periods counts single ones ("h"), not the steps of the series ("2h").
-    first = -((series.start.ordinal - pd.Period(time, freq=series.start.freq).ordinal) // step)
+    with quietly():
+        first = -((series.start.ordinal - pd.Period(time, freq=series.start.freq).ordinal) // step)
+        last, cut = series.start + len(series) - 1, series.start + max(0, first - context)
     if not 0 < first < len(series):
         raise AnydiffError(
-            f"the boundary {boundary} lies outside series {series.name!r} ({series.start} to "
-            f"{series.start + len(series) - 1}); choose one inside."
+            f"the boundary {boundary} lies outside series {series.name!r} ({series.start} to {last}); "
+            "choose one inside."
         )
     if split == "train":
         return replace(series, values=series.values[:first])
-    begin = max(0, first - context)
-    return replace(series, start=series.start + begin, values=series.values[begin:])
+    return replace(series, start=cut, values=series.values[max(0, first - context) :])
 
 
 class _Hourly(WindowDataset):
@@ -127,7 +128,8 @@ class ExchangeRate(WindowDataset):
             table = finite(np.loadtxt(io.BytesIO(content), delimiter=",", ndmin=2), "the table of rates", source)
         if table.shape[1] != 8:
             raise FileFormatError(f"{str(source)!r} has {table.shape[1]} columns, but there are 8 rates; {ADVICE}.")
-        start = pd.Period("1990-01-01", freq="B")
+        with quietly():
+            start = pd.Period("1990-01-01", freq="B")
         domain = TimeSeries(context, prediction, "B", 5)
         series = [
             part(Series(f"rate {number}", start, column), split, TEST_FROM["exchange-rate"], context)

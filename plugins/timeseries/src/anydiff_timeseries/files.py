@@ -19,7 +19,7 @@ from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import write_atomic
 from anydiff_timeseries.series import ITEM, TARGET, TIMESTAMP, Series, from_entry, from_pandas, numbers
 from anydiff_timeseries.stamps import parse_stamps
-from anydiff_timeseries.tables import Layout, columns, numbers_of, read_table, stamps_of, without_sentinels
+from anydiff_timeseries.tables import Layout, columns, listed, numbers_of, read_table, stamps_of, without_sentinels
 
 COLUMNS = ["window", "step", TARGET]
 STAMPED = ["window", ITEM, "sample", "step", TIMESTAMP, TARGET]
@@ -27,7 +27,7 @@ STAMPED = ["window", ITEM, "sample", "step", TIMESTAMP, TARGET]
 
 READ = (".csv", ".tsv", ".jsonl", ".json")
 JSON_ADVICE = 'write a line such as {"start": "2024-01-01 00:00", "target": [1.0, 2.5], "item_id": "a"}'
-MOST_JSON = 1 << 30
+MOST_JSON = 1 << 28
 
 
 # Windows --------------------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def read_windows(path: Path, steps: pd.RangeIndex) -> list[pd.Series]:
     table = read_table(path, layout)
     if list(table) not in (COLUMNS, STAMPED):
         raise FileFormatError(
-            f"{str(path)!r} has the columns {', '.join(table)}, but windows have {', '.join(STAMPED)}, or "
+            f"{str(path)!r} has the columns {listed(list(table))}, but windows have {', '.join(STAMPED)}, or "
             f"{', '.join(COLUMNS)} where their time is not known."
         )
     targets = finite(numbers_of(table[TARGET], TARGET, path, layout), f"column {TARGET!r}", path)

@@ -6,7 +6,9 @@ beginning and at the end of a period (``"MS"`` and ``"ME"``) mean the same grid.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,6 +28,14 @@ _DAY = 86_400 * 10**9  # nanoseconds
 _FINER = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 # The usual seasons of a naive forecast, in units of one period.
 _SEASONS = {"h": 24, "min": 60, "s": 60, "D": 7, "B": 5, "W": 52, "M": 12, "Q": 4, "Y": 1}
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without pandas's warnings that periods of business days, and some spellings of frequencies, will go one day."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 @dataclass(frozen=True)
@@ -85,8 +95,7 @@ def frequency(text: Any) -> Frequency:
     Raises:
         AnydiffError: another text, or a frequency that is no grid of periods.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+    with quietly():
         try:
             offset = pd.tseries.frequencies.to_offset(text)
             code, step = str(offset.rule_code), int(offset.n)
@@ -136,8 +145,7 @@ class Stamping:
 
     def stamps(self, begin: int, freq: Frequency, count: int) -> pd.DatetimeIndex:
         """The stamps of ``count`` values, the first of a period that begins ``begin`` nanoseconds after 1970."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+        with quietly():
             first = pd.Timestamp(begin).to_period(freq.base).ordinal
             periods = pd.PeriodIndex.from_ordinals(first + freq.step * np.arange(count), freq=freq.base)
             times = (periods + 1 if self.end else periods).to_timestamp() + pd.Timedelta(self.offset, "ns")
@@ -161,8 +169,7 @@ def place(index: pd.DatetimeIndex, freq: Frequency, name: str) -> tuple[NDArray[
     if utc:
         index = without_zone(index, freq, name)
     _check_order(index, name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+    with quietly():
         periods = index.to_period(freq.base)
         begins = periods.to_timestamp()
         ends = (periods + 1).to_timestamp()
@@ -181,8 +188,7 @@ def place(index: pd.DatetimeIndex, freq: Frequency, name: str) -> tuple[NDArray[
     # Months of one length do not tell the 31st from the last day, which is what people mean.
     last_day = freq.base[0] in "MQY" and before[0] >= -_DAY
     end = bool(from_end and (last_day or not from_begin))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+    with quietly():
         start = pd.Period(ordinal=int(ordinals[0]), freq=freq.period)
     return (ordinals - ordinals[0]) // freq.step, start, Stamping(end, int((before if end else after)[0]), utc)
 
@@ -196,8 +202,7 @@ def place_periods(index: pd.PeriodIndex, freq: Frequency, name: str) -> tuple[ND
         )
     if index.hasnans:
         raise AnydiffError(f"series {name!r} has a missing time stamp; drop those rows.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+    with quietly():
         return place(pd.DatetimeIndex(index.to_timestamp()), freq, name)
 
 

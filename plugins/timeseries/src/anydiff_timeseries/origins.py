@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import pandas as pd
 
 from anydiff.errors import AnydiffError
 from anydiff.pipeline.domain import LabelledArray
-from anydiff_timeseries.frequency import Frequency, Stamping
+from anydiff_timeseries.frequency import Frequency, Stamping, quietly
 
 if TYPE_CHECKING:
     from anydiff_timeseries.series import Series
@@ -35,8 +34,7 @@ class Origin:
     @classmethod
     def of(cls, series: Series, first: int) -> Origin:
         """The window of ``series`` that begins at its value number ``first``."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # business days
+        with quietly():
             begin = (series.start + first).start_time
         return cls(series.name, begin.as_unit("ns").value, series.stamping)
 

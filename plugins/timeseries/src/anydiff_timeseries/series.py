@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from anydiff.data.reading import Place, reading
 from anydiff.errors import AnydiffError
-from anydiff_timeseries.frequency import Frequency, Stamping, frequency, infer, place, place_periods
+from anydiff_timeseries.frequency import Frequency, Stamping, frequency, infer, place, place_periods, quietly
 from anydiff_timeseries.stamps import parse_stamps
 
 ITEM, TIMESTAMP, TARGET = "item_id", "timestamp", "target"
@@ -264,8 +263,7 @@ def entries(data: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
 def _start(start: Any, grid: Frequency, name: str) -> tuple[pd.Period, Stamping]:
     """The period of an entry's start, and how it was stamped."""
     if isinstance(start, pd.Period):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+        with quietly():
             start = start.start_time
     elif isinstance(start, str):
         try:

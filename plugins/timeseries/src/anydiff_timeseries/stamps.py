@@ -23,6 +23,11 @@ _QUARTER = re.compile(r"\d{4}-?Q[1-4]", re.ASCII)
 _NUMERIC_DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})([T ]\d{1,2}:\d{2}(:\d{2})?)?", re.ASCII)
 
 
+def shown(text: str) -> str:
+    """``text`` in quotes for a sentence, cut where it is long."""
+    return repr(text) if len(text) <= 40 else f"{text[:40]!r}..."
+
+
 def is_stamp(text: str) -> bool:
     """Whether ``text`` can be a time stamp or a number, and so is hardly the name of a column."""
     patterns = (_NUMBER, _ISO, _QUARTER, _NUMERIC_DATE)
@@ -82,18 +87,20 @@ def _parsed(
     odd = next((text for text in texts if not _ISO.fullmatch(text)), texts[0])
     if all(map(_NUMBER.fullmatch, texts)):
         raise FileFormatError(
-            f"{where} holds numbers such as {odd!r}, which have no unit; give date_format: 's', 'ms', 'us', 'ns' or "
-            "'D' where they count from 1970, or how they are written, '%Y%m%d' say."
+            f"{where} holds numbers such as {shown(odd)}, which have no unit; give date_format: 's', 'ms', 'us', 'ns' "
+            "or 'D' where they count from 1970, or how they are written, '%Y%m%d' say."
         )
     raise FileFormatError(
-        f"{where} holds {odd!r}, which is no time stamp of ISO 8601 (2024-05-01 13:00); write it so, or give "
+        f"{where} holds {shown(odd)}, which is no time stamp of ISO 8601 (2024-05-01 13:00); write it so, or give "
         "date_format, '%d %b %Y' say."
     )
 
 
 def _since_1970(texts: Sequence[str], where: str, unit: str) -> pd.DatetimeIndex:
     if odd := next((text for text in texts if not _NUMBER.fullmatch(text)), None):
-        raise FileFormatError(f"{where} holds {odd!r}, but date_format says {UNITS[unit]} since 1970; give a format.")
+        raise FileFormatError(
+            f"{where} holds {shown(odd)}, but date_format says {UNITS[unit]} since 1970; give a format."
+        )
     whole = [int(text) if text.lstrip("+-").isdigit() else float(text) for text in texts]
     return pd.DatetimeIndex(pd.to_datetime(whole, unit=unit))
 
@@ -110,7 +117,9 @@ def _day_or_month_first(texts: Sequence[str], where: str, day_first: bool | None
     if not found:
         how = {None: "neither", True: "not as", False: "not as"}[day_first]
         order = "day first nor month first" if day_first is None else ("day first" if day_first else "month first")
-        raise FileFormatError(f"{where} holds dates such as {texts[0]!r} that can be read {how} {order}; correct them.")
+        raise FileFormatError(
+            f"{where} holds dates such as {shown(texts[0])} that can be read {how} {order}; correct them."
+        )
     if len(found) == 2 and not found[True].equals(found[False]):
         odd = int((found[True] != found[False]).argmax())
         raise FileFormatError(

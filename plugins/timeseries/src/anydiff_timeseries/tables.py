@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from anydiff.data.reading import check_file_size, reading
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff_timeseries.series import ITEM, TARGET, TIMESTAMP
-from anydiff_timeseries.stamps import is_stamp, parse_stamps
+from anydiff_timeseries.stamps import is_stamp, parse_stamps, shown
 
-MOST_BYTES = 1 << 30
+MOST_BYTES = 1 << 28
 ADVICE = "write it with pandas.DataFrame.to_csv(path, index=False)"
 
 MISSING = frozenset(
@@ -127,11 +127,11 @@ def columns(table: Mapping[str, Sequence[str]], path: Path, layout: Layout) -> t
     names = list(table)
     for name in (layout.stamps, layout.value, layout.item):
         if name is not None and name not in names:
-            raise FileFormatError(f"{str(path)!r} has no column {name!r}; it has {', '.join(map(repr, names))}.")
+            raise FileFormatError(f"{str(path)!r} has no column {name!r}; it has {listed(names)}.")
     if len(names) < 2:
         raise FileFormatError(
-            f"{str(path)!r} has 1 column, {names[0]!r}, but needs time stamps and values; give the separator, ';' say, "
-            "or add a column."
+            f"{str(path)!r} has 1 column, {shown(names[0])}, but needs time stamps and values; give the separator, ';' "
+            "say, or add a column."
         )
     item = layout.item if layout.item is not None else (ITEM if ITEM in names else None)
     stamps = layout.stamps
@@ -143,7 +143,7 @@ def columns(table: Mapping[str, Sequence[str]], path: Path, layout: Layout) -> t
         value = TARGET if TARGET in others else others[0] if len(others) == 1 else None
     if value is None:
         raise FileFormatError(
-            f"{str(path)!r} has the columns {', '.join(map(repr, names))}, so it is not clear which one holds the "
+            f"{str(path)!r} has the columns {listed(names)}, so it is not clear which one holds the "
             "values; give value: its name (and item: the column that names the series, if it holds several)."
         )
     if len({stamps, value, item}) < 3:
@@ -178,8 +178,8 @@ def numbers_of(texts: Sequence[str], name: str, path: Path, layout: Layout) -> N
     if np.isinf(values).any():
         row = int(np.isinf(values).argmax())
         raise FileFormatError(
-            f"row {row + 1} of column {name!r} of {str(path)!r} holds {texts[row]!r}, which is infinite; leave missing "
-            "values empty."
+            f"row {row + 1} of column {name!r} of {str(path)!r} holds {shown(texts[row])}, which is infinite; leave "
+            "missing values empty."
         )
     return without_sentinels(values, f"column {name!r} of {str(path)!r}", layout.missing)
 
@@ -225,8 +225,8 @@ def _names(row: Sequence[str], path: Path, layout: Layout) -> list[str]:
         return [str(number) for number in range(len(row))]
     if layout.header is None and any(is_stamp(cell) for cell in row[:1]):
         raise FileFormatError(
-            f"the first row of {str(path)!r} begins with {row[0]!r}, so it may be data and not names; give header: "
-            "false or true."
+            f"the first row of {str(path)!r} begins with {shown(row[0])}, so it may be data and not names; give "
+            "header: false or true."
         )
     if len(row) == 1:
         for separator in (";", "\t", "|"):
@@ -237,12 +237,18 @@ def _names(row: Sequence[str], path: Path, layout: Layout) -> list[str]:
                 )
     names = [cell.strip() for cell in row]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise FileFormatError(f"{str(path)!r} has two columns named {twice!r}; rename one.")
+        raise FileFormatError(f"{str(path)!r} has two columns named {shown(twice)}; rename one.")
     return names
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first twelve ``names`` for a sentence."""
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return ", ".join(map(shown, names[:12])) + more
+
+
 def _no_number(cell: str, row: int, name: str, path: Path) -> str:
-    says = f"row {row + 1} of column {name!r} of {str(path)!r} holds {cell!r}, which is"
+    says = f"row {row + 1} of column {name!r} of {str(path)!r} holds {shown(cell)}, which is"
     if _INFINITE.fullmatch(cell):
         return f"{says} infinite; leave missing values empty."
     if "," in cell:

@@ -258,7 +258,7 @@ def numbers(value: Any, seen: set[int] | None = None) -> Iterator[np.ndarray[Any
 
 
 def fault(path: Path, read: Read, missing: bool = False) -> str | None:
-    """What is wrong with how a damaged file was read; None if nothing is. ``missing``: NaN stands for a missing value."""
+    """What is wrong with how a damaged file was read, or None; with ``missing``, NaN stands for a missing value."""
     begun = time.perf_counter()
     found = None
     try:

@@ -98,7 +98,7 @@ class Lock:
             about = json.loads(content)
             owner = Process(int(about["pid"]), str(about["host"]), str(about["started"]))
             name = f"process {owner.pid} on {about['machine']!r} since {about['since']}"
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise AnydiffError(
                 f"{str(self.path)!r} guards {self.what}, but does not tell for whom; remove the file if nothing writes "
                 "there."

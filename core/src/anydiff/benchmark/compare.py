@@ -6,7 +6,6 @@ counts with the metrics that it has.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from anydiff.benchmark.board import common_cards, runs_of
 from anydiff.benchmark.statistics import Paired, paired
 from anydiff.benchmark.store import FILE, Row, Store
+from anydiff.data.reading import parse_json, reading, text_lines
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.pipeline.metrics import MetricCard
 
@@ -54,13 +54,12 @@ def read_rows(source: str | Path) -> list[Row]:
     path = path / "rows.jsonl" if path.is_dir() else path
     if not path.is_file():
         raise AnydiffError(f"{str(source)!r} is no report folder and no rows.jsonl; give what `anydiff bench` wrote.")
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    what, advice = "rows of a benchmark", "give a rows.jsonl"
+    with reading(path, what, advice):
+        rows = [parse_json(line, path, what, advice, number) for number, line in text_lines(path, what, advice)]
         needed = ("task", "method", "nfe", "training", "seed", "samples", "metrics", "cards")
         if all(name in row for row in rows for name in needed):
             return rows
-    except (ValueError, TypeError) as error:
-        raise FileFormatError(f"{str(path)!r} holds no rows of a benchmark ({error}); give a rows.jsonl.") from error
     raise FileFormatError(f"{str(path)!r} holds no rows of this version of the benchmark; run it again.")
 
 

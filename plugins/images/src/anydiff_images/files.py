@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from anydiff.data.arrays import read_array
 from anydiff.data.frames import Conversion, frame_bytes, picture_files, read_pages, read_picture
-from anydiff.data.reading import check_declared_size, reading
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.files import atomic_path, check_suffix
+from anydiff.files import atomic_folder, atomic_path, check_suffix
 
 SUFFIXES = ("", ".npz", ".png")
 """What :func:`write_images` takes; ``""`` is a folder."""
@@ -63,14 +60,7 @@ def fitting(array: NDArray[np.uint8], channels: int, what: str) -> NDArray[np.ui
 
 def _read_npz(path: Path, conversion: Conversion) -> NDArray[np.uint8]:
     """The array ``images`` as bytes ``[N, H, W, C]``."""
-    with (
-        reading(path, "an .npz with an array 'images'", "check the file"),
-        np.load(path, allow_pickle=False) as archive,
-    ):
-        name = "images.npy"
-        if isinstance(archive, np.lib.npyio.NpzFile) and name in archive.zip.namelist():
-            check_declared_size(archive.zip.getinfo(name).file_size, path, "its array 'images'")
-        array = archive["images"]
+    array = read_array(path, "images")
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] not in (1, 3, 4)):
         raise FileFormatError(f"'images' of {str(path)!r} is {array.dtype} {array.shape}, but must be [N, H, W(, C)].")
     array = array if array.ndim == 4 else array[..., None]
@@ -96,26 +86,10 @@ def write_images(images: Sequence[Image.Image], path: Path) -> None:
 
 
 def _write_folder(images: Sequence[Image.Image], path: Path) -> None:
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise AnydiffError(
-            f"{str(path)!r} exists and is not an empty folder; choose another name (nothing was overwritten)."
-        )
     digits = max(4, len(str(len(images) - 1)))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-        try:
-            for index, image in enumerate(images):
-                image.save(temporary / f"{index:0{digits}d}.png")
-            temporary.chmod(0o755)
-            os.replace(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise AnydiffError(
-            f"cannot write {str(path)!r}: {error.strerror or error}; free some space or choose a folder you "
-            "may write to."
-        ) from error
+    with atomic_folder(path) as folder:
+        for index, image in enumerate(images):
+            image.save(folder / f"{index:0{digits}d}.png")
 
 
 def draw_grid(images: Sequence[Image.Image], path: Path, titles: Sequence[str] | None = None) -> None:

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anydiff.data.arrays import read_array
 from anydiff.data.frames import Conversion, frame_bytes, picture_bytes, read_picture
 from anydiff.data.frames import picture_files as pictures_of
 from anydiff.data.reading import check_declared_size, reading
@@ -169,16 +170,7 @@ def _from_arrays(source: Any, where: str, conversion: Conversion) -> Frames:
 
 
 def _array(path: Path) -> NDArray[Any]:
-    with reading(path, "a NumPy file", "it is truncated or damaged: write it again"):
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.ndarray):
-            if "frames" not in loaded.files:
-                raise FileFormatError(
-                    f"{str(path)!r} has no array 'frames'; save it with np.savez(path, frames=frames)."
-                )
-            check_declared_size(loaded.zip.getinfo("frames.npy").file_size, path, "its array 'frames'")
-            loaded = loaded["frames"]
-        values: NDArray[Any] = loaded
+    values = read_array(path, "frames")
     if values.ndim not in (3, 4):
         raise FileFormatError(
             f"the frames of {str(path)!r} have shape {values.shape}, but must be [T, height, width, 3] or grey."

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +13,7 @@ import nibabel
 
 from anydiff.data.reading import check_declared_size, reading
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.files import atomic_path, check_suffix
+from anydiff.files import atomic_folder, atomic_path, check_suffix
 from anydiff_volumes.dicom import dicom_files, read_series
 from anydiff_volumes.placement import check_geometry, squeezed, values_of
 
@@ -154,20 +151,9 @@ def write_volumes(images: Sequence[Any], path: Path) -> None:
             temporary.write_bytes(_content(images[0], path.name.lower().endswith(".gz")))
         return
     digits = max(4, len(str(len(images) - 1)))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-        try:
-            for index, image in enumerate(images):
-                (temporary / f"{index:0{digits}d}.nii.gz").write_bytes(_content(image, True))
-            temporary.chmod(0o755)
-            os.replace(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise AnydiffError(
-            f"cannot write {str(path)!r}: {error.strerror or error}; choose a folder you may write to."
-        ) from error
+    with atomic_folder(path) as folder:
+        for index, image in enumerate(images):
+            (folder / f"{index:0{digits}d}.nii.gz").write_bytes(_content(image, True))
 
 
 def _content(image: Any, compressed: bool) -> bytes:

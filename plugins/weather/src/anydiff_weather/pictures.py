@@ -108,7 +108,7 @@ def _curves(plt: Any, fields: Sequence[xarray.DataArray], variable: str, titles:
 
 def _by_title(count: int, titles: Sequence[str] | None) -> dict[str, list[int]]:
     """Rows that share a title are members of one case; at most four cases are drawn."""
-    if titles is None:
+    if not titles:
         return {"": list(range(count))}
     cases: dict[str, list[int]] = {}
     for row, title in enumerate(titles):

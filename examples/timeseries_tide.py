@@ -15,7 +15,7 @@ from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.series import as_series
 from anydiff_timeseries.windows import WindowDataset
 
-DOMAIN = {"context": 48, "prediction": 12, "season": 12, "unit": "m"}
+DOMAIN = {"context": 48, "prediction": 12, "freq": "h", "season": 12, "unit": "m"}
 
 
 @hookimpl

@@ -162,6 +162,15 @@ def test_an_animation_has_its_own_times(tmp_path):
     assert found.times is None
 
 
+def test_an_animation_that_asks_for_much_memory_is_refused_before_it_is_given(tmp_path):
+    pages = [Image.fromarray(frame) for frame in frames(3)]
+    pages[0].save(tmp_path / "a.gif", save_all=True, append_images=pages[1:])
+    whole = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(whole[:6] + b"\xe0\x2e\xe0\x2e" + whole[10:])
+    with pytest.raises(FileFormatError, match=r"a\.gif' has .* but 3 x 12000x12000 pixels asks for"):
+        read_frames(tmp_path / "a.gif")
+
+
 # Pictures -----------------------------------------------------------------------------------------------------------
 
 

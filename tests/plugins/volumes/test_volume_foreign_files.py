@@ -207,6 +207,11 @@ def test_an_empty_slope_is_none_if_the_whole_series_has_none(series):
         (series("zero", {"RescaleSlope": 0}), r"RescaleSlope of .*0\.dcm' are .* the slope not zero"),
         (series("turn", {"ImageOrientationPatient": [0] * 6}), r"ImageOrientationPatient of .*0\.dcm'.*unit vectors"),
         (series("flat", {"PixelSpacing": [0, 1]}), r"PixelSpacing .*0\.dcm' are .*must be positive"),
+        (series("other", {"rows": 4}, {"Rows": 2, "Columns": 10}), r"1\.dcm' has another size or direction"),
+        (
+            series("huge", {}, {}, RescaleSlope=1e38, RescaleIntercept=1e300),
+            r"pixels of .*0\.dcm' has 20 .* not finite",
+        ),
         (series("short", {"ImagePositionPatient": [1, 2]}), r"ImagePositionPatient of .*must be 3 numbers"),
     ]:
         with pytest.raises(AnydiffError, match=message):

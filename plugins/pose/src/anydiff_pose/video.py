@@ -191,6 +191,9 @@ def _animation(path: Path, conversion: Conversion) -> Footage:
     with image:
         with reading(path, "an animation", advice):
             pages = int(getattr(image, "n_frames", 1))
+        check_declared_size(
+            3 * image.width * image.height * pages, path, f"{pages} x {image.width}x{image.height} pixels"
+        )
         stack, durations = _Stack(repr(str(path)), pages), []
         for page in range(pages):
             with reading(path, "an animation", advice):

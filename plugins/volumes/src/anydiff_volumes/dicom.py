@@ -21,6 +21,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from anydiff.data.reading import finite, reading
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff_volumes.placement import as_nifti
 
@@ -46,11 +47,12 @@ def _pydicom() -> Any:
 def dicom_files(folder: Path) -> list[Path]:
     """The DICOM files directly in ``folder`` (by their signature), sorted by name."""
     found = []
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            with path.open("rb") as file:
-                if file.read(132)[128:] == b"DICM":
-                    found.append(path)
+    with reading(folder, "a folder of scans", "check the path"):
+        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    for path in files:
+        with reading(path, "a scan", "remove it"), path.open("rb") as file:
+            if file.read(132)[128:] == b"DICM":
+                found.append(path)
     return found
 
 
@@ -132,8 +134,15 @@ class Slice:
             raise FileFormatError(
                 f"the pixels of {str(self.path)!r} cannot be read ({error}); get the file again."
             ) from error
+        if pixels.shape != self.size:
+            raise FileFormatError(
+                f"the pixels of {str(self.path)!r} have shape {pixels.shape}, but Rows and Columns say {self.size}; "
+                "get the file again."
+            )
         slope, intercept = 1.0 if self.slope is None else self.slope, self.intercept or 0.0
-        return np.asarray(pixels.T * slope + intercept, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            values = (pixels.T * slope + intercept).astype(np.float32)
+        return finite(values, "the pixels", self.path)
 
 
 def read_series(folder: Path) -> Any:

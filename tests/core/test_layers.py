@@ -22,6 +22,7 @@ LAYERS = [
     {"denoisers"},
     {"guidance"},
     {"solvers"},
+    {"samplers"},
     {"objectives"},
     {"training"},
     {"autoregressive"},
@@ -70,11 +71,11 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_the_check_sees_an_arrow_that_points_up() -> None:
-    assert violations("paths", ast.parse("from anydiff.solvers import sample"))
+    assert violations("paths", ast.parse("from anydiff.samplers import sample"))
     assert violations("cli", ast.parse("import anydiff_images"))
 
 
 def test_solvers_and_paths_know_no_network() -> None:
-    for room in ("solvers", "paths", "states", "guidance"):
+    for room in ("solvers", "samplers", "paths", "states", "guidance"):
         for path in (ROOT / room).rglob("*.py"):
             assert "networks" not in set(imported_rooms(ast.parse(path.read_text()))), path

@@ -82,7 +82,7 @@ unipc-3             | predictor and free corrector                | uni_pc:UniPC
 unipc-2-time        | UniPC on the data, interpolated in time     | uni_pc:UniPC2Time                   | 3 | multistep      | 1 |       | after Zhao et al. 2023
 unipc-3-time        | UniPC on the noise, interpolated in time    | uni_pc:UniPC3Time                   | 4 | multistep      | 1 |       | after Zhao et al. 2023
 velocity-adams      | Adams on the velocity, free corrector        | velocity_adams:VelocityAdams        | 4 | multistep      | 1 |       | after Zhang and Chen 2023
-default             | for accurate denoisers, by the budget         | default:Default                     | 6 | multistep      | 1 |       | after Zhang and Chen 2023
+by-budget           | for accurate denoisers, by the budget         | by_budget:ByBudget                  | 6 | multistep      | 1 |       | after Zhang and Chen 2023
 adams-2             | exponential Adams-Bashforth in log-SNR      | adams:Adams2                        | 2 | multistep      | 1 |       | Lu et al. 2022
 adams-3             | exponential Adams-Bashforth in log-SNR      | adams:Adams3                        | 3 | multistep      | 1 |       | Lu et al. 2022
 adams-4             | exponential Adams-Bashforth in log-SNR      | adams:Adams4                        | 4 | multistep      | 1 |       | Lu et al. 2022
@@ -122,6 +122,25 @@ def register_solvers(register: Register) -> None:
 @hookimpl
 def register_operations(register: Register) -> None:
     """Named operations of plugins; those of the core are :data:`anydiff.solvers.operations.OPERATIONS`."""
+
+
+@hookimpl
+def register_samplers(register: Register) -> None:
+    """What draws samples without being a plan."""
+    register(
+        "adaptive-ode",
+        "probability-flow ODE, Runge-Kutta with step control",
+        "anydiff.samplers:AdaptiveODE",
+        stochastic=False,
+        source="Song et al. 2021",
+    )
+    register(
+        "adaptive-dpm-solver",
+        "DPM-Solver-12 and -23, steps by an error estimate",
+        "anydiff.samplers:AdaptiveDPMSolver",
+        stochastic=False,
+        source="Lu et al. 2022",
+    )
 
 
 @hookimpl

@@ -2,7 +2,8 @@
 
 Registration, called once when the plugins are loaded, each with a ``register`` callable (see :class:`Register`):
     register_domains  register_datasets  register_networks  register_paths  register_solvers  register_operations
-    register_guidance  register_objectives  register_metrics  register_recipes  register_tasks  register_commands
+    register_samplers  register_guidance  register_objectives  register_metrics  register_recipes  register_tasks
+    register_commands
 
 Events, called for whoever listens; the answer is ignored:
     training_started  training_step  checkpoint_saved  sampling_step  evaluation_finished
@@ -122,6 +123,19 @@ def register_operations(register: Register) -> None:
     Example::
 
         register("mine/clip", "clip what is far out", "anydiff_mine:clip")
+    """
+
+
+@hookspec
+def register_samplers(register: Register) -> None:
+    """Announce samplers that are no plans (adaptive steps, optimisers, outer loops): ``anydiff.samplers.Sampler``.
+
+    They are chosen by name wherever a solver is. State ``stochastic`` and ``source`` as metadata.
+
+    Example::
+
+        register("mine/langevin", "annealed Langevin dynamics", "anydiff_mine:AnnealedLangevin",
+                 stochastic=True, source="arXiv:1907.05600")
     """
 
 

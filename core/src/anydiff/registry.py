@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anydiff.errors import AnydiffError, PluginError, UnknownNameError
+from anydiff.plugins.report import report
 
 KINDS = (
     "domains",
@@ -24,6 +25,7 @@ KINDS = (
     "paths",
     "solvers",
     "operations",
+    "samplers",
     "guidance",
     "objectives",
     "metrics",
@@ -33,6 +35,9 @@ KINDS = (
 )
 CORE = "anydiff"
 """The plugin name under which the core's own entries stand."""
+
+RENAMED = {("solvers", "default"): "by-budget"}
+"""Names of the core that were others before: (kind, old name) -> the name now."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
 _TASK = re.compile(rf"({_NAME.pattern})@[1-9][0-9]*")
@@ -140,6 +145,9 @@ class Registry:
                 was not loaded may be the reason.
         """
         entries = self._of_kind(kind)
+        if name not in entries and (kind, name) in RENAMED:
+            report(f"{singular(kind)} {name!r} is called {RENAMED[kind, name]!r} now; write that.")
+            name = RENAMED[kind, name]
         if name in entries:
             return entries[name]
         raise UnknownNameError(singular(kind), name, entries, self._hint(name))

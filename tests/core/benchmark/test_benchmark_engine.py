@@ -15,7 +15,7 @@ from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree
 from anydiff.paths import VPCosine
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 
 
 class Quiet:

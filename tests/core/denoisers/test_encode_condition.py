@@ -11,7 +11,7 @@ from anydiff.errors import AnydiffError
 from anydiff.guidance import Clamp, ClassifierFree
 from anydiff.objectives import Denoising
 from anydiff.paths import VPCosine
-from anydiff.solvers import AdaptiveODE, sample
+from anydiff.samplers import AdaptiveODE, sample
 
 FRAMES = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -103,11 +103,15 @@ def test_the_adaptive_ode_encodes_once_per_solve():
     network = Sees()
     denoiser = NetworkDenoiser(network, VPCosine(), "data")
     ode = AdaptiveODE(rtol=1e-4, atol=1e-4)
-    out = ode.sample(denoiser, (2,), 4, condition={"frames": FRAMES})
+    out = sample(denoiser, (2,), 4, condition={"frames": FRAMES}, solver=ode)
     assert network.reads == [4]
     assert ode.nfe > 5
-    plain = AdaptiveODE(rtol=1e-4, atol=1e-4).sample(
-        Unencoded(Sees(), VPCosine(), "data"), (2,), 4, condition={"frames": FRAMES}
+    plain = sample(
+        Unencoded(Sees(), VPCosine(), "data"),
+        (2,),
+        4,
+        condition={"frames": FRAMES},
+        solver=AdaptiveODE(rtol=1e-4, atol=1e-4),
     )
     assert torch.equal(out, plain)
 

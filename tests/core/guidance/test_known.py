@@ -10,7 +10,7 @@ from anydiff.denoisers import FunctionDenoiser, GaussianOracle
 from anydiff.errors import AnydiffError
 from anydiff.guidance import KnownEntries
 from anydiff.paths import EDM, VPCosine
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 
 COVARIANCE = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
 MEAN = torch.tensor([0.5, -0.3], dtype=torch.float64)

@@ -13,7 +13,7 @@ from anydiff.networks import MLP, VectorCondition
 from anydiff.objectives import Denoising, FlowMatching
 from anydiff.paths import VPCosine
 from anydiff.registry import registry
-from anydiff.solvers import AdaptiveODE, sample
+from anydiff.samplers import AdaptiveODE, sample
 from anydiff.states import Leaf, NoiseSource, StateSpec, uniform
 
 SPEC = StateSpec(
@@ -69,7 +69,7 @@ def test_an_absent_node_is_as_if_it_did_not_exist():
 def test_the_adaptive_solver_masks_too():
     pytest.importorskip("torchdiffeq")
     solver = AdaptiveODE(rtol=1e-3, atol=1e-3)
-    states = solver.sample(FunctionDenoiser(_mixing, PATH), SPEC, 3, condition={"mask": MASK})
+    states = sample(FunctionDenoiser(_mixing, PATH), SPEC, 3, condition={"mask": MASK}, solver=solver)
     assert (states[absent()] == 0).all()
 
 

@@ -15,7 +15,8 @@ from anydiff.denoisers import Denoiser, FunctionDenoiser, GaussianOracle, Networ
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.guidance import Guidance, ScoreGuidance
 from anydiff.paths import Flow, VPCosine, VPLinear
-from anydiff.solvers import build_plan, compile_plan, execute, sample
+from anydiff.samplers import sample
+from anydiff.solvers import build_plan, compile_plan, execute
 from anydiff.solvers.ddim import DDPM
 from anydiff.states import NoiseSource, StateSpec
 

@@ -15,7 +15,7 @@ from anydiff.guidance import ClassifierFree, TimeShift
 from anydiff.networks import MLP
 from anydiff.paths import EDM, GaussianPath, VPLinear
 from anydiff.registry import registry
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 from anydiff.solvers.plan import Evaluate
 from anydiff.states import StateSpec
 

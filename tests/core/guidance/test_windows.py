@@ -11,7 +11,7 @@ from anydiff.denoisers import FunctionDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree, Windows, sweep
 from anydiff.paths import VPCosine
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 
 PATH = VPCosine()
 blends = st.sampled_from(["constant", "linear", "gaussian"])

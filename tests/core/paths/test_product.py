@@ -15,7 +15,8 @@ from anydiff.objectives import Denoising
 from anydiff.paths import EDM, VE, Flow, MeanReverting, ProductPath, SubVP, VPCosine, VPLinear
 from anydiff.paths.product import product
 from anydiff.registry import registry
-from anydiff.solvers import AdaptiveODE, compile_plan, sample
+from anydiff.samplers import AdaptiveODE, sample
+from anydiff.solvers import compile_plan
 from anydiff.solvers.plan import Apply, Plan
 from anydiff.states import Leaf, NoiseSource, StateSpec
 
@@ -195,7 +196,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence():
     with pytest.raises(AnydiffError, match="different steps on the leaves"):
         compile_plan("edm", mixed, 9)
     with pytest.raises(AnydiffError, match="sample by a plan"):
-        AdaptiveODE().sample(GaussianOracle(mixed, MEAN, VARIANCE), SPEC, 2)
+        sample(GaussianOracle(mixed, MEAN, VARIANCE), SPEC, 2, solver=AdaptiveODE())
 
 
 def test_built_from_options():

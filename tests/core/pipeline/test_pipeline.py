@@ -16,7 +16,8 @@ from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.guidance import Guidance, ScoreGuidance
 from anydiff.pipeline import MetricCard, Pipeline, SampleSet, Score, load, train
 from anydiff.plugins import hooks
-from anydiff.solvers import AdaptiveODE, compile_plan
+from anydiff.samplers import AdaptiveODE
+from anydiff.solvers import compile_plan
 
 
 def test_a_run_holds_what_it_promises(run):

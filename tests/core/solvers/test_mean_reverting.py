@@ -12,7 +12,8 @@ from anydiff.errors import AnydiffError
 from anydiff.paths import MeanReverting, VPLinear, time_grid
 from anydiff.paths.mean_reverting import RATES
 from anydiff.registry import registry
-from anydiff.solvers import build_plan, compile_plan, execute, sample
+from anydiff.samplers import sample
+from anydiff.solvers import build_plan, compile_plan, execute
 from anydiff.solvers.adams import ExponentialAdams
 from anydiff.solvers.dpm_solver_pp import DPMSolverPP
 from anydiff.solvers.program import Node

@@ -43,7 +43,7 @@ EXCEPTIONS = {
     "shows beyond 320 steps. So methods of high order may show theirs between 160 and 320 steps or 320 and 640",
 }
 #: Order 6 on a mixture: 5.6 to 5.7 between 160 and 320 steps, where the error nears that of the reference.
-NEAR_THE_REFERENCE = ("default",)
+NEAR_THE_REFERENCE = ("by-budget",)
 #: On which paths a Gaussian's order may be higher than declared.
 HIGHER = {
     "dpm-solver++-3m": PATHS,

@@ -15,7 +15,8 @@ from anydiff.denoisers import FunctionDenoiser, GaussianMixtureOracle
 from anydiff.guidance import DynamicThreshold
 from anydiff.paths import EDM, VE, Flow, SubVP, VPCosine, VPLinear
 from anydiff.paths.grids import GRIDS, time_grid
-from anydiff.solvers import compile_plan, execute, sample
+from anydiff.samplers import sample
+from anydiff.solvers import compile_plan, execute
 from anydiff.solvers.plan import Combine, Evaluate
 from anydiff.states import NoiseSource, StateSpec
 

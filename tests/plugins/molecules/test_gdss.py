@@ -16,7 +16,8 @@ from anydiff.errors import AnydiffError
 from anydiff.objectives import Denoising
 from anydiff.paths import VE, ProductPath, VPLinear
 from anydiff.registry import registry
-from anydiff.solvers import compile_plan, sample
+from anydiff.samplers import sample
+from anydiff.solvers import compile_plan
 from anydiff.solvers.operations import langevin
 from anydiff.solvers.plan import Apply, Combine, Evaluate, Noise
 from anydiff.solvers.program import Node

@@ -10,7 +10,8 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.networks import VectorCondition
 from anydiff.paths import ProductPath, VPCosine
 from anydiff.registry import registry
-from anydiff.solvers import compile_plan, sample
+from anydiff.samplers import sample
+from anydiff.solvers import compile_plan
 from anydiff.solvers.executor import execute
 from anydiff.states import Leaf, NoiseSource, StateSpec
 from anydiff_molecules import objective

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from anydiff.denoisers import Denoiser, GaussianOracle
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths import VPCosine, VPLinear
-from anydiff.solvers import build_plan, execute, sample
+from anydiff.samplers import sample
+from anydiff.solvers import build_plan, execute
 from anydiff.solvers.ddim import DDIM, DDPM
 from anydiff.states import NoiseSource, StateSpec
 from anydiff_timeseries.data import SeasonalGaussian, conditional, seasonal_covariance

@@ -15,7 +15,7 @@ from anydiff.paths import EDM, VPCosine
 from anydiff.paths.grids import karras
 from anydiff.pipeline import Pipeline, load_recipe
 from anydiff.pipeline.metrics import SampleSet
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.episodes import Episode
 from anydiff_trajectories.generate import pendulum_episodes

@@ -25,7 +25,7 @@ from anydiff.networks import ArrayCondition
 from anydiff.objectives import Denoising
 from anydiff.paths import VPCosine
 from anydiff.pipeline import members_per_case
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 from anydiff.states import Leaf, StateSpec
 from anydiff.training import RunFolder, TrainingSettings, fit, load_into, load_weights
 from anydiff_benchmarks.claims.base import Claim, Verdict

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from anydiff.denoisers import Denoiser
 from anydiff.paths import ProductPath, VPLinear
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 from anydiff.states import Leaf, StateSpec
 from anydiff_benchmarks.claims.base import Claim, Verdict
 

@@ -7,7 +7,7 @@ import torch
 from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.guidance import ClassifierFree
 from anydiff.paths import VPLinear
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 from anydiff_benchmarks.claims.base import Claim, Verdict
 
 CLAIM = Claim(

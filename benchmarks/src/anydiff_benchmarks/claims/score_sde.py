@@ -8,7 +8,7 @@ import torch
 
 from anydiff.denoisers import GaussianMixtureOracle, GaussianOracle
 from anydiff.paths import VE, GaussianPath, SubVP, VPLinear
-from anydiff.solvers import AdaptiveODE
+from anydiff.samplers import AdaptiveODE
 from anydiff_benchmarks.claims._correctors import distance
 from anydiff_benchmarks.claims._ode_targets import mean
 from anydiff_benchmarks.claims.base import Claim, Verdict

@@ -164,7 +164,7 @@ def _generate(mean: Tensor, covariance: Tensor, seed: int) -> Tensor:
     from anydiff.denoisers import GaussianOracle, as_denoiser
     from anydiff.paths import ExponentialVE
     from anydiff.pipeline import members_per_case
-    from anydiff.solvers import sample
+    from anydiff.samplers import sample
 
     path = ExponentialVE(BASE)
     oracle = GaussianOracle(path, torch.zeros(PLACES), covariance)

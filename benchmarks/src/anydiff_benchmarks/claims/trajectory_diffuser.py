@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.paths import VPLinear
-from anydiff.solvers import compile_plan, sample
+from anydiff.samplers import sample
+from anydiff.solvers import compile_plan
 from anydiff.solvers.ddim import DDIM
 from anydiff_benchmarks.claims.base import Claim, Verdict
 

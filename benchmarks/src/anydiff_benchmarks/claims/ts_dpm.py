@@ -10,7 +10,7 @@ from torch import Tensor
 from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.guidance import TimeShift
 from anydiff.paths import VPLinear
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 from anydiff_benchmarks.claims._ode_targets import energy_distance
 from anydiff_benchmarks.claims.base import Claim, Verdict
 

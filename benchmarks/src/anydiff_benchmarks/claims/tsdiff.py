@@ -11,7 +11,7 @@ from torch import Tensor
 
 from anydiff.denoisers import GaussianOracle
 from anydiff.pipeline.ensemble import crps
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 from anydiff.states import standard_normal
 from anydiff_benchmarks.claims.base import Claim, Verdict
 

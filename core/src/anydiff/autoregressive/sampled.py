@@ -11,7 +11,7 @@ from torch import Tensor
 from anydiff.autoregressive.rollout import Context
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError
-from anydiff.solvers.sample import sample
+from anydiff.samplers import sample
 from anydiff.states.spec import StateSpec
 
 
@@ -23,7 +23,7 @@ class Sampled:
         spec: what one block is, or its shape.
         condition: from the context to the denoiser's condition, one row per row of the context.
         samples: the sample index of each row of the rollout (its random stream); by default 0, 1, ...
-        options: of :func:`anydiff.solvers.sample`: nfe, solver, guidance, batch_size, device, ...
+        options: of :func:`anydiff.samplers.sample`: nfe, solver, guidance, batch_size, device, ...
     """
 
     def __init__(

@@ -19,9 +19,9 @@ class Guidance(ABC):
     """A function from denoiser to denoiser; its options are its fields.
 
     ``needs_condition`` says that it has no meaning without a condition to guide towards. ``reads_sample_index`` asks
-    :func:`anydiff.solvers.sample` for the condition ``sample_index`` ``[B]``, the number of each row in its sample set;
-    the guided denoiser takes it out before it calls the network. ``reads`` names conditions that are its own and none
-    of the domain's: a pipeline lets them pass, one row per sample.
+    samplers for the condition ``sample_index`` ``[B]``, the number of each row in its sample set; the guided denoiser
+    takes it out before it calls the network. ``reads`` names conditions that are its own and none of the domain's: a
+    pipeline lets them pass, one row per sample.
     """
 
     needs_condition: ClassVar[bool] = False

@@ -44,7 +44,7 @@ def karras(path: GaussianPath, steps: int, rho: float = 7.0) -> Grid:
 
 
 def learned(path: GaussianPath, steps: int) -> Grid:
-    """Uniform in sqrt(u) + u^22/16 with u = σ/(α + σ): the grid of the solver ``default``.
+    """Uniform in sqrt(u) + u^22/16 with u = σ/(α + σ): the grid of the solver ``by-budget``.
 
     The root crowds nodes near the data, the power adds some near pure noise. The exponents and the factor were fitted
     (and rounded) so that Adams on the velocity errs least on exact denoisers of twelve random mixtures at 5 to 15

@@ -46,8 +46,9 @@ from anydiff.pipeline.metrics import SampleSet
 from anydiff.pipeline.recipe import Recipe, load_recipe
 from anydiff.plugins import hooks
 from anydiff.registry import registry
-from anydiff.solvers import AdaptiveODE, Solver, compile_plan
-from anydiff.solvers import sample as sample_states
+from anydiff.samplers import AdaptiveODE
+from anydiff.samplers import sample as sample_states
+from anydiff.solvers import Solver, compile_plan
 from anydiff.solvers.base import preferred_grid
 from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan

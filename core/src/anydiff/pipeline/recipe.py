@@ -15,6 +15,7 @@ from anydiff.data.reading import parse_yaml, read_yaml
 from anydiff.denoisers.base import PredictionKind
 from anydiff.errors import AnydiffError
 from anydiff.registry import registry
+from anydiff.samplers import DEFAULT_NFE, DEFAULT_SOLVER
 from anydiff.settings import Settings
 from anydiff.training import TrainingSettings
 
@@ -42,8 +43,8 @@ class SamplingSettings(Settings):
         guidance: guidances, the first innermost.
     """
 
-    solver: Part = Part(name="dpm-solver++-2m")
-    nfe: int = Field(default=20, ge=1)
+    solver: Part = Part(name=DEFAULT_SOLVER)
+    nfe: int = Field(default=DEFAULT_NFE, ge=1)
     grid: str | None = None
     end: str = "clean"
     guidance: tuple[Part, ...] = ()

@@ -1,17 +1,12 @@
 """Solvers compile a path and a time grid into a plan; one executor runs every plan (DESIGN 4)."""
 
-from anydiff.solvers.adaptive import AdaptiveODE
-from anydiff.solvers.adaptive_dpm_solver import AdaptiveDPMSolver
 from anydiff.solvers.base import ENDS, Solver, build_plan, compile_plan
 from anydiff.solvers.executor import Step, execute
 from anydiff.solvers.plan import Plan
 from anydiff.solvers.program import LinearForm, Node, Program
-from anydiff.solvers.sample import sample
 
 __all__ = [
     "ENDS",
-    "AdaptiveDPMSolver",
-    "AdaptiveODE",
     "LinearForm",
     "Node",
     "Plan",
@@ -21,5 +16,4 @@ __all__ = [
     "build_plan",
     "compile_plan",
     "execute",
-    "sample",
 ]

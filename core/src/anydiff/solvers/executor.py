@@ -40,7 +40,7 @@ class Step:
 
     Attributes:
         index: number of network calls made, this one included.
-        total: number of network calls of the whole plan.
+        total: number of network calls of the whole plan; 0 where a sampler chooses its own steps.
         t: the time of this call.
         state: the state the network saw.
         prediction: what it returned, of kind ``kind``.

@@ -9,7 +9,7 @@ from anydiff.denoisers import Denoiser, GaussianMixtureOracle, GaussianOracle, L
 from anydiff.guidance import Guidance
 from anydiff.paths import VPCosine
 from anydiff.registry import Entry
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require, skip
 

@@ -14,7 +14,8 @@ from anydiff.denoisers import Denoiser, GaussianOracle
 from anydiff.errors import AnydiffError
 from anydiff.paths import EDM, VE, Flow, GaussianPath, SubVP, VPCosine, VPLinear
 from anydiff.registry import Entry
-from anydiff.solvers import Solver, build_plan, compile_plan, execute, sample
+from anydiff.samplers import sample
+from anydiff.solvers import Solver, build_plan, compile_plan, execute
 from anydiff.solvers.plan import Apply, Evaluate, Plan
 from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require, skip

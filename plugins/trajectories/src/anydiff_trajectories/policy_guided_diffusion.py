@@ -33,7 +33,8 @@ from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.guidance import ScoreGuidance
 from anydiff.paths import GaussianPath
 from anydiff.pipeline.metrics import SampleSet
-from anydiff.solvers import Plan, Solver, compile_plan, sample
+from anydiff.samplers import sample
+from anydiff.solvers import Plan, Solver, compile_plan
 from anydiff.solvers.executor import execute
 from anydiff.solvers.program import LinearForm, Node, Program
 from anydiff.states import NoiseSource

@@ -1,4 +1,4 @@
-"""The solver to take where nothing is known but the budget, for accurate denoisers: ``default``.
+"""The solver to take where nothing is known but the budget, for accurate denoisers: ``by-budget``.
 
 It is :class:`~anydiff.solvers.velocity_adams.VelocityAdams` of degree 5 on the grid ``learned``
 (:func:`anydiff.paths.grids.learned`); in plans of at most 12 steps its order falls to 1 towards the last one. The grid
@@ -21,7 +21,7 @@ SHORT = 12
 
 
 @dataclass(frozen=True)
-class Default(Solver):
+class ByBudget(Solver):
     """See the module."""
 
     order: ClassVar[int] = 6

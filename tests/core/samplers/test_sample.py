@@ -11,7 +11,8 @@ from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree
 from anydiff.paths import EDM, VPLinear
-from anydiff.solvers import compile_plan, sample
+from anydiff.samplers import sample
+from anydiff.solvers import compile_plan
 from anydiff.solvers.ddim import DDIM
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from anydiff.denoisers import FunctionDenoiser, GaussianMixtureOracle, GaussianO
 from anydiff.errors import AnydiffError, NonFiniteError
 from anydiff.guidance import ClassifierFree
 from anydiff.paths import Flow, MeanReverting, VPLinear, time_grid
-from anydiff.solvers import AdaptiveDPMSolver, build_plan, sample
+from anydiff.samplers import AdaptiveDPMSolver, sample
+from anydiff.solvers import build_plan
 from anydiff.solvers.adams import ExponentialAdams
 
 #: (atol, rtol) as published, and tightened.
@@ -38,8 +40,8 @@ def test_tighter_tolerances_err_less(order: int) -> None:
     oracle, exact = ring()
     calls, errors = [], []
     for atol, rtol in TOLERANCES:
-        solver = AdaptiveDPMSolver(order, rtol, atol)
-        out = solver.sample(oracle, (2,), 64, end="stop", dtype=torch.float64)
+        solver = AdaptiveDPMSolver(order, rtol, atol, end="stop")
+        out = sample(oracle, (2,), 64, dtype=torch.float64, solver=solver)
         errors.append(root_mean_square(out - exact))
         assert solver.nfe == order * solver.attempts - solver.rejected  # a rejected step keeps its first prediction
         calls.append(order * solver.attempts)
@@ -55,9 +57,9 @@ def test_every_path_ends_where_the_exact_flow_does(name: str) -> None:
     path = PATHS[name]
     x = starts(path, 8)
     solver = AdaptiveDPMSolver(rtol=1e-5, atol=1e-6)
-    out = solver.sample(gaussian(path), (2,), 8, start=x, end="stop", dtype=torch.float64)
+    out = sample(gaussian(path), (2,), 8, start=x, dtype=torch.float64, solver=replace(solver, end="stop"))
     torch.testing.assert_close(out, gaussian_flow(path, x, path.t_start, path.t_end), rtol=0, atol=2e-3)
-    clean = solver.sample(gaussian(path), (2,), 8, start=x, dtype=torch.float64)
+    clean = sample(gaussian(path), (2,), 8, start=x, dtype=torch.float64, solver=solver)
     torch.testing.assert_close(clean, gaussian_clean(path, x, path.t_start), rtol=0, atol=2e-3)
 
 
@@ -65,9 +67,9 @@ def test_a_constant_noise_prediction_is_one_step() -> None:
     """E is 0, so the second step is what is left; both are exact."""
     path = VPLinear()
     denoiser = FunctionDenoiser(lambda x, t: torch.full_like(x, 0.3), path, "noise")
-    solver = AdaptiveDPMSolver(rtol=1e-12, atol=1e-10)
+    solver = AdaptiveDPMSolver(rtol=1e-12, atol=1e-10, end="stop")
     x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    out = solver.sample(denoiser, (3,), 4, start=x, end="stop", dtype=torch.float64)
+    out = sample(denoiser, (3,), 4, start=x, dtype=torch.float64, solver=solver)
     s, t = path.t_start, path.t_end
     ratio = path.alpha(t) / path.alpha(s)
     torch.testing.assert_close(out, ratio * x + (path.sigma(t) - ratio * path.sigma(s)) * 0.3)
@@ -77,12 +79,12 @@ def test_a_constant_noise_prediction_is_one_step() -> None:
 def test_samples_are_those_of_a_plan_and_rows_go_alone_in_batches_of_one() -> None:
     path = VPLinear()
     tight = AdaptiveDPMSolver(rtol=1e-4, atol=1e-5)
-    out = tight.sample(mixture(path), (2,), 12, seed=5, dtype=torch.float64)
+    out = sample(mixture(path), (2,), 12, seed=5, dtype=torch.float64, solver=tight)
     plan = sample(mixture(path), (2,), 12, seed=5, nfe=400, solver="unipc-3", dtype=torch.float64)
     torch.testing.assert_close(out, plan, rtol=0, atol=1e-3)
     loose = AdaptiveDPMSolver()
-    alone = loose.sample(mixture(path), (2,), [7, 3], seed=5, batch_size=1)
-    assert torch.equal(alone[1], loose.sample(mixture(path), (2,), 4, seed=5, batch_size=1)[3])
+    alone = sample(mixture(path), (2,), [7, 3], seed=5, batch_size=1, solver=loose)
+    assert torch.equal(alone[1], sample(mixture(path), (2,), 4, seed=5, batch_size=1, solver=loose)[3])
     assert alone.dtype == torch.float32
 
 
@@ -91,7 +93,7 @@ def test_guidance_and_a_known_mean() -> None:
     label = torch.tensor([0, 1, 2, 0])
     solver = AdaptiveDPMSolver(rtol=1e-5, atol=1e-6)
     options = {"guidance": ClassifierFree(2.0), "condition": {"label": label}, "dtype": torch.float64}
-    out = solver.sample(mixture(path), (2,), 4, **options)
+    out = sample(mixture(path), (2,), 4, **options, solver=solver)
     plan = sample(mixture(path), (2,), 4, nfe=300, solver="unipc-3", **options)
     torch.testing.assert_close(out, plan, rtol=0, atol=1e-3)
 
@@ -102,7 +104,7 @@ def test_guidance_and_a_known_mean() -> None:
         return GaussianOracle(reverting, torch.zeros(2), 0.01).posterior_mean(x - mu, t, mean - mu) + mu
 
     denoiser = FunctionDenoiser(posterior, reverting)
-    out = solver.sample(denoiser, (2,), 5, condition={"mu": mu}, dtype=torch.float64)
+    out = sample(denoiser, (2,), 5, condition={"mu": mu}, dtype=torch.float64, solver=solver)
     plan = sample(denoiser, (2,), 5, nfe=300, solver="unipc-3", condition={"mu": mu}, dtype=torch.float64)
     torch.testing.assert_close(out, plan, rtol=0, atol=1e-3)
 
@@ -110,14 +112,14 @@ def test_guidance_and_a_known_mean() -> None:
 def test_a_bad_denoiser_and_bad_options_are_told() -> None:
     path = VPLinear()
     with pytest.raises(NonFiniteError, match="NaN or an infinity"):
-        AdaptiveDPMSolver().sample(FunctionDenoiser(lambda x, t: x * math.nan, path), (2,), 2)
+        sample(FunctionDenoiser(lambda x, t: x * math.nan, path), (2,), 2, solver=AdaptiveDPMSolver())
     with pytest.raises(AnydiffError, match="order is 4, but must be 2"):
         AdaptiveDPMSolver(order=4)
     with pytest.raises(AnydiffError, match="atol is 0"):
         AdaptiveDPMSolver(atol=0.0)
     with pytest.raises(AnydiffError, match="max_nfe=5"):
-        AdaptiveDPMSolver(max_nfe=5).sample(mixture(path), (2,), 2)
+        sample(mixture(path), (2,), 2, solver=AdaptiveDPMSolver(max_nfe=5))
     with pytest.raises(AnydiffError, match="needs the condition 'mu'"):
-        AdaptiveDPMSolver().sample(FunctionDenoiser(lambda x, t: x, MeanReverting()), (2,), 2)
+        sample(FunctionDenoiser(lambda x, t: x, MeanReverting()), (2,), 2, solver=AdaptiveDPMSolver())
     with pytest.raises(AnydiffError, match="unknown end rule 'denoise'"):
-        AdaptiveDPMSolver().sample(mixture(Flow()), (2,), 2, end="denoise")
+        sample(mixture(Flow()), (2,), 2, solver=replace(AdaptiveDPMSolver(), end="denoise"))

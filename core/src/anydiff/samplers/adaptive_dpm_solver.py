@@ -14,7 +14,7 @@ costs p - 1 calls and not p as published; the steps are the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,27 +22,19 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
-from anydiff.errors import AnydiffError, NonFiniteError, UnknownNameError, natural_number
-from anydiff.guidance.base import Guidance, apply_guidance
-from anydiff.paths.base import GaussianPath
+from anydiff.errors import AnydiffError, NonFiniteError, natural_number
 from anydiff.paths.product import ProductPath
-from anydiff.solvers.exponential import Known, data_step, exponential_step, inside, noise_step
+from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest
+from anydiff.solvers.exponential import Known, checked_choice, data_step, exponential_step, inside, noise_step
 from anydiff.solvers.program import Node
-from anydiff.solvers.sample import (
-    checked_rows,
-    encoded_rows,
-    guidance_layers,
-    noise_source,
-    prior_states,
-    sample_indices,
-)
-from anydiff.states.spec import NODE_MASK, StateSpec
 
+ENDS = ("clean", "stop")
+"""How a sampler ends that knows no budget; see :func:`~anydiff.solvers.compile_plan`."""
 Noise = Callable[[Tensor, Node], Tensor]
 
 
 @dataclass
-class AdaptiveDPMSolver:
+class AdaptiveDPMSolver(Sampler):
     """DPM-Solver-12 (``order=2``) or DPM-Solver-23 (``order=3``); see the module.
 
     One step size serves a whole batch, that of its most demanding row; with ``batch_size=1`` a sample does not depend
@@ -54,6 +46,8 @@ class AdaptiveDPMSolver:
         atol: absolute tolerance, on the state x; the published value is 2/256 of data in [-1, 1].
         first_step: length of the first trial step in λ.
         max_nfe: network calls at which a solve is given up.
+        end: ``"clean"`` makes the half jump to the clean sample with the last prediction, at no call; ``"stop"`` stays
+            at the path's ``t_end``.
 
     Attributes:
         nfe: network calls of the last solve (of its longest batch).
@@ -66,12 +60,14 @@ class AdaptiveDPMSolver:
     atol: float = 0.0078
     first_step: float = 0.05
     max_nfe: int = 20_000
+    end: str = "clean"
     nfe: int = field(default=0, init=False, compare=False)
     attempts: int = field(default=0, init=False, compare=False)
     rejected: int = field(default=0, init=False, compare=False)
 
     def __post_init__(self) -> None:
         natural_number("max_nfe", self.max_nfe)
+        checked_choice("end rule", self.end, ENDS)
         if self.order not in (2, 3):
             raise AnydiffError(f"order is {self.order}, but must be 2 (DPM-Solver-12) or 3 (DPM-Solver-23).")
         if not (self.rtol >= 0 and self.atol > 0 and self.first_step > 0):
@@ -80,71 +76,42 @@ class AdaptiveDPMSolver:
                 "others > 0 are needed."
             )
 
-    def sample(
-        self,
-        denoiser: Denoiser,
-        spec: StateSpec | Sequence[int],
-        count: int | Sequence[int],
-        *,
-        seed: int = 0,
-        end: str = "clean",
-        guidance: Guidance | Sequence[Guidance] | None = None,
-        condition: Mapping[str, Tensor] | None = None,
-        start: Tensor | None = None,
-        temperature: float = 1.0,
-        batch_size: int = 256,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> Tensor:
-        """Draw samples ``[count, *spec.shape]``; arguments as for :func:`~anydiff.solvers.sample`.
+    def check(self, request: SampleRequest, denoiser: Denoiser) -> None:
+        """Refuse product paths, and set the counts to zero."""
+        one_level(denoiser)
+        self.nfe = self.attempts = self.rejected = 0
 
-        Sample k of seed s starts from the same noise as with any plan. ``end="clean"`` makes the half jump to the clean
-        sample with the last prediction, at no call; ``"stop"`` stays at the path's ``t_end``.
+    def draw(self, chunk: Chunk) -> Tensor:
+        """From x_T to the samples of one chunk.
 
         Raises:
-            AnydiffError: bad arguments, or ``max_nfe`` was reached.
+            AnydiffError: ``max_nfe`` was reached.
             NonFiniteError: the denoiser returned a NaN or an infinity.
         """
-        spec = spec if isinstance(spec, StateSpec) else StateSpec.single(tuple(spec))
-        if end not in ("clean", "stop"):
-            raise UnknownNameError("end rule", end, ("clean", "stop"))
-        indices = sample_indices(count)
-        given = checked_rows(condition or {}, len(indices))
-        checked_rows({"start": start} if start is not None else {}, len(indices))
-        guided = apply_guidance(denoiser, guidance_layers(guidance, spec))
-        if isinstance(denoiser.path, ProductPath):
-            raise AnydiffError(
-                f"the adaptive solver needs one noise level per time, which {denoiser.path!r} lacks; sample by a plan."
-            )
-        self.nfe = self.attempts = self.rejected = 0
-        chunks = []
-        for begin in range(0, len(indices), natural_number("batch_size", batch_size)):
-            rows = slice(begin, begin + batch_size)
-            part = encoded_rows(guided, given, torch.arange(len(indices))[rows], device)
-            if start is None:
-                source = noise_source(spec, seed, denoiser.path, temperature, part.get(NODE_MASK))
-                x = prior_states(denoiser.path, source, indices[rows], dtype, device, part)
-            else:
-                x = start[rows].to(device, dtype)
-            spec.check(x)
-            chunks.append(_Solve(self, guided, part).run(x, end == "clean"))
-        return torch.cat(chunks)
+        return _Solve(self, chunk).run(chunk.first, self.end == "clean")
+
+
+def one_level(denoiser: Denoiser) -> None:
+    """Refuse paths whose leaves have noise levels of their own."""
+    if isinstance(denoiser.path, ProductPath):
+        raise AnydiffError(
+            f"the adaptive solver needs one noise level per time, which {denoiser.path!r} lacks; sample by a plan."
+        )
 
 
 class _Solve:
     """The solve of one batch."""
 
-    def __init__(self, solver: AdaptiveDPMSolver, denoiser: Denoiser, condition: dict[str, Tensor]) -> None:
-        self.solver, self.denoiser, self.condition = solver, denoiser, condition
-        self.path: GaussianPath = denoiser.path
-        if "mu" in self.path.sources and "mu" not in condition:
-            raise AnydiffError(f"{self.path!r} needs the condition 'mu'; pass condition={{'mu': tensor}}.")
+    def __init__(self, solver: AdaptiveDPMSolver, chunk: Chunk) -> None:
+        self.solver, self.chunk = solver, chunk
+        self.denoiser, self.condition, self.path = chunk.denoiser, chunk.condition, chunk.path
+        self.mean = chunk.known_source()
         self.calls = self.attempts = self.rejected = 0
 
     @torch.no_grad()
     def run(self, x: Tensor, clean: bool) -> Tensor:
         """From x_T to the sample. On a path to a known μ the state is x - μ, in which the path is an ordinary one."""
-        mean = self.condition["mu"].to(x) if "mu" in self.path.sources else 0.0
+        mean = 0.0 if self.mean is None else self.mean.to(x)
         first, last = self.path.log_snr_range()
         s, end = Node(self.path, self.path.t_start), Node(self.path, self.path.t_end)
         y: Any = x - mean
@@ -191,15 +158,18 @@ class _Solve:
     def _noise(self, y: Tensor, node: Node, mean: Tensor | float) -> Tensor:
         if isinstance(mean, Tensor):
             return (y - node.alpha * self._data(y, node, mean)) / node.sigma
-        self._count()
-        return self.denoiser.predict(y, node.t, "noise", **self.condition)
+        noise = self.denoiser.predict(y, node.t, "noise", **self.condition)
+        self._count(y, node, noise, "noise")
+        return noise
 
     def _data(self, y: Tensor, node: Node, mean: Tensor | float) -> Tensor:
-        self._count()
-        return self.denoiser(y + mean, node.t, **self.condition) - mean
+        data = self.denoiser(y + mean, node.t, **self.condition)
+        self._count(y + mean, node, data, "data")
+        return data - mean
 
-    def _count(self) -> None:
+    def _count(self, state: Tensor, node: Node, prediction: Tensor, kind: str) -> None:
         self.calls += 1
+        self.chunk.tell(self.calls, node.t, state, prediction, kind)
         if self.calls > self.solver.max_nfe:
             raise AnydiffError(
                 f"the adaptive solve passed max_nfe={self.solver.max_nfe} network calls; raise it or rtol, atol."

@@ -13,10 +13,13 @@ from torch import Tensor
 
 from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.paths import EDM, VPLinear, time_grid
+from anydiff.pipeline.recipe import SamplingSettings
+from anydiff.plugins.report import PluginWarning
 from anydiff.registry import registry
-from anydiff.solvers import compile_plan, execute, sample
+from anydiff.samplers import DEFAULT_NFE, DEFAULT_SOLVER, sample
+from anydiff.solvers import compile_plan, execute
 from anydiff.solvers.adams import ExponentialAdams
-from anydiff.solvers.base import build_plan, preferred_grid
+from anydiff.solvers.base import build_plan
 from anydiff.solvers.velocity_adams import VelocityAdams
 
 PATH = VPLinear()
@@ -24,21 +27,27 @@ PATH = VPLinear()
 
 def test_it_is_velocity_adams_on_the_learned_grid() -> None:
     for nfe, final in ((5, True), (12, True), (13, False), (30, False)):
-        plan = compile_plan("default", PATH, nfe)
+        plan = compile_plan("by-budget", PATH, nfe)
         own = compile_plan(VelocityAdams(5, lower_order_final=final), PATH, nfe, "learned")
         assert plan.nodes == own.nodes
         assert plan.instructions == own.instructions
         assert plan.nfe == nfe
-    assert compile_plan("default", PATH, 6, "time").nodes == tuple(time_grid(PATH, 6, "time"))
+    assert compile_plan("by-budget", PATH, 6, "time").nodes == tuple(time_grid(PATH, 6, "time"))
 
 
-def test_it_is_reached_by_name_and_by_none() -> None:
+def test_its_old_name_is_understood_with_a_word() -> None:
     oracle = mixture(PATH)
-    named = sample(oracle, (2,), 5, nfe=8, solver="default")
-    assert torch.equal(sample(oracle, (2,), 5, nfe=8, solver=None), named)
-    assert not torch.equal(sample(oracle, (2,), 5, nfe=8), named)
-    assert preferred_grid("default") == "learned"
-    assert preferred_grid("edm") is None
+    named = sample(oracle, (2,), 5, nfe=8, solver="by-budget")
+    with pytest.warns(PluginWarning, match="solver 'default' is called 'by-budget' now"):
+        assert torch.equal(sample(oracle, (2,), 5, nfe=8, solver="default"), named)
+
+
+def test_what_is_used_where_nothing_is_said_is_one_constant() -> None:
+    oracle = mixture(PATH)
+    named = sample(oracle, (2,), 5, nfe=DEFAULT_NFE, solver=DEFAULT_SOLVER)
+    assert torch.equal(sample(oracle, (2,), 5), named)
+    assert SamplingSettings().solver.name == DEFAULT_SOLVER
+    assert SamplingSettings().nfe == DEFAULT_NFE
 
 
 @pytest.mark.parametrize("name", list(PATHS))
@@ -94,4 +103,4 @@ def test_no_other_choice_is_much_better_on_unseen_mixtures() -> None:
             return math.exp(sum(logs) / len(logs))
 
         best = min(error(*choice) for choice in others)
-        assert error("default", {}, None) <= 1.2 * best, nfe
+        assert error("by-budget", {}, None) <= 1.2 * best, nfe

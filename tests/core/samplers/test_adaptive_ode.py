@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree
 from anydiff.networks import MLP
 from anydiff.paths import EDM, VE, Flow, GaussianPath, MeanReverting, SubVP, VPLinear
-from anydiff.solvers import AdaptiveODE
-from anydiff.solvers.adaptive import METHODS, spherical
+from anydiff.samplers import AdaptiveODE, sample
+from anydiff.samplers.adaptive_ode import METHODS, spherical
 from anydiff.states import StateSpec
 
 pytest.importorskip("torchdiffeq")
@@ -198,11 +199,11 @@ def test_every_method_meets_its_tolerance(method: str) -> None:
 
 def test_a_sample_is_keyed_by_seed_and_index() -> None:
     oracle, solver = mixture(VPLinear()), AdaptiveODE(rtol=1e-8, atol=1e-8)
-    whole = solver.sample(oracle, (2,), 40, seed=7)
-    torch.testing.assert_close(solver.sample(oracle, (2,), [37], seed=7)[0], whole[37], rtol=0, atol=1e-6)
+    whole = sample(oracle, (2,), 40, seed=7, solver=solver)
+    torch.testing.assert_close(sample(oracle, (2,), [37], seed=7, solver=solver)[0], whole[37], rtol=0, atol=1e-6)
     loose = AdaptiveODE(rtol=1e-3, atol=1e-3)
-    alone = loose.sample(oracle, (2,), [3, 1], seed=7, batch_size=1)
-    assert torch.equal(alone[1], loose.sample(oracle, (2,), 2, seed=7, batch_size=1)[1])
+    alone = sample(oracle, (2,), [3, 1], seed=7, batch_size=1, solver=loose)
+    assert torch.equal(alone[1], sample(oracle, (2,), 2, seed=7, batch_size=1, solver=loose)[1])
 
 
 def test_samples_reach_the_clean_data_and_start_from_the_plans_noise() -> None:
@@ -213,11 +214,13 @@ def test_samples_reach_the_clean_data_and_start_from_the_plans_noise() -> None:
     kappa = path.sigma(0.01) / path.alpha(0.01)
     clean = MEAN + (data(9) - MEAN) * STD / math.sqrt(STD**2 + kappa**2)
     errors = {
-        end: float((solver.sample(gaussian(path), (2,), 9, start=latents, end=end) - clean).abs().max())
+        end: float(
+            (sample(gaussian(path), (2,), 9, start=latents, solver=replace(solver, end=end)) - clean).abs().max()
+        )
         for end in ("clean", "stop")
     }
     assert errors["clean"] < errors["stop"] / 50
-    cold = solver.sample(gaussian(path), (2,), 3, temperature=0.0, end="stop")
+    cold = sample(gaussian(path), (2,), 3, temperature=0.0, solver=replace(solver, end="stop"))
     torch.testing.assert_close(cold, solver.decode(gaussian(path), torch.zeros(3, 2)))
     assert start.shape == latents.shape
 
@@ -300,7 +303,7 @@ def test_a_float32_network_is_solved_in_float64(kind: str) -> None:
         (lambda: AdaptiveODE(max_nfe=9).encode(gaussian(EDM()), data(2)), "max_nfe=9"),
         (lambda: AdaptiveODE().log_likelihood(gaussian(EDM()), data(2), trace="exac"), "did you mean 'exact'"),
         (lambda: AdaptiveODE().log_likelihood(gaussian(EDM()), data(2), samples=[1]), "samples has 1 indices"),
-        (lambda: AdaptiveODE().sample(gaussian(EDM()), (2,), 2, end="denoise"), "end rule 'denoise'"),
+        (lambda: sample(gaussian(EDM()), (2,), 2, solver=replace(AdaptiveODE(), end="denoise")), "end rule 'denoise'"),
         (lambda: AdaptiveODE().bits_per_dimension(gaussian(EDM()), data(2), bin_width=0.0), "bin_width is 0.0"),
         (lambda: AdaptiveODE().encode(gaussian(EDM()), data(2)[0]), r"not \(2,\)"),
     ],

@@ -1,0 +1,146 @@
+"""Plans as samplers, and :func:`sample`: from whatever names a sampler and a budget to a sample set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import Tensor
+
+from anydiff.denoisers.base import Denoiser
+from anydiff.errors import AnydiffError
+from anydiff.paths.base import GaussianPath
+from anydiff.registry import registry
+from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest
+from anydiff.solvers.base import Solver, compile_plan
+from anydiff.solvers.executor import execute
+from anydiff.solvers.plan import Plan
+from anydiff.states.spec import StateSpec
+
+DEFAULT_SOLVER = "dpm-solver++-2m"
+"""What samples where neither a caller nor a recipe says: exact to second order, one call a step, robust to guidance."""
+DEFAULT_NFE = 20
+"""Network calls where nothing is said."""
+
+REQUEST = tuple(each.name for each in fields(SampleRequest) if each.name != "count")
+
+
+@dataclass(frozen=True)
+class PlanSampler(Sampler):
+    """Runs a compiled plan on each chunk.
+
+    Attributes:
+        plan: the program; its first node is where it begins.
+    """
+
+    plan: Plan
+
+    def check(self, request: SampleRequest, denoiser: Denoiser) -> None:
+        """Refuse a plan that was compiled for another path, or that begins below the prior without ``start``."""
+        path = denoiser.path
+        # A path made of a function has no text that outlives the process, so such plans cannot be compared.
+        if self.plan.path != repr(path) and "<" not in self.plan.path:
+            raise AnydiffError(
+                f"the plan was compiled for {self.plan.path}, but the denoiser's path is {path!r}; compile anew."
+            )
+        if request.start is None and self.plan.nodes[0] != path.t_start:
+            raise AnydiffError(
+                f"the plan starts at t={self.plan.nodes[0]:g}, below the prior's t={path.t_start:g}; pass start= with "
+                "states at that time."
+            )
+
+    def draw(self, chunk: Chunk) -> Tensor:
+        """The plan's result ``[B, *shape]``."""
+        found = {name: chunk.given(name) for name in self.plan.constants}
+        constants = {name: value for name, value in found.items() if value is not None}
+        return execute(
+            self.plan, chunk.denoiser, chunk.first, noise=chunk.noise, samples=chunk.samples,
+            condition=chunk.condition, constants=constants, callbacks=chunk.callbacks,
+        )  # fmt: skip
+
+
+def as_sampler(
+    solver: str | Solver | Plan | Sampler | None,
+    path: GaussianPath,
+    nfe: int | None = None,
+    grid: str | Sequence[float] | None = None,
+    end: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Sampler:
+    """The sampler that is meant: a sampler itself, a plan, or what a solver compiles to on ``path``.
+
+    Args:
+        solver: a registered solver's or sampler's name, a :class:`Solver`, a compiled :class:`Plan` or a
+            :class:`Sampler`; None for :data:`DEFAULT_SOLVER`.
+        path: of the denoiser.
+        nfe: budget of network calls per sample; :data:`DEFAULT_NFE` where a solver is to be compiled.
+        grid: see :func:`~anydiff.paths.time_grid`; a custom list may begin below t_start.
+        end: how the plan ends; see :func:`~anydiff.solvers.compile_plan`.
+        options: of the solver or sampler, when it is given by name.
+
+    Raises:
+        UnknownNameError: no such solver or option.
+        AnydiffError: an option beside what is already made, or a budget for a sampler that chooses its own steps.
+    """
+    options = dict(options or {})
+    solver = DEFAULT_SOLVER if solver is None else solver
+    if not isinstance(solver, str):
+        beside = {} if isinstance(solver, Solver) else {"nfe": nfe, "grid": grid, "end": end}
+        for name in [*options, *(name for name, value in beside.items() if value is not None)]:
+            raise AnydiffError(
+                f"{name} is an option for a solver given by name, but solver is a {type(solver).__name__}, which has "
+                "its own; set it there."
+            )
+    if isinstance(solver, Sampler):
+        return solver
+    if isinstance(solver, Plan):
+        return PlanSampler(solver)
+    if isinstance(solver, str) and solver in registry().names("samplers"):
+        for name, value in (("nfe", nfe), ("grid", grid)):
+            if value is not None:
+                raise AnydiffError(
+                    f"{name} is {value!r}, but the sampler {solver!r} chooses its own steps; leave it out, or choose a "
+                    "solver (see `anydiff solvers`)."
+                )
+        made: Sampler = registry().build("samplers", solver, **({} if end is None else {"end": end}), **options)
+        return made
+    return PlanSampler(
+        compile_plan(
+            solver, path, DEFAULT_NFE if nfe is None else nfe, grid, "clean" if end is None else end, **options
+        )
+    )
+
+
+def sample(
+    denoiser: Denoiser,
+    spec: StateSpec | Sequence[int],
+    count: int | Sequence[int],
+    *,
+    solver: str | Solver | Plan | Sampler | None = None,
+    nfe: int | None = None,
+    grid: str | Sequence[float] | None = None,
+    end: str | None = None,
+    **options: Any,
+) -> Tensor:
+    """Draw samples ``[count, *spec.shape]``.
+
+    Args:
+        denoiser: E[x_0 | x_t], trained or exact.
+        spec: what one sample is, or simply its shape.
+        count: how many samples (indices 0 .. count-1), or the indices themselves.
+        solver: see :func:`as_sampler`, as are ``nfe``, ``grid`` and ``end``.
+        nfe: budget of network calls per sample.
+        grid: times at which the solver stops.
+        end: how the plan ends.
+        options: everything that a :class:`SampleRequest` says (``seed``, ``condition``, ``guidance``, ``cases``,
+            ``start``, ``batch_size``, ...), and options of the solver, when it is given by name.
+
+    Raises:
+        AnydiffError: a count, seed, shape or budget is wrong.
+    """
+    wanted = {name: options.pop(name) for name in REQUEST if name in options}
+    if wanted.get("condition", {}) is None:
+        del wanted["condition"]
+    sampler = as_sampler(solver, denoiser.path, nfe, grid, end, options)
+    return sampler.sample(SampleRequest(count, **wanted), denoiser, spec)

@@ -1,0 +1,254 @@
+"""The one face of sampling: a request says what is wanted, a sampler draws it chunk by chunk.
+
+What every sampler needs is written once, in :meth:`Sampler.chunks`: the samples' own streams, the prior, guidance, the
+rows of the condition (encoded once per chunk), and known entries in the finished samples. A sampler says only how one
+chunk travels from its first states to the samples (:meth:`Sampler.draw`): by a plan, by an adaptive step, by an
+optimiser, element by element.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from anydiff.denoisers.base import Denoiser
+from anydiff.errors import AnydiffError, natural_number
+from anydiff.guidance.base import Guidance, apply_guidance
+from anydiff.guidance.known import settle
+from anydiff.guidance.present import PresentNodes
+from anydiff.paths.base import GaussianPath
+from anydiff.solvers.executor import Callback, DrawsNoise, Step
+from anydiff.states.noise import NoiseSource
+from anydiff.states.spec import NODE_MASK, StateSpec
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What is to be drawn, whoever draws it.
+
+    Sample k of seed s depends on (s, k) alone: not on ``batch_size``, nor on which other samples are drawn.
+
+    Attributes:
+        count: how many samples (indices 0 .. count-1), or the indices themselves.
+        seed: whole number in [0, 2^64).
+        guidance: one or several guidances, the first innermost.
+        condition: tensors with one row per sample (or per case), encoded once per chunk, not once per network call;
+            ``mask`` ``[count, N]`` says which nodes of a sample exist;
+            ``known`` and ``known_mask`` belong to :class:`~anydiff.guidance.KnownEntries`.
+        cases: several samples share a condition: it has one row per case, and row i of the samples belongs to case
+            i % cases. A case is encoded once per chunk however many samples of it are drawn.
+        start: states to begin with ``[count, *shape]``, instead of draws from the prior.
+        temperature: factor on every noise draw, the prior's included.
+        batch_size: rows per network call.
+        dtype: floating-point type of the state; None for the sampler's own.
+        device: where to sample.
+        callbacks: called after each network call with a :class:`~anydiff.solvers.Step`.
+    """
+
+    count: int | Sequence[int]
+    seed: int = 0
+    guidance: Guidance | Sequence[Guidance] | None = None
+    condition: Mapping[str, Tensor] = field(default_factory=dict)
+    cases: int | None = None
+    start: Tensor | None = None
+    temperature: float = 1.0
+    batch_size: int = 256
+    dtype: torch.dtype | None = None
+    device: torch.device | str = "cpu"
+    callbacks: Sequence[Callback] = ()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The rows of one network call on their way through a sampler.
+
+    Attributes:
+        denoiser: guided.
+        first: states to begin with ``[B, *shape]``.
+        samples: the index of each row in its sample set.
+        noise: the rows' own streams.
+        condition: B rows, encoded by the denoiser.
+        rows: the places of the rows in the request.
+        callbacks: called after each network call.
+    """
+
+    denoiser: Denoiser
+    first: Tensor
+    samples: Sequence[int]
+    noise: DrawsNoise
+    condition: dict[str, Tensor]
+    rows: slice
+    callbacks: Sequence[Callback]
+    _given: Callable[[str], Tensor | None]
+
+    def given(self, name: str) -> Tensor | None:
+        """The B rows of a condition as they were given, on the device; None if it was not."""
+        return self._given(name)
+
+    def tell(self, call: int, t: float, state: Tensor, prediction: Tensor, kind: str, total: int = 0) -> None:
+        """Tell the callbacks of a network call; a sampler that chooses its own steps does not know their total."""
+        for callback in self.callbacks:
+            callback(Step(call, total, t, state, prediction, kind))
+
+    @property
+    def path(self) -> GaussianPath:
+        """The path of the denoiser."""
+        return self.denoiser.path
+
+    def known_source(self) -> Tensor | None:
+        """The known source μ of the path ``[B, *shape]``; None where the path has none.
+
+        Raises:
+            AnydiffError: the path needs μ and the condition does not have it.
+        """
+        if "mu" not in self.path.sources:
+            return None
+        mean = self.given("mu")
+        if mean is None:
+            raise AnydiffError(f"{self.path!r} needs the condition 'mu'; pass condition={{'mu': tensor}}.")
+        return mean
+
+
+class Sampler(ABC):
+    """From a request and a denoiser to samples. A subclass gives :meth:`draw`; all else is common.
+
+    ``dtype`` is the floating-point type of its states unless a request says otherwise.
+    """
+
+    dtype: ClassVar[torch.dtype] = torch.float32
+
+    @abstractmethod
+    def draw(self, chunk: Chunk) -> Tensor:
+        """The samples ``[B, *shape]`` of one chunk; row b depends on row b alone."""
+
+    def check(self, request: SampleRequest, denoiser: Denoiser) -> None:
+        """Refuse, before anything is drawn, what this sampler cannot do; by default nothing."""
+        return
+
+    def inner(self, denoiser: Denoiser) -> Denoiser:
+        """The denoiser as this sampler calls it, innermost of all guidance; by default as it is."""
+        return denoiser
+
+    def sample(self, request: SampleRequest, denoiser: Denoiser, spec: StateSpec | Sequence[int]) -> Tensor:
+        """Samples ``[count, *spec.shape]``.
+
+        Args:
+            request: how many, from which streams, under which conditions.
+            denoiser: E[x_0 | x_t], trained or exact.
+            spec: what one sample is, or simply its shape.
+
+        Raises:
+            AnydiffError: a count, seed, shape or budget is wrong.
+            NonFiniteError: the denoiser returned a NaN or an infinity.
+        """
+        spec = spec if isinstance(spec, StateSpec) else StateSpec.single(tuple(spec))
+        return torch.cat([settle(self.draw(chunk), chunk.condition) for chunk in self.chunks(request, denoiser, spec)])
+
+    def chunks(self, request: SampleRequest, denoiser: Denoiser, spec: StateSpec) -> Iterator[Chunk]:
+        """The chunks of a request, in order; nothing of one depends on how the rows are cut."""
+        self.check(request, denoiser)
+        indices, path = sample_indices(request.count), denoiser.path
+        layers = guidance_layers(request.guidance, spec)
+        numbered = any(layer.reads_sample_index for layer in layers)
+        guided = apply_guidance(self.inner(denoiser), layers)
+        cases = len(indices) if request.cases is None else natural_number("cases", request.cases)
+        condition = checked_rows(request.condition, cases)
+        checked_rows({} if request.start is None else {"start": request.start}, len(indices))
+        batch_size = natural_number("batch_size", request.batch_size)
+        dtype = self.dtype if request.dtype is None else request.dtype
+        for begin in range(0, len(indices), batch_size):
+            rows = slice(begin, begin + batch_size)
+            samples = indices[rows]
+            wanted = torch.arange(len(indices))[rows] % cases
+
+            def given(name: str, wanted: Tensor = wanted) -> Tensor | None:
+                return condition[name][wanted].to(request.device) if name in condition else None
+
+            source = noise_source(spec, request.seed, path, request.temperature, given(NODE_MASK))
+            if request.start is None:
+                first = prior_states(path, source, samples, dtype, request.device, given("mu"))
+            else:
+                first = request.start[rows].to(request.device, dtype)
+            spec.check(first)
+            part = encoded_rows(guided, condition, wanted, request.device)
+            if numbered:
+                part["sample_index"] = torch.tensor(list(samples), device=request.device)
+            yield Chunk(guided, first, samples, source, part, rows, request.callbacks, given)
+
+
+@torch.no_grad()
+def encoded_rows(
+    denoiser: Denoiser, condition: Mapping[str, Tensor], rows: Tensor, device: torch.device | str
+) -> dict[str, Tensor]:
+    """The ``rows`` (indices, which may repeat) of ``condition`` as the denoiser encodes them, each one once."""
+    unique, places = torch.unique(rows, return_inverse=True)
+    part = {name: value[unique].to(device) for name, value in condition.items()}
+    part = denoiser.encode_condition(**part)
+    if torch.equal(unique, rows):
+        return part
+    return {name: value[places.to(value.device)] for name, value in part.items()}
+
+
+def guidance_layers(guidance: Guidance | Sequence[Guidance] | None, spec: StateSpec) -> list[Guidance]:
+    """The guidances in order, the first innermost, and outermost what keeps absent entries at zero, if any."""
+    layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
+    return [*layers, PresentNodes(spec)] if spec.has_absent_entries else layers
+
+
+def sample_indices(count: int | Sequence[int]) -> Sequence[int]:
+    """The indices of the samples: ``range(count)``, or the given ones, checked."""
+    if not hasattr(count, "__iter__"):
+        return range(natural_number("count", count))
+    indices = [natural_number("sample index", index, minimum=0) for index in count]
+    if not indices:
+        raise AnydiffError("count is an empty list, but must be a number of samples or a list of sample indices.")
+    return indices
+
+
+class _Tempered:
+    """A noise source whose every draw is scaled by the temperature."""
+
+    def __init__(self, source: NoiseSource, temperature: float) -> None:
+        if not temperature >= 0:
+            raise AnydiffError(f"temperature is {temperature}, but must be at least 0 (1 is the model's own law).")
+        self.source, self.temperature = source, temperature
+
+    def draw(self, samples: Sequence[int], draw: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return self.source.draw(samples, draw, dtype, device) * self.temperature
+
+
+def noise_source(
+    spec: StateSpec, seed: int, path: GaussianPath, temperature: float = 1.0, mask: Tensor | None = None
+) -> DrawsNoise:
+    """The samples' own streams by the path's noise law, scaled by ``temperature``; none where nodes are absent."""
+    source = NoiseSource(spec, seed, path.noise_law, mask if spec.masked else None)
+    return source if temperature == 1.0 else _Tempered(source, temperature)
+
+
+def prior_states(
+    path: GaussianPath,
+    source: DrawsNoise,
+    samples: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    mean: Tensor | None,
+) -> Tensor:
+    """x_T ``[len(samples), *shape]``: draw 0 of each sample's stream, scaled as the prior, around a known μ."""
+    first = path.prior(source.draw(samples, 0, dtype, torch.device(device)))
+    return first + mean.to(first) if "mu" in path.sources and mean is not None else first
+
+
+def checked_rows(condition: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """``condition``, each entry with one row per sample, or a sentence that says which has not."""
+    for name, value in condition.items():
+        if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] != count:
+            rows = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise AnydiffError(
+                f"{name} has {rows} where {count} rows are needed; give a tensor with one row per sample."
+            )
+    return dict(condition)

@@ -36,7 +36,15 @@ def only(monkeypatch, tmp_path):
 
 
 def test_there_is_one_of_each_kind():
-    assert {"two_moons", "kutta_solver", "spread_metric", "own_points", "watermark", "tensorboard_log"} <= set(NAMES)
+    assert {
+        "two_moons",
+        "kutta_solver",
+        "langevin_sampler",
+        "spread_metric",
+        "own_points",
+        "watermark",
+        "tensorboard_log",
+    } <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,7 +17,7 @@ _EXPORTS = {
     "AnydiffError": "anydiff.errors",
     "hookimpl": "anydiff.hookspecs",
     "compile_plan": "anydiff.solvers",
-    "sample": "anydiff.solvers",
+    "sample": "anydiff.samplers",
     "load": "anydiff.pipeline",
     "Pipeline": "anydiff.pipeline",
 }

@@ -27,6 +27,34 @@ class Mine(Flow):
     t_start: float = 1.0
     # here
 """
+INIT_SAMPLER = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_samplers(register):
+    register("mutant", "Euler in the logarithm of the noise level", "anydiff_mutant.parts:Mine", stochastic=False)
+"""
+SAMPLER = """
+from dataclasses import dataclass
+import torch
+from anydiff.samplers import Sampler
+
+@dataclass
+class Mine(Sampler):
+    steps: int = 200
+    nfe: int = 0
+
+    @torch.no_grad()
+    def draw(self, chunk):
+        path, x = chunk.path, chunk.first
+        times = torch.linspace(path.t_start, path.t_end, self.steps + 1).tolist()
+        for number, (s, t) in enumerate(zip(times[:-1], times[1:]), 1):
+            data = chunk.denoiser(x, s, **chunk.condition)
+            chunk.tell(number, s, x, data, "data")
+            x = path.alpha(t) * data + path.sigma(t) / path.sigma(s) * (x - path.alpha(s) * data)
+        self.nfe = self.steps
+        return x
+"""
 INIT_NETWORK = """
 from anydiff.hookspecs import hookimpl
 
@@ -94,6 +122,7 @@ class Guided(GuidedDenoiser):
         return data + (gain @ (g.measurement - data @ g.operator.T)[..., None])[..., 0]
 '''
 WRITTEN = {
+    "sampler": {"__init__": INIT_SAMPLER, "parts": SAMPLER},
     "path": {"__init__": INIT_PATH, "parts": PATH},
     "network": {"__init__": INIT_NETWORK, "parts": NETWORK},
     "posterior": {"__init__": INIT_POSTERIOR, "parts": POSTERIOR},
@@ -169,6 +198,16 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "        x = program.apply('mutant', program.start(), node=nodes[0])",
     ),
     ("solver.noise", "solver", "solver", START, START + " + 0.0 * program.noise()"),
+    ("sampler.exact", "sampler", "parts", "return x\n", "return 1.3 * x\n"),
+    ("sampler.batch", "sampler", "parts", "return x\n", "return x + 0.1 * chunk.rows.start\n"),
+    ("sampler.calls", "sampler", "parts", "self.nfe = self.steps", "self.nfe = self.steps - 1"),
+    (
+        "sampler.noise",
+        "sampler",
+        "parts",
+        "return x\n",
+        "return x + 1e-3 * chunk.noise.draw(chunk.samples, 1, x.dtype, x.device)\n",
+    ),
     ("metric.card", "metric", "metric", '"mutant"', '"mutant/other"'),
     ("metric.identity", "metric", "metric", "return abs(", "return 5 + abs("),
     ("metric.direction", "metric", "metric", '"lower"', '"higher"'),

@@ -143,8 +143,11 @@ def refuse_beside(context: typer.Context, chosen: str, without: Sequence[str]) -
             raise AnydiffError(f"{option} has no meaning beside {chosen}; leave one of them out.")
 
 
-def sampling_progress(total: int, describe: str) -> Any:
-    """A rich progress bar on stderr over ``total`` network calls; silent where stderr is not a terminal."""
+def sampling_progress(total: int | None, describe: str) -> Any:
+    """A rich progress bar on stderr over ``total`` network calls, or over as many as there will be (None).
+
+    Silent where stderr is not a terminal.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

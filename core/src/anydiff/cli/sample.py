@@ -116,18 +116,16 @@ def _some(
 
 def _draw(pipeline: Pipeline, count: int, options: dict[str, Any]) -> tuple[SampleSet, str]:
     """The samples, and what each of them cost, in words."""
-    from anydiff.pipeline.adaptive import is_adaptive
-
-    if is_adaptive(options.get("solver")):
-        return pipeline.sample_set(count, **options), ""
     own = ("seed", "guidance", "device", "batch_size", "condition", "known", "known_mask")
-    plan = pipeline.plan(**{name: value for name, value in options.items() if name not in own})
+    sampler = pipeline.sampler(**{name: value for name, value in options.items() if name not in own})
     chunks = -(-count // options["batch_size"])
     rest = {name: value for name, value in options.items() if name in own}
-    with common.sampling_progress(plan.nfe * chunks, f"sampling {count}") as progress:
+    # A sampler that chooses its own steps does not know how many there will be.
+    total = sampler.nfe * chunks or None
+    with common.sampling_progress(total, f"sampling {count}") as progress:
         step = progress.task_ids[0]
-        samples = pipeline.sample_set(count, solver=plan, callbacks=[lambda _: progress.advance(step)], **rest)
-    return samples, f"{plan.nfe} NFE each, "
+        samples = pipeline.sample_set(count, solver=sampler, callbacks=[lambda _: progress.advance(step)], **rest)
+    return samples, f"{sampler.nfe} NFE each, "
 
 
 def _members_of_each(pipeline: Pipeline, given: dict[str, str], cases: int | None, count: int | None) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -16,9 +16,7 @@ from anydiff.data.reading import Place, parse_json
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
 from anydiff.guidance import Guidance, KnownEntries, PresentNodes
-from anydiff.guidance.known import settle
 from anydiff.networks import Autoencoder
-from anydiff.pipeline.adaptive import Adaptive, adaptive_solver, is_adaptive, planned
 from anydiff.pipeline.build import (
     build_dataset,
     build_denoiser,
@@ -46,9 +44,8 @@ from anydiff.pipeline.metrics import SampleSet
 from anydiff.pipeline.recipe import Recipe, load_recipe
 from anydiff.plugins import hooks
 from anydiff.registry import registry
-from anydiff.samplers import AdaptiveODE
-from anydiff.samplers import sample as sample_states
-from anydiff.solvers import Solver, compile_plan
+from anydiff.samplers import AdaptiveODE, PlanSampler, Sampler, SampleRequest, as_sampler
+from anydiff.solvers import Solver
 from anydiff.solvers.base import preferred_grid
 from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
@@ -107,40 +104,50 @@ class Pipeline:
         """Number of parameters of the network."""
         return sum(parameter.numel() for parameter in self.denoiser.parameters())
 
-    def plan(
-        self, nfe: int | None = None, solver: str | Solver | Plan | Adaptive | None = None, **options: Any
-    ) -> Plan:
-        """The plan that :meth:`sample` would run; ``options`` are grid, end and the solver's own.
+    def sampler(
+        self, nfe: int | None = None, solver: str | Solver | Plan | Sampler | None = None, **options: Any
+    ) -> Sampler:
+        """The sampler that :meth:`sample` would use; ``options`` are grid, end and the solver's own.
 
         Raises:
-            AnydiffError: a budget or options beside a Plan, which holds its own; options of a solver that was not
-                named; or a solver that has no plan.
+            AnydiffError: a budget or options beside a Plan or a Sampler, which hold their own; options of a solver that
+                was not named; or a budget for a sampler that chooses its own steps.
         """
-        if isinstance(solver, Plan):
-            for name, value in {"nfe": nfe, **options}.items():
-                if value is not None:
-                    raise AnydiffError(
-                        f"{name} is {value!r}, but solver is a Plan, which was compiled with its own; leave {name} out "
-                        "or compile another plan."
-                    )
-            return solver
-        solver = planned(solver)
         settings = self.recipe.sampling
-        # The recipe's grid was chosen for its own solver: another one that is made for a grid keeps that.
-        grid = settings.grid if solver is None or preferred_grid(solver) is None else None
-        options = {"grid": grid, "end": settings.end, **options}
         own = next((name for name in options if name not in ("grid", "end")), None)
         if solver is None and own is not None:
             raise AnydiffError(f"{own} is {options[own]!r}, but belongs to a solver; name the solver too.")
+        grid, end = options.pop("grid", None), options.pop("end", None)
+        if solver is None or isinstance(solver, Solver) or _is_compiled(solver):
+            nfe = settings.nfe if nfe is None else nfe
+            end = settings.end if end is None else end
+            # The recipe's grid was chosen for its own solver: another one that is made for a grid keeps that.
+            if grid is None and (solver is None or preferred_grid(solver) is None):
+                grid = settings.grid
         chosen = build_solver(settings.solver) if solver is None else solver
-        return compile_plan(chosen, self.denoiser.path, settings.nfe if nfe is None else nfe, **options)
+        return as_sampler(chosen, self.denoiser.path, nfe, grid, end, options)
+
+    def plan(self, nfe: int | None = None, solver: str | Solver | Plan | None = None, **options: Any) -> Plan:
+        """The plan that :meth:`sample` would run; arguments as for :meth:`sampler`.
+
+        Raises:
+            AnydiffError: as for :meth:`sampler`, or a sampler that chooses its steps while it runs.
+        """
+        sampler = self.sampler(nfe, solver, **options)
+        if not isinstance(sampler, PlanSampler):
+            raise AnydiffError(
+                f"{solver!r} chooses its steps while it solves, so there is no plan of it; sample with it "
+                "(pipeline.sample(..., solver=...), `anydiff sample --solver`), at a cost that follows from rtol and "
+                "atol."
+            )
+        return sampler.plan
 
     def sample_set(
         self,
         count: int | Sequence[int],
         *,
         nfe: int | None = None,
-        solver: str | Solver | Plan | Adaptive | None = None,
+        solver: str | Solver | Plan | Sampler | None = None,
         seed: int = 0,
         guidance: float | Guidance | list[Guidance] | None = None,
         condition: Mapping[str, Any] | None = None,
@@ -182,19 +189,13 @@ class Pipeline:
         device = next(self.denoiser.parameters()).device if device is None else device
         hook = hooks()
         denoiser = hook.transform("wrap_denoiser", denoiser=self.denoiser.to(device), recipe=self.recipe)
-        common: dict[str, Any] = {
-            "seed": seed, "guidance": layers, "start": start, "temperature": temperature, "batch_size": batch_size,
-            "device": device,
-        }  # fmt: skip
-        asked = {**conditions, **fixed}
-        if is_adaptive(solver):
-            asked = {name: value[torch.arange(rows) % distinct] for name, value in asked.items()}
-            states = self._solve(denoiser, count, solver, nfe, options, callbacks, condition=asked, **common)
-        else:
-            if hook.has("sampling_step"):
-                callbacks = [*callbacks, _notify_step]
-            common |= {"solver": self.plan(nfe, solver, **options), "callbacks": callbacks, "cases": cases}
-            states = sample_states(denoiser, self._diffused, count, condition=asked, **common)
+        if hook.has("sampling_step"):
+            callbacks = [*callbacks, _notify_step]
+        request = SampleRequest(
+            count, seed=seed, guidance=layers, condition={**conditions, **fixed}, cases=cases, start=start,
+            temperature=temperature, batch_size=batch_size, device=device, callbacks=callbacks,
+        )  # fmt: skip
+        states = self.sampler(nfe, solver, **options).sample(request, denoiser, self._diffused).float()
         if cases is not None:
             conditions = {name: value[torch.arange(rows) % cases] for name, value in conditions.items()}
         states = states.cpu() if self.latent is None else self.latent.to_data(states)
@@ -208,25 +209,14 @@ class Pipeline:
         """What is diffused: the domain's states, or latents."""
         return self.domain.spec if self.latent is None else self.latent.spec
 
-    def _solve(
-        self, denoiser: Any, count: int | Sequence[int], solver: Any, nfe: int | None, options: Mapping[str, Any],
-        callbacks: Sequence[Callback], **common: Any,
-    ) -> Tensor:  # fmt: skip
-        """States by a solver that chooses its own steps."""
-        if callbacks:
-            raise AnydiffError("callbacks are called at the steps of a plan, which an adaptive solver lacks.")
-        adaptive, end = adaptive_solver(solver, nfe, options)
-        states = adaptive.sample(denoiser, self._diffused, count, end=end, **common)
-        return settle(states, common["condition"]).float()
-
     def sample(self, count: int | Sequence[int], **options: Any) -> Any:
         """Draw samples as the field's own objects.
 
         Args:
             count: how many, or the indices themselves; sample k of a seed is the same in every set.
             nfe: budget of network calls per sample (default: the recipe's).
-            solver: a registered name, a solver or a plan (default: the recipe's); ``"adaptive-ode"`` and
-                ``"adaptive-dpm-solver"``, or such an object, choose their own steps and take no nfe and no grid.
+            solver: a registered solver's or sampler's name, a solver, a plan or a sampler (default: the recipe's);
+                ``"adaptive-ode"`` and ``"adaptive-dpm-solver"`` choose their own steps and take no nfe and no grid.
             seed: whole number.
             guidance: classifier-free scale, or guidances (default: the recipe's).
             condition: what to ask for: ``{"label": "sneaker"}`` as text the domain understands, or tensors or lists
@@ -473,6 +463,11 @@ class Pipeline:
         found = condition_tensors(self.domain, condition, count, guiding)
         require_conditions(self.recipe, self.denoiser.network, self.domain, found)
         return found
+
+
+def _is_compiled(solver: object) -> TypeGuard[str]:
+    """Whether ``solver`` is a name that compiles to a plan; an unknown one is refused where it is compiled."""
+    return isinstance(solver, str) and solver not in registry().names("samplers")
 
 
 def _notify_step(step: Step) -> None:

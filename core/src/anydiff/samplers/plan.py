@@ -36,6 +36,11 @@ class PlanSampler(Sampler):
 
     plan: Plan
 
+    @property
+    def nfe(self) -> int:  # type: ignore[override]
+        """Network calls of the plan."""
+        return self.plan.nfe
+
     def check(self, request: SampleRequest, denoiser: Denoiser) -> None:
         """Refuse a plan that was compiled for another path, or that begins below the prior without ``start``."""
         path = denoiser.path

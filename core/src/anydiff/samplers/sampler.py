@@ -117,10 +117,13 @@ class Chunk:
 class Sampler(ABC):
     """From a request and a denoiser to samples. A subclass gives :meth:`draw`; all else is common.
 
-    ``dtype`` is the floating-point type of its states unless a request says otherwise.
+    Attributes:
+        dtype: the floating-point type of its states unless a request says otherwise.
+        nfe: network calls of a sample: of a plan; or of the last solve, 0 before it, where steps are chosen on the way.
     """
 
     dtype: ClassVar[torch.dtype] = torch.float32
+    nfe: int
 
     @abstractmethod
     def draw(self, chunk: Chunk) -> Tensor:

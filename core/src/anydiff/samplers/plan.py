@@ -92,10 +92,10 @@ def as_sampler(
     solver = DEFAULT_SOLVER if solver is None else solver
     if not isinstance(solver, str):
         beside = {} if isinstance(solver, Solver) else {"nfe": nfe, "grid": grid, "end": end}
-        for name in [*options, *(name for name, value in beside.items() if value is not None)]:
+        for name, value in {**options, **{key: value for key, value in beside.items() if value is not None}}.items():
             raise AnydiffError(
-                f"{name} is an option for a solver given by name, but solver is a {type(solver).__name__}, which has "
-                "its own; set it there."
+                f"{name} is {value!r}, but solver is a {type(solver).__name__}, which has its own; leave {name} "
+                "out, or give a solver by its name."
             )
     if isinstance(solver, Sampler):
         return solver

@@ -11,7 +11,7 @@ from anydiff.errors import AnydiffError
 from anydiff.objectives import Denoising, FlowMatching
 from anydiff.objectives.energy import denoising_energy
 from anydiff.paths import MeanReverting
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 
 PATH = MeanReverting(noise=0.5)
 GAIN, SHIFT, STD = 0.5, 0.3, 0.1

@@ -14,7 +14,7 @@ from torch import Tensor
 from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.paths import EDM, VPLinear, time_grid
 from anydiff.pipeline.recipe import SamplingSettings
-from anydiff.plugins.report import PluginWarning
+from anydiff.plugins import report_to
 from anydiff.registry import registry
 from anydiff.samplers import DEFAULT_NFE, DEFAULT_SOLVER, sample
 from anydiff.solvers import compile_plan, execute
@@ -38,8 +38,13 @@ def test_it_is_velocity_adams_on_the_learned_grid() -> None:
 def test_its_old_name_is_understood_with_a_word() -> None:
     oracle = mixture(PATH)
     named = sample(oracle, (2,), 5, nfe=8, solver="by-budget")
-    with pytest.warns(PluginWarning, match="solver 'default' is called 'by-budget' now"):
+    said: list[str] = []
+    report_to(said.append)
+    try:
         assert torch.equal(sample(oracle, (2,), 5, nfe=8, solver="default"), named)
+    finally:
+        report_to(None)
+    assert said == ["solver 'default' is called 'by-budget' now; write that."]
 
 
 def test_what_is_used_where_nothing_is_said_is_one_constant() -> None:

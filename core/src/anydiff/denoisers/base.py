@@ -74,7 +74,12 @@ def _to_data(path: GaussianPath, t: Any, kind: str, sigma_data: float) -> tuple[
 
 
 def conversion(
-    path: GaussianPath, t: Time, source: PredictionKind, target: PredictionKind, sigma_data: float = 1.0
+    path: GaussianPath,
+    t: Time,
+    source: PredictionKind,
+    target: PredictionKind,
+    sigma_data: float = 1.0,
+    without_known: bool = False,
 ) -> tuple[Time, Time]:
     """(p, q) in float64 with ``target = p x_t + q source``; see the table in :mod:`anydiff.denoisers.base`.
 
@@ -84,12 +89,13 @@ def conversion(
         source: the kind that is known.
         target: the kind that is wanted.
         sigma_data: standard deviation of the data, used by ``edm`` alone.
+        without_known: state and predictions are those less the path's known sources, for which the relations do hold.
 
     Raises:
         AnydiffError: ``t`` is a number at which the source does not determine the target (α or σ is 0), or the path has
             known sources, which these relations do not hold.
     """
-    if path.known and source != target:
+    if path.known and source != target and not without_known:
         raise AnydiffError(
             f"a {source} prediction on {path!r} cannot become a {target} prediction without {path.known[0]}; use "
             "parametrization: data and ask for the data."

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anydiff.denoisers.base import Denoiser, convert
+from anydiff.denoisers.base import Denoiser, conversion
 from anydiff.errors import AnydiffError
 from anydiff.guidance.base import GuidedDenoiser
 from anydiff.paths.base import GaussianPath
@@ -63,7 +63,8 @@ class Flow:
         t, r = self._time(float(angle))
         state = (u * r).reshape(-1, *self.shape)
         if isinstance(self.mean, Tensor):
-            return -convert(self.denoiser, state, t, self._data(state, t), "data", "edm").flatten(1)
+            p, q = conversion(self.path, t, "data", "edm", self.denoiser.sigma_data, without_known=True)
+            return -(self._data(state, t) * q + state * p).flatten(1)
         slope = self.denoiser.predict(state, t, "edm", **self.condition)
         self._count(state, t, slope, "edm")
         return -slope.flatten(1)

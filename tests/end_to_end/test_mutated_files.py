@@ -306,6 +306,15 @@ def test_a_damaged_file_ends_in_a_sentence_or_in_finite_values(name, tmp_path):
     assert faults(name, tmp_path, 30, 0) == []
 
 
+@pytest.mark.parametrize("content", [b"", b"\x00", b"\n" * 9, b"[" * 100_000, b"\xff" * 4096, b"NaN", b"{}", b"[1]"])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "zarr"])
+def test_an_empty_deep_or_foreign_file_ends_in_a_sentence(name, content, tmp_path):
+    make, read = FORMATS[name]
+    source = make(tmp_path)
+    source.write_bytes(content)
+    assert fault(source, read, name in MISSING) is None
+
+
 def test_the_check_sees_what_it_looks_for(tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     assert fault(tmp_path / "a", lambda path: [np.ones(3), {"a": (1.0, np.inf)}]).startswith("values that are not")

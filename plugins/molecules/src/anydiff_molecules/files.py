@@ -13,6 +13,7 @@ from typing import Any
 from rdkit import Chem
 from rdkit.Chem import AllChem, Draw
 
+from anydiff.data import reading as guard
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_path
 from anydiff_molecules import chemistry
@@ -79,7 +80,9 @@ def read(path: Path, strict: bool = False, keep_invalid: bool = False) -> Readin
         raise AnydiffError(f"cannot read molecules from {str(path)!r}: no such file; check the path.")
     suffix = path.suffix.lower()
     is_text = suffix in (*TEXT, ".csv")
-    reading = _read_text(path, suffix, keep_invalid) if is_text else _read_sdf(path, keep_invalid)
+    what = "a text of SMILES" if is_text else "an SDF file"
+    with guard.reading(path, what, "write it with RDKit, or export it again from where it was made"):
+        reading = _read_text(path, suffix, keep_invalid) if is_text else _read_sdf(path, keep_invalid)
     if reading.unreadable and strict:
         raise AnydiffError(f"{str(path)!r}: {reading.report} Repair them, or read without strict to leave them out.")
     if not reading.molecules:
@@ -133,7 +136,8 @@ def _csv_column(path: Path, text: str) -> list[tuple[int, str]]:
     head = [cell.strip().lower() for cell in next(rows, [])]
     column = next((head.index(name) for name in COLUMNS if name in head), None)
     if column is None:
-        raise FileFormatError(f"{str(path)!r} has the columns {head[:8]}, but none called 'smiles'; rename one.")
+        shown = [cell[:40] for cell in head[:8]]
+        raise FileFormatError(f"{str(path)!r} has the columns {shown}, but none called 'smiles'; rename one.")
     return [(number, row[column].strip() if len(row) > column else "") for number, row in enumerate(rows, 2)]
 
 

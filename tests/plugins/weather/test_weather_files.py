@@ -10,6 +10,7 @@ import xarray
 from weather_worlds import GRID, climatology, days, perfect, saved, truth
 
 import anydiff_weather
+from anydiff.data import hdf5
 from anydiff.errors import AnydiffError, FileFormatError, NonFiniteError
 from anydiff_weather.checks import check_fields
 from anydiff_weather.climatology import Climatology
@@ -91,6 +92,37 @@ def test_more_memory_than_a_file_can_hold_is_not_granted(tmp_path):
         file.create_variable("t", ("x",), "f8", chunks=(10**6,))
     with pytest.raises(FileFormatError, match="asks for 8,000,000,000 bytes"):
         open_dataset(tmp_path / "bomb.nc")
+
+
+def test_a_file_in_which_the_library_loops_is_stopped(tmp_path, monkeypatch):
+    content = bytearray(Path(saved(perfect(2), tmp_path / "a.nc")).read_bytes())
+    heap = content.index(b"GCOL")  # HDF5's heap of attributes; an object of number 0 and size 0 has no next one
+    content[heap + 288 : heap + 314] = bytes(26)
+    (tmp_path / "loop.nc").write_bytes(content)
+    open_dataset(tmp_path / "a.nc")
+    monkeypatch.setattr(hdf5, "SECONDS", 0.5)
+    with pytest.raises(FileFormatError, match=r"loop.nc' did not end opening within 0.5 s, so it is damaged"):
+        open_dataset(tmp_path / "loop.nc")
+    monkeypatch.undo()
+    assert open_dataset(saved(perfect(3), tmp_path / "b.nc")).sizes["time"] == 3
+
+
+def test_damaged_stores_end_in_one_sentence_or_are_read(tmp_path):
+    store = Path(saved(perfect(2), tmp_path / "a.zarr"))
+    files = sorted(each for each in store.rglob("*") if each.is_file())
+    generator = np.random.default_rng(0)
+    refused = 0
+    for _ in range(12):
+        file = files[int(generator.integers(len(files)))]
+        whole = file.read_bytes()
+        file.write_bytes(whole[: int(generator.integers(len(whole)))])
+        try:
+            open_dataset(store)
+        except AnydiffError:
+            refused += 1
+        file.write_bytes(whole)
+    assert refused >= 6
+    assert open_dataset(store).sizes["time"] == 2
 
 
 def test_complex_numbers_and_text_are_no_fields(domain):

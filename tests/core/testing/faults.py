@@ -154,6 +154,30 @@ FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         [("domain", 'name="row")', 'name="row", kind="categorical", classes=3)')],
     ),
     (
+        "domain.options",
+        "domain",
+        "an option that the codec does not show",
+        [("domain", _MASK, "    def __init__(self, scale=1.0):\n        self.scale = scale\n\n" + _MASK)],
+    ),
+    (
+        "domain.options",
+        "domain",
+        "a list of classes that the codec does not show",
+        [
+            (
+                "domain",
+                _MASK,
+                "    def __init__(self, classes=('low', 'high')):\n        self.classes = classes\n\n" + _MASK,
+            )
+        ],
+    ),
+    (
+        "domain.options",
+        "domain",
+        "a codec that JSON cannot hold",
+        [("domain", _MASK, "    codec = {'scale': object()}\n\n" + _MASK)],
+    ),
+    (
         "domain.atomic",
         "domain",
         "overwrites in place",

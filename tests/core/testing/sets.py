@@ -5,7 +5,7 @@ from anydiff.hookspecs import hookimpl
 
 @hookimpl
 def register_domains(register):
-    register("mutant", "sets of points", "anydiff_mutant.parts:Sets")
+    register("mutant", "sets of points", "anydiff_mutant.parts:Sets", beside_codec=["most"])
 
 @hookimpl
 def register_datasets(register):

@@ -64,7 +64,8 @@ class Domain(ABC):
     def codec(self) -> Mapping[str, Any]:
         """What decides how objects become numbers and is not to be seen in :attr:`spec`: a vocabulary, a scale.
 
-        A recipe's domain and its data set must agree in it. Empty where the shape of a state says all.
+        A recipe's domain and its data set must agree in it, key by key; a key that one of them lacks is a disagreement.
+        Plain data (JSON). Empty where the shape of a state says all.
         """
         return {}
 

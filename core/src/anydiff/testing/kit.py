@@ -14,7 +14,7 @@ from anydiff.testing.report import EXPECTED, FAILED, PASSED, SKIPPED, Outcome, R
 from anydiff.testing.subject import Skip, Subject, subject
 
 ROOMS = (
-    *("loading", "data", "domains", "paths", "solvers", "operations", "samplers", "guidance", "metrics"),
+    *("loading", "data", "domains", "options", "paths", "solvers", "operations", "samplers", "guidance", "metrics"),
     *("networks", "recipes", "tasks"),
 )
 """The modules of checks, in the order of the report."""

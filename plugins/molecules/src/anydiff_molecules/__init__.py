@@ -16,7 +16,12 @@ ANYDIFF_CHECK_OPTIONS = {
 @hookimpl
 def register_domains(register: Register) -> None:
     """Molecules as graphs of heavy atoms."""
-    register("molecules", "molecules as graphs of heavy atoms, RDKit objects", "anydiff_molecules.domain:Molecules")
+    register(
+        "molecules",
+        "molecules as graphs of heavy atoms, RDKit objects",
+        "anydiff_molecules.domain:Molecules",
+        beside_codec=["counts"],  # how many atoms samples have, not what a state means
+    )
 
 
 @hookimpl

@@ -23,7 +23,12 @@ ANYDIFF_CHECK_OPTIONS = {
 @hookimpl
 def register_domains(register: Register) -> None:
     """Undirected simple graphs."""
-    register("graphs", "undirected graphs, networkx or PyG objects", "anydiff_molecules.graph_domain:Graphs")
+    register(
+        "graphs",
+        "undirected graphs, networkx or PyG objects",
+        "anydiff_molecules.graph_domain:Graphs",
+        beside_codec=["counts", "isolated"],  # how many nodes samples have, and which of them are kept
+    )
 
 
 @hookimpl

@@ -214,6 +214,8 @@ class ClassConsistency(Metric):
         classifier: ``"fashion-mnist"``.
     """
 
+    needs = ("label",)
+
     def __init__(self, classifier: str = "fashion-mnist") -> None:
         self.classifier: Classifier = load_classifier(classifier)
 

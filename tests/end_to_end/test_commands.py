@@ -1,0 +1,170 @@
+"""Every command in the README, the documentation and the help is run, on small inputs; those that cannot be say why."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import console
+import numpy as np
+import pytest
+import torch
+
+from anydiff.pipeline import Pipeline, load
+from anydiff.plugins import forget, report_to
+
+HELD_OUT = 136
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """Things that readers have: a run, samples, files of their own; each made when a page first asks for it."""
+    folder = tmp_path_factory.mktemp("shelf")
+
+    def take(name):
+        path = folder / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            MAKE[name](path)
+        return path
+
+    return take
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """An empty folder to work in, with settings of its own, and nothing left behind."""
+    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", "")
+    monkeypatch.delenv("ANYDIFF_PLUGINS", raising=False)
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    monkeypatch.chdir(desk)
+    forget()
+    torch.set_num_threads(1)
+    whole = Pipeline.reference
+    # Metrics look at every held-out example, whatever the number of samples.
+    monkeypatch.setattr(Pipeline, "reference", lambda self, count=None: whole(self, min(count or HELD_OUT, HELD_OUT)))
+    yield desk
+    monkeypatch.undo()
+    report_to(None)
+    forget()
+
+
+def _run(path, *more):
+    """A run of two steps."""
+    command = f"anydiff train images/fashion --out {path} --set training.steps=2 --set training.batch_size=4"
+    assert console.execute(f"{command} --set network.options.channels=8")[0] == 0
+
+
+def _pictures(path):
+    """Held-out pictures."""
+    pipeline = load("images/fashion")
+    reference = pipeline.reference(128)
+    pipeline.domain.write(pipeline.domain.decode(reference.states), path)
+
+
+def _classes(path):
+    """A folder of pictures for each of two classes."""
+    pictures = load("images/fashion").reference(24)
+    domain = load("images/fashion").domain
+    for number, picture in enumerate(domain.decode(pictures.states)):
+        target = path / ("cat" if number % 2 else "dog") / f"{number}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture.resize((32, 32)).convert("RGB").save(target)
+
+
+def _forecast(path):
+    command = f"anydiff sample weather/gee --members 2 --cases 2 --nfe 1 --out {path}"
+    assert console.execute(command)[0] == 0
+
+
+def _patient(path):
+    assert console.execute(f"anydiff sample volumes/brain --count 3 --nfe 1 --out {path}")[0] == 0
+
+
+def _hopper(path):
+    assert console.execute(f"anydiff trajectories make random --episodes 3 --out {path}")[0] == 0
+
+
+def _series(path):
+    hours = np.arange("2024-05-01", "2024-06-15", dtype="datetime64[h]")
+    values = 100 + 10 * np.sin(np.arange(len(hours)) * 2 * np.pi / 24)
+    rows = "".join(f"{hour},{value:.3f}\n" for hour, value in zip(hours, values, strict=True))
+    path.write_text("time,load\n" + rows)
+
+
+def _graph(path):
+    import networkx
+
+    networkx.write_graph6(networkx.path_graph(3), path)
+
+
+SMILES = ["CCO", "CCN", "CC(=O)O", "C1CO1", "CCC", "CC#N", "CO", "CCOC", "C=CC", "OCCO", "NCCO", "CC(C)O"] * 2
+MAKE = {
+    "runs/fashion": _run,
+    "my-samples": _pictures,
+    "samples": _pictures,
+    "pictures": _classes,
+    "forecast.nc": _forecast,
+    "patient": _patient,
+    "hopper-medium-v2.hdf5": _hopper,
+    "load.csv": _series,
+    "subgraph.g6": _graph,
+    "mine.smi": lambda path: path.write_text("".join(f"{smiles}\n" for smiles in SMILES)),
+    "mine.csv": lambda path: path.write_text("smiles\n" + "".join(f"{smiles}\n" for smiles in SMILES)),
+    "clip.npz": lambda path: np.savez(path, frames=np.full((5, 64, 48, 3), 90, dtype=np.uint8)),
+    "my-recipe.yaml": lambda path: path.write_text(console.execute("anydiff recipes show images/fashion")[1]),
+}
+"""What the pages take for granted."""
+
+PAGES = console.pages()
+
+
+def _lay_out(page, desk, shelf):
+    """Put what the page takes for granted on the desk."""
+    text = "\n".join(text for kind, text in page.steps if kind or not console.reason_not_run(text))
+    if "--plugins-dir examples" in text:
+        shutil.copytree(console.ROOT / "examples", desk / "examples")
+    for name in MAKE:
+        if re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w.-])", text) and not _made_there(name, text):
+            source, target = shelf(name), desk / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+
+
+def _made_there(name, text):
+    """Whether a command of the page makes it before any uses it."""
+    first = next(line for line in text.splitlines() if name in line)
+    return re.search(rf"(--out|train .* --out) {re.escape(name)}\b", first) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_every_command_of_a_page_runs(page, desk, shelf):
+    _lay_out(page, desk, shelf)
+    for kind, text in page.steps:
+        if kind:
+            (desk / kind).parent.mkdir(parents=True, exist_ok=True)
+            (desk / kind).write_text(text)
+        elif console.reason_not_run(text):
+            if text.startswith("anydiff ") and "COMMAND" not in text:
+                assert console.unknown_options(text) == [], text
+        else:
+            command = console.smaller(text)
+            code, printed = console.execute(command)
+            assert code == 0, f"{text!r}, run as {command!r}, ended with {code}"
+            if "--json" in command:
+                json.loads(printed, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_the_pages_are_found_and_few_commands_are_left_out():
+    commands = [command for page in PAGES for command in page.commands]
+    assert len(commands) > 100
+    assert len({page.name for page in PAGES}) > 20
+    left_out = [command for command in commands if console.reason_not_run(command)]
+    assert len(left_out) < 0.4 * len(commands)
+    for pattern, _ in console.NOT_RUN:
+        assert any(re.search(pattern, command) for command in commands), f"nothing matches {pattern}; remove it"
+    for pattern, _ in console.SMALLER:
+        assert any(re.search(pattern, command) for command in commands), f"nothing matches {pattern}; remove it"

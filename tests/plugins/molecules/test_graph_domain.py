@@ -31,11 +31,12 @@ def test_isolated_nodes_are_kept_or_dropped():
     assert Graphs(4, 3, isolated="drop").decode(state)[0].number_of_nodes() == 2
 
 
-@pytest.mark.parametrize("name", ["out.g6", "out"])
-def test_graph6_files(tmp_path, name):
+def test_graph6_files(tmp_path):
     domain = Graphs(8, 4)
-    domain.write(GRAPHS, tmp_path / name)
-    assert torch.equal(domain.encode(domain.read(tmp_path / name)), domain.encode(GRAPHS))
+    domain.write(GRAPHS, tmp_path / "out.g6")
+    (tmp_path / "out").write_bytes((tmp_path / "out.g6").read_bytes())  # graph6 is read under any name
+    for name in ("out.g6", "out"):
+        assert torch.equal(domain.encode(domain.read(tmp_path / name)), domain.encode(GRAPHS))
 
 
 def test_graphml_files(tmp_path):

@@ -51,7 +51,7 @@ def _pairs(graph: nx.Graph, most: int) -> dict:
     """(r, d) -> both balls of every ordered pair of nodes at distance d, in a graph whose edges have become nodes."""
     whole = nx.Graph()
     for node, label in graph.nodes(data="label"):
-        whole.add_node(node, label=label)
+        whole.add_node(node, label=f"{label} of {graph.degree[node]} edges")
     for i, j, label in graph.edges(data="label"):
         whole.add_node(("edge", i, j), label=label)
         whole.add_edges_from([(i, ("edge", i, j)), (("edge", i, j), j)])
@@ -67,7 +67,8 @@ def _pairs(graph: nx.Graph, most: int) -> dict:
                  for k in range(2 * radius + 1)] for root in (u, v)
             ]  # fmt: skip
             if all(shell[-1] for shell in shells):
-                found.setdefault((radius, apart // 2), []).append(sorted(shells))
+                alike = found.setdefault((radius, apart // 2), [])
+                alike += [("pair", *sorted(shells)), ("half", shells[1])]
     return found
 
 
@@ -104,9 +105,10 @@ def test_the_order_of_nodes_does_not_matter(size, seed):
     [
         ("C", "C", 1.0),
         ("C", "N", 0.0),
-        ("C", "CC", 0.5),  # ethane has the groups (r, d) = 00, 01, 10, 11, methane the first alone: 1/sqrt(1 · 4)
-        ("CC", "C=C", 0.5),  # the double bond shows in balls of radius 1: 10 and 11 differ
-        ("CO", "CC", (1 / math.sqrt(2)) / 4),  # of the nodes C alone is shared, of the pairs CO none, of the balls none
+        ("C", "CC", 0.0),  # a node is known with its degree
+        ("CC", "C=C", 0.5),  # of the groups (r, d) = 00, 01, 10, 11 the double bond shows in 10 and 11
+        # 00: 1 pair and 1 half of 1, 1 | 1, 1 against 2 | 2; 01: half features alone, 1 of 2 | 1, 1 against 2 | 2
+        ("CO", "CC", (4 / math.sqrt(4 * 8) + 2 / math.sqrt(6 * 8)) / 4),
         ("c1ccccc1", "C1CCCCC1", 1.0),  # whole bond orders, as in GDSS's evaluation, do not see aromaticity
     ],
 )

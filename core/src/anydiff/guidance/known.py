@@ -4,13 +4,18 @@ D is replaced by the known values where the mask says so. A plan moves a state t
 x_t are noised versions of the known values at every level, with no extra step in any solver. What noise the last node
 leaves is taken away by :func:`settle`, after the plan.
 
-This is not the exact posterior of a model that sees the known entries noised (it is for independent entries): at high
-noise levels it knows less of them than it could. A network trained with them clean gives the exact conditional.
+A network that was trained with the known entries clean (``shown="clean"``) gives the exact conditional. A network that
+saw them noised does not, but for independent entries: at high noise levels it knows less of them than it could, and
+what it decides there is not taken back. More calls are no help. On an 8 x 8 Gaussian field of correlation length 2 with
+its exact score, the left half known, samples of the right half have 1.4 (DDPM) to 1.9 (DPM-Solver++) times the
+posterior's deviation, 2.3 to 3.2 times next to the known half, and means that are off by 1.6 to 1.8 of the posterior's
+deviations, with 20 calls as with 100. So :func:`warn_approximate` says it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -48,6 +53,19 @@ class KnownEntries(Guidance):
     def __call__(self, denoiser: Denoiser) -> Denoiser:
         """The guided denoiser."""
         return _KnownDenoiser(denoiser, self.shown)
+
+
+def warn_approximate(guidance: Guidance | Sequence[Guidance] | None, condition: Mapping[str, Tensor]) -> None:
+    """Warn where known entries are kept by a network that sees them noised; see the module for what was measured."""
+    layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
+    if KNOWN in condition and any(isinstance(layer, KnownEntries) and layer.shown == "noised" for layer in layers):
+        warnings.warn(
+            "known entries are kept, but the others are not drawn from their exact law given these: the network sees "
+            "the known entries noised (on a Gaussian field 1.4 to 1.9 times the right spread and means 1.7 deviations "
+            "off, with 20 calls as with 100). Do not read the spread as an uncertainty; for that, train with the known "
+            'entries clean and sample with KnownEntries(shown="clean").',
+            stacklevel=3,
+        )
 
 
 def settle(states: Tensor, condition: Mapping[str, Tensor]) -> Tensor:

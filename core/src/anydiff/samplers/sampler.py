@@ -19,7 +19,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.guidance.base import Guidance, apply_guidance
-from anydiff.guidance.known import settle
+from anydiff.guidance.known import settle, warn_approximate
 from anydiff.guidance.present import PresentNodes
 from anydiff.paths.base import GaussianPath
 from anydiff.solvers.executor import Callback, DrawsNoise, Step
@@ -161,6 +161,7 @@ class Sampler(ABC):
         guided = apply_guidance(self.inner(denoiser), layers)
         cases = len(indices) if request.cases is None else natural_number("cases", request.cases)
         condition = checked_rows(request.condition, cases)
+        warn_approximate(request.guidance, condition)
         checked_rows({} if request.start is None else {"start": request.start}, len(indices))
         batch_size = natural_number("batch_size", request.batch_size)
         dtype = self.dtype if request.dtype is None else request.dtype

@@ -152,8 +152,11 @@ def corrected(molecule: Any) -> Any:
     """A valid molecule: bonds at over-full atoms are lowered, the highest first, then the largest fragment is kept.
 
     The correction of GDSS's evaluation (after Zang & Wang, MoFlow, KDD 2020), which makes every graph valid; a share
-    of valid molecules after it says nothing of the model. None where nothing is left.
+    of valid molecules after it says nothing of the model. None where nothing is left. Atoms are taken in canonical
+    order, so that the result is that of the graph, whatever the order of its atoms.
     """
+    if not (is_valid(molecule) and is_connected(molecule)):
+        molecule = _in_canonical_order(molecule)
     molecule = Chem.RWMol(molecule)
     for atom in molecule.GetAtoms():
         atom.SetNoImplicit(False)
@@ -164,7 +167,7 @@ def corrected(molecule: Any) -> Any:
         bonds = molecule.GetAtomWithIdx(problems[0].GetAtomIdx()).GetBonds()
         if not bonds:
             break
-        worst = max(bonds, key=lambda bond: (bond.GetBondTypeAsDouble(), bond.GetIdx()))
+        worst = max(bonds, key=lambda bond: (bond.GetBondTypeAsDouble(), bond.GetBeginAtomIdx() + bond.GetEndAtomIdx()))
         i, j, order = worst.GetBeginAtomIdx(), worst.GetEndAtomIdx(), int(worst.GetBondTypeAsDouble())
         molecule.RemoveBond(i, j)
         if order > 1:
@@ -174,6 +177,15 @@ def corrected(molecule: Any) -> Any:
         return None
     largest = max(fragments, key=lambda fragment: fragment.GetNumAtoms())
     return largest if _sanitised(largest, Chem.SanitizeFlags.SANITIZE_ALL) else None
+
+
+def _in_canonical_order(molecule: Any) -> Any:
+    """A copy with its atoms in an order that depends on the graph alone."""
+    copy = Chem.Mol(molecule)
+    copy.UpdatePropertyCache(strict=False)
+    Chem.FastFindRings(copy)
+    ranks = list(Chem.CanonicalRankAtoms(copy, breakTies=True))
+    return Chem.RenumberAtoms(molecule, sorted(range(len(ranks)), key=ranks.__getitem__)) if ranks else molecule
 
 
 def canonical(molecule: Any) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
+from anydiff.data.reading import read_text
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.pipeline.dataset import Dataset
 from anydiff.states import NODE_MASK
@@ -26,6 +27,7 @@ from anydiff_molecules.domain import Molecules
 from anydiff_molecules.sizes import histogram
 
 Split = Literal["train", "test"]
+MAX_BYTES = 1 << 30
 
 
 class MoleculeSet(Dataset):
@@ -197,7 +199,7 @@ def all_smiles(key: str, path: str | Path | None = None) -> list[str]:
     """
     row = {"qm9": ledger.QM9, "zinc": ledger.ZINC}[key]
     if path is not None and Path(path).suffix in (".smi", ".txt"):
-        return Path(path).read_text(encoding="utf-8").split()
+        return read_text(path, MAX_BYTES, "a file of SMILES").split()
     container = Path(path) if path is not None else cached_container(row)
     members = read_members(container, row.container.members)
     if key == "zinc":

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.files import check_suffix
 from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
 from anydiff_molecules.sizes import decodable, sampled_mask
@@ -39,6 +40,7 @@ class Molecules(Domain):
     """
 
     name = "molecules"
+    suffixes = (".sdf", ".smi", ".smiles", ".txt", ".csv")
 
     def __init__(
         self,
@@ -195,9 +197,15 @@ class Molecules(Domain):
         return reading.molecules
 
     def write(self, objects: Sequence[Any], path: str | Path) -> None:
-        """Write ``.smi`` or ``.csv`` (SMILES; that of an invalid molecule does not sanitise), else SDF."""
+        """Write ``.smi``, ``.smiles`` or ``.txt`` (SMILES), ``.csv`` or ``.sdf``; that of an invalid molecule does not
+        sanitise.
+
+        Raises:
+            AnydiffError: another ending.
+        """
         from anydiff_molecules import files
 
+        check_suffix(path, self.suffixes, "molecules")
         files.write(objects, Path(path))
 
     def draw(self, objects: Sequence[Any], path: str | Path, titles: Sequence[str] | None = None) -> None:

@@ -21,6 +21,8 @@ from anydiff_molecules import chemistry
 TEXT = (".smi", ".smiles", ".txt")
 COLUMNS = ("smiles", "canonical_smiles", "smile")
 MARK = "anydiff_invalid"
+MAX_BYTES = 1 << 30
+"""Bytes of a file of molecules."""
 
 
 @dataclass
@@ -74,12 +76,13 @@ def read(path: Path, strict: bool = False, keep_invalid: bool = False) -> Readin
 
     Raises:
         AnydiffError: nothing there, or with ``strict`` an entry that cannot be parsed.
-        FileFormatError: no column of SMILES, or no molecule at all.
+        FileFormatError: damaged, larger than 1 GiB, no column of SMILES, or no molecule at all.
     """
     if not path.is_file():
         raise AnydiffError(f"cannot read molecules from {str(path)!r}: no such file; check the path.")
     suffix = path.suffix.lower()
     is_text = suffix in (*TEXT, ".csv")
+    guard.check_file_size(path, MAX_BYTES, "file of molecules")
     what = "a text of SMILES" if is_text else "an SDF file"
     with guard.reading(path, what, "write it with RDKit, or export it again from where it was made"):
         reading = _read_text(path, suffix, keep_invalid) if is_text else _read_sdf(path, keep_invalid)
@@ -143,6 +146,8 @@ def _csv_column(path: Path, text: str) -> list[tuple[int, str]]:
 
 def _read_sdf(path: Path, keep_invalid: bool) -> Reading:
     reading = Reading(unit="entry")
+    if not path.read_bytes().strip():  # RDKit calls it an invalid file
+        return reading
     with Chem.SDMolSupplier(str(path), sanitize=False) as supplier:
         for number, molecule in enumerate(supplier, 1):
             if molecule is not None and chemistry.is_valid(molecule):
@@ -157,7 +162,7 @@ def _read_sdf(path: Path, keep_invalid: bool) -> Reading:
 
 
 def write(molecules: Sequence[Any], path: Path) -> None:
-    """Write ``.smi``, ``.csv`` (columns smiles, valid, logp, qed, weight) or, for any other name, SDF.
+    """Write ``.smi``, ``.csv`` (columns smiles, valid, logp, qed, weight) or SDF.
 
     An invalid molecule is written as what it is, a SMILES that no parser sanitises (an empty line would be read as a
     molecule without atoms, and pass for valid); CSV says so in its column, SDF in the field ``anydiff_invalid``.

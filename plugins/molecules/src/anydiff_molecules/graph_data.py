@@ -125,6 +125,7 @@ class Community(GraphSet):
         high: most nodes.
         inside: edge probability inside a community.
         degrees: channels of the one-hot degree.
+        isolated: as the domain's.
     """
 
     def __init__(
@@ -137,9 +138,10 @@ class Community(GraphSet):
         high: int = 20,
         inside: float = 0.7,
         degrees: int = 10,
+        isolated: str = "drop",
     ) -> None:
         graphs = _split(lambda g: community(g, low, high, inside), split, train, test, seed)
-        super().__init__("graphs/community", graphs, Graphs(high, degrees))
+        super().__init__("graphs/community", graphs, Graphs(high, degrees, isolated=isolated))
         self.low = low
 
     @property
@@ -157,10 +159,17 @@ class Ego(GraphSet):
         test: test graphs.
         seed: of the generator.
         size: most nodes.
+        isolated: as the domain's.
     """
 
     def __init__(
-        self, split: Split = "train", train: int = 200, test: int = 100, seed: int = 0, size: int = 18
+        self,
+        split: Split = "train",
+        train: int = 200,
+        test: int = 100,
+        seed: int = 0,
+        size: int = 18,
+        isolated: str = "drop",
     ) -> None:
         def draw(generator: Generator) -> nx.Graph:
             while True:
@@ -169,7 +178,7 @@ class Ego(GraphSet):
                 if 4 <= graph.number_of_nodes() <= size:
                     return graph
 
-        super().__init__("graphs/ego", _split(draw, split, train, test, seed), Graphs(size, 17))
+        super().__init__("graphs/ego", _split(draw, split, train, test, seed), Graphs(size, 17, isolated=isolated))
 
 
 class Planar(GraphSet):
@@ -183,7 +192,15 @@ class Planar(GraphSet):
         size: nodes of every graph.
     """
 
-    def __init__(self, split: Split = "train", train: int = 128, test: int = 64, seed: int = 0, size: int = 64) -> None:
+    def __init__(
+        self,
+        split: Split = "train",
+        train: int = 128,
+        test: int = 64,
+        seed: int = 0,
+        size: int = 64,
+        isolated: str = "drop",
+    ) -> None:
         def draw(generator: Generator) -> nx.Graph:
             corners = Delaunay(generator.random((size, 2))).simplices
             graph = nx.Graph()
@@ -193,7 +210,7 @@ class Planar(GraphSet):
             )
             return graph
 
-        super().__init__("graphs/planar", _split(draw, split, train, test, seed), Graphs(size, 12))
+        super().__init__("graphs/planar", _split(draw, split, train, test, seed), Graphs(size, 12, isolated=isolated))
 
 
 class BlockModel(GraphSet):
@@ -204,9 +221,17 @@ class BlockModel(GraphSet):
         train: training graphs.
         test: test graphs.
         seed: of the generator.
+        isolated: as the domain's.
     """
 
-    def __init__(self, split: Split = "train", train: int = 128, test: int = 64, seed: int = 0) -> None:
+    def __init__(
+        self,
+        split: Split = "train",
+        train: int = 128,
+        test: int = 64,
+        seed: int = 0,
+        isolated: str = "drop",
+    ) -> None:
         def draw(generator: Generator) -> nx.Graph:
             while True:
                 blocks = generator.integers(5, 11, size=int(generator.integers(2, 6))).tolist()
@@ -217,7 +242,7 @@ class BlockModel(GraphSet):
                 if graph.number_of_nodes() == sum(blocks) and nx.is_connected(graph):
                     return graph
 
-        super().__init__("graphs/sbm", _split(draw, split, train, test, seed), Graphs(50, 12))
+        super().__init__("graphs/sbm", _split(draw, split, train, test, seed), Graphs(50, 12, isolated=isolated))
 
 
 class Grid(GraphSet):
@@ -228,9 +253,17 @@ class Grid(GraphSet):
         train: training graphs.
         test: test graphs.
         seed: of the generator.
+        isolated: as the domain's.
     """
 
-    def __init__(self, split: Split = "train", train: int = 64, test: int = 32, seed: int = 0) -> None:
+    def __init__(
+        self,
+        split: Split = "train",
+        train: int = 64,
+        test: int = 32,
+        seed: int = 0,
+        isolated: str = "drop",
+    ) -> None:
         def draw(generator: Generator) -> nx.Graph:
             rows, columns = (int(side) for side in generator.integers(4, 10, size=2))
             graph = nx.convert_node_labels_to_integers(nx.grid_2d_graph(rows, columns))
@@ -240,7 +273,7 @@ class Grid(GraphSet):
             shuffled.add_edges_from((order[i], order[j]) for i, j in graph.edges())
             return shuffled
 
-        super().__init__("graphs/grid", _split(draw, split, train, test, seed), Graphs(81, 5))
+        super().__init__("graphs/grid", _split(draw, split, train, test, seed), Graphs(81, 5, isolated=isolated))
 
 
 class GraphFile(GraphSet):
@@ -254,14 +287,22 @@ class GraphFile(GraphSet):
         size: most nodes.
         degrees: channels of the one-hot degree.
         strict: refuse the first graph that cannot be held.
+        isolated: as the domain's: with ``"drop"`` nodes without edges are learned, but in no graph that metrics and
+            files see; a warning counts the graphs that have some.
     """
 
     def __init__(
-        self, path: Any, split: Split = "train", size: int = 20, degrees: int = 10, strict: bool = False
+        self,
+        path: Any,
+        split: Split = "train",
+        size: int = 20,
+        degrees: int = 10,
+        strict: bool = False,
+        isolated: str = "drop",
     ) -> None:
         if split not in ("train", "test"):
             raise UnknownNameError("split", str(split), ["train", "test"])
-        domain = Graphs(size, degrees)
+        domain = Graphs(size, degrees, isolated=isolated)
         is_file = isinstance(path, (str, Path))
         graphs = domain.read(path) if is_file else list(path)
         kept, left_out = [], Counter[str]()
@@ -278,7 +319,13 @@ class GraphFile(GraphSet):
             raise AnydiffError(
                 f"{what} holds {len(kept)} graphs, but at least 10 are needed for two splits. {report}".strip()
             )
+        alone = sum(1 for graph in kept if isolated == "drop" and nx.number_of_isolates(domain.simple(graph, "it")))
+        if alone:
+            report += (
+                f" {alone} have nodes without edges, which graphs that are read back leave out (isolated='drop'); set "
+                "isolated=keep in dataset.options and domain.options to keep them."
+            )
         if report:
-            warnings.warn(f"{what}: {report}", stacklevel=2)
+            warnings.warn(f"{what}: {report.strip()}", stacklevel=2)
         chosen = [graph for index, graph in enumerate(kept) if (index % 10 == 9) == (split == "test")]
         super().__init__("graphs/file", chosen, domain)

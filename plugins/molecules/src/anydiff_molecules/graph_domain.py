@@ -11,11 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anydiff.data.reading import check_file_size, reading
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
-from anydiff.files import atomic_path
+from anydiff.files import atomic_path, check_suffix
 from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
 from anydiff_molecules.sizes import decodable, sampled_mask
+
+MAX_BYTES = 1 << 30
+"""Bytes of a file of graphs."""
 
 
 class Graphs(Domain):
@@ -33,6 +37,7 @@ class Graphs(Domain):
     """
 
     name = "graphs"
+    suffixes = (".g6", ".graphml")
 
     def __init__(
         self, size: int = 20, degrees: int = 10, counts: Sequence[float] | None = None, isolated: str = "keep"
@@ -120,8 +125,8 @@ class Graphs(Domain):
 
     @property
     def codec(self) -> dict[str, Any]:
-        """The size and the channels of the degree."""
-        return {"size": self.size, "degrees": self.degrees}
+        """The size, the channels of the degree, and whether nodes without edges are read back."""
+        return {"size": self.size, "degrees": self.degrees, "isolated": self.isolated}
 
     def scaffold(self, graph: Any) -> tuple[Tensor, Tensor]:
         """What ``Pipeline.sample(known=, known_mask=)`` needs to complete a graph: its state and which entries stay.
@@ -142,32 +147,30 @@ class Graphs(Domain):
 
         Raises:
             AnydiffError: no such file, or a single graph that is directed, empty or not simple.
-            FileFormatError: not of that format, or without a graph.
+            FileFormatError: not of that format, larger than 1 GiB, or without a graph.
         """
         path = Path(path)
         if not path.is_file():
             raise AnydiffError(f"cannot read graphs from {str(path)!r}: no such file; check the path.")
-        try:
+        check_file_size(path, MAX_BYTES, "file of graphs")
+        with reading(path, "a file of graphs", "give graph6 or GraphML"):
             if path.suffix.lower() == ".graphml":
                 graphs = [nx.read_graphml(path)]
             else:
                 lines = [line.strip() for line in path.read_bytes().splitlines() if line.strip()]
                 graphs = [nx.from_graph6_bytes(line) for line in lines]
-        except (nx.NetworkXException, ValueError, IndexError, SyntaxError) as error:
-            raise FileFormatError(
-                f"{str(path)!r} is not a file of graphs ({error}); give graph6 or GraphML."
-            ) from error
         if not graphs:
             raise FileFormatError(f"{str(path)!r} holds no graph; give one graph6 line for each.")
         return graphs if len(graphs) > 1 else [as_graph(graphs[0], repr(str(path)))]
 
     def write(self, objects: Sequence[nx.Graph], path: str | Path) -> None:
-        """Write ``.graphml`` (exactly one graph) or, for any other name, graph6, one graph per line.
+        """Write ``.graphml`` (exactly one graph) or ``.g6`` (graph6, one graph per line).
 
         Raises:
-            AnydiffError: several graphs for one ``.graphml``, or attributes that it cannot hold.
+            AnydiffError: another ending, several graphs for one ``.graphml``, or attributes that it cannot hold.
         """
         path = Path(path)
+        check_suffix(path, self.suffixes, "graphs")
         if path.suffix.lower() == ".graphml":
             if len(objects) != 1:
                 raise AnydiffError(f"{str(path)!r} holds one graph, but {len(objects)} were given; write graph6 (.g6).")

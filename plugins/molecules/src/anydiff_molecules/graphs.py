@@ -27,7 +27,7 @@ def register_domains(register: Register) -> None:
         "graphs",
         "undirected graphs, networkx or PyG objects",
         "anydiff_molecules.graph_domain:Graphs",
-        beside_codec=["counts", "isolated"],  # how many nodes samples have, and which of them are kept
+        beside_codec=["counts"],  # how many nodes samples have, not what a state means
     )
 
 

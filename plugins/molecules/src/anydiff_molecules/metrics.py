@@ -174,7 +174,7 @@ class _Property(Metric):
     @property
     def card(self) -> MetricCard:
         """Lower is better, in the property's unit."""
-        version = "1: W1 to the held-out molecules; invalid samples in their corrected form"
+        version = "2: W1 to the held-out molecules; invalid samples corrected in canonical order"
         return MetricCard(f"molecules/{self.key}", "lower", self.unit, (0.0, math.inf), 0.0, 2, version=version)
 
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
@@ -214,8 +214,8 @@ class NSPDKMMD(Metric):
     def card(self) -> MetricCard:
         """Lower is better."""
         version = (
-            "1: V-statistic; radius and distance up to 4, element and whole bond order, shells as EDeN takes them, not "
-            "hashed; samples corrected"
+            "2: V-statistic; radius and distance up to 4, element, degree and whole bond order, shells and half "
+            "features as EDeN takes them, not hashed; samples corrected in canonical order"
         )
         return MetricCard("molecules/nspdk-mmd", "lower", "1", (0.0, 2.0), 0.0, 2, version=version)
 
@@ -243,7 +243,10 @@ class FragmentMMD(Metric):
     @property
     def card(self) -> MetricCard:
         """Lower is better."""
-        version = "1: V-statistic, linear kernel, L2-normalised Morgan counts (radius 2, 2048 bins), samples corrected"
+        version = (
+            "2: V-statistic, linear kernel, L2-normalised Morgan counts (radius 2, 2048 bins), samples corrected in "
+            "canonical order"
+        )
         return MetricCard("molecules/fragment-mmd", "lower", "1", (0.0, 2.0), 0.0, 2, version=version)
 
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:

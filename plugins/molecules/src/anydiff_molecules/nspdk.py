@@ -1,10 +1,16 @@
 """Features of the neighbourhood subgraph pairwise distance kernel, NSPDK (Costa & De Grave, ICML 2010).
 
 Every pair of nodes u, v at distance d <= 4 is a feature for each radius r <= 4: the balls of radius r around both, told
-apart by an invariant. As in the authors' program EDeN, which GDSS is evaluated with, the invariant of a ball is the
-sequence of its shells, the sorted labels of nodes at distance 0, 1, ..., r from its root with those of the edges
-between (an edge belongs to the shell of its nearer end), and a ball that does not reach r gives no feature. Counts are
-normalised for each (r, d), then as a whole, so a graph's kernel with itself is 1.
+apart by an invariant. As in the authors' program EDeN, which GDSS is evaluated with,
+
+- the invariant of a ball is the sequence of its shells: the sorted labels of nodes at distance 0, 1, ..., r from its
+  root, each with the node's degree in the whole graph, and the labels of the edges between (an edge belongs to the
+  shell of its nearer end);
+- a ball that does not reach r gives no feature;
+- beside the pair, each ordered pair (u, v) counts a half feature, the ball around v alone: what is found at that
+  distance from any node;
+- counts are normalised for each (r, d), pairs and halves together, then as a whole, so a graph's kernel with itself
+  is 1.
 
 What differs from EDeN: features are kept by their name and not by a hash of 16 bits, so there are no collisions, and
 the numbers of two processes are the same (Python randomises the hashes that EDeN takes).
@@ -25,7 +31,7 @@ COMPLEXITY = 4
 """The largest radius and the largest distance, the setting of GDSS's evaluation."""
 
 Feature = tuple[int, int, str, str]
-"""(radius, distance, the lesser ball, the greater ball)."""
+"""(radius, distance, the lesser ball, the greater ball); of a half feature no ball and the one around the far node."""
 
 
 def features(
@@ -39,13 +45,17 @@ def features(
         distance: between all nodes ``[N, N]``, counted in edges; anything larger than ``most`` where there is no path.
         most: largest radius and largest distance.
     """
-    balls = [_balls(root, labels, edges, distance, most) for root in range(len(labels))]
+    degrees = Counter(end for pair in edges for end in pair)
+    known = [f"{label}{degrees[node]}" for node, label in enumerate(labels)]
+    balls = [_balls(root, known, edges, distance, most) for root in range(len(labels))]
     counts: defaultdict[tuple[int, int], Counter[Feature]] = defaultdict(Counter)
     for u, v in zip(*(ends.tolist() for ends in np.nonzero(distance <= most)), strict=True):
         apart = int(distance[u, v])
         for radius, (one, other) in enumerate(zip(balls[u], balls[v], strict=False)):
             pair = (one, other) if one <= other else (other, one)
-            counts[radius, apart][(radius, apart, *pair)] += 1
+            group = counts[radius, apart]
+            group[(radius, apart, *pair)] += 1
+            group[radius, apart, "", other] += 1
     share = 1 / math.sqrt(len(counts))
     out: dict[Feature, float] = {}
     for group in counts.values():

@@ -11,7 +11,7 @@ from torch import Tensor
 from anydiff.denoisers import GaussianOracle
 from anydiff.guidance import KnownEntries
 from anydiff.paths import VPLinear
-from anydiff.solvers import sample
+from anydiff.samplers import sample
 
 SIDE, COUNT = 8, 400
 

@@ -33,7 +33,7 @@ def own(split="train"):
 
 def small():
     """A small graph transformer; minutes on a laptop."""
-    from anydiff.pipeline import Recipe
+    from anydiff.recipes import Recipe
 
     recipe = {
         "name": "molecules_own_list/small",

@@ -6,7 +6,8 @@ Try `anydiff --plugins-dir examples train own_points/small`.
 import numpy as np
 
 from anydiff import hookimpl
-from anydiff.pipeline import ArrayDataset, load_recipe
+from anydiff.data.dataset import ArrayDataset
+from anydiff.recipes import load_recipe
 from anydiff.registry import registry
 
 

@@ -6,7 +6,7 @@ Try `anydiff --plugins-dir examples train pose_own_video/small`. With files of y
 """
 
 from anydiff import hookimpl
-from anydiff.pipeline import load_recipe
+from anydiff.recipes import load_recipe
 
 
 @hookimpl

@@ -8,7 +8,7 @@ import math
 import torch
 
 from anydiff import hookimpl
-from anydiff.pipeline import Metric, MetricCard
+from anydiff.metrics import Metric, MetricCard
 
 
 @hookimpl

@@ -5,7 +5,7 @@ own no code is needed: `anydiff trajectories recipe FILE --environment ID --out 
 """
 
 from anydiff import hookimpl
-from anydiff.pipeline import load_recipe
+from anydiff.recipes import load_recipe
 
 
 @hookimpl
@@ -19,7 +19,7 @@ def register_recipes(register):
 
 
 def own_episodes(split="train"):
-    from anydiff.pipeline.build import build_domain
+    from anydiff.recipes.build import build_domain
     from anydiff_trajectories.data import EpisodeWindows
     from anydiff_trajectories.generate import maze_episodes
 

@@ -5,9 +5,11 @@ import torch
 from matplotlib.figure import Figure
 
 from anydiff import hookimpl
+from anydiff.data.dataset import ArrayDataset
+from anydiff.domains import Domain
 from anydiff.files import write_atomic
+from anydiff.metrics import Metric, MetricCard
 from anydiff.networks import ClassCondition
-from anydiff.pipeline import ArrayDataset, Domain, Metric, MetricCard
 from anydiff.states import StateSpec
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from anydiff import hookimpl
-from anydiff.pipeline import load, load_recipe
+from anydiff.pipeline import load
+from anydiff.recipes import load_recipe
 from anydiff_volumes.data import Folder
 from anydiff_volumes.sadm import generate
 from anydiff_volumes.templates import mni152

@@ -11,7 +11,8 @@ from pathlib import Path
 import xarray
 
 from anydiff import hookimpl
-from anydiff.pipeline import load, load_recipe
+from anydiff.pipeline import load
+from anydiff.recipes import load_recipe
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.data import ForecastCases, bundled
 from anydiff_weather.domain import Weather

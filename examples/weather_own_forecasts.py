@@ -12,7 +12,8 @@ import numpy as np
 import xarray
 
 from anydiff import hookimpl
-from anydiff.pipeline import load, load_recipe
+from anydiff.pipeline import load
+from anydiff.recipes import load_recipe
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.data import ForecastFiles
 from anydiff_weather.seeds import emulate

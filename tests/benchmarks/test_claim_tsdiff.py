@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from anydiff.pipeline.ensemble import crps
+from anydiff.metrics.ensembles import crps
 from anydiff_benchmarks.claims.tsdiff import expected_coverage, expected_crps
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from anydiff.pipeline import Pipeline, load_recipe, train
+from anydiff.pipeline import Pipeline, train
 from anydiff.plugins import forget, use_folder
+from anydiff.recipes import load_recipe
 from anydiff.testing import check_plugin
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -27,7 +27,7 @@ import xarray
 from PIL import Image
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import load_recipe
+from anydiff.recipes import load_recipe
 from anydiff.registry import registry
 
 SECONDS = 10.0

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from anydiff.networks import Autoencoder
-from anydiff.pipeline import load, load_recipe, train
+from anydiff.pipeline import load, train
 from anydiff.plugins import forget, use_folder
+from anydiff.recipes import load_recipe
 from anydiff.registry import registry
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -37,7 +38,7 @@ def task():
     return Task(name="trained/moons", recipe="trained/moons", samples=200)
 
 def moons():
-    from anydiff.pipeline import load_recipe
+    from anydiff.recipes import load_recipe
     return {**load_recipe("two_moons/small").model_dump(mode="json"), "name": "trained/moons"}
 """
 SUITE = """

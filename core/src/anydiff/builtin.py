@@ -169,7 +169,7 @@ def register_objectives(register: Register) -> None:
 @hookimpl
 def register_metrics(register: Register) -> None:
     """Metrics of any domain: those of ensembles, which know the case that a sample was made for (``paired``)."""
-    ensemble = "anydiff.pipeline.ensemble"
+    ensemble = "anydiff.metrics.ensembles"
     register("crps", "CRPS of the members, standard estimator", f"{ensemble}:EnsembleCRPS", paired=True)
     register("crps-fair", "CRPS of the members, fair estimator", f"{ensemble}:FairEnsembleCRPS", paired=True)
     register("ensemble-rmse", "error of the ensemble mean", f"{ensemble}:EnsembleRMSE", paired=True)

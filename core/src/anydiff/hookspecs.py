@@ -57,7 +57,7 @@ class Register(Protocol):
 
 @hookspec
 def register_domains(register: Register) -> None:
-    """Announce domains: codecs between native objects and states, each an ``anydiff.pipeline.domain.Domain``.
+    """Announce domains: codecs between native objects and states, each an ``anydiff.domains.domain.Domain``.
 
     Metadata: ``beside_codec=["colour"]`` names options that leave the meaning of numbers as it is; ``codec`` holds all
     others that the spec does not show.

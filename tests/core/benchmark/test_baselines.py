@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from anydiff.benchmark.baselines import BASELINES, baseline, gaussian, resample
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.pipeline.dataset import Dataset
 from anydiff.states import Leaf, StateSpec
 
 

@@ -15,7 +15,7 @@ from anydiff.benchmark.report import write_report
 from anydiff.benchmark.store import FILE, Store
 from anydiff.cli.main import run as command
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline.metrics import MetricCard
+from anydiff.metrics import MetricCard
 from anydiff.plugins.source import Source
 
 

@@ -14,10 +14,10 @@ from anydiff.benchmark.identity import changes
 from anydiff.benchmark.planning import Share, Speed, plan_methods
 from anydiff.benchmark.suite import Method, Suite
 from anydiff.benchmark.work import _source, _sources
-from anydiff.pipeline import load_recipe
 from anydiff.plugins import forget
 from anydiff.plugins.calls import Hooks
 from anydiff.plugins.source import source_of
+from anydiff.recipes import load_recipe
 
 WATERMARK = """\
 from pathlib import Path

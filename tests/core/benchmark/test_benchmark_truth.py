@@ -14,7 +14,7 @@ from test_benchmark_engine import run
 
 from anydiff.benchmark.truth import Truth, TruthProcess
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import load_recipe
+from anydiff.recipes import load_recipe
 
 CHEAT = """
 import os

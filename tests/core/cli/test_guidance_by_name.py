@@ -9,8 +9,8 @@ from anydiff.cli.common import guiding
 from anydiff.cli.main import run
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.guidance import Clamp, ClassifierFree, DynamicThreshold
-from anydiff.pipeline import Part
-from anydiff.pipeline.build import build_guidance
+from anydiff.recipes import Part
+from anydiff.recipes.build import build_guidance
 
 
 @pytest.mark.parametrize(

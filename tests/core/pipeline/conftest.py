@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from anydiff.pipeline import load_recipe, train
+from anydiff.pipeline import train
 from anydiff.plugins import forget, use_folder
+from anydiff.recipes import load_recipe
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

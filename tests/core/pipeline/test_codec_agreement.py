@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.pipeline import Recipe
-from anydiff.pipeline.build import codec_differences, same_values
+from anydiff.recipes import Recipe
+from anydiff.recipes.build import codec_differences, same_values
 from anydiff.states import Leaf, StateSpec
 from anydiff.testing.points import Points
 

@@ -15,10 +15,11 @@ import torch
 from anydiff.benchmark.work import _source
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.networks import Autoencoder
-from anydiff.pipeline import load, load_recipe, train
+from anydiff.pipeline import load, train
 from anydiff.pipeline.latent import Latent, LatentDataset
 from anydiff.pipeline.stream import stream
 from anydiff.plugins import forget, use_folder
+from anydiff.recipes import load_recipe
 from anydiff.registry import registry
 from anydiff.training import load_weights
 from anydiff.training import weights as weights_module

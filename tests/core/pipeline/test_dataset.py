@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from anydiff.data.dataset import ArrayDataset
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import ArrayDataset
 from anydiff.testing.points import Points
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.distances import frechet_distance, kernel_distance, precision_recall
+from anydiff.metrics.distances import frechet_distance, kernel_distance, precision_recall
 
 
 def exact_moments(count: int, mean: torch.Tensor, covariance: torch.Tensor, seed: int) -> torch.Tensor:

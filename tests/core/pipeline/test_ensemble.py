@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.pipeline import SampleSet
-from anydiff.pipeline import ensemble as e
+from anydiff.metrics import SampleSet
+from anydiff.metrics import ensembles as e
 from anydiff.registry import registry
 from anydiff.states import standard_normal
 from anydiff.testing.points import Points

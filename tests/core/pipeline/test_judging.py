@@ -10,8 +10,8 @@ import torch
 
 from anydiff.cli.main import run
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import Metric, MetricCard
-from anydiff.pipeline.judging import Judge, judge
+from anydiff.metrics import Metric, MetricCard
+from anydiff.metrics.judging import Judge, judge
 from anydiff.plugins import report_to
 from anydiff.testing.points import Points
 
@@ -120,7 +120,7 @@ def test_samples_that_are_the_reference_are_kept_once():
 
 PLUGIN = """
 from anydiff import hookimpl
-from anydiff.pipeline import Metric, MetricCard
+from anydiff.metrics import Metric, MetricCard
 
 class Good(Metric):
     name = "zoo_faulty/good"

@@ -10,8 +10,8 @@ import torch
 from anydiff.cli.main import run as command
 from anydiff.errors import AnydiffError
 from anydiff.guidance.known import KNOWN, MASK
-from anydiff.pipeline.build import build_dataset, build_domain
 from anydiff.pipeline.conditions import with_known_nodes
+from anydiff.recipes.build import build_dataset, build_domain
 from anydiff.states import Leaf, StateSpec
 
 

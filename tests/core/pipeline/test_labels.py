@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import SampleSet
-from anydiff.pipeline.ensemble import in_layout, members_per_case
+from anydiff.metrics import SampleSet
+from anydiff.metrics.ensembles import in_layout, members_per_case
 from anydiff.pipeline.pipeline import Pipeline
 from anydiff.states import StateSpec
 

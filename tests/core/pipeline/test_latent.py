@@ -9,9 +9,10 @@ import torch
 from anydiff.errors import AnydiffError
 from anydiff.networks import Autoencoder
 from anydiff.objectives import Reconstruction
-from anydiff.pipeline import load, load_recipe, train
+from anydiff.pipeline import load, train
 from anydiff.pipeline.latent import Latent, LatentDataset
 from anydiff.plugins import forget, use_folder
+from anydiff.recipes import load_recipe
 from anydiff.registry import registry
 from anydiff.states import StateSpec
 

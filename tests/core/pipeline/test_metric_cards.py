@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, NonFiniteError, UnknownNameError
-from anydiff.pipeline.domain import Domain
-from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet, require_same_card
+from anydiff.metrics import Metric, MetricCard, SampleSet, require_same_card
 from anydiff.states import Leaf, StateSpec
 
 

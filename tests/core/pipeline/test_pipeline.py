@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 import anydiff
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.guidance import Guidance, ScoreGuidance
-from anydiff.pipeline import MetricCard, Pipeline, SampleSet, Score, load, train
+from anydiff.metrics import MetricCard, SampleSet, Score
+from anydiff.pipeline import Pipeline, load, train
 from anydiff.plugins import hooks
 from anydiff.samplers import AdaptiveODE
 from anydiff.solvers import compile_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff.pipeline import Recipe, load_recipe
+from anydiff.recipes import Recipe, load_recipe
 
 
 def test_yaml_round_trip_keeps_the_hash(recipe, tmp_path):
@@ -89,7 +89,7 @@ def test_a_file_that_is_no_recipe(tmp_path):
 
 
 def test_unknown_option_of_a_part_suggests(recipe, tmp_path):
-    from anydiff.pipeline.build import build_denoiser
+    from anydiff.recipes.build import build_denoiser
 
     with pytest.raises(UnknownNameError, match="did you mean 'width'"):
         build_denoiser(recipe.with_changes(["network.options.widht=3"]))

@@ -18,9 +18,10 @@ import xarray
 import zarr
 
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline import Pipeline, load, load_recipe
+from anydiff.pipeline import Pipeline, load
 from anydiff.pipeline.stream import stream
 from anydiff.processes import Process
+from anydiff.recipes import load_recipe
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 # One thread: several on a busy machine wait for one another, and the bytes are to be the same.

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.paths import EDM, VPLinear, time_grid
-from anydiff.pipeline.recipe import SamplingSettings
 from anydiff.plugins import report_to
+from anydiff.recipes import SamplingSettings
 from anydiff.registry import registry
 from anydiff.samplers import DEFAULT_NFE, DEFAULT_SOLVER, sample
 from anydiff.solvers import compile_plan, execute

@@ -30,7 +30,8 @@ from torch import nn
 from anydiff.files import atomic_path
 from anydiff.networks import ConditionEncoder
 from anydiff.objectives import Denoising
-from anydiff.pipeline import ArrayDataset, Domain
+from anydiff.data.dataset import ArrayDataset
+from anydiff.domains import Domain
 from anydiff.states import StateSpec
 
 class Sets(Domain):

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 import anydiff
 from anydiff.cli.app import app
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline import Recipe, train
-from anydiff.pipeline.build import build_dataset
+from anydiff.pipeline import train
+from anydiff.recipes import Recipe
+from anydiff.recipes.build import build_dataset
 from anydiff.registry import registry
 from anydiff_images.data import ImageDataset
 from anydiff_images.domain import Images

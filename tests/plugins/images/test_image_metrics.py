@@ -6,7 +6,7 @@ import torch
 
 from anydiff.benchmark.baselines import baseline
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.pipeline.metrics import SampleSet, require_same_card
+from anydiff.metrics import SampleSet, require_same_card
 from anydiff.registry import registry
 from anydiff_images import classifier
 from anydiff_images.data import FashionMNIST, ImageDataset

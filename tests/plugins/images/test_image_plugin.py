@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from anydiff.cli.main import run
-from anydiff.pipeline.recipe import load_recipe
+from anydiff.recipes import load_recipe
 from anydiff.registry import KINDS, registry
 
 

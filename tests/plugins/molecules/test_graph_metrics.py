@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import SampleSet
+from anydiff.metrics import SampleSet
 from anydiff_molecules import graph_metrics
 from anydiff_molecules.data import QM9
 from anydiff_molecules.domain import Molecules

@@ -11,8 +11,8 @@ from rdkit import Chem
 
 from anydiff.data.cache import is_cached
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff.pipeline.build import build_dataset
-from anydiff.pipeline.recipe import load_recipe
+from anydiff.recipes import load_recipe
+from anydiff.recipes.build import build_dataset
 from anydiff_molecules import chemistry, files, ledger
 from anydiff_molecules.baselines import marginal
 from anydiff_molecules.data import QM9, ZINC, MoleculeFile, all_smiles

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
-from anydiff.pipeline import SampleSet
+from anydiff.metrics import SampleSet
 from anydiff_molecules import nspdk
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.metrics import NSPDKMMD

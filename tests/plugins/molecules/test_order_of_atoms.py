@@ -7,7 +7,7 @@ import pytest
 import torch
 from rdkit import Chem
 
-from anydiff.pipeline import SampleSet
+from anydiff.metrics import SampleSet
 from anydiff_molecules import chemistry
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.metrics import NSPDKMMD, DrugLikeness, FragmentMMD, LogP, Weight

@@ -7,8 +7,8 @@ import pytest
 from rdkit import Chem
 
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline import load_recipe
-from anydiff.pipeline.build import build_dataset, codec_differences
+from anydiff.recipes import load_recipe
+from anydiff.recipes.build import build_dataset, codec_differences
 from anydiff_molecules.data import all_smiles
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.graph_data import Community, GraphFile

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.pipeline import load, load_recipe, train
-from anydiff.pipeline.build import build_dataset, build_domain
-from anydiff.pipeline.statistics import agree, fit_to_data
+from anydiff.pipeline import load, train
+from anydiff.recipes import load_recipe
+from anydiff.recipes.build import build_dataset, build_domain
+from anydiff.recipes.statistics import agree, fit_to_data
 from anydiff_molecules.graph_data import Community, Ego
 
 SMALL = ["CC", "CO", "CN", "CCC", "CCO", "CCN", "COC", "CCCC", "CCOC", "CC(C)O", "C=C", "C=O", "C#N", "CC=O", "CCC=O"]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import SampleSet
+from anydiff.metrics import SampleSet
 from anydiff_pose.annotated import AnnotatedVideo
 from anydiff_pose.coco import write_poses
 from anydiff_pose.domain import Poses

@@ -17,7 +17,7 @@ import anydiff
 from anydiff.cli.app import app
 from anydiff.data.frames import Conversion
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline.build import build_dataset
+from anydiff.recipes.build import build_dataset
 from anydiff.registry import registry
 from anydiff_pose import estimate_video, video
 from anydiff_pose.annotated import AnnotatedVideo

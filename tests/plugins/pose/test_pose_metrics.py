@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import SampleSet
+from anydiff.metrics import SampleSet
 from anydiff_pose.data import HumanoidVideo
 from anydiff_pose.metrics import (
     PCK,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from anydiff.pipeline import load_recipe
+from anydiff.recipes import load_recipe
 from anydiff.training import load_weights
 from anydiff_pose import recipes
 

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from anydiff.cli.app import app
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff.pipeline import load_recipe
-from anydiff.pipeline.build import build_dataset
-from anydiff.pipeline.statistics import fit_to_data
+from anydiff.recipes import load_recipe
+from anydiff.recipes.build import build_dataset
+from anydiff.recipes.statistics import fit_to_data
 from anydiff_timeseries.bundle import read_bundle
 from anydiff_timeseries.data import CSVSeries
 from anydiff_timeseries.domain import TimeSeries

@@ -15,9 +15,11 @@ import pytest
 import torch
 
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff.metrics import SampleSet
+from anydiff.metrics.ensembles import repeat_cases
 from anydiff.networks import ArrayCondition
-from anydiff.pipeline import Pipeline, SampleSet, load, load_recipe
-from anydiff.pipeline.ensemble import repeat_cases
+from anydiff.pipeline import Pipeline, load
+from anydiff.recipes import load_recipe
 from anydiff.registry import KINDS, registry
 from anydiff.states import StateSpec
 from anydiff_timeseries.bundle import read_bundle

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from anydiff.cli.main import run
-from anydiff.pipeline import Pipeline, load, load_recipe, train
+from anydiff.pipeline import Pipeline, load, train
+from anydiff.recipes import load_recipe
 from anydiff_trajectories import baselines
 from anydiff_trajectories.compare import compare_agents, rows_of
 from anydiff_trajectories.files import read_episodes

@@ -2,8 +2,9 @@
 
 import pytest
 
-from anydiff.pipeline import load, load_recipe
-from anydiff.pipeline.build import build_dataset
+from anydiff.pipeline import load
+from anydiff.recipes import load_recipe
+from anydiff.recipes.build import build_dataset
 from anydiff.registry import registry
 from anydiff.testing import conformance
 

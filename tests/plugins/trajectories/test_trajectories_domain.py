@@ -12,8 +12,8 @@ from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.networks import VectorCondition
 from anydiff.paths import VPCosine
-from anydiff.pipeline import load_recipe
-from anydiff.pipeline.build import build_dataset, build_denoiser, build_objective
+from anydiff.recipes import load_recipe
+from anydiff.recipes.build import build_dataset, build_denoiser, build_objective
 from anydiff.states import StateSpec
 from anydiff_trajectories.data import EpisodeFile, MazeRuns, PendulumRuns
 from anydiff_trajectories.domain import Trajectories
@@ -124,7 +124,7 @@ def test_conditions_as_text():
 
 
 def load_domain(recipe):
-    from anydiff.pipeline.build import build_domain
+    from anydiff.recipes.build import build_domain
 
     return build_domain(load_recipe(recipe))
 

@@ -11,10 +11,11 @@ import torch
 from anydiff.denoisers import GaussianOracle
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.guidance import ScoreGuidance
+from anydiff.metrics import SampleSet
 from anydiff.paths import EDM, VPCosine
 from anydiff.paths.grids import karras
-from anydiff.pipeline import Pipeline, load_recipe
-from anydiff.pipeline.metrics import SampleSet
+from anydiff.pipeline import Pipeline
+from anydiff.recipes import load_recipe
 from anydiff.samplers import sample
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.episodes import Episode

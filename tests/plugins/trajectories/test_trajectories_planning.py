@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.pipeline import Pipeline, load_recipe
+from anydiff.pipeline import Pipeline
+from anydiff.recipes import load_recipe
 from anydiff.states import NoiseSource
 from anydiff_trajectories import rollout
 from anydiff_trajectories.diffuser import DiffusionPlanner, plan_values, value_guidance

@@ -6,7 +6,8 @@ import torch
 
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.guidance import ClassifierFree
-from anydiff.pipeline import Pipeline, load_recipe
+from anydiff.pipeline import Pipeline
+from anydiff.recipes import load_recipe
 from anydiff_volumes import baselines, extrapolation, sadm
 from anydiff_volumes.data import Population, Sequences
 from anydiff_volumes.deformation import compose, flow, jacobian_determinant, random_velocity

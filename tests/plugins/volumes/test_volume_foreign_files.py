@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from anydiff.cli.app import app
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline import Recipe
-from anydiff.pipeline.build import build_dataset
+from anydiff.recipes import Recipe
+from anydiff.recipes.build import build_dataset
 from anydiff.registry import registry
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.placement import place

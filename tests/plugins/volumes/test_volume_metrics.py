@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import SampleSet
+from anydiff.metrics import SampleSet
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.metrics import NRMSE, PSNR, SSIM, Dice, FrechetDistance, dice, nrmse, psnr, ssim
 

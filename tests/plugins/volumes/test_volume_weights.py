@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from anydiff.pipeline import load, load_recipe
+from anydiff.pipeline import load
+from anydiff.recipes import load_recipe
 from anydiff.training import load_weights
 from anydiff_volumes import recipes
 from anydiff_volumes.data import Population

@@ -8,8 +8,8 @@ import xarray
 import xskillscore
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import SampleSet
-from anydiff.pipeline import ensemble as core
+from anydiff.metrics import SampleSet
+from anydiff.metrics import ensembles as core
 from anydiff.registry import registry
 from anydiff_weather import metrics, pictures
 from anydiff_weather.climatology import Climatology

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline import SampleSet, ensemble, load_recipe, repeat_cases
+from anydiff.metrics import SampleSet, repeat_cases
+from anydiff.metrics import ensembles as ensemble
+from anydiff.recipes import load_recipe
 from anydiff.registry import KINDS, registry
 from anydiff_weather import baselines, files, rain, tasks
 from anydiff_weather.checks import check_fields, standard_axes

@@ -49,7 +49,8 @@ def saved(data, path):
 
 def trained(folder, **options):
     """A weights file of an untrained, tiny SEEDS on files in ``folder``: 8 cases, of which the last 4 are held out."""
-    from anydiff.pipeline import Pipeline, Recipe, load_recipe
+    from anydiff.pipeline import Pipeline
+    from anydiff.recipes import Recipe, load_recipe
 
     climatology().write(folder / "climatology.nc")
     files = {

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from anydiff.denoisers import FunctionDenoiser, NetworkDenoiser
 from anydiff.guidance import Clamp
+from anydiff.metrics import members_per_case
 from anydiff.networks import ArrayCondition
 from anydiff.objectives import Denoising
 from anydiff.paths import VPCosine
-from anydiff.pipeline import members_per_case
 from anydiff.samplers import sample
 from anydiff.states import Leaf, StateSpec
 from anydiff.training import RunFolder, TrainingSettings, fit, load_into, load_weights

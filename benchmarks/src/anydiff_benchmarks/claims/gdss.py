@@ -25,7 +25,7 @@ from anydiff_benchmarks.claims.base import Claim, Verdict
 if TYPE_CHECKING:
     import networkx as nx
 
-    from anydiff.pipeline.recipe import Recipe
+    from anydiff.recipes import Recipe
 
 CLAIM = Claim(
     slug="gdss",
@@ -143,8 +143,8 @@ def exact(seed: int) -> dict[str, float]:
 
 def trained(seed: int) -> dict[str, float]:
     """MMDs to held-out graphs of GDSS, GDSS-seq and Erdős-Rényi graphs."""
-    from anydiff.pipeline.build import build_dataset
-    from anydiff.pipeline.recipe import load_recipe
+    from anydiff.recipes import load_recipe
+    from anydiff.recipes.build import build_dataset
     from anydiff_molecules.baselines import erdos_renyi
     from anydiff_molecules.graph_data import Community
     from anydiff_molecules.graph_metrics import ClusteringMMD, DegreeMMD, OrbitMMD
@@ -167,7 +167,7 @@ def trained(seed: int) -> dict[str, float]:
 
 
 def _mask(recipe: Recipe, seed: int) -> Tensor:
-    from anydiff.pipeline.build import build_domain
+    from anydiff.recipes.build import build_domain
 
     mask = build_domain(recipe).sample_mask(range(SAMPLES), seed)
     assert mask is not None
@@ -176,7 +176,7 @@ def _mask(recipe: Recipe, seed: int) -> Tensor:
 
 def _drawn(recipe: Recipe, train: Any, sequential: bool, seed: int) -> list[nx.Graph]:
     """Graphs of a model trained on ``train``; of GDSS-seq nodes first, then edges given the nearest one-hot nodes."""
-    from anydiff.pipeline.build import build_denoiser, build_domain, build_objective, build_solver
+    from anydiff.recipes.build import build_denoiser, build_domain, build_objective, build_solver
     from anydiff.training import RunFolder, fit
     from anydiff_molecules.gdss import GDSSSequential
 

@@ -11,8 +11,8 @@ import torch
 from anydiff_benchmarks.claims.base import Claim, Verdict
 
 if TYPE_CHECKING:
+    from anydiff.metrics import SampleSet
     from anydiff.pipeline import Pipeline
-    from anydiff.pipeline.metrics import SampleSet
     from anydiff_trajectories.learner import TD3BC
 
 UPDATES, SETS, TRAJECTORIES, EPISODES = 5000, 5, 256, 64
@@ -80,7 +80,7 @@ def _train(pipeline: Pipeline, data: Any, coefficient: float | None, seed: int) 
 def measure(seed: int) -> dict[str, float]:
     """Normalised returns of the arms, of the data and of behaviour cloning."""
     from anydiff.pipeline import load
-    from anydiff.pipeline.build import build_dataset
+    from anydiff.recipes.build import build_dataset
     from anydiff_trajectories.data import EpisodeWindows
     from anydiff_trajectories.learner import behaviour_cloning
     from anydiff_trajectories.rollout import roll_out

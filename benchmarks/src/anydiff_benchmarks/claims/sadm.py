@@ -98,7 +98,8 @@ def judge(rows: list[dict[str, float]]) -> Verdict:
 
 def _trained(encoder: str, seed: int) -> Pipeline:
     """The small network on 600 sequences, trained for this seed."""
-    from anydiff.pipeline import load_recipe, train
+    from anydiff.pipeline import train
+    from anydiff.recipes import load_recipe
 
     domain = {"name": "volumes", "options": {"shape": [8, 16, 16], "voxel_size": 1.0, "frames": 6}}
     network: dict[str, Any] = {"encoder": encoder, "channels": 16, "multipliers": [1, 2], "patch_size": 2, "width": 32}
@@ -124,7 +125,7 @@ def _trained(encoder: str, seed: int) -> Pipeline:
 
 def _mean(pipeline: Pipeline, condition: dict[str, Tensor], seed: int) -> Tensor:
     """The mean of a few samples per case, ``[B, X, Y, Z]``."""
-    from anydiff.pipeline import members_per_case
+    from anydiff.metrics import members_per_case
 
     samples = pipeline.sample_set(MEMBERS * TEST, condition=condition, cases=TEST, nfe=NFE, seed=seed, batch_size=64)
     return members_per_case(samples.states, TEST).mean(dim=1)[:, 0]

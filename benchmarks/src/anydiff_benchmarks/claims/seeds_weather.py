@@ -109,7 +109,7 @@ def exact(seed: int) -> Numbers:
     A bias of all members shifts the seeds, the full ensemble and what GEE generates alike, and leaves alone what GPP
     generates, since its exact posterior subtracts the bias from the seeds: one set of samples serves both systems.
     """
-    from anydiff.pipeline import ensemble
+    from anydiff.metrics import ensembles as ensemble
 
     line = _Line()
     truth, members = line.draw(seed)
@@ -162,8 +162,8 @@ def _brier(truth: Tensor, ensembles: dict[str, Tensor]) -> Numbers:
 def _generate(mean: Tensor, covariance: Tensor, seed: int) -> Tensor:
     """``MEMBERS`` members for each mean ``[cases, places]`` by the reverse SDE of SEEDS, with the exact score."""
     from anydiff.denoisers import GaussianOracle, as_denoiser
+    from anydiff.metrics import members_per_case
     from anydiff.paths import ExponentialVE
-    from anydiff.pipeline import members_per_case
     from anydiff.samplers import sample
 
     path = ExponentialVE(BASE)
@@ -195,8 +195,9 @@ def _pipeline(name: str) -> Any:
 
 def trained(seed: int) -> Numbers:
     """Bundled weights on the simulator's test cases."""
-    from anydiff.pipeline import ensemble, members_per_case
-    from anydiff.pipeline.build import build_dataset
+    from anydiff.metrics import ensembles as ensemble
+    from anydiff.metrics import members_per_case
+    from anydiff.recipes.build import build_dataset
 
     numbers: Numbers = {}
     for name, members in TRAINED_MEMBERS.items():
@@ -219,7 +220,7 @@ def trained(seed: int) -> Numbers:
 
 def _outer_bins(name: str, members: Tensor, truth: Tensor) -> Numbers:
     """The outer bins of the rank histogram, and their standard error over cases (places of a case hang together)."""
-    from anydiff.pipeline import ensemble
+    from anydiff.metrics import ensembles as ensemble
 
     by_case = torch.tensor(
         [

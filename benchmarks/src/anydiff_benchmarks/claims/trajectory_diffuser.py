@@ -109,7 +109,7 @@ EPISODES, ROUNDS = 64, 15
 def _agents(seed: int) -> dict[str, Any]:
     """The planners and the cloned policies, by name."""
     from anydiff.pipeline import load
-    from anydiff.pipeline.build import build_dataset
+    from anydiff.recipes.build import build_dataset
     from anydiff_trajectories.data import EpisodeWindows
     from anydiff_trajectories.diffuser import DiffusionPlanner
     from anydiff_trajectories.learner import behaviour_cloning

@@ -1,7 +1,7 @@
 """Free baselines: what a metric says when no model is involved. They cost no training and no network evaluation.
 
 ``resample`` is the floor (other real data: no model can be told apart from it and win), the two ``gaussian`` ones are
-the ceiling (what the first two moments alone give). All work on any :class:`~anydiff.pipeline.dataset.Dataset`.
+the ceiling (what the first two moments alone give). All work on any :class:`~anydiff.data.dataset.Dataset`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.dataset import Dataset
-from anydiff.pipeline.metrics import SampleSet
+from anydiff.metrics import SampleSet
 from anydiff.states import permutation, standard_normal
 
 BASELINES = ("resample", "gaussian", "gaussian-diagonal")

@@ -11,7 +11,7 @@ from anydiff.benchmark.statistics import FEWEST, Run, Summary, leaders, summaris
 from anydiff.benchmark.store import Row, Store
 from anydiff.benchmark.suite import BASELINES as FREE
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.metrics import MetricCard, require_same_card
+from anydiff.metrics import MetricCard, require_same_card
 
 
 @dataclass(frozen=True)

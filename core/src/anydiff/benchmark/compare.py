@@ -17,7 +17,7 @@ from anydiff.benchmark.statistics import Paired, paired
 from anydiff.benchmark.store import FILE, Row, Store
 from anydiff.data.reading import parse_json, reading, text_lines
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline.metrics import MetricCard
+from anydiff.metrics import MetricCard
 
 
 @dataclass(frozen=True)

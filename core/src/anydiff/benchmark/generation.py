@@ -15,10 +15,12 @@ from anydiff.benchmark.lock import is_paired
 from anydiff.benchmark.measure import Cost, CountingDenoiser, measured
 from anydiff.benchmark.suite import Method
 from anydiff.benchmark.task import Task, load_reference
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import Pipeline, SampleSet, Score, load, load_recipe
-from anydiff.pipeline.build import build_dataset
-from anydiff.pipeline.dataset import Dataset
+from anydiff.metrics import SampleSet, Score
+from anydiff.pipeline import Pipeline, load
+from anydiff.recipes import load_recipe
+from anydiff.recipes.build import build_dataset
 
 
 class Generator:

@@ -26,13 +26,12 @@ from torch import Tensor
 
 from anydiff.benchmark.identity import canonical, plain
 from anydiff.benchmark.task import Task, load_task
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import write_atomic
-from anydiff.pipeline import Metric, load_recipe
-from anydiff.pipeline.build import build_dataset
-from anydiff.pipeline.dataset import Dataset
-from anydiff.pipeline.metrics import MetricCard
-from anydiff.pipeline.recipe import Recipe
+from anydiff.metrics import Metric, MetricCard
+from anydiff.recipes import Recipe, load_recipe
+from anydiff.recipes.build import build_dataset
 from anydiff.registry import registry
 from anydiff.states import standard_normal
 

@@ -19,7 +19,7 @@ from anydiff.benchmark.identity import texts
 from anydiff.benchmark.task import Tier
 from anydiff.data.reading import read_yaml
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.recipe import Part
+from anydiff.recipes import Part
 from anydiff.registry import registry
 from anydiff.settings import Settings
 

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from anydiff.errors import AnydiffError, PluginError, UnknownNameError
-from anydiff.pipeline.recipe import Part
+from anydiff.recipes import Part
 from anydiff.registry import Entry, registry
 from anydiff.settings import Settings
 

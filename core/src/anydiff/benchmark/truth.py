@@ -26,9 +26,10 @@ from torch import Tensor
 from anydiff.benchmark.lock import check_lock, freeze, lock_hash, task_metrics
 from anydiff.benchmark.task import Task, load_task
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import MetricCard, SampleSet, load_recipe
-from anydiff.pipeline.build import build_dataset, sample_set
-from anydiff.pipeline.judging import Judge
+from anydiff.metrics import MetricCard, SampleSet
+from anydiff.metrics.judging import Judge
+from anydiff.recipes import load_recipe
+from anydiff.recipes.build import build_dataset, sample_set
 from anydiff.states import permutation
 
 _SPREAD = 10.0

@@ -25,9 +25,11 @@ from anydiff.benchmark.suite import Method
 from anydiff.benchmark.task import load_task
 from anydiff.benchmark.truth import Opening, TruthProcess, drawn, reason
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import Pipeline, Recipe, SampleSet
+from anydiff.metrics import SampleSet
+from anydiff.pipeline import Pipeline
 from anydiff.plugins import hooks
 from anydiff.plugins.source import Source, source_of
+from anydiff.recipes import Recipe
 from anydiff.registry import KINDS, Entry, registry
 
 PRECISION = "float32"

@@ -82,8 +82,8 @@ def guiding(guidance: str | None, option: Sequence[str] | None) -> Any:
         UnknownNameError: no such guidance, or no such option of it.
     """
     from anydiff.data.reading import parse_yaml
-    from anydiff.pipeline import Part
-    from anydiff.pipeline.build import build_guidance
+    from anydiff.recipes import Part
+    from anydiff.recipes.build import build_guidance
 
     given = pairs(option, "--guidance-option")
     try:

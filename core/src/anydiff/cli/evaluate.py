@@ -12,7 +12,8 @@ from anydiff.cli import common
 from anydiff.cli.output import counted, print_json, print_table, tell
 
 if TYPE_CHECKING:
-    from anydiff.pipeline import Pipeline, Score
+    from anydiff.metrics import Score
+    from anydiff.pipeline import Pipeline
 
 
 def command(

@@ -55,6 +55,6 @@ def show(
       anydiff recipes show images/fashion > mine.yaml
       anydiff recipes show images/fashion --set training.steps=500
     """
-    from anydiff.pipeline import load_recipe
+    from anydiff.recipes import load_recipe
 
     typer.echo(load_recipe(recipe, change or ()).to_yaml(), nl=False)

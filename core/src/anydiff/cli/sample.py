@@ -12,7 +12,8 @@ from anydiff.cli import common
 from anydiff.cli.output import tell
 
 if TYPE_CHECKING:
-    from anydiff.pipeline import Pipeline, SampleSet
+    from anydiff.metrics import SampleSet
+    from anydiff.pipeline import Pipeline
 
 DEFAULT_COUNT = 16
 

@@ -32,7 +32,8 @@ def command(
     from rich.console import Console
 
     from anydiff.errors import AnydiffError, natural_number
-    from anydiff.pipeline import load_recipe, train
+    from anydiff.pipeline import train
+    from anydiff.recipes import load_recipe
 
     if resume and out is None:
         raise AnydiffError("--resume needs the run to continue; name its folder with --out.")

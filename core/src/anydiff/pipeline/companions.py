@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.pipeline.recipe import Recipe
+from anydiff.recipes import Recipe
 from anydiff.training.weights import REQUIRES, Requirement, requirements, requirements_text
 
 if TYPE_CHECKING:

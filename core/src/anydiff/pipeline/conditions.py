@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.guidance import ClassifierFree, Guidance
 from anydiff.guidance.known import KNOWN, MASK
-from anydiff.pipeline.domain import Domain
-from anydiff.pipeline.recipe import Recipe
+from anydiff.recipes import Recipe
 from anydiff.states import NODE_MASK
 
 if TYPE_CHECKING:

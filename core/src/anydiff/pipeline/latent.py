@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
+from anydiff.metrics import SampleSet
 from anydiff.networks import Autoencoder
-from anydiff.pipeline.dataset import Dataset
-from anydiff.pipeline.domain import Domain
-from anydiff.pipeline.metrics import SampleSet
 from anydiff.states import Leaf, StateSpec
 from anydiff.training import weights_hash
 
@@ -138,17 +138,6 @@ class LatentDataset(Dataset):
         while len(self._known) > self._most:
             self._known.popitem(last=False)
         return latent
-
-
-def load_latent(source: str, domain: Domain) -> Latent:
-    """The latent space of ``domain`` by an autoencoder's recipe with bundled weights, run folder or weights file.
-
-    Raises:
-        AnydiffError: what is there is no autoencoder, or one of other states.
-    """
-    from anydiff.pipeline.pipeline import load
-
-    return latent_of(load(source), source, domain)
 
 
 def latent_of(pipeline: Pipeline, source: str, domain: Domain) -> Latent:

@@ -14,18 +14,13 @@ from torch import Tensor
 
 from anydiff.data.reading import Place, parse_json
 from anydiff.denoisers import NetworkDenoiser
+from anydiff.domains import Domain, Report
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
 from anydiff.guidance import Guidance, KnownEntries, PresentNodes
+from anydiff.metrics import SampleSet, Score
+from anydiff.metrics.ensembles import in_layout, members_per_case
+from anydiff.metrics.judging import judge, values_of
 from anydiff.networks import Autoencoder
-from anydiff.pipeline.build import (
-    build_dataset,
-    build_denoiser,
-    build_domain,
-    build_guidance,
-    build_metrics,
-    build_solver,
-    sample_set,
-)
 from anydiff.pipeline.companions import companions_of, joint_hash, recorded_text
 from anydiff.pipeline.conditions import (
     condition_tensors,
@@ -36,13 +31,18 @@ from anydiff.pipeline.conditions import (
     require_guidable,
     with_known_nodes,
 )
-from anydiff.pipeline.domain import Domain, Report
-from anydiff.pipeline.ensemble import in_layout, members_per_case
-from anydiff.pipeline.judging import Score, judge, values_of
 from anydiff.pipeline.latent import Latent, latent_of, no_sampling_options, reconstruct
-from anydiff.pipeline.metrics import SampleSet
-from anydiff.pipeline.recipe import Recipe, load_recipe
 from anydiff.plugins import hooks
+from anydiff.recipes import Recipe, load_recipe
+from anydiff.recipes.build import (
+    build_dataset,
+    build_denoiser,
+    build_domain,
+    build_guidance,
+    build_metrics,
+    build_solver,
+    sample_set,
+)
 from anydiff.registry import registry
 from anydiff.samplers import AdaptiveODE, PlanSampler, Sampler, SampleRequest, as_sampler
 from anydiff.solvers import Solver
@@ -85,7 +85,12 @@ class Pipeline:
         domain = build_domain(recipe)
         found = companions_of(recipe, load) if companions is None else dict(companions)
         latent = None if recipe.latent is None else latent_of(found["latent"], recipe.latent, domain)
-        return cls(recipe, build_denoiser(recipe, domain, latent).eval(), domain, companions=found)
+        return cls(
+            recipe,
+            build_denoiser(recipe, domain, None if latent is None else latent.spec).eval(),
+            domain,
+            companions=found,
+        )
 
     @cached_property
     def latent(self) -> Latent | None:

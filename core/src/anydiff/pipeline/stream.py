@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 
 from anydiff.data.reading import read_json
+from anydiff.domains import LabelledArray
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_folder
 from anydiff.locks import Lock
-from anydiff.pipeline.build import build_guidance
 from anydiff.pipeline.conditions import number_of_cases
-from anydiff.pipeline.domain import LabelledArray
 from anydiff.pipeline.pipeline import Pipeline
 from anydiff.plugins.source import transforming_code
+from anydiff.recipes.build import build_guidance
 from anydiff.solvers.plan import Plan
 
 if TYPE_CHECKING:

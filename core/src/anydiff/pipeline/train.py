@@ -8,17 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from anydiff.data.dataset import Dataset
 from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.build import build_objective
 from anydiff.pipeline.companions import companions_of, recorded_text
-from anydiff.pipeline.dataset import Dataset
 from anydiff.pipeline.latent import LatentDataset
 from anydiff.pipeline.pipeline import Pipeline, load
-from anydiff.pipeline.recipe import Part, Recipe, load_recipe
-from anydiff.pipeline.statistics import fit_to_data
 from anydiff.plugins import hooks
 from anydiff.plugins.source import transforming_code
+from anydiff.recipes import Part, Recipe, load_recipe
+from anydiff.recipes.build import build_objective
+from anydiff.recipes.statistics import fit_to_data
 from anydiff.training import RunFolder, TrainingEvents, fit
 from anydiff.training.events import Batch
 from anydiff.training.run import process_rank
@@ -40,7 +40,7 @@ def train(
     """Train ``recipe`` into the run folder ``folder`` and return the trained pipeline (averaged weights).
 
     Options of the domain that are statistics of the training data are taken from these (see
-    :func:`~anydiff.pipeline.statistics.fit_to_data`); the run's recipe holds them.
+    :func:`~anydiff.recipes.statistics.fit_to_data`); the run's recipe holds them.
 
     Args:
         recipe: the complete experiment.

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.networks import ArrayCondition, ClassCondition, VectorCondition
-from anydiff.pipeline import Dataset
-from anydiff.pipeline.build import codec_differences
+from anydiff.recipes.build import codec_differences
 from anydiff.registry import Entry
+from anydiff.states import TRUTH
 from anydiff.testing.kit import check
 from anydiff.testing.offline import closed_network
 from anydiff.testing.subject import Subject, require
-from anydiff.training.examples import TRUTH
 
 ROWS = 2000
 """How many examples of a split are looked at, spread over it."""

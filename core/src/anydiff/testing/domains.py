@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.networks import ClassCondition
-from anydiff.pipeline import Domain
 from anydiff.registry import Entry
 from anydiff.states import NoiseSource
 from anydiff.testing.kit import check

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
+from anydiff.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics.judging import Judge
 from anydiff.networks import ClassCondition
-from anydiff.pipeline import Dataset, Metric, MetricCard, Recipe, SampleSet
-from anydiff.pipeline.judging import Judge
+from anydiff.recipes import Recipe
 from anydiff.registry import Entry
 from anydiff.states import NoiseSource
 from anydiff.testing.kit import check
@@ -93,7 +95,7 @@ def _sets(plugin: Subject, entry: Entry, minimum: int) -> _Sets:
 
 def _dataset(plugin: Subject, recipe: Recipe | None) -> Dataset | None:
     if recipe is not None:
-        from anydiff.pipeline.build import build_dataset
+        from anydiff.recipes.build import build_dataset
 
         return build_dataset(recipe, "test")
     at_hand = [each for each in plugin.of_kind("datasets") if not plugin.unavailable(each)]

@@ -30,7 +30,7 @@ def build_network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Modu
     conditions: dict[str, object] = {"label": ClassCondition(3)}
     spec = StateSpec.single(tuple(shape or (2,)))
     if shape is None and recipe is not None:
-        from anydiff.pipeline.build import build_domain
+        from anydiff.recipes.build import build_domain
 
         domain = build_domain(recipe)
         spec, conditions, options = domain.spec, domain.conditions, {**recipe.network.options, **options}
@@ -117,7 +117,7 @@ def _of_domain(plugin: Subject, entry: Entry, rows: int) -> dict[str, Tensor]:
     recipe = plugin.recipe_of(entry)
     if recipe is None or plugin.absent_data(recipe):
         return {}
-    from anydiff.pipeline.build import build_dataset, build_domain
+    from anydiff.recipes.build import build_dataset, build_domain
 
     condition = build_dataset(recipe, "train").batch(range(rows))[1]
     return {name: value for name, value in condition.items() if name in build_domain(recipe).conditions}

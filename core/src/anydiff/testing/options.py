@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.pipeline import Domain
-from anydiff.pipeline.build import codec_differences, same_values
+from anydiff.recipes.build import codec_differences, same_values
 from anydiff.registry import Entry
 from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anydiff.domains import Domain
+from anydiff.metrics import SampleSet
 from anydiff.networks import ClassCondition
-from anydiff.pipeline import Domain, SampleSet
 from anydiff.states import NoiseSource, StateSpec
 
 

@@ -7,10 +7,12 @@ import shutil
 import torch
 from torch import Tensor
 
+from anydiff.metrics import SampleSet
 from anydiff.networks import Autoencoder
-from anydiff.pipeline import Pipeline, Recipe, SampleSet, load, load_recipe, train
-from anydiff.pipeline.build import build_dataset, build_denoiser, build_domain, build_objective, sample_set
-from anydiff.pipeline.statistics import agree, fit_to_data, plain
+from anydiff.pipeline import Pipeline, load, train
+from anydiff.recipes import Recipe, load_recipe
+from anydiff.recipes.build import build_dataset, build_denoiser, build_domain, build_objective, sample_set
+from anydiff.recipes.statistics import agree, fit_to_data, plain
 from anydiff.registry import Entry
 from anydiff.states import NoiseSource, uniform
 from anydiff.testing.kit import check

@@ -15,7 +15,8 @@ from anydiff.plugins import Plugin, loaded
 from anydiff.registry import Entry, Registry, registry
 
 if TYPE_CHECKING:
-    from anydiff.pipeline import Dataset, Recipe
+    from anydiff.data.dataset import Dataset
+    from anydiff.recipes import Recipe
 
 T = TypeVar("T")
 _EXTRA = re.compile(r"pip install [^`]*\w\[[\w,-]+\]")
@@ -105,7 +106,7 @@ class Subject:
     @functools.cached_property
     def recipes(self) -> dict[str, Recipe]:
         """Those of its recipes that parse."""
-        from anydiff.pipeline import load_recipe
+        from anydiff.recipes import load_recipe
 
         found = {}
         for entry in self.of_kind("recipes"):

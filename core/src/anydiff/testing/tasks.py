@@ -5,7 +5,7 @@ from __future__ import annotations
 from anydiff.benchmark.lock import check_lock
 from anydiff.benchmark.suite import load_suite
 from anydiff.benchmark.task import Task, load_reference, load_task
-from anydiff.pipeline import load_recipe
+from anydiff.recipes import load_recipe
 from anydiff.registry import Entry
 from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require, skip

@@ -20,12 +20,9 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath
-from anydiff.states import NoiseSource, permutation, uniform
+from anydiff.states import TRUTH, NoiseSource, permutation, uniform
 from anydiff.training.events import TrainingEvents
 from anydiff.training.settings import TrainingSettings
-
-TRUTH = "truth_"
-"""Names of conditions that begin so hold what metrics may know of an example; no network and no objective sees them."""
 
 
 def derived_seed(seed: int, purpose: str) -> int:

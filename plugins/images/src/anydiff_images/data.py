@@ -19,8 +19,8 @@ from torch import Tensor
 
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff.pipeline.dataset import Dataset
 from anydiff_images import ledger
 from anydiff_images.bundle import read_bundle
 from anydiff_images.domain import Images

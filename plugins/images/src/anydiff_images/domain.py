@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from anydiff.data.frames import MODES, Conversion, frame_bytes, picture_bytes
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
 from anydiff_images.files import SUFFIXES, draw_grid, read_images, to_image, write_images
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.pipeline.distances import frechet_distance, kernel_distance, precision_recall
-from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics.distances import frechet_distance, kernel_distance, precision_recall
 from anydiff_images import ledger
 from anydiff_images.classifier import FEATURES, Classifier, bundled_classifiers, load_classifier
 from anydiff_images.domain import Images
@@ -112,7 +112,7 @@ class FeatureMetric(Metric):
         self.extractor = _extractor(features)
 
     def values(self, samples: SampleSet, reference: SampleSet) -> tuple[Tensor, Tensor]:
-        """Features of both sets, after the checks of :meth:`~anydiff.pipeline.metrics.Metric.check`."""
+        """Features of both sets, after the checks of :meth:`~anydiff.metrics.metric.Metric.check`."""
         self.check(samples, reference)
         key = f"features of {self.extractor.name}"
         first, second = (

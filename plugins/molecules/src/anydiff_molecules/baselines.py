@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.pipeline import Dataset
+from anydiff.data.dataset import Dataset
 from anydiff.states import NODE_MASK
 
 _ROWS = 4096

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
+from anydiff.data.dataset import Dataset
 from anydiff.data.reading import read_text
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff.pipeline.dataset import Dataset
 from anydiff.states import NODE_MASK
 from anydiff_molecules import ledger
 from anydiff_molecules.bundle import PARTS, Table, read_bundle, tabulate

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
-from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
 from anydiff_molecules.sizes import decodable, sampled_mask
 

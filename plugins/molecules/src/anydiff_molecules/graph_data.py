@@ -21,8 +21,8 @@ import torch
 from scipy.spatial import Delaunay
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.dataset import Dataset
 from anydiff.states import NODE_MASK
 from anydiff_molecules.graph_domain import Graphs
 from anydiff_molecules.sizes import histogram

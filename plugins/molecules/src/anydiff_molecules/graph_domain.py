@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from anydiff.data.reading import check_file_size, reading
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_path, check_suffix
-from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
 from anydiff_molecules.sizes import decodable, sampled_mask
 

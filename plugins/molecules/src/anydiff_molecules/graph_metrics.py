@@ -17,7 +17,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from anydiff.pipeline import Metric, MetricCard, SampleSet
+from anydiff.metrics import Metric, MetricCard, SampleSet
 from anydiff.registry import registry
 from anydiff_molecules.orbits import orbit_counts
 

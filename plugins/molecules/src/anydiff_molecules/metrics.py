@@ -17,7 +17,7 @@ import torch
 from scipy.stats import wasserstein_distance
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import Metric, MetricCard, SampleSet
+from anydiff.metrics import Metric, MetricCard, SampleSet
 from anydiff.registry import registry
 from anydiff_molecules import chemistry, nspdk
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anydiff.pipeline.recipe import Recipe
+from anydiff.recipes import Recipe
 from anydiff_molecules.bundle import PARTS
 
 _QM9_COUNTS = [2e-05, 2e-05, 2e-05, 0.00023, 0.00108, 0.00482, 0.02353, 0.13745, 0.83283]

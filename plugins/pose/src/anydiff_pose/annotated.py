@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.data.frames import Conversion
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.dataset import Dataset
 from anydiff_pose.coco import KeypointFile, read_keypoint_file
 from anydiff_pose.crops import Crop
 from anydiff_pose.domain import Poses

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import UnknownNameError, natural_number
-from anydiff.pipeline.dataset import Dataset
 from anydiff_pose.clips import ClipSettings, Example, render_example
 from anydiff_pose.domain import Poses
 from anydiff_pose.motion import Clip, bundled_clips, deepmimic_clips

@@ -16,7 +16,8 @@ import numpy as np
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline import Pipeline, members_per_case
+from anydiff.metrics import members_per_case
+from anydiff.pipeline import Pipeline
 from anydiff_pose.crops import Crop, moments
 from anydiff_pose.domain import Poses
 from anydiff_pose.heatmaps import Reduction, aggregate, decode_heatmaps, mean_keypoints, mirror_heatmaps

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
 from anydiff_pose.coco import SUFFIXES, read_poses, write_poses
 from anydiff_pose.heatmaps import Decoding, decode_heatmaps, draw_heatmaps

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import Metric, MetricCard, SampleSet, members_per_case
+from anydiff.metrics import Metric, MetricCard, SampleSet, members_per_case
 from anydiff_pose.domain import Poses
 from anydiff_pose.heatmaps import Reduction, aggregate, decode_heatmaps
 from anydiff_pose.skeletons import Skeleton

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anydiff.pipeline.recipe import Recipe
+from anydiff.recipes import Recipe
 
 
 def _recipe(name: str, help: str, network: dict[str, Any], steps: int, nfe: int) -> Recipe:

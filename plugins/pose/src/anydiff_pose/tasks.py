@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from anydiff.benchmark import Task
+from anydiff.data.dataset import Dataset
 from anydiff.pipeline import load
-from anydiff.pipeline.dataset import Dataset
 from anydiff_pose.domain import Poses
 
 

@@ -10,8 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.dataset import Dataset
 from anydiff.states import standard_normal
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.scaling import level, relative

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
+from anydiff.data.dataset import ArrayDataset
 from anydiff.data.reading import finite, read_text, reading
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff.pipeline.dataset import ArrayDataset
 from anydiff.states import standard_normal
 from anydiff_timeseries import ledger
 from anydiff_timeseries.bundle import read_bundle

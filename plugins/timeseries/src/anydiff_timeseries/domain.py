@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from anydiff.domains import Domain, LabelledArray
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
-from anydiff.pipeline.domain import Domain, LabelledArray
 from anydiff.states import Leaf, StateSpec
 from anydiff_timeseries.frequency import frequency
 from anydiff_timeseries.origins import Origin, match, origin_arrays

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.domain import Domain
-from anydiff.pipeline.ensemble import CoverageError, EnsembleMetric, crps
-from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics.ensembles import CoverageError, EnsembleMetric, crps
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.scaling import known_values
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from anydiff.domains import LabelledArray
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.domain import LabelledArray
 from anydiff_timeseries.frequency import Frequency, Stamping, quietly
 
 if TYPE_CHECKING:

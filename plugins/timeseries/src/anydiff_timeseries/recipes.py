@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anydiff.pipeline.recipe import Recipe
+from anydiff.recipes import Recipe
 
 _METRICS = [f"timeseries/{name}" for name in ("mean-wql", "crps", "mase", "coverage-error")]
 

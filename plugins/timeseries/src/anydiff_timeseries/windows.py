@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.dataset import Dataset
 from anydiff.states import permutation
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.frequency import frequency

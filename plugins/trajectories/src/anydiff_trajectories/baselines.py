@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.dataset import Dataset
-from anydiff.pipeline.judging import Score
+from anydiff.metrics import Score
 from anydiff_trajectories.controllers import PendulumController, WaypointController
 from anydiff_trajectories.data import EpisodeWindows
 from anydiff_trajectories.domain import Trajectories

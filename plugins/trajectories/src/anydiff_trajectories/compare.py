@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anydiff.domains import Report
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.pipeline import Pipeline
-from anydiff.pipeline.build import build_dataset
-from anydiff.pipeline.domain import Report
+from anydiff.recipes.build import build_dataset
 from anydiff_trajectories.baselines import agents_beside
 from anydiff_trajectories.data import EpisodeWindows
 from anydiff_trajectories.policy import Agent, DiffusionPolicy

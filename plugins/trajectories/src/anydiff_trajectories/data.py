@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.dataset import Dataset
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.episodes import Episode, returns_to_go, windows
 from anydiff_trajectories.files import read_episodes, require_same_environment

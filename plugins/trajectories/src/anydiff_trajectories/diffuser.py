@@ -18,7 +18,7 @@ from torch import Tensor
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.guidance import ClassifierFree, Guidance, ScoreGuidance
 from anydiff.pipeline import Pipeline
-from anydiff.pipeline.build import build_guidance
+from anydiff.recipes.build import build_guidance
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.networks import Planner
 

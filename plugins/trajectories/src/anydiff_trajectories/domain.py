@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
 from anydiff_trajectories.episodes import CUT, Episode, returns_to_go
 from anydiff_trajectories.files import SUFFIXES, read_episodes, write_episodes
@@ -26,9 +26,9 @@ from anydiff_trajectories.normalisers import Normaliser, make_normaliser
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from anydiff.domains import Report
+    from anydiff.metrics import Score
     from anydiff.networks.conditioning import Condition
-    from anydiff.pipeline.domain import Report
-    from anydiff.pipeline.judging import Score
     from anydiff.pipeline.pipeline import Pipeline
 
 PLANNING = (

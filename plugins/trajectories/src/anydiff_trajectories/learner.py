@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.pipeline.metrics import SampleSet
+from anydiff.metrics import SampleSet
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.episodes import Episode
 from anydiff_trajectories.policy import split_observation

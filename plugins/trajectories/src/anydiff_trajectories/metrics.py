@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics import Metric, MetricCard, SampleSet
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.simulators import simulator
 

@@ -31,8 +31,8 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.guidance import ScoreGuidance
+from anydiff.metrics import SampleSet
 from anydiff.paths import GaussianPath
-from anydiff.pipeline.metrics import SampleSet
 from anydiff.samplers import sample
 from anydiff.solvers import Plan, Solver, compile_plan
 from anydiff.solvers.executor import execute

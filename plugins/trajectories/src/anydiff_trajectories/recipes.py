@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from anydiff.pipeline.recipe import Recipe
+from anydiff.recipes import Recipe
 
 if TYPE_CHECKING:
     from anydiff_trajectories.episodes import Episode

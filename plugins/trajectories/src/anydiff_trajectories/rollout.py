@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anydiff.domains import Report
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.pipeline.domain import Report
-from anydiff.pipeline.judging import Score
-from anydiff.pipeline.metrics import MetricCard
+from anydiff.metrics import MetricCard, Score
 from anydiff_trajectories.environments import make_many
 from anydiff_trajectories.policy import Agent
 from anydiff_trajectories.scores import normalised_score, reference_scores

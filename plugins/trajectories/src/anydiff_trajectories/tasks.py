@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from anydiff.benchmark import Task
-from anydiff.pipeline import Pipeline, Score
+from anydiff.metrics import Score
+from anydiff.pipeline import Pipeline
 
 _BASELINES = {
     "random actions": "anydiff_trajectories.baselines:random_actions",

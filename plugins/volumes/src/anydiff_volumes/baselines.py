@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from anydiff.pipeline.dataset import Dataset
+from anydiff.data.dataset import Dataset
 from anydiff_volumes import extrapolation
 
 Predictor = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

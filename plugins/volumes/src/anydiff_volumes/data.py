@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.dataset import Dataset
 from anydiff.states import standard_normal, uniform
 from anydiff_volumes import subjects
 from anydiff_volumes.domain import MNI_ORIGIN, Volumes

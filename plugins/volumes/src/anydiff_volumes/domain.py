@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.domain import Domain
 from anydiff.states import Leaf, StateSpec
 from anydiff_volumes.dicom import stated_modality
 from anydiff_volumes.files import SUFFIXES, read_volumes, write_volumes

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.dataset import Dataset
 from anydiff.states import standard_normal, uniform
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.sadm import sequence_condition

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.pipeline.distances import frechet_distance
-from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics.distances import frechet_distance
 from anydiff.states import standard_normal
 
 DATA_RANGE = 2.0

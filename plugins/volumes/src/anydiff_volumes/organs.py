@@ -19,9 +19,9 @@ from torch import Tensor
 
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
+from anydiff.data.dataset import Dataset
 from anydiff.data.reading import reading
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.dataset import Dataset
 from anydiff_volumes import ledger
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.placement import check_geometry, values_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anydiff.pipeline.recipe import Recipe
+from anydiff.recipes import Recipe
 
 _GRID: dict[str, Any] = {"shape": [28, 32, 28], "voxel_size": 6.0, "origin": [-81.5, -110.5, -75.5]}
 _OBJECTIVE: dict[str, Any] = {

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import Dataset
 from anydiff.states import permutation
 from anydiff_weather.data import ForecastCases, Lorenz96Cases
 

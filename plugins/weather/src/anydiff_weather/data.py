@@ -15,8 +15,8 @@ import xarray
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.pipeline import Dataset
 from anydiff_weather.checks import check_fields, standard_axes
 from anydiff_weather.domain import Weather
 from anydiff_weather.ensembles import Case, forecast_cases

@@ -15,8 +15,8 @@ import xarray
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.domains import Domain, LabelledArray
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline import Domain, LabelledArray
 from anydiff.states import Leaf, StateSpec
 from anydiff_weather import ensembles
 from anydiff_weather.checks import canonical_unit, check_fields, levels, standard_axes

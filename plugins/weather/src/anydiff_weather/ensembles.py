@@ -15,8 +15,8 @@ import numpy as np
 import xarray
 from numpy.typing import NDArray
 
+from anydiff.domains import LabelledArray
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import LabelledArray
 from anydiff_weather.checks import standard_axes
 from anydiff_weather.times import Moment, calendar_of, check_calendar, moments, pair, stamp, valid_times
 

@@ -34,7 +34,7 @@ def draw_rank_histogram(histograms: dict[str, NDArray[np.float64]], path: str | 
     """Rank histograms side by side, as multiples of the flat one.
 
     Args:
-        histograms: name -> shares ``[m + 1]`` (:func:`anydiff.pipeline.ensemble.rank_histogram`).
+        histograms: name -> shares ``[m + 1]`` (:func:`anydiff.metrics.ensembles.rank_histogram`).
         path: the PNG.
     """
     with _figure(Path(path)) as (plt, save):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anydiff.pipeline import Recipe
+from anydiff.recipes import Recipe
 
 _METRICS = [
     "weather/crps",

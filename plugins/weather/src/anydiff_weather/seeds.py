@@ -20,8 +20,9 @@ import xarray
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.domains import LabelledArray
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.pipeline import LabelledArray, Pipeline
+from anydiff.pipeline import Pipeline
 from anydiff.states import permutation
 from anydiff_weather.checks import standard_axes
 from anydiff_weather.domain import Weather

@@ -4,8 +4,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from anydiff.data.dataset import ArrayDataset
+from anydiff.domains import Domain
 from anydiff.hookspecs import hookimpl
-from anydiff.pipeline import ArrayDataset, Domain, Metric, MetricCard
+from anydiff.metrics import Metric, MetricCard
 from anydiff.states import StateSpec
 
 

@@ -19,7 +19,7 @@ from anydiff.benchmark.report.pieces import definitions, table, text
 from anydiff.benchmark.report.text import COSTS, cost_text, counted, line_name, number, short, span, task_sentence
 from anydiff.benchmark.statistics import significance_sentence
 from anydiff.files import write_atomic
-from anydiff.pipeline.metrics import MetricCard
+from anydiff.metrics import MetricCard
 
 
 def write_html(board: Board, folder: Path, path: Path) -> None:

@@ -19,7 +19,7 @@ from anydiff.benchmark.report.text import (
 )
 from anydiff.benchmark.statistics import significance_sentence
 from anydiff.files import write_atomic
-from anydiff.pipeline.metrics import MetricCard
+from anydiff.metrics import MetricCard
 
 
 def write_markdown(board: Board, path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from anydiff.benchmark.board import TaskBoard
 from anydiff.benchmark.report.text import BASELINE_HELP, arrow, number
 from anydiff.benchmark.statistics import Summary
-from anydiff.pipeline.metrics import MetricCard
+from anydiff.metrics import MetricCard
 
 WIDTH, HEIGHT = 420, 280
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 38

@@ -13,13 +13,15 @@ from pathlib import Path
 import torch
 
 from anydiff.benchmark import Task
+from anydiff.data.dataset import Dataset
 from anydiff.denoisers import GaussianMixtureOracle
+from anydiff.domains import Domain
+from anydiff.metrics import Metric, MetricCard, Score
+from anydiff.metrics.distances import frechet_distance
+from anydiff.metrics.ensembles import EnsembleMetric
 from anydiff.networks.conditioning import ClassCondition
 from anydiff.paths import VPCosine
-from anydiff.pipeline import Domain, Metric, MetricCard, Recipe, Score
-from anydiff.pipeline.dataset import Dataset
-from anydiff.pipeline.distances import frechet_distance
-from anydiff.pipeline.ensemble import EnsembleMetric
+from anydiff.recipes import Recipe
 from anydiff.solvers import Solver
 from anydiff.states import StateSpec
 from anydiff.training import TrainingSettings

@@ -16,8 +16,7 @@ from torch import Tensor
 from anydiff.states import StateSpec
 
 if TYPE_CHECKING:
-    from anydiff.pipeline.judging import Score
-    from anydiff.pipeline.pipeline import Pipeline
+    from anydiff.metrics.card import Score
 
 Report = Callable[[int, int], None]
 """Told how much is done, and of how much."""
@@ -196,7 +195,7 @@ class Domain(ABC):
         return None
 
     def evaluate(
-        self, pipeline: Pipeline, count: int, *, seed: int = 0, report: Report | None = None, **options: Any
+        self, pipeline: Any, count: int, *, seed: int = 0, report: Report | None = None, **options: Any
     ) -> dict[str, Score]:
         """Scores that no set of samples can have, such as the return of a controller that plans with ``pipeline``.
 

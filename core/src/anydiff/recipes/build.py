@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from anydiff.data.dataset import Dataset
 from anydiff.denoisers import NetworkDenoiser
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree, Guidance
+from anydiff.metrics import Metric, SampleSet
 from anydiff.objectives import Objective
-from anydiff.pipeline.dataset import Dataset
-from anydiff.pipeline.domain import Domain
-from anydiff.pipeline.latent import Latent, load_latent
-from anydiff.pipeline.metrics import Metric, SampleSet
-from anydiff.pipeline.recipe import Part, Recipe
+from anydiff.recipes.recipe import Part, Recipe
 from anydiff.registry import registry
 from anydiff.solvers import Solver
+from anydiff.states import StateSpec
 
 
 def build_domain(recipe: Recipe) -> Domain:
@@ -97,16 +97,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def build_latent(recipe: Recipe, domain: Domain | None = None) -> Latent | None:
-    """The latent space that the recipe diffuses in; None for the data's own."""
-    return None if recipe.latent is None else load_latent(recipe.latent, domain or build_domain(recipe))
+def build_denoiser(recipe: Recipe, domain: Domain | None = None, spec: StateSpec | None = None) -> NetworkDenoiser:
+    """The recipe's network with its path and parametrisation, freshly initialised from ``training.seed``.
 
-
-def build_denoiser(recipe: Recipe, domain: Domain | None = None, latent: Latent | None = None) -> NetworkDenoiser:
-    """The recipe's network with its path and parametrisation, freshly initialised from ``training.seed``."""
+    Args:
+        recipe: the experiment.
+        domain: the recipe's, where the caller has it already.
+        spec: of the states that are diffused, where those are latents; the domain's by default.
+    """
     domain = domain or build_domain(recipe)
-    latent = latent or build_latent(recipe, domain)
-    spec = domain.spec if latent is None else latent.spec
+    spec = spec or domain.spec
     path = registry().build("paths", recipe.path.name, **recipe.path.options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)

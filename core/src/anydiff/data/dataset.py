@@ -13,8 +13,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.domain import Domain
 from anydiff.states import StateSpec
 
 

@@ -14,30 +14,14 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError
-from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics.card import MetricCard, Score
+from anydiff.metrics.metric import Metric, SampleSet
 from anydiff.plugins.report import report
 from anydiff.registry import CORE, registry
 
 
 class MetricError(AnydiffError):
     """A metric that breaks the rules of its face; the sentence names plugin and metric."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """One value of a metric, with its card and how many samples it saw.
-
-    Attributes:
-        value: the number; NaN where the metric has none for these samples.
-        card: what it means.
-        samples: how many it was computed of.
-        problem: why there is no value, or what is wrong with it, in one sentence; empty where all is well.
-    """
-
-    value: float
-    card: MetricCard
-    samples: int
-    problem: str = ""
 
 
 @dataclass

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.pipeline.build import agreeing, build_dataset
-from anydiff.pipeline.dataset import Dataset
-from anydiff.pipeline.recipe import Part, Recipe, load_recipe
+from anydiff.recipes.build import agreeing, build_dataset
+from anydiff.recipes.recipe import Part, Recipe, load_recipe
 from anydiff.registry import registry
 
 TOLERANCE = 1e-3

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.pipeline.domain import Domain
-from anydiff.pipeline.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics.card import MetricCard
+from anydiff.metrics.metric import Metric, SampleSet
 
 Estimator = Literal["standard", "fair"]
 ESTIMATORS = ("standard", "fair")

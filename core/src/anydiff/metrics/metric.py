@@ -1,61 +1,20 @@
-"""Metrics with cards: what a number means, and when two numbers may share a column.
-
-Two values may be compared only if their cards are equal: same metric, estimator version, feature network (by hash) and
-reference data. :func:`require_same_card` is the guard every table goes through.
-"""
+"""Metrics: a number that compares a sample set with a reference; what the number means stands on its card."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, NonFiniteError
-from anydiff.pipeline.domain import Domain
-from anydiff.training.examples import TRUTH
+from anydiff.metrics.card import MetricCard
+from anydiff.states import TRUTH
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class MetricCard:
-    """What a number means.
-
-    Attributes:
-        name: the registered name of the metric.
-        direction: whether lower or higher is better.
-        unit: unit of the value; ``"1"`` for a plain number.
-        range: least and greatest possible value.
-        ideal: the value of perfect samples, in the limit of many.
-        minimum_samples: fewer samples, on either side, are refused.
-        features: name and hash of the feature network, or of whatever else the number depends on; empty if nothing.
-        version: which estimator, in words and a number that changes when values do.
-        dtype: in which the value is computed.
-        library: name and version of the library that computes it; empty for anydiff itself.
-        oracle_of: K where the best of K samples per case is chosen with the truth. Such a value is no quality of a
-            forecast, so it is printed apart with its K; 0 for a metric that chooses nothing.
-        reference: hash of the reference data; filled in by whoever makes a table.
-    """
-
-    name: str
-    direction: Literal["lower", "higher"]
-    unit: str
-    range: tuple[float, float]
-    ideal: float
-    minimum_samples: int
-    features: str = ""
-    version: str = "1"
-    dtype: str = "float64"
-    library: str = ""
-    oracle_of: int = 0
-    reference: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The card as plain data for a results file."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -161,22 +120,3 @@ class Metric(ABC):
                 f"samples have shape {tuple(samples.states.shape[1:])}, but the reference has "
                 f"{tuple(reference.states.shape[1:])}; compare states of one domain."
             )
-
-
-def require_same_card(cards: Sequence[MetricCard]) -> MetricCard:
-    """The one card all ``cards`` equal.
-
-    Raises:
-        AnydiffError: two cards differ; the sentence names the first field in which they do.
-    """
-    if not cards:
-        raise AnydiffError("no metric card was given; give at least one.")
-    first = cards[0].as_dict()
-    for card in cards[1:]:
-        for name, value in card.as_dict().items():
-            if value != first[name]:
-                raise AnydiffError(
-                    f"two values of {cards[0].name!r} cannot share a column: {name} is {first[name]!r} for one and "
-                    f"{value!r} for the other; compute both with one metric."
-                )
-    return cards[0]

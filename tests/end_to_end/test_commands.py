@@ -85,7 +85,7 @@ def _patient(path):
 
 
 def _hopper(path):
-    assert console.execute(f"anydiff trajectories make random --episodes 3 --out {path}")[0] == 0
+    assert console.execute(f"anydiff trajectories make random --episodes 12 --out {path}")[0] == 0
 
 
 def _series(path):
@@ -93,6 +93,14 @@ def _series(path):
     values = 100 + 10 * np.sin(np.arange(len(hours)) * 2 * np.pi / 24)
     rows = "".join(f"{hour},{value:.3f}\n" for hour, value in zip(hours, values, strict=True))
     path.write_text("time,load\n" + rows)
+
+
+def _frames(path):
+    from PIL import Image
+
+    path.mkdir()
+    for number in range(3):
+        Image.new("RGB", (48, 64), (90, 90, 90)).save(path / f"{number}.png")
 
 
 def _graph(path):
@@ -111,10 +119,12 @@ MAKE = {
     "patient": _patient,
     "hopper-medium-v2.hdf5": _hopper,
     "load.csv": _series,
+    "history.csv": _series,
+    "walk": _frames,
     "subgraph.g6": _graph,
     "mine.smi": lambda path: path.write_text("".join(f"{smiles}\n" for smiles in SMILES)),
     "mine.csv": lambda path: path.write_text("smiles\n" + "".join(f"{smiles}\n" for smiles in SMILES)),
-    "clip.npz": lambda path: np.savez(path, frames=np.full((5, 64, 48, 3), 90, dtype=np.uint8)),
+    "clip.npz": lambda path: np.savez(path, frames=np.full((4, 64, 48, 3), 90, dtype=np.uint8)),
     "my-recipe.yaml": lambda path: path.write_text(console.execute("anydiff recipes show images/fashion")[1]),
 }
 """What the pages take for granted."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
 from anydiff.data.dataset import Dataset
+from anydiff.domains.kit import Split, check_split
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff_images import ledger
 from anydiff_images.bundle import read_bundle
@@ -31,7 +32,6 @@ FASHION_CLASSES = (
 )  # fmt: skip
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-Split = Literal["train", "test"]
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
@@ -211,9 +211,3 @@ def _content_hash(pixels: Pixels, labels: Labels | None, classes: Sequence[str] 
     if labels is not None:
         digest.update(np.ascontiguousarray(labels, dtype="<i8").tobytes())
     return digest.hexdigest()
-
-
-def check_split(split: str) -> None:
-    """Refuse what is no split."""
-    if split not in ("train", "test"):
-        raise UnknownNameError("split", str(split), ["train", "test"])

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anydiff.data.frames import FOREIGN, MODES, SUFFIXES, Conversion, picture_files, read_picture
+from anydiff.domains.kit import SPLITS, Split, check_split, every_tenth
 from anydiff.errors import AnydiffError, natural_number
-from anydiff_images.data import ImageDataset, Labels, Pixels, Split, check_split
+from anydiff_images.data import ImageDataset, Labels, Pixels
 from anydiff_images.files import to_image
-
-SPLITS = ("train", "test")
 
 
 class ImageFolder(ImageDataset):
@@ -79,7 +78,7 @@ def _folder_files(
         inside = picture_files(group)
         _count_left_out(group, _folders(group))
         if not official:
-            inside = [file for index, file in enumerate(inside) if (index % 10 == 9) == (split == "test")]
+            inside = [inside[place] for place in every_tenth(len(inside), split)]
         files += inside
         labels += [names.index(group.name) if names else 0] * len(inside)
     if not files:

@@ -19,6 +19,7 @@ from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
 from anydiff.data.dataset import Dataset
 from anydiff.data.reading import read_text
+from anydiff.domains.kit import Split, check_split, every_tenth
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.states import NODE_MASK
 from anydiff_molecules import ledger
@@ -26,7 +27,6 @@ from anydiff_molecules.bundle import PARTS, Table, read_bundle, tabulate
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.sizes import histogram
 
-Split = Literal["train", "test"]
 MAX_BYTES = 1 << 30
 
 
@@ -119,7 +119,7 @@ class KnownSet(MoleculeSet):
         condition: str | None = None,
         condition_scale: Sequence[float] | None = None,
     ) -> None:
-        _check_split(split)
+        check_split(split)
         if part not in ("bundled", "full"):
             raise UnknownNameError("part of the set", str(part), ["bundled", "full"])
         if part == "bundled" and path is not None:
@@ -165,7 +165,7 @@ class MoleculeFile(MoleculeSet):
     ) -> None:
         from anydiff_molecules import files
 
-        _check_split(split)
+        check_split(split)
         domain = Molecules(types, size, None, condition, condition_scale)
         is_file = isinstance(path, (str, Path))
         what = repr(str(path)) if is_file else "path"
@@ -181,12 +181,11 @@ class MoleculeFile(MoleculeSet):
             )
         if reading.report:
             warnings.warn(f"{what}: {reading.report}", stacklevel=2)
-        test = np.arange(len(table)) % 10 == 9
-        super().__init__("molecules/file", _chosen(table, test if split == "test" else ~test), domain)
+        super().__init__("molecules/file", _chosen(table, every_tenth(len(table), split)), domain)
 
 
-def _chosen(table: Table, rows: np.ndarray) -> Table:
-    smiles = tuple(line for line, kept in zip(table.smiles, rows, strict=True) if kept)
+def _chosen(table: Table, rows: list[int]) -> Table:
+    smiles = tuple(table.smiles[row] for row in rows)
     return Table(table.count[rows], table.atoms[rows], table.bonds[rows], table.logp[rows], smiles)
 
 
@@ -230,8 +229,3 @@ def _full(key: str, split: Split, path: str | Path | None) -> Table:
 
     test = table(order[cut:], ())
     return test if split == "test" else table(order[:cut], test.smiles)
-
-
-def _check_split(split: str) -> None:
-    if split not in ("train", "test"):
-        raise UnknownNameError("split", str(split), ["train", "test"])

@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -22,12 +22,12 @@ from scipy.spatial import Delaunay
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.domains.kit import Split, check_split, every_tenth
+from anydiff.errors import AnydiffError, natural_number
 from anydiff.states import NODE_MASK
 from anydiff_molecules.graph_domain import Graphs
 from anydiff_molecules.sizes import histogram
 
-Split = Literal["train", "test"]
 Generator = np.random.Generator
 
 
@@ -77,8 +77,7 @@ class GraphSet(Dataset):
 
 def _split(draw: Callable[[Generator], nx.Graph], split: str, train: int, test: int, seed: int) -> list[nx.Graph]:
     """``train`` or ``test`` different graphs: both from one stream, the test graphs first."""
-    if split not in ("train", "test"):
-        raise UnknownNameError("split", str(split), ["train", "test"])
+    check_split(split)
     natural_number("train", train)
     natural_number("test", test)
     generator = np.random.default_rng(seed)
@@ -300,8 +299,7 @@ class GraphFile(GraphSet):
         strict: bool = False,
         isolated: str = "drop",
     ) -> None:
-        if split not in ("train", "test"):
-            raise UnknownNameError("split", str(split), ["train", "test"])
+        check_split(split)
         domain = Graphs(size, degrees, isolated=isolated)
         is_file = isinstance(path, (str, Path))
         graphs = domain.read(path) if is_file else list(path)
@@ -327,5 +325,4 @@ class GraphFile(GraphSet):
             )
         if report:
             warnings.warn(f"{what}: {report.strip()}", stacklevel=2)
-        chosen = [graph for index, graph in enumerate(kept) if (index % 10 == 9) == (split == "test")]
-        super().__init__("graphs/file", chosen, domain)
+        super().__init__("graphs/file", [kept[place] for place in every_tenth(len(kept), split)], domain)

@@ -13,15 +13,14 @@ from torch import Tensor
 
 from anydiff.data.dataset import Dataset
 from anydiff.data.frames import Conversion
-from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.domains.kit import check_split
+from anydiff.errors import AnydiffError, natural_number
 from anydiff_pose.coco import KeypointFile, read_keypoint_file
 from anydiff_pose.crops import Crop
 from anydiff_pose.domain import Poses
 from anydiff_pose.metrics import head_size_of
 from anydiff_pose.poses import Pose
 from anydiff_pose.video import Footage, Frames, read_footage
-
-SPLITS: tuple[str, ...] = ("train", "test")
 
 
 class AnnotatedVideo(Dataset):
@@ -58,8 +57,7 @@ class AnnotatedVideo(Dataset):
         value_range: Sequence[float] | None = None,
         background: Sequence[int] | None = None,
     ) -> None:
-        if split not in SPLITS:
-            raise UnknownNameError("split", str(split), SPLITS)
+        check_split(split)
         self._domain = Poses(**(domain or {}))
         footage = read_footage(frames, Conversion.of(3, value_range, background))
         self.frames = footage.frames

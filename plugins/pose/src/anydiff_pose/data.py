@@ -7,7 +7,7 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.errors import UnknownNameError, natural_number
+from anydiff.domains.kit import Split, check_split
+from anydiff.errors import natural_number
 from anydiff_pose.clips import ClipSettings, Example, render_example
 from anydiff_pose.domain import Poses
 from anydiff_pose.motion import Clip, bundled_clips, deepmimic_clips
 
-Split = Literal["train", "test"]
-SPLITS: tuple[str, ...] = ("train", "test")
 RENDERER = "1"
 """Raise it whenever the same settings and seed give other pictures; it enters the hash of the data."""
 
@@ -56,8 +55,7 @@ class HumanoidVideo(Dataset):
         scene: dict[str, Any] | None = None,
         clips: Sequence[Clip] | None = None,
     ) -> None:
-        if split not in SPLITS:
-            raise UnknownNameError("split", str(split), SPLITS)
+        check_split(split)
         self._domain = Poses(**(domain or {}))
         self.size = natural_number("size", {"train": 4000, "test": 240}[split] if size is None else size)
         sizes = {"height": self._domain.height, "width": self._domain.width, "frames": self._domain.frames}

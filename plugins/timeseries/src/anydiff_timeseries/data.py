@@ -16,7 +16,8 @@ from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
 from anydiff.data.dataset import ArrayDataset
 from anydiff.data.reading import finite, read_text, reading
-from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff.domains.kit import check_split
+from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.states import standard_normal
 from anydiff_timeseries import ledger
 from anydiff_timeseries.bundle import read_bundle
@@ -48,8 +49,7 @@ def part(series: Series, split: str, boundary: str, context: int) -> Series:
     Raises:
         AnydiffError: a boundary that is no time, or lies outside the series.
     """
-    if split not in ("train", "test"):
-        raise UnknownNameError("split", str(split), ["train", "test"])
+    check_split(split)
     time = parse_stamps([str(boundary)], "the boundary of the test split")[0].tz_localize(None)
     step = frequency(series.start.freqstr).step
     # The difference of two periods counts single ones ("h"), not the steps of the series ("2h").
@@ -221,8 +221,7 @@ class SeasonalGaussian(ArrayDataset):
     context, prediction, period = 32, 8, 8
 
     def __init__(self, split: str = "train", count: int = 2000, seed: int = 0) -> None:
-        if split not in ("train", "test"):
-            raise UnknownNameError("split", str(split), ["train", "test"])
+        check_split(split)
         root = torch.linalg.cholesky(seasonal_covariance())
         noise = standard_normal(seed, range(count), 0, f"timeseries/seasonal-gaussian/{split}", (40,))
         windows = torch.from_numpy(noise) @ root.T

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
+from anydiff.domains.kit import check_split
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import permutation
 from anydiff_timeseries.domain import TimeSeries
@@ -59,8 +60,7 @@ class WindowDataset(Dataset):
         loss: str = "all",
         hide: str = "none",
     ) -> None:
-        if split not in ("train", "test"):
-            raise UnknownNameError("split", str(split), ["train", "test"])
+        check_split(split)
         if loss not in LOSSES:
             raise UnknownNameError("loss", str(loss), LOSSES)
         if hide not in HIDDEN:

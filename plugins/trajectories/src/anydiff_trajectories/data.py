@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.domains.kit import TENTH, every_tenth
+from anydiff.errors import AnydiffError, natural_number
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.episodes import Episode, returns_to_go, windows
 from anydiff_trajectories.files import read_episodes, require_same_environment
 from anydiff_trajectories.generate import Pair, maze_episodes, pendulum_episodes
-
-EVERY = 10
-"""Every tenth episode, from the last of the first ten on, is in the test split."""
 
 
 class EpisodeWindows(Dataset):
@@ -42,14 +40,11 @@ class EpisodeWindows(Dataset):
     def __init__(
         self, name: str, episodes: Sequence[Episode], domain: Trajectories, split: str = "train", stride: int = 1
     ) -> None:
-        if split not in ("train", "test"):
-            raise UnknownNameError("split", split, ("train", "test"))
         self.name = name
         self._domain = domain
-        test = [index % EVERY == EVERY - 1 for index in range(len(episodes))]
-        chosen = [e for e, is_test in zip(episodes, test, strict=True) if is_test == (split == "test")]
+        chosen = [episodes[place] for place in every_tenth(len(episodes), split)]
         if not chosen:
-            raise AnydiffError(f"{name!r} has {len(episodes)} episodes, but {EVERY} are needed for a test split.")
+            raise AnydiffError(f"{name!r} has {len(episodes)} episodes, but {TENTH} are needed for a test split.")
         self.episodes = chosen
         index = windows(chosen, domain.horizon, natural_number("stride", stride))
         offsets = np.concatenate([[0], np.cumsum([len(episode) for episode in chosen])])

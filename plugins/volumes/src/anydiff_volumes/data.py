@@ -11,13 +11,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
+from anydiff.domains.kit import Split, check_split, every_tenth
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import standard_normal, uniform
 from anydiff_volumes import subjects
@@ -25,7 +26,6 @@ from anydiff_volumes.domain import MNI_ORIGIN, Volumes
 from anydiff_volumes.subjects import GRID, Anatomy
 from anydiff_volumes.templates import BUNDLED
 
-Split = Literal["train", "test"]
 MOTIONS = ("ageing", "cardiac")
 GENERATOR = 1
 """Raised when the same options give other numbers."""
@@ -38,8 +38,7 @@ class _Generated(Dataset):
     """A data set that is a pure function of its options and the bundled template."""
 
     def __init__(self, split: str, size: int, **options: Any) -> None:
-        if split not in ("train", "test"):
-            raise UnknownNameError("split", str(split), ["train", "test"])
+        check_split(split)
         self.split = split
         self.first = 0 if split == "train" else FIRST_TEST_SUBJECT
         self.size = natural_number("size", size)
@@ -260,10 +259,8 @@ class Folder(Dataset):
         from anydiff_volumes.files import read_scan, scan_paths
         from anydiff_volumes.placement import check_cubes
 
-        if split not in ("train", "test"):
-            raise UnknownNameError("split", str(split), ["train", "test"])
         files = scan_paths(Path(path).expanduser())
-        chosen = [file for place, file in enumerate(files) if (place % 10 == 9) == (split == "test")]
+        chosen = [files[place] for place in every_tenth(len(files), split)]
         if not chosen:
             raise AnydiffError(
                 f"the {split} split of {path!r} is empty, since every tenth scan is held out; add scans."

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.domains.kit import check_split
+from anydiff.errors import AnydiffError, natural_number
 from anydiff.states import standard_normal, uniform
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.sadm import sequence_condition
@@ -72,8 +73,7 @@ class Ellipsoids(Dataset):
         missing: float = 0.5,
         seed: int = 0,
     ) -> None:
-        if split not in ("train", "test"):
-            raise UnknownNameError("split", str(split), ["train", "test"])
+        check_split(split)
         if natural_number("frames", frames) < 2:
             raise AnydiffError(f"frames is {frames}, but must be at least 2: something to look at, and a target.")
         if not 0 <= missing <= 1:

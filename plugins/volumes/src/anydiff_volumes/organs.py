@@ -21,7 +21,8 @@ from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
 from anydiff.data.dataset import Dataset
 from anydiff.data.reading import reading
-from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.domains.kit import check_split
+from anydiff.errors import AnydiffError, natural_number
 from anydiff_volumes import ledger
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.placement import check_geometry, values_of
@@ -73,8 +74,7 @@ class CTOrgans(Dataset):
     def __init__(
         self, split: str = "train", shape: Sequence[int] = (32, 32, 24), stride: int = 8, path: str | None = None
     ) -> None:
-        if split not in ("train", "test"):
-            raise UnknownNameError("split", str(split), ["train", "test"])
+        check_split(split)
         self._domain = Volumes(shape=shape, voxel_size=VOXEL_SIZE, modality="ct")
         scan, labels = scan_with_labels(Path(path) if path else None)
         values = self._domain.window.scale(values_of(scan, "the scan"))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
+from anydiff.domains.kit import Split, check_split, last_share
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff_weather.checks import check_fields, standard_axes
 from anydiff_weather.domain import Weather
@@ -24,7 +25,6 @@ from anydiff_weather.files import open_dataset
 from anydiff_weather.seeds import TRUTH, as_forecast, as_tensor, forecast_dates, forecast_days, training_pairs
 from anydiff_weather.times import calendar_of, check_calendar, moments, pair, stamp, valid_times
 
-Split = Literal["train", "test"]
 SYSTEMS = ("perfect", "biased")
 
 
@@ -63,8 +63,7 @@ class ForecastCases(Dataset):
         truth_labels: int = 0,
         cases: Sequence[Case] | None = None,
     ) -> None:
-        if split not in ("train", "test"):
-            raise UnknownNameError("split", str(split), ["train", "test"])
+        check_split(split)
         if truth_labels and truth is None:
             raise AnydiffError(f"truth_labels is {truth_labels}, but no truth was given; set it to 0 or give truth=.")
         self.name = name
@@ -147,8 +146,7 @@ class Lorenz96Cases(ForecastCases):
     ) -> None:
         if system not in SYSTEMS:
             raise UnknownNameError("forecasting system", str(system), SYSTEMS)
-        if split not in ("train", "test"):
-            raise UnknownNameError("split", str(split), ["train", "test"])
+        check_split(split)
         self.system = system
         data = bundled(f"lorenz96_{split}.nc")
         if split == "test":  # stored by day of the year; so the first 64, say, are of all seasons
@@ -235,12 +233,11 @@ class ForecastFiles(ForecastCases):
         domain = Weather(str(climatology), seeds)
         data = _in_order(as_forecast(open_dataset(forecast)))
         base, valid = (domain.climatology.days(dates, "the forecast") for dates in forecast_dates(data))
-        last = len(base) - max(1, round(test_share * len(base)))
-        if not 0 < last < len(base):
+        if not 0 < last_share(len(base), "train", test_share).stop < len(base):
             raise AnydiffError(
                 f"the forecast has {len(base)} times, too few for two splits at test_share {test_share}."
             )
-        rows = slice(0, last) if split == "train" else slice(last, None)
+        rows = last_share(len(base), split, test_share)
         part = data.isel(time=rows)
         super().__init__(
             "weather/files",

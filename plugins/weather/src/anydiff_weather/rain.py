@@ -14,6 +14,7 @@ import xarray
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.domains.kit import last_share
 from anydiff.errors import AnydiffError
 from anydiff_weather.climatology import DAYS, Climatology
 from anydiff_weather.domain import Weather
@@ -93,8 +94,7 @@ def rain_cases(table: Any, split: str) -> tuple[NDArray[Any], NDArray[Any], NDAr
     order = np.argsort(dates.to_numpy(), kind="stable")
     roots = np.sqrt(values[order])[..., None, None, None]
     day = dates.dayofyear.to_numpy()[order].astype(np.int64)
-    last = len(roots) - max(1, round(TEST_SHARE * len(roots)))
-    rows = slice(0, last) if split == "train" else slice(last, None)
+    rows = last_share(len(roots), split, TEST_SHARE)
     return roots[rows, 1:], roots[rows, 0], day[rows]
 
 

@@ -27,8 +27,8 @@ LAYERS = [
     {"training"},
     {"autoregressive"},
     {"recipes"},
+    {"tasks"},
     {"pipeline"},
-    {"benchmark"},
     {"testing", "templates"},
     {"cli", "__main__"},
 ]

@@ -34,7 +34,7 @@ def register_tasks(register):
     register("trained/moons@1", "two moons", "trained:task")
 
 def task():
-    from anydiff.benchmark import Task
+    from anydiff.tasks import Task
     return Task(name="trained/moons", recipe="trained/moons", samples=200)
 
 def moons():
@@ -86,7 +86,7 @@ def test_it_stands_in_the_benchmark_report_beside_the_cores_own(plugins, tmp_pat
         "--workers",
         "0",
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ANYDIFF_PLUGINS": "two_moons,kutta_solver,trained"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ANYDIFF_PLUGINS": "benchmarks,two_moons,kutta_solver,trained"}
     lock = [sys.executable, "-m", "anydiff", "--plugins-dir", str(EXAMPLES), "bench", "lock", "trained/moons@1"]
     subprocess.run(lock, cwd=tmp_path, env=environment, check=True, timeout=120)
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)

@@ -1,4 +1,4 @@
-"""Suites, claims, peers and speed for anydiff. Imports nothing heavy."""
+"""The benchmark of anydiff: its engine, suites, claims, peers and speed. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ QUICK = "suites/quick.yaml"
 
 @hookimpl
 def register_commands(register: Register) -> None:
-    """``anydiff claims``, ``anydiff peers`` and ``anydiff speed``."""
+    """``anydiff bench``, ``anydiff claims``, ``anydiff peers`` and ``anydiff speed``."""
+    register(
+        "benchmarks/bench", "Compare solvers over domains, budgets and seeds.", "anydiff_benchmarks.engine.command:app"
+    )
     register("benchmarks/claims", "Check what papers say.", "anydiff_benchmarks.claims.command:app")
     register("benchmarks/peers", "Compare errors with other libraries.", "anydiff_benchmarks.peers.command:command")
     register("benchmarks/speed", "Measure overhead and start-up.", "anydiff_benchmarks.speed.command:command")
@@ -24,6 +27,6 @@ def register_tasks(register: Register) -> None:
     register(
         "benchmarks/quick",
         "four solvers at 5, 10 and 20 NFE on every installed domain, in minutes",
-        "anydiff_benchmarks:QUICK",
+        "anydiff_benchmarks.engine.suite:load_suite",
         suite=f"anydiff_benchmarks:{QUICK}",
     )

@@ -200,7 +200,6 @@ def register_commands(register: Register) -> None:
     register("evaluate", "Compute the metrics of a run or of samples.", "anydiff.cli.evaluate:command")
     register("show", "Draw pictures of a run or of samples.", "anydiff.cli.show:command")
     register("export", "Write one self-describing weights file from a run.", "anydiff.cli.export:command")
-    register("bench", "Compare solvers over domains, budgets and seeds.", "anydiff.cli.bench:app")
     register("data", "Fetch, check and list data sets.", "anydiff.cli.data:app")
     register("solvers", "List the solvers; print the plan of one.", "anydiff.cli.solvers:app")
     register("check", "Run the conformance kit on a plugin.", "anydiff.cli.check:command")

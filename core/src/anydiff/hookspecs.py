@@ -191,6 +191,9 @@ def register_recipes(register: Register) -> None:
 def register_tasks(register: Register) -> None:
     """Announce benchmark tasks: ``domain/name@version``, a function without arguments that returns a frozen ``Task``.
 
+    Metadata: ``suite="package:path"`` names the YAML file of a suite, which stands among the tasks; its reference is
+    the function that reads it, ``anydiff_benchmarks.engine.suite:load_suite``.
+
     Example::
 
         register("weather/downscale@1", "downscale by four, ten members", "anydiff_weather.tasks:downscale")

@@ -1,13 +1,12 @@
-"""Guidance by name: on the command line, in a benchmark's method, in Python; a number is the classifier-free scale."""
+"""Guidance by name: on the command line, in Python; a number is the classifier-free scale."""
 
 from __future__ import annotations
 
 import pytest
 
-from anydiff.benchmark.suite import Method
 from anydiff.cli.common import guiding
 from anydiff.cli.main import run
-from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.errors import AnydiffError
 from anydiff.guidance import Clamp, ClassifierFree, DynamicThreshold
 from anydiff.recipes import Part
 from anydiff.recipes.build import build_guidance
@@ -42,29 +41,6 @@ def test_what_the_command_line_says(text, options, built):
 def test_what_it_refuses(text, options, says):
     with pytest.raises(AnydiffError, match=says):
         guiding(text, options)
-
-
-def test_a_method_of_a_suite_names_guidance_and_its_options():
-    plain = Method.parse({"solver": "ddim", "guidance": 2.0}, "suite")
-    assert plain.guidance == 2.0
-    assert plain.identity()["guidance"] == 2.0  # as before: rows keep their keys
-    named = Method.parse({"solver": "ddim", "guidance": "clamp"}, "suite")
-    assert build_guidance(named.guidance) == [Clamp()]
-    assert named.title == "ddim (guidance=clamp)"
-    both = {"name": "dynamic-threshold", "options": {"quantile": 0.9}}
-    many = Method.parse({"solver": "ddim", "guidance": ["clamp", both]}, "suite")
-    assert many.title == "ddim (guidance=clamp+dynamic-threshold(quantile=0.9))"
-    assert build_guidance(many.guidance) == [Clamp(), DynamicThreshold(0.9)]
-    with pytest.raises(UnknownNameError, match="'option'; did you mean 'options'"):
-        Method.parse({"solver": "ddim", "guidance": {"name": "clamp", "option": {}}}, "suite")
-
-
-def test_a_suite_refuses_guidance_that_nobody_provides():
-    from anydiff.benchmark.suite import Suite
-
-    data = {"name": "a", "methods": [{"solver": "ddim", "guidance": "clam"}], "nfe": [1], "seeds": [0]}
-    with pytest.raises(UnknownNameError, match="unknown guidance 'clam'; did you mean 'clamp'"):
-        Suite.parse(data, "suite 'a'").check_names()
 
 
 def test_python_takes_parts_and_objects():

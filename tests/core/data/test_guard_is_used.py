@@ -10,7 +10,8 @@ import pytest
 import anydiff
 
 ROOT = Path(anydiff.__file__).parents[3]
-SOURCES = sorted([*(ROOT / "core" / "src").rglob("*.py"), *ROOT.glob("plugins/*/src/**/*.py")])
+ENGINE = ROOT / "benchmarks" / "src" / "anydiff_benchmarks" / "engine"
+SOURCES = sorted([*(ROOT / "core" / "src").rglob("*.py"), *ROOT.glob("plugins/*/src/**/*.py"), *ENGINE.rglob("*.py")])
 RAW = {
     "yaml.safe_load", "yaml.load", "yaml.unsafe_load", "json.load", "json.loads", "np.load", "Image.open", "h5py.File",
     "nibabel.load", "xarray.open_dataset", "xarray.open_zarr", "pydicom.dcmread", "Chem.SDMolSupplier", "pickle.load",
@@ -20,9 +21,10 @@ GUARD = {"reading.py", "hdf5.py", "arrays.py", "frames.py"}
 OWN = {
     # What anydiff itself has written, for its own processes and state.
     "core/src/anydiff/locks.py", "core/src/anydiff/plugins/probe.py", "core/src/anydiff/plugins/state.py",
-    "core/src/anydiff/testing", "core/src/anydiff/training/weights.py", "core/src/anydiff/benchmark/identity.py",
-    "core/src/anydiff/benchmark/store.py", "core/src/anydiff/benchmark/truth.py",
-    "core/src/anydiff/pipeline/train.py", "core/src/anydiff/benchmark/lock.py", "core/src/anydiff/plugins",
+    "core/src/anydiff/testing", "core/src/anydiff/training/weights.py", "core/src/anydiff/pipeline/train.py",
+    "core/src/anydiff/tasks/lock.py", "core/src/anydiff/plugins",
+    "benchmarks/src/anydiff_benchmarks/engine/identity.py",
+    "benchmarks/src/anydiff_benchmarks/engine/store.py", "benchmarks/src/anydiff_benchmarks/engine/truth.py",
     # Files inside the wheels and containers whose sha256 was checked, and scripts that make them.
     "plugins/images/src/anydiff_images/bundle.py", "plugins/images/src/anydiff_images/classifier.py",
     "plugins/images/src/anydiff_images/data.py", "plugins/molecules/src/anydiff_molecules/bundle.py",

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from anydiff.benchmark.measure import CountingDenoiser
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.guidance import (
     Clamp,
@@ -51,6 +50,5 @@ def test_a_guided_denoiser_keeps_the_spec_and_so_the_loss_its_mask(layer):
         assert torch.allclose(loss, plain)
 
 
-def test_a_counting_denoiser_keeps_it_and_a_windowed_one_does_not():
-    assert CountingDenoiser(DENOISER).spec is SPEC
+def test_a_windowed_denoiser_does_not_keep_it():
     assert apply_guidance(DENOISER, Windows((2, 2), 1)).spec is None

@@ -62,14 +62,6 @@ def test_an_unknown_key_names_the_keys_of_its_own_level(where, key, nearest):
         Recipe.parse({**recipe, **where}, "recipe 'a'")
 
 
-def test_an_unknown_key_in_a_suite_lists_those_of_a_method():
-    from anydiff.benchmark.suite import Suite
-
-    data = {"name": "a", "methods": ["ddim", {"solver": "ddim", "zzz": 1}], "nfe": [1], "seeds": [0]}
-    with pytest.raises(UnknownNameError, match=r"known: end, grid, guidance, label, options, solver"):
-        Suite.parse(data, "suite 'a'")
-
-
 def test_categorical_leaves_are_refused_where_a_domain_is_built():
     spec = StateSpec([Leaf("kind", (4,), kind="categorical", classes=3)])
     with pytest.raises(AnydiffError, match=r"leaf 'kind' of domain 'mine' is categorical.*3 channels"):

@@ -51,7 +51,7 @@ def register_tasks(register):
     register("mutant/rows@1", "the rows", "anydiff_mutant.tasks:judged")
 """
 TASK = """
-from anydiff.benchmark.task import Task
+from anydiff.tasks.task import Task
 
 def judged():
     return Task(name="mutant/rows", recipe="mutant/small", samples=100, baselines={"zero": "anydiff_mutant.tasks:zero"})

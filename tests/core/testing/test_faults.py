@@ -8,9 +8,9 @@ import faults
 import pytest
 from test_mutants import change, failures, make
 
-from anydiff.benchmark.lock import write_lock
 from anydiff.errors import AnydiffError
 from anydiff.plugins import forget
+from anydiff.tasks.lock import write_lock
 from anydiff.testing import check_plugin
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from anydiff.benchmark.baselines import baseline
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.metrics import SampleSet, require_same_card
 from anydiff.registry import registry
+from anydiff_benchmarks.engine.baselines import baseline
 from anydiff_images import classifier
 from anydiff_images.data import FashionMNIST, ImageDataset
 from anydiff_images.domain import Images

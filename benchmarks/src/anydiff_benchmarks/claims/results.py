@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from anydiff.benchmark.identity import canonical, commit, digest, versions
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import write_atomic
+from anydiff.tasks.canonical import canonical, digest
 from anydiff_benchmarks.claims.base import ClaimFile, Numbers, Verdict, check_numbers
+from anydiff_benchmarks.engine.identity import commit, versions
 
 
 def results_path(folder: Path, slug: str) -> Path:

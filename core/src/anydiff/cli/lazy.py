@@ -75,10 +75,18 @@ def short_name(name: str, names: Sequence[str]) -> str:
     return last if sum(other.rpartition("/")[2] == last for other in names) == 1 else name
 
 
+IN_OTHER_DISTRIBUTIONS = {name: "anydiff-benchmarks" for name in ("bench", "claims", "peers", "speed")}
+"""Short name of a command -> the distribution of ours that brings it."""
+
+
 def find_command(name: str) -> Entry:
     """Return the entry of a command, by its name or its short one.
 
     The core's own load no plugin, so they work whatever is broken.
+
+    Raises:
+        UnknownNameError: there is none; suggests the nearest.
+        PluginError: the distribution that brings it is not installed, or switched off.
     """
     core = core_entries()
     if name in core.names("commands"):
@@ -89,6 +97,11 @@ def find_command(name: str) -> Entry:
 
     names = registry().names("commands")
     full = next((each for each in names if short_name(each, names) == name), name)
+    if full not in names and name in IN_OTHER_DISTRIBUTIONS:
+        raise PluginError(
+            f"the command {name!r} comes with {IN_OTHER_DISTRIBUTIONS[name]}, which is not installed or switched off; "
+            f"`pip install {IN_OTHER_DISTRIBUTIONS[name]}`, or see `anydiff plugins`."
+        )
     return registry().get("commands", full)
 
 

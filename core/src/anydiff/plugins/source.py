@@ -19,17 +19,18 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 
 from anydiff.errors import AnydiffError
 from anydiff.plugins.discovery import Plugin
 from anydiff.plugins.loader import loaded
 from anydiff.registry import CORE, Entry
 
-WITHOUT_INFLUENCE = ("cli", "testing", "templates", "benchmark/report")
+WITHOUT_INFLUENCE = ("cli", "testing", "templates")
 """Rooms of the core that nothing outside of them imports (a test reads the imports), so no number passes through."""
 LARGEST_FOLDER = 10_000
 """Files in the folder of a single-file plugin; with more it is no folder of a plugin."""
@@ -63,7 +64,11 @@ class Source:
 
 
 def source_of(
-    entries: Iterable[Entry] = (), references: Iterable[str] = (), plugins: Iterable[str] = (), core: bool = True
+    entries: Iterable[Entry] = (),
+    references: Iterable[str] = (),
+    plugins: Iterable[str] = (),
+    core: bool = True,
+    without: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Source:
     """The code and libraries behind registered things, ``"module:attribute"`` references and plugins by name.
 
@@ -72,6 +77,7 @@ def source_of(
         references: each counts with its package.
         plugins: names of loaded plugins, whatever they implement.
         core: whether the core counts beside them, as it does for every number.
+        without: package -> folders and files of it, by their paths below it, through which no number passes.
 
     Raises:
         AnydiffError: the files of one cannot be found or read.
@@ -81,7 +87,7 @@ def source_of(
     found = [_of_plugin(name) for name in names if name != CORE]
     found += [_of_reference(text) for text in (*references, *(entry.reference for entry in entries))]
     origins = _merged([origin for origin in found if origin != _CORE] + ([_CORE] if core else []))
-    code = {origin.name: _digest(origin) for origin in origins}
+    code = {origin.name: _digest(origin, {**without, CORE: WITHOUT_INFLUENCE}) for origin in origins}
     libraries: dict[str, str] = {}
     for name in (*_ALWAYS, *(text for origin in origins for text in _declared(origin))):
         version = _version(name)
@@ -175,14 +181,14 @@ def _is_loaded_file(name: str) -> bool:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def _digest(origin: _Origin) -> str:
+def _digest(origin: _Origin, without: Mapping[str, Sequence[str]]) -> str:
     found = hashlib.sha256()
-    for name, path in sorted(_files(origin).items()):
+    for name, path in sorted(_files(origin, without).items()):
         found.update(f"{name}\0{_hash(path)}\n".encode())
     return found.hexdigest()
 
 
-def _files(origin: _Origin) -> dict[str, Path]:
+def _files(origin: _Origin, without: Mapping[str, Sequence[str]]) -> dict[str, Path]:
     """Every file that counts, by its name relative to where it is installed."""
     if origin.file:
         return _beside(Path(origin.file))
@@ -192,7 +198,7 @@ def _files(origin: _Origin) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in roots:
         if root.is_dir():
-            skipped = [root / room for room in WITHOUT_INFLUENCE] if origin == _CORE else []
+            skipped = [root / name for name in without.get(root.name, ())]
             found.update({f"{root.name}/{path.relative_to(root).as_posix()}": path for path in _walk(root, skipped)})
         else:
             found[root.name] = root
@@ -299,8 +305,9 @@ def _walk(root: Path, skipped: list[Path]) -> Iterator[Path]:
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not _CACHES.fullmatch(name))
         for name in sorted(names):
-            if not _PASSING.fullmatch(name) and (here / name).is_file():
-                yield here / name
+            path = here / name
+            if not _PASSING.fullmatch(name) and path not in skipped and path.is_file():
+                yield path
 
 
 _known: dict[Path, tuple[tuple[int, ...], str]] = {}

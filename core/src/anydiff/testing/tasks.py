@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from anydiff.benchmark.lock import check_lock
-from anydiff.benchmark.suite import load_suite
-from anydiff.benchmark.task import Task, load_reference, load_task
 from anydiff.recipes import load_recipe
 from anydiff.registry import Entry
+from anydiff.tasks.lock import check_lock
+from anydiff.tasks.task import Task, load_reference, load_task
 from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require, skip
 
@@ -21,7 +20,7 @@ def _task(entry: Entry) -> Task:
 def names(plugin: Subject, entry: Entry) -> None:
     """Its recipe, its metrics, its baselines and its evaluator exist; of a suite, its methods and baselines."""
     if "suite" in entry.metadata:
-        load_suite(entry.name)
+        _read_suite(entry)
         return
     task = _task(entry)
     recipe = load_recipe(task.recipe)
@@ -32,6 +31,16 @@ def names(plugin: Subject, entry: Entry) -> None:
     for what, reference in references:
         found = load_reference(reference, f"{what} of task {task.id!r}")
         require(callable(found), f"{what} refers to {reference!r}, which is {type(found).__name__} and no function.")
+
+
+def _read_suite(entry: Entry) -> None:
+    # The core knows no suites: a suite's reference is the function that reads it.
+    reader = entry.load()
+    require(
+        callable(reader),
+        f"its reference {entry.reference!r} is no function; a suite's is 'anydiff_benchmarks.engine.suite:load_suite'.",
+    )
+    reader(entry.name)
 
 
 @check("task.locked", "tasks", optional=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anydiff.benchmark import Task
+from anydiff.tasks import Task
 
 
 def fashion() -> Task:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.benchmark import Task
 from anydiff.data.dataset import Dataset
 from anydiff.pipeline import load
+from anydiff.tasks import Task
 from anydiff_pose.domain import Poses
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anydiff.benchmark import Task
+from anydiff.tasks import Task
 
 _METRICS = tuple({"name": f"timeseries/{name}"} for name in ("mean-wql", "crps", "mase", "coverage-error"))
 _BASELINES = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from anydiff.benchmark import Task
 from anydiff.metrics import Score
 from anydiff.pipeline import Pipeline
+from anydiff.tasks import Task
 
 _BASELINES = {
     "random actions": "anydiff_trajectories.baselines:random_actions",

@@ -1,8 +1,8 @@
-"""What is measured on volumes (:mod:`anydiff.benchmark.task`)."""
+"""What is measured on volumes (:mod:`anydiff.tasks.task`)."""
 
 from __future__ import annotations
 
-from anydiff.benchmark import Task
+from anydiff.tasks import Task
 
 
 def sadm() -> Task:

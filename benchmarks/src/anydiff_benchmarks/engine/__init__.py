@@ -1,0 +1,1 @@
+"""The engine of the benchmark: tasks × methods × budgets × seeds, their results and the report."""

@@ -1,0 +1,258 @@
+"""Boards: rows put together for people. Everything a report shows derives from stored rows and the run's note."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from anydiff.errors import AnydiffError
+from anydiff.metrics import MetricCard, require_same_card
+from anydiff_benchmarks.engine.statistics import FEWEST, Run, Summary, leaders, summarise
+from anydiff_benchmarks.engine.store import Row, Store
+from anydiff_benchmarks.engine.suite import BASELINES as FREE
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table: a method at one budget, or a baseline; over its trainings and seeds.
+
+    Attributes:
+        method: its name.
+        nfe: the budget; 0 for a baseline.
+        rows: one per training and seed.
+        values: for each metric the summary over them, where there is a value.
+        marks: for each metric ``best`` or ``tied`` among the methods of this budget.
+    """
+
+    method: str
+    nfe: int
+    rows: tuple[Row, ...]
+    values: Mapping[str, Summary]
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> list[str]:
+        """The reasons of failed rows, each once."""
+        return list(dict.fromkeys(row["reason"] for row in self.rows if row["status"] != "done"))
+
+    def cost(self, name: str) -> Summary | None:
+        """A column of cost: ``milliseconds``, or the name of a number of the rows, as ``peak_memory_mib``."""
+        if name == "milliseconds":
+            timed = [row for row in self.rows if row["seconds"] is not None]
+            return summarise({run_of(row): 1000 * row["seconds"] / row["samples"] for row in timed})
+        return summarise({run_of(row): float(row[name]) for row in self.rows if row[name] is not None})
+
+    @property
+    def picture(self) -> str:
+        """Relative path of the picture, or empty."""
+        return next((row["picture"] for row in self.rows if row["picture"]), "")
+
+
+@dataclass(frozen=True)
+class TaskBoard:
+    """All lines of a task.
+
+    Attributes:
+        name: the task.
+        facts: what the run noted of it.
+        cards: of the metrics, the first being the one of plot and overview.
+        lines: methods, by budget and then in the suite's order.
+        baselines: the free baselines.
+        missing: cells that have no row yet.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    cards: tuple[MetricCard, ...]
+    lines: tuple[Line, ...]
+    baselines: tuple[Line, ...]
+    missing: int
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every row."""
+        return [row for line in (*self.baselines, *self.lines) for row in line.rows]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the task."""
+        return sorted({row["seed"] for row in self.rows})
+
+    @property
+    def trainings(self) -> int:
+        """The fewest trainings of a model."""
+        models = {row["model"] for row in self.rows if row["kind"] == "method"}
+        counts = [len({row["training"] for row in self.rows if row["model"] == model}) for model in models]
+        return min(counts, default=1)
+
+    @property
+    def quality(self) -> list[MetricCard]:
+        """The cards of metrics that choose nothing by the truth."""
+        return [card for card in self.cards if not card.oracle_of]
+
+    @property
+    def oracles(self) -> list[MetricCard]:
+        """The cards of metrics that take the best of several samples by the truth: printed apart."""
+        return [card for card in self.cards if card.oracle_of]
+
+    def bounds(self, metric: str) -> tuple[Line | None, Line | None]:
+        """(the baseline that a model must beat, the ceiling that none need pass), where there are rows of them.
+
+        The baseline is the task's own first one, else the Gaussian without correlations; the ceiling held-out data
+        against held-out data.
+        """
+        known = [line for line in self.baselines if metric in line.values]
+        own = [line for line in known if line.method not in FREE]
+        free = [line for name in ("gaussian-diagonal", "gaussian", "resample") for line in known if line.method == name]
+        ceiling = next((line for line in known if line.method == "real"), None)
+        return next(iter([*own, *free]), None), ceiling
+
+    @property
+    def budgets(self) -> list[int]:
+        """The budgets, ascending."""
+        return sorted({line.nfe for line in self.lines})
+
+    def at(self, nfe: int) -> list[Line]:
+        """The methods at one budget."""
+        return [line for line in self.lines if line.nfe == nfe]
+
+    def line(self, baseline: str) -> Line | None:
+        """The line of a baseline."""
+        return next((line for line in self.baselines if line.method == baseline), None)
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a report shows: the run's note and a board per task."""
+
+    run: Mapping[str, Any]
+    tasks: tuple[TaskBoard, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every row of every task."""
+        return [row for task in self.tasks for row in task.rows]
+
+
+def normalised(task: TaskBoard, card: MetricCard, value: float) -> float | None:
+    """``value`` between the task's baseline (0) and its ceiling (1); None where the two do not stand apart.
+
+    The ceiling is held-out data against held-out data; where there is none, the card's ideal value.
+    """
+    baseline, ceiling = task.bounds(card.name)
+    if baseline is None:
+        return None
+    low = baseline.values[card.name].median
+    high = card.ideal if ceiling is None else ceiling.values[card.name].median
+    sign = 1.0 if card.direction == "higher" else -1.0
+    if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(value)) or sign * (high - low) <= 0:
+        return None
+    return (value - low) / (high - low)
+
+
+def ranks(lines: Sequence[Line], card: MetricCard) -> dict[str, int]:
+    """Rank 1, 2, ... of the methods of one budget; those not told apart from the best of the rest share a rank."""
+    left = {line.method: runs_of(line.rows, card.name) for line in lines if card.name in line.values}
+    found: dict[str, int] = {}
+    rank = 1
+    while left:
+        group = leaders(left, card.direction)
+        found.update(dict.fromkeys(group, rank))
+        rank += len(group)
+        left = {name: runs for name, runs in left.items() if name not in group}
+    return found
+
+
+def read_board(store: Store) -> Board:
+    """The board of the last run of a store; of an unfinished one, as far as it came.
+
+    Raises:
+        AnydiffError: nothing was run yet, or rows of one column have different metric cards.
+    """
+    run = store.note("run")
+    if run is None:
+        raise AnydiffError(
+            f"{str(store.path.parent)!r} holds no benchmark yet; run `anydiff bench --suite quick` first."
+        )
+    tasks = [
+        make_board(name, run["tasks"][name], store.rows(keys), run["titles"], len(keys))
+        for name, keys in run["keys"].items()
+    ]
+    return Board(run, tuple(tasks))
+
+
+def make_board(
+    name: str, facts: Mapping[str, Any], rows: Sequence[Row], titles: Sequence[str], planned: int
+) -> TaskBoard:
+    """The board of one task from its rows.
+
+    Raises:
+        AnydiffError: two rows have different cards for one metric, so they cannot share a column.
+    """
+    cards = common_cards(rows)
+    order = [card["name"] for card in facts.get("cards", [])]
+    cards = sorted(cards, key=lambda card: order.index(card.name) if card.name in order else len(order))
+    lines = []
+    for nfe in sorted({row["nfe"] for row in rows if row["kind"] == "method"}):
+        here = [row for row in rows if row["kind"] == "method" and row["nfe"] == nfe]
+        lines += _marked([_line(title, nfe, here) for title in titles if _of(title, here)], cards)
+    free = [row for row in rows if row["kind"] == "baseline"]
+    baselines = [_line(method, 0, free) for method in dict.fromkeys(row["method"] for row in free)]
+    return TaskBoard(name, facts, tuple(cards), tuple(lines), tuple(baselines), planned - len(rows))
+
+
+def common_cards(rows: Sequence[Row]) -> list[MetricCard]:
+    """The cards of the rows, one per metric.
+
+    Raises:
+        AnydiffError: two rows have different cards for one metric.
+    """
+    names = dict.fromkeys(name for row in rows for name in row["cards"])
+    return [
+        require_same_card([parse_card(row["cards"][name]) for row in rows if name in row["cards"]]) for name in names
+    ]
+
+
+def parse_card(data: Mapping[str, Any]) -> MetricCard:
+    """The card from plain data, in which infinities are text."""
+    low, high = (float(bound) for bound in data["range"])
+    return MetricCard(**{**data, "range": (low, high), "ideal": float(data["ideal"])})
+
+
+def _of(method: str, rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["method"] == method]
+
+
+def run_of(row: Row) -> Run:
+    """(training, seed) of a row."""
+    return row["training"], row["seed"]
+
+
+def runs_of(rows: Sequence[Row], metric: str) -> dict[Run, float]:
+    """The values of a metric by run."""
+    return {run_of(row): float(row["metrics"][metric]) for row in rows if metric in row["metrics"]}
+
+
+def _line(method: str, nfe: int, rows: Sequence[Row]) -> Line:
+    own = tuple(sorted(_of(method, rows), key=run_of))
+    metrics = dict.fromkeys(name for row in own for name in row["metrics"])
+    summaries = {name: summarise(runs_of(own, name)) for name in metrics}
+    return Line(method, nfe, own, {name: summary for name, summary in summaries.items() if summary is not None})
+
+
+def _marked(lines: Sequence[Line], cards: Sequence[MetricCard]) -> list[Line]:
+    """The lines of one budget with their marks."""
+    marks: dict[str, dict[str, str]] = {line.method: {} for line in lines}
+    for card in cards:
+        values = {line.method: runs_of(line.rows, card.name) for line in lines}
+        if all(line.values[card.name].units < FEWEST for line in lines if card.name in line.values):
+            continue  # so few tell nothing apart
+        known = {name: runs for name, runs in values.items() if runs}
+        winners = leaders(known, card.direction, untested=False)
+        if len(winners) == 1 < len(leaders(known, card.direction)):
+            continue  # what could not be compared with it may be as good
+        for winner in winners:
+            marks[winner][card.name] = "tied" if len(winners) > 1 else "best"
+    return [Line(line.method, line.nfe, line.rows, line.values, marks[line.method]) for line in lines]

@@ -1,0 +1,170 @@
+"""Samples of one task from one model, and of its baselines. Nothing here ever holds held-out states."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anydiff.data.dataset import Dataset
+from anydiff.errors import AnydiffError
+from anydiff.metrics import SampleSet, Score
+from anydiff.pipeline import Pipeline, load
+from anydiff.recipes import load_recipe
+from anydiff.recipes.build import build_dataset
+from anydiff.tasks.lock import is_paired
+from anydiff.tasks.task import Task, load_reference
+from anydiff_benchmarks.engine import baselines
+from anydiff_benchmarks.engine.measure import Cost, CountingDenoiser, measured
+from anydiff_benchmarks.engine.suite import Method
+
+
+class Generator:
+    """A model on a task.
+
+    Args:
+        task: what is measured.
+        source: a run folder or weights file; empty for the bundled weights of the task's recipe.
+        asked: the conditions of the held-out cases, a row each.
+        size: how many cases there are.
+        device: where to sample.
+        batch_size: rows per network call.
+
+    Raises:
+        AnydiffError: the model is of another domain than the task.
+    """
+
+    def __init__(
+        self, task: Task, source: str, asked: Mapping[str, Tensor], size: int, device: str, batch_size: int
+    ) -> None:
+        self.task = task
+        self.asked = asked
+        self.size = size
+        self.device = device
+        self.batch_size = batch_size
+        loaded = load(source or task.recipe)
+        self.denoiser = CountingDenoiser(loaded.denoiser).eval()
+        self.weights_hash = loaded.weights_hash
+        self.pipeline: Pipeline = replace(loaded, denoiser=self.denoiser)
+        self.recipe = load_recipe(task.recipe)
+        if loaded.recipe.domain != self.recipe.domain:
+            raise AnydiffError(
+                f"the model {source!r} speaks domain {loaded.recipe.domain.name!r} with other options than task "
+                f"{task.id!r}; train it with domain and data of recipe {task.recipe!r}."
+            )
+        self.paired = is_paired(task, self.recipe)
+        self._warm = False
+
+    @functools.cached_property
+    def training_data(self) -> Dataset:
+        """The training split, for the baselines."""
+        data: Dataset = build_dataset(self.recipe, "train")
+        return data
+
+    def cases(self, count: int) -> int:
+        """How many cases ``count`` samples are of; sample k is of case k % cases."""
+        if self.task.members:
+            return min(self.size, max(1, count // self.task.members))
+        return min(self.size, count)
+
+    def options(self, method: Method, nfe: int) -> dict[str, Any]:
+        """The sampling options of a method, as ``Pipeline.sample`` takes them."""
+        given = {"grid": method.grid, "end": method.end, "guidance": method.guidance}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return {"solver": method.solver, "nfe": nfe, **chosen, **method.options}
+
+    def sample(self, count: int, seed: int, **options: Any) -> SampleSet:
+        """Samples of the held-out cases' conditions."""
+        cases = self.cases(count)
+        if self.asked:
+            options["condition"] = {name: value[:cases] for name, value in self.asked.items()}
+            options["cases"] = cases
+        options = {"batch_size": self.batch_size, "device": self.device, **options}
+        return self.pipeline.sample_set(count, seed=seed, **options)
+
+    def samples(self, method: Method, nfe: int, count: int, seed: int) -> tuple[SampleSet, dict[str, Any]]:
+        """The samples of a method and what they cost, calls counted and compared with the plan.
+
+        Raises:
+            AnydiffError: the solver made other calls than its plan says.
+        """
+        options = self.options(method, nfe)
+        guidance = {"guidance": options.pop("guidance")} if "guidance" in options else {}
+        plan = self.pipeline.plan(options.pop("nfe"), options.pop("solver"), **options)
+        if not self._warm:  # the first call of a process pays for memory and kernels that the others find ready
+            self.sample(min(count, self.batch_size), seed, solver=plan, **guidance)
+            self._warm = True
+        self.denoiser.reset()
+        with measured(self.device) as cost:
+            samples = self.sample(count, seed, solver=plan, **guidance)
+        counted = self.denoiser.calls / -(-count // self.batch_size)
+        layers = self.pipeline.recipe.sampling.guidance or guidance
+        if counted < plan.nfe or (counted != plan.nfe and not layers):
+            raise AnydiffError(
+                f"{method.title} made {counted:g} network calls per sample, but its plan says {plan.nfe}; its cost "
+                "cannot be compared."
+            )
+        return samples, {**self._cost(cost, count), "counted_nfe": counted}
+
+    def closed_loop(self, method: Method, nfe: int, count: int, seed: int) -> tuple[dict[str, Score], dict[str, Any]]:
+        """The scores of the task's evaluator, and what it cost. How often it samples is its own affair."""
+        assert self.task.evaluator is not None
+        evaluate = load_reference(self.task.evaluator, f"evaluator of task {self.task.id!r}")
+        options = {**self.options(method, nfe), "batch_size": self.batch_size, "device": self.device}
+        self.denoiser.reset()
+        with measured(self.device) as cost:
+            scores = evaluate(self.pipeline, count, seed, **options)
+        return self._checked(scores, "evaluator"), self._cost(cost, count)
+
+    def baseline(self, name: str, count: int, seed: int) -> SampleSet | dict[str, Score]:
+        """Samples of a free baseline of the core or of the task; scores where the task has an evaluator."""
+        condition = self._condition(count)
+        if name not in self.task.baselines:
+            return self._free(name, count, seed, condition)
+        function = load_reference(self.task.baselines[name], f"baseline {name!r} of task {self.task.id!r}")
+        made = function(self.training_data, condition, count, seed)
+        if isinstance(made, Mapping):
+            return self._checked(made, f"baseline {name!r}")
+        if not isinstance(made, Tensor) or len(made) != count:
+            shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+            raise AnydiffError(
+                f"baseline {name!r} of task {self.task.id!r} gave {shape}, but {count} states were asked for; return a "
+                "Tensor with one row per row of condition."
+            )
+        return SampleSet(made.to(torch.float32), condition, self.pipeline.domain)
+
+    def _free(self, name: str, count: int, seed: int, condition: dict[str, Tensor]) -> SampleSet:
+        """The core's baseline; with more samples than training data, the data comes around again."""
+        data = self.training_data
+        if name == "resample" and count > len(data):
+            rows = torch.arange(count) % len(data)
+            drawn = baselines.resample(data, len(data), seed)
+            found = {key: value[rows] for key, value in drawn.condition.items()}
+            drawn = SampleSet(drawn.states[rows], found, data.domain)
+        else:
+            drawn = baselines.baseline(name, data, count, seed, condition)
+        return SampleSet(drawn.states, condition, data.domain) if self.paired else drawn
+
+    def _condition(self, count: int) -> dict[str, Tensor]:
+        rows = torch.arange(count) % self.cases(count)
+        return {name: value[rows] for name, value in self.asked.items()}
+
+    def _cost(self, cost: Cost, count: int) -> dict[str, Any]:
+        calls, rows = self.denoiser.calls, self.denoiser.rows
+        return {
+            "calls": calls,
+            "rows_per_sample": rows / count,
+            "seconds": cost.seconds,
+            "peak_memory_mib": cost.peak_memory,
+            "memory_kind": cost.memory_kind,
+        }
+
+    def _checked(self, scores: Any, what: str) -> dict[str, Score]:
+        good = isinstance(scores, Mapping) and scores and all(isinstance(each, Score) for each in scores.values())
+        if not good:
+            raise AnydiffError(f"the {what} of task {self.task.id!r} gave {scores!r}; return a dict of name -> Score.")
+        return {score.card.name: score for score in scores.values()}

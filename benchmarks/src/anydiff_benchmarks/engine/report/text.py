@@ -1,0 +1,100 @@
+"""How numbers and names are written in every report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from anydiff_benchmarks.engine.board import Line, TaskBoard
+from anydiff_benchmarks.engine.statistics import Summary
+
+BASELINE_HELP: Mapping[str, str] = {
+    "real": "held-out against held-out (ceiling)",
+    "resample": "training data",
+    "gaussian": "Gaussian of all moments",
+    "gaussian-diagonal": "marginal Gaussian",
+}
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, without an exponent where a person can do without."""
+    if value is None:
+        return "–"
+    value = float(value)
+    if not math.isfinite(value):
+        return str(value)
+    if value and (abs(value) >= 1e6 or abs(value) < 1e-4):
+        return f"{value:.3e}"
+    digits = 3 - (math.floor(math.log10(abs(value))) if value else 0)
+    text = f"{value:.{max(0, min(digits, 8))}f}"
+    return "0" if value == 0 else text
+
+
+def span(summary: Summary) -> str:
+    """Least and greatest value, and the interval if there is one; empty for one value."""
+    if summary.count < 2 or summary.least == summary.greatest:
+        return ""
+    text = f"{number(summary.least)} … {number(summary.greatest)}"
+    if summary.interval is not None:
+        text += f" [{number(summary.interval[0])}, {number(summary.interval[1])}]"
+    return text
+
+
+def arrow(direction: str) -> str:
+    """Which way is better."""
+    return "↓" if direction == "lower" else "↑"
+
+
+def short(hash_: str) -> str:
+    """The first digits of a hash."""
+    return hash_[:12]
+
+
+COSTS = (
+    ("rows_per_sample", "network rows per sample"),
+    ("milliseconds", "ms per sample"),
+    ("peak_memory_mib", "peak MiB"),
+    ("parameters", "parameters"),
+)
+"""Columns of cost: the name of :meth:`~anydiff_benchmarks.engine.board.Line.cost`, and its title."""
+
+
+def cost_text(name: str, value: float) -> str:
+    """A cost as people write it."""
+    return f"{value:,.0f}" if name == "parameters" else number(value)
+
+
+def counted(line: Line) -> str:
+    """The network calls of a line as counted; the budget in brackets where nothing was counted."""
+    calls = line.cost("counted_nfe")
+    return "0" if line.nfe == 0 else f"{calls.median:g}" if calls else f"({line.nfe})"
+
+
+def line_name(line: Line, task: TaskBoard) -> str:
+    """What a line is called: baselines say what they are, and which one a model must beat."""
+    if line.nfe:
+        return line.method
+    name = BASELINE_HELP.get(line.method, line.method)
+    beaten = [task.bounds(card.name)[0] for card in task.cards[:1]]
+    return f"{name} (baseline)" if line in beaten else name
+
+
+def task_sentence(facts: Mapping[str, Any], seeds: int) -> str:
+    """What a table rests on, in a sentence or two."""
+    reference = facts["reference"]
+    trainings = len({(each["model"], each["source"]) for each in facts["trainings"]})
+    text = (
+        f"{facts['samples']} of the task's {facts['full samples']} samples per cell x {seeds} sampling "
+        f"seed{'s' if seeds != 1 else ''}, {trainings} trained model{'s' if trainings != 1 else ''}; judged "
+        f"against {reference['samples']} {reference['split']} examples of {reference['data set']}; network of "
+        f"{facts['parameters']:,} parameters; {facts['machine']['name']} ({facts['machine']['device']}, "
+        f"{facts['machine']['threads']} thread{'s' if facts['machine']['threads'] != '1' else ''})."
+    )
+    if facts["members"]:
+        text += f" Ensembles of {facts['members']} members: {facts['samples'] // facts['members']} cases."
+    if facts["closed loop"]:
+        text += " Judged in closed loop by the task's evaluator; NFE is the budget of one plan."
+    if facts["over budget"]:
+        text += " This task needs more than its share of the time budget even at the least its metrics accept."
+    return text

@@ -1,0 +1,208 @@
+"""Suites: which methods, budgets and seeds a benchmark runs on which tasks. Plain YAML, so that a suite is data.
+
+A suite is named by a file, or registered by a plugin among its tasks with the file as metadata::
+
+    register("benchmarks/quick", "every domain in minutes", "anydiff_benchmarks.engine.suite:load_suite",
+             suite="anydiff_benchmarks:suites/quick.yaml")
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from anydiff.data.reading import read_yaml
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.recipes import Part
+from anydiff.registry import registry
+from anydiff.settings import Settings
+from anydiff.tasks.task import Tier
+from anydiff_benchmarks.engine.identity import texts
+
+BASELINES = ("real", "resample", "gaussian", "gaussian-diagonal")
+"""The free baselines of every task: held-out data against held-out data, and those of
+:mod:`anydiff_benchmarks.engine.baselines`; a task adds its own."""
+
+
+class Method(Settings):
+    """A solver with its options, and how it is run. In a file ``- ddim`` is short for ``- {solver: ddim}``.
+
+    Attributes:
+        solver: its registered name.
+        options: its options.
+        grid: time grid; None for the recipe's.
+        end: how the plan ends; None for the recipe's.
+        guidance: classifier-free scale, or registered guidances with their options as in a recipe (``clamp``, or
+            ``[{name: dynamic-threshold, options: {quantile: 0.99}}]``, the first innermost); None for the recipe's.
+        label: its name in tables; made from the rest by default.
+    """
+
+    solver: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    grid: str | None = None
+    end: str | None = None
+    guidance: float | tuple[Part, ...] | None = None
+    label: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"solver": value} if isinstance(value, str) else value
+
+    @field_validator("guidance", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, (str, dict, Part)) else value
+
+    @property
+    def title(self) -> str:
+        """The label, or the solver with whatever differs from the defaults."""
+        if self.label:
+            return self.label
+        extra = {**self.options, "grid": self.grid, "end": self.end, "guidance": self._guidance_title()}
+        shown = ", ".join(f"{name}={value}" for name, value in extra.items() if value is not None)
+        return f"{self.solver} ({shown})" if shown else self.solver
+
+    def _guidance_title(self) -> str | float | None:
+        if not isinstance(self.guidance, tuple):
+            return self.guidance
+        texts = []
+        for part in self.guidance:
+            options = ", ".join(f"{name}={value}" for name, value in part.options.items())
+            texts.append(f"{part.name}({options})" if options else part.name)
+        return "+".join(texts) or "none"
+
+    def identity(self) -> dict[str, Any]:
+        """What can change a number: everything but the label."""
+        return self.model_dump(mode="json", exclude={"label"})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Whatever it names: its solver, and what its options and guidance may name."""
+        return tuple(dict.fromkeys(texts(self.identity())))
+
+
+class Suite(Settings):
+    """A benchmark as data.
+
+    Attributes:
+        name: for the report.
+        version: raised with every change that makes rows incomparable.
+        help: one line.
+        methods: the solvers.
+        nfe: budgets of network calls per sample.
+        seeds: sampling seeds, the same for every method (paired).
+        samples: most samples per cell, if fewer than the task's; the time budget may make it fewer
+            (:func:`anydiff_benchmarks.engine.planning.allocate`).
+        tier: which tasks run when none is named.
+        models: other models than the bundled one: name -> task or pattern -> run folders or weights files, one per
+            training (with another seed each).
+        bundled: whether the bundled model runs too.
+        batch_size: rows per network call.
+        gallery: samples per picture.
+        budget_seconds: for the whole suite, shared by all tasks, in seconds of one worker; None for no limit.
+        baselines: of :data:`BASELINES`.
+    """
+
+    name: str
+    version: int = Field(default=1, ge=1)
+    help: str = ""
+    methods: tuple[Method, ...] = Field(min_length=1)
+    nfe: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    samples: int | None = Field(default=None, ge=2)
+    tier: Tier = "smoke"
+    models: dict[str, dict[str, tuple[str, ...]]] = Field(default_factory=dict)
+    bundled: bool = True
+    batch_size: int = Field(default=250, ge=1)
+    gallery: int = Field(default=10, ge=0)
+    budget_seconds: float | None = Field(default=None, gt=0)
+    baselines: tuple[str, ...] = BASELINES
+
+    @field_validator("nfe", "seeds")
+    @classmethod
+    def _different(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(values)) != len(values) or min(values) < 0:
+            raise ValueError("values must be different natural numbers")
+        return values
+
+    @model_validator(mode="after")
+    def _names(self) -> Suite:
+        titles = [method.title for method in self.methods]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"two methods are called {title!r}; give one of them a label")
+        if 0 in self.nfe:
+            raise ValueError("nfe must be at least 1")
+        if not self.bundled and not self.models:
+            raise ValueError("bundled is false and there are no models, so nothing would run")
+        return self
+
+    def sources(self, task: str) -> list[tuple[str, str, int]]:
+        """The models that run on a task: (name, source, number of the training); the bundled one has empty texts."""
+        found = [("", "", 0)] if self.bundled else []
+        for name, tasks in self.models.items():
+            for pattern, sources in tasks.items():
+                if fnmatch.fnmatchcase(task, pattern) or fnmatch.fnmatchcase(task.rpartition("@")[0], pattern):
+                    found += [(name, source, number) for number, source in enumerate(sources)]
+        return found
+
+    def check_names(self) -> None:
+        """Refuse solvers, guidances and baselines that nothing provides.
+
+        Raises:
+            UnknownNameError: suggests the nearest.
+        """
+        for method in self.methods:
+            registry().get("solvers", method.solver)
+            for part in method.guidance if isinstance(method.guidance, tuple) else ():
+                registry().get("guidance", part.name)
+        for name in self.baselines:
+            if name not in BASELINES:
+                raise UnknownNameError("baseline", name, BASELINES)
+
+
+def suite_names() -> dict[str, str]:
+    """The registered suites with their help."""
+    return {entry.name: entry.help for entry in registry().entries("tasks") if "suite" in entry.metadata}
+
+
+def load_suite(name: str) -> Suite:
+    """The suite in the YAML file ``name``, or the registered one of this name (``quick`` for ``benchmarks/quick``).
+
+    Raises:
+        UnknownNameError: no such suite.
+        FileFormatError: the file is not YAML.
+        AnydiffError: a key or value is wrong.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    else:
+        known = suite_names()
+        found = [entry for entry in known if entry == name or entry.rsplit("/", 1)[-1] == name]
+        if not found:
+            raise UnknownNameError("suite", name, known, "Suites come with `pip install anydiff-benchmarks`.")
+        package, _, relative = str(registry().get("tasks", found[0]).metadata["suite"]).partition(":")
+        path = Path(str(resources.files(package).joinpath(relative)))
+    suite = Suite.parse(read_yaml(path, "a YAML file of a suite", "see `anydiff bench list`"), f"suite {name!r}")
+    suite.check_names()
+    return suite
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``"5"`` -> seeds 0 to 4; ``"3,7,9"`` -> these.
+
+    Raises:
+        AnydiffError: not natural numbers, or one of them twice.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
+        raise AnydiffError(f"--seeds is {text!r}; write how many (3) or which (0,1,2), each once.")
+    return tuple(numbers) if "," in text else tuple(range(natural_number("--seeds", numbers[0])))

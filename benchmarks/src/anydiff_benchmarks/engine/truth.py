@@ -1,0 +1,296 @@
+"""The held-out data of tasks, in a process of its own: whoever draws samples cannot look at what they are judged by.
+
+:class:`TruthProcess` is the side of the worker: it starts ``python -m anydiff_benchmarks.engine.truth`` once and asks
+it by messages. The process opens a task (data, metrics), says what a model may be told (conditions, never states), and
+judges samples that were already drawn. It ends with its worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from anydiff.errors import AnydiffError
+from anydiff.metrics import MetricCard, SampleSet
+from anydiff.metrics.judging import Judge
+from anydiff.recipes import load_recipe
+from anydiff.recipes.build import build_dataset, sample_set
+from anydiff.states import permutation
+from anydiff.tasks.lock import check_lock, freeze, lock_hash, task_metrics
+from anydiff.tasks.task import Task, load_task
+
+_SPREAD = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Opening:
+    """What is known of a task without its states.
+
+    Attributes:
+        frozen: hash of what the task depends on.
+        asked: the conditions a model may be told, a row per case.
+        size: how many held-out examples there are.
+        cards: of the metrics.
+        least: fewer cases say nothing, or are refused by one of the metrics.
+        facts: hashes, names and sizes of held-out and training data.
+        picture: a picture of held-out data; empty without one.
+        note: why there is none.
+    """
+
+    frozen: str
+    asked: Mapping[str, Tensor]
+    size: int
+    cards: tuple[MetricCard, ...]
+    least: int
+    facts: Mapping[str, Any]
+    picture: bytes
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """The values of a sample set: one per metric, or the reason why there is none; and how long it took."""
+
+    values: Mapping[str, float]
+    problems: Mapping[str, str]
+    seconds: float
+    reference: int
+    samples: int
+
+
+class Truth:
+    """The held-out data and the metrics of one task.
+
+    Raises:
+        AnydiffError: the task is not what was published, or names no metric.
+    """
+
+    def __init__(self, task: Task) -> None:
+        frozen = freeze(task, sketch=False)
+        check_lock(task, frozen)
+        self.task = task
+        self.frozen = lock_hash(frozen)
+        self.recipe = load_recipe(task.recipe)
+        self.metrics = task_metrics(task, self.recipe)
+        if not self.metrics and not task.evaluator:
+            raise AnydiffError(f"task {task.id!r} and its recipe name no metric, so nothing is judged; add metrics.")
+        data = build_dataset(self.recipe, task.split)
+        self.reference = sample_set(data, range(len(data)))
+        self.domain = self.reference.domain
+        self.hash: str = frozen["held-out data"]["hash"]
+        training = frozen["training data"]
+        self.training = {"hash": training["hash"], "samples": training["examples"]}
+        self.cards = [self._card(metric.card) for metric in self.metrics]
+
+    def opening(self, gallery: int) -> Opening:
+        """What the other side may know; ``gallery`` examples are drawn."""
+        picture, note = drawn(self.reference, gallery)
+        size = len(self.reference)
+        least = max([self.task.minimum_cases, *(card.minimum_samples for card in self.cards)])
+        facts = {"data set": self.recipe.dataset.name, "hash": self.hash, "samples": size, "split": self.task.split}
+        facts = {"reference": facts, "training data": self.training}
+        asked = self.reference.asked(size)
+        return Opening(self.frozen, asked, size, tuple(self.cards), least, facts, picture, note)
+
+    def judge(self, states: Tensor, condition: Mapping[str, Tensor]) -> Judged:
+        """All metrics; one that fails does not keep the others from their value."""
+        cases = len(states) // self.task.members if self.task.members else len(self.reference)
+        reference = self.reference if cases >= len(self.reference) else _rows(self.reference, torch.arange(cases))
+        return self._judge(SampleSet(states, condition, self.domain), reference)
+
+    def real(self, count: int, seed: int) -> Judged:
+        """Held-out data against the rest of it: at most half, so that both sides are left with enough."""
+        size = len(self.reference)
+        order = torch.as_tensor(permutation(seed, 0, "baseline/real", size))
+        chosen = min(count, size // 2)
+        return self._judge(_rows(self.reference, order[:chosen]), _rows(self.reference, order[chosen:]))
+
+    def _judge(self, samples: SampleSet, reference: SampleSet) -> Judged:
+        values: dict[str, float] = {}
+        problems: dict[str, str] = {}
+        began = time.perf_counter()
+        asked = Judge(samples, reference)
+        for metric, card in zip(self.metrics, self.cards, strict=True):
+            try:
+                metric.check(samples, reference)
+                values[card.name] = asked.value(metric, card.name)
+            except Exception as error:  # a plugin's metric may raise anything; the run goes on and the row says so
+                problems[card.name] = reason(error)
+        return Judged(values, problems, time.perf_counter() - began, len(reference), len(samples))
+
+    def _card(self, card: MetricCard) -> MetricCard:
+        """The card with its reference; an oracle that does not say so is labelled."""
+        members = self.task.members or 1
+        if members > 1 and not card.oracle_of and self._chooses(card.name, members):
+            card = dataclasses.replace(card, oracle_of=members)
+        return dataclasses.replace(card, reference=self.hash)
+
+    def _chooses(self, name: str, members: int) -> bool:
+        """Whether one perfect member among hopeless ones is judged perfect: then the metric picks it by the truth."""
+        metric = next(metric for metric in self.metrics if metric.card.name == name)
+        cases = min(len(self.reference), max(metric.card.minimum_samples, 8))
+        truth = _rows(self.reference, torch.arange(cases))
+        spread = truth.states.std() * _SPREAD + 1
+        hopeless = [truth.states.roll(shift + 1, 0) + spread * (shift + 1) for shift in range(members - 1)]
+        condition = {key: torch.cat([value] * members) for key, value in truth.condition.items()}
+        try:
+            best = metric.compute(SampleSet(torch.cat([truth.states, *hopeless]), condition, self.domain), truth)
+            worst = metric.compute(SampleSet(torch.cat([hopeless[0], *hopeless]), condition, self.domain), truth)
+        except Exception:  # a metric that cannot judge such states is judged by its card alone
+            return False
+        ideal = metric.card.ideal
+        return abs(best - ideal) <= 1e-6 * max(1.0, abs(worst - ideal)) < abs(worst - ideal)
+
+
+def drawn(samples: SampleSet, count: int) -> tuple[bytes, str]:
+    """(picture of the first ``count`` samples, why there is none)."""
+    if not count:
+        return b"", ""
+    states = samples.states[:count]
+    condition = {name: value[:count] for name, value in samples.condition.items()}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "picture.png"
+            titles = samples.domain.describe_condition(condition)
+            samples.domain.draw(samples.domain.decode(states, condition), path, titles or None)
+            return path.read_bytes(), ""
+    except Exception as error:  # a domain may lack its drawing library; the benchmark does not need pictures
+        return b"", reason(error)
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, AnydiffError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def _rows(samples: SampleSet, rows: Tensor) -> SampleSet:
+    condition = {name: value[rows] for name, value in samples.condition.items()}
+    return SampleSet(samples.states[rows], condition, samples.domain)
+
+
+# The process ----------------------------------------------------------------------------------------------------------
+
+
+class TruthProcess:
+    """Asks a process with the held-out data; started when it is first needed, and again if it dies."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._code: dict[str, str] = {}
+
+    def outdated(self, code: Mapping[str, str]) -> bool:
+        """Whether a distribution that was seen here before has other code now: what judges remembers the old one."""
+        changed = any(self._code.get(name, digest) != digest for name, digest in code.items())
+        self._code.update(code)
+        return changed
+
+    def open(self, task_id: str, gallery: int) -> Opening:
+        """See :meth:`Truth.opening`."""
+        opening: Opening = self._ask("opening", task_id, gallery)
+        return opening
+
+    def judge(self, task_id: str, samples: SampleSet) -> Judged:
+        """See :meth:`Truth.judge`."""
+        judged: Judged = self._ask("judge", task_id, samples.states, dict(samples.condition))
+        return judged
+
+    def real(self, task_id: str, count: int, seed: int) -> Judged:
+        """See :meth:`Truth.real`."""
+        judged: Judged = self._ask("real", task_id, count, seed)
+        return judged
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                assert self._process.stdin is not None
+                self._process.stdin.close()
+            self._process.wait()
+            self._process = None
+
+    def _ask(self, question: str, *arguments: Any) -> Any:
+        for attempt in (1, 2):
+            try:
+                kind, answer = self._exchange((question, arguments))
+                break
+            except (EOFError, OSError, pickle.UnpicklingError) as error:
+                self._process = None
+                if attempt == 2:
+                    raise AnydiffError(
+                        f"the process that judges task {arguments[0]!r} died twice; a metric or its library crashed."
+                    ) from error
+        if kind == "error":
+            raise AnydiffError(answer)
+        return answer
+
+    def _exchange(self, message: Any) -> Any:
+        if self._process is None:
+            paths = os.pathsep.join(path for path in sys.path if path)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "anydiff_benchmarks.engine.truth", str(torch.get_num_threads())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": paths},
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        _send(self._process.stdin, message)
+        return _receive(self._process.stdout)
+
+
+def _send(stream: IO[bytes], message: Any) -> None:
+    content = pickle.dumps(message)  # between two processes of ours; no file is ever read so
+    stream.write(struct.pack(">Q", len(content)) + content)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes]) -> Any:
+    head = stream.read(8)
+    if len(head) < 8:
+        raise EOFError
+    return pickle.loads(stream.read(struct.unpack(">Q", head)[0]))
+
+
+def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer until the other side is gone."""
+    opened: dict[str, Truth] = {}
+    while True:
+        try:
+            question, (task_id, *arguments) = _receive(questions)
+        except EOFError:
+            return
+        try:
+            if task_id not in opened:
+                opened[task_id] = Truth(load_task(task_id))
+            answer = ("answer", getattr(opened[task_id], question)(*arguments))
+        except Exception as error:  # the other side turns it into the row's reason
+            answer = ("error", reason(error))
+        _send(answers, answer)
+
+
+def _main() -> None:
+    torch.set_num_threads(int(sys.argv[1]))
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a plugin prints must not get among the answers
+    serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    # Under its own name, so that what is sent can be read by whoever imports it.
+    from anydiff_benchmarks.engine import truth
+
+    truth._main()

@@ -1,0 +1,369 @@
+"""What workers do: describe a task with a model, and compute one row. Both are plain functions of plain data.
+
+A worker process keeps the models it has loaded, and one process with the held-out data beside it
+(:mod:`anydiff_benchmarks.engine.truth`). It writes nothing: rows and pictures go back to whoever asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from anydiff.errors import AnydiffError
+from anydiff.metrics import SampleSet
+from anydiff.pipeline import Pipeline
+from anydiff.plugins import hooks
+from anydiff.plugins.source import Source, source_of
+from anydiff.recipes import Recipe
+from anydiff.registry import KINDS, Entry, registry
+from anydiff.tasks.task import load_task
+from anydiff_benchmarks.engine import identity
+from anydiff_benchmarks.engine.generation import Generator
+from anydiff_benchmarks.engine.measure import measured
+from anydiff_benchmarks.engine.planning import Cell, Speed
+from anydiff_benchmarks.engine.suite import Method
+from anydiff_benchmarks.engine.truth import Opening, TruthProcess, drawn, reason
+
+PRECISION = "float32"
+_source_of = functools.partial(source_of, without={"anydiff_benchmarks": identity.WITHOUT_INFLUENCE})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task, a model and how it is run: what a worker loads once.
+
+    Attributes:
+        task: ``domain/name@version``.
+        source: run folder or weights file; empty for bundled weights.
+        device: where to sample; empty for an accelerator where there is one.
+        batch_size: rows per network call.
+        gallery: samples per picture.
+        names: whatever the suite's methods name, for the code behind it.
+    """
+
+    task: str
+    source: str
+    device: str
+    batch_size: int
+    gallery: int
+    names: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a setting before any row is computed.
+
+    Attributes:
+        identity: what every row of the task depends on.
+        model: what the rows of methods depend on beside it.
+        data: what the rows of baselines depend on beside it.
+        sources: name in a method -> code and libraries behind it.
+        facts: for the report.
+        speed: measured here and now.
+        least: fewer cases say nothing, or are refused by a metric.
+        size: number of held-out cases.
+        wide: the state is too large for a Gaussian with full covariance.
+        picture: of held-out data.
+        note: why there is no picture.
+    """
+
+    identity: Mapping[str, Any]
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    sources: Mapping[str, Source]
+    facts: Mapping[str, Any]
+    speed: Speed
+    least: int
+    size: int
+    wide: bool
+    picture: bytes
+    note: str
+
+
+@functools.cache
+def _truth() -> TruthProcess:
+    return TruthProcess()
+
+
+@functools.cache
+def _hands(setting: Setting) -> tuple[Opening, Generator]:
+    opening = _truth().open(setting.task, setting.gallery)
+    task = load_task(setting.task)
+    device = setting.device or chosen_device("")
+    generator = Generator(task, setting.source, opening.asked, opening.size, device, setting.batch_size)
+    return opening, generator
+
+
+def forget_models() -> None:
+    """Let go of every model: what lies behind a name may change until the next run."""
+    _hands.cache_clear()
+
+
+def forget() -> None:
+    """Let go of every model, and of the process with the held-out data."""
+    forget_models()
+    _truth().close()
+    _truth.cache_clear()
+
+
+def chosen_device(device: str) -> str:
+    """``device``, or the accelerator if there is one, or the processor.
+
+    Raises:
+        AnydiffError: there is no such device.
+    """
+    if not device:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise AnydiffError(f"--device is {device!r}, which this machine does not have; use cpu.") from error
+    return device
+
+
+def describe(setting: Setting, speed: Speed | None) -> Description:
+    """Load a setting and say what its rows depend on.
+
+    Args:
+        setting: what to load.
+        speed: what was measured before; None to measure.
+
+    Raises:
+        AnydiffError: task or model cannot be used; the sentence says why.
+    """
+    opening, generator = _hands(setting)
+    source = _source(generator)
+    if _truth().outdated(source.code):  # in one program that runs a suite twice
+        _truth().close()
+        forget_models()
+        opening, generator = _hands(setting)
+    pipeline, task = generator.pipeline, generator.task
+    speed = speed or _speed(setting, opening, generator)
+    common = {"task": task.id, "frozen task": opening.frozen, **source.as_dict()}
+    model = {
+        "weights": generator.weights_hash,
+        "recipe": pipeline.recipe.hash,
+        "precision": PRECISION,
+        "device": torch.device(generator.device).type,
+    }
+    facts = {
+        **common,
+        "help": task.help or generator.recipe.help,
+        "domain": generator.recipe.domain.name,
+        "plugin": registry().get("tasks", task.id).plugin,
+        "tier": task.tier,
+        "members": task.members,
+        "paired": generator.paired,
+        "closed loop": bool(task.evaluator),
+        "parameters": pipeline.parameters,
+        "weights": generator.weights_hash,
+        "weights metadata": dict(pipeline.metadata),
+        "needs": {role: [each.recipe.name, each.weights_hash] for role, each in pipeline.companions.items()},
+        "training seed": pipeline.recipe.training.seed,
+        "recipe": pipeline.recipe.hash,
+        **opening.facts,
+        "cards": [card.as_dict() for card in opening.cards],
+        "guidance": [part.model_dump(mode="json") for part in pipeline.recipe.sampling.guidance],
+        "machine": identity.machine(generator.device),
+    }
+    return Description(
+        common, model, {"training data": opening.facts["training data"]["hash"]}, _sources(setting.names), facts, speed,
+        opening.least, opening.size, pipeline.domain.spec.size > 4096, opening.picture, opening.note,
+    )  # fmt: skip
+
+
+def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[dict[str, Any], bytes]:
+    """(row, picture) of a cell. A failing cell is a result: its row says why, and the run goes on."""
+    row = _start(cell)
+    picture = b""
+    began = time.perf_counter()
+    try:
+        opening, generator = _hands(setting)
+        row["parameters"] = None if cell.method is None else generator.pipeline.parameters
+        row["training_seed"] = generator.pipeline.recipe.training.seed
+        row["machine"] = identity.machine(generator.device)
+        row["cards"] = {card.name: card.as_dict() for card in opening.cards}
+        samples = _fill(row, cell, generator)
+        if samples is not None and with_picture:
+            picture, row["note"] = drawn(samples, setting.gallery)
+    except Exception as error:
+        row.update(status="failed", reason=reason(error))
+    row.update(ended=now(), wall_seconds=time.perf_counter() - began)
+    return row, picture
+
+
+def failed_row(cell: Cell, sentence: str) -> dict[str, Any]:
+    """The row of a cell that no worker could compute."""
+    return {**_start(cell), "status": "failed", "reason": sentence, "ended": now()}
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _start(cell: Cell) -> dict[str, Any]:
+    return {
+        "key": cell.key,
+        "status": "done",
+        "reason": "",
+        "task": cell.task,
+        "domain": cell.task.partition("/")[0],
+        "kind": "baseline" if cell.method is None else "method",
+        "method": cell.title,
+        "solver": None if cell.method is None else cell.method.identity(),
+        "model": cell.model,
+        "source": cell.source,
+        "training": cell.training,
+        "training_seed": None,
+        "nfe": cell.nfe,
+        "seed": cell.seed,
+        "samples": cell.samples,
+        "reference_samples": None,
+        "metrics": {},
+        "problems": {},
+        "cards": {},
+        "counted_nfe": None,
+        "rows_per_call": None,
+        "rows_per_sample": None,
+        "seconds": None,
+        "metric_seconds": None,
+        "wall_seconds": None,
+        "peak_memory_mib": None,
+        "memory_kind": "",
+        "parameters": None,
+        "machine": {},
+        "precision": PRECISION,
+        "inputs": dict(cell.parts),
+        "versions": identity.versions(),
+        "commit": identity.commit(),
+        "host": platform.node(),
+        "started": now(),
+        "picture": "",
+        "note": "",
+        "ended": "",
+        "command": "",
+    }
+
+
+def _fill(row: dict[str, Any], cell: Cell, generator: Generator) -> SampleSet | None:
+    """Draw and judge; the samples, if there are any to look at."""
+    if cell.baseline == "real":
+        _enter(row, _truth().real(cell.task, cell.samples, cell.seed))
+        return None
+    if cell.method is not None and generator.task.evaluator:
+        scores, cost = generator.closed_loop(cell.method, cell.nfe, cell.samples, cell.seed)
+        row.update({name: value for name, value in cost.items() if name in row})
+        _enter_scores(row, scores)
+        return None
+    if cell.method is not None:
+        samples, cost = generator.samples(cell.method, cell.nfe, cell.samples, cell.seed)
+        row.update({name: value for name, value in cost.items() if name in row})
+        row["rows_per_call"] = cost["rows_per_sample"] / cost["counted_nfe"] if cost["counted_nfe"] else 0.0
+    else:
+        made = generator.baseline(cell.baseline, cell.samples, cell.seed)
+        if not isinstance(made, SampleSet):
+            _enter_scores(row, made)
+            return None
+        samples = made
+    _enter(row, _truth().judge(cell.task, samples))
+    return samples
+
+
+def _enter(row: dict[str, Any], judged: Any) -> None:
+    row.update(
+        samples=judged.samples,
+        reference_samples=judged.reference,
+        metric_seconds=judged.seconds,
+        metrics=dict(judged.values),
+        problems=dict(judged.problems),
+    )
+    if judged.problems:
+        row["status"] = "failed"
+        row["reason"] = "; ".join(f"{name}: {text}" for name, text in judged.problems.items())
+
+
+def _enter_scores(row: dict[str, Any], scores: Mapping[str, Any]) -> None:
+    row["metrics"] = {name: float(score.value) for name, score in scores.items()}
+    row["cards"] = {name: score.card.as_dict() for name, score in scores.items()}
+    row["samples"] = min(score.samples for score in scores.values())
+
+
+def _speed(setting: Setting, opening: Opening, generator: Generator) -> Speed:
+    """What cells of the task cost; this is also the warm-up."""
+    task = generator.task
+    usual = generator.pipeline.recipe.sampling
+    probe = Method(solver=usual.solver.name, options=usual.solver.options)
+    baselines = [functools.partial(generator.baseline, name) for name in task.baselines]
+    if task.evaluator:
+        count = max(1, task.samples // 20)
+        generator.closed_loop(probe, 2, 1, 0)
+        seconds = {}
+        for calls in (2, 8):
+            with measured(generator.device) as cost:
+                generator.closed_loop(probe, calls, count, 0)
+            seconds[calls] = cost.seconds / count
+        # What the world takes for an episode is no matter of network calls: it counts as judging.
+        per_call = max(0.0, seconds[8] - seconds[2]) / 6
+        return Speed(per_call, max(0.0, seconds[2] - 2 * per_call), 0.0, _mean_seconds(baselines, count))
+    group = task.members or 1
+    count = min(task.samples, -(-max(opening.least, 32) // group) * group)
+    samples, cost_of = generator.samples(probe, 2, count, 0)
+    _truth().judge(task.id, samples)  # features of the reference are computed here and kept
+    whole = _truth().judge(task.id, samples).seconds
+    few = max(opening.least * group, count // 4 // group * group)
+    if few < count:
+        part = _truth().judge(task.id, generator.samples(probe, 2, few, 0)[0]).seconds
+        each = max(0.0, whole - part) / (count - few)
+    else:
+        each = whole / count
+    fixed = max(0.0, whole - each * count)
+    return Speed(cost_of["seconds"] / (2 * count), each, fixed, _mean_seconds(baselines, count))
+
+
+def _mean_seconds(calls: Sequence[Callable[[int, int], object]], count: int) -> float:
+    began = time.perf_counter()
+    for call in calls:
+        with contextlib.suppress(Exception):  # its cells will fail, each with its reason
+            call(count, 0)
+    return (time.perf_counter() - began) / max(1, len(calls))
+
+
+def _source(generator: Generator) -> Source:
+    """The code and libraries that every row of the task depends on, what its methods name left out.
+
+    It is that of the core, of this engine, of whatever the task, its recipe and the recipes of the model and of those
+    it needs name, and of every plugin that listens or transforms in this process.
+    """
+    task = generator.task
+    references = [*task.baselines.values(), *([task.evaluator] if task.evaluator else [])]
+    entries = [registry().get("tasks", task.id)]
+    names = [part.name for part in task.metrics]
+    for recipe in (generator.recipe, *_recipes(generator.pipeline)):
+        names += [recipe.name, *identity.texts(recipe.model_dump(mode="json"))]
+    entries += _entries(names)
+    return _source_of(entries, [*references, __name__], hooks().implementers())
+
+
+def _recipes(pipeline: Pipeline) -> list[Recipe]:
+    """The recipe of a model and those of all models that it needs."""
+    return [pipeline.recipe, *(inner for each in pipeline.companions.values() for inner in _recipes(each))]
+
+
+def _sources(names: tuple[str, ...]) -> dict[str, Source]:
+    return {name: _source_of(found) for name in names if (found := _entries([name]))}
+
+
+def _entries(names: Sequence[str]) -> list[Entry]:
+    """Everything registered under one of ``names``, of whatever kind: a name says nothing of its kind."""
+    asked = set(names)
+    kinds = [kind for kind in KINDS if kind not in ("tasks", "commands")]
+    return [entry for kind in kinds for entry in registry().entries(kind) if entry.name in asked]

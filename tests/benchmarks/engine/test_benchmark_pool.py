@@ -1,0 +1,119 @@
+"""Dask workers: every job has one result whoever dies, and numbers do not depend on who computed them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from test_benchmark_engine import run, table
+
+from anydiff.errors import AnydiffError
+from anydiff_benchmarks.engine.pool import DaskPool, Here, Job, make_pool
+
+pytest.importorskip("distributed")
+
+
+def square(number, folder):
+    (Path(folder) / f"{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    return number**2
+
+
+def die_once(number, folder):
+    """Kill the worker at work, the first time."""
+    marker = Path(folder) / f"died-{number}"
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(number, folder)
+
+
+def die(number, folder):
+    (Path(folder) / f"dead-{time.monotonic_ns()}").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail(number, folder):
+    raise AnydiffError(f"{number} is not liked.")
+
+
+@pytest.fixture(scope="module")
+def pool():
+    made = DaskPool(2, "")
+    yield made
+    made.close()
+
+
+def test_every_job_has_its_result(pool, tmp_path):
+    jobs = [Job(square, (n, str(tmp_path)), n % 3, 1.0) for n in range(60)]
+    jobs.insert(30, Job(fail, (99, str(tmp_path)), 0))
+    results = {job.arguments[0]: result for job, result in pool.run(jobs)}
+    assert str(results.pop(99)) == "99 is not liked."
+    assert results == {n: n**2 for n in range(60)}
+    names = [path.name.split("-") for path in tmp_path.iterdir()]
+    assert len(names) == 60, "none ran twice"
+    assert len({process for _, process, _ in names}) == 2, "both workers worked"
+
+
+def test_groups_stay_with_their_worker(pool, tmp_path):
+    jobs = [Job(square, (n, str(tmp_path)), f"group {n // 40}", 1.0) for n in range(80)]
+    list(pool.run(jobs))
+    owners = {}
+    for path in tmp_path.iterdir():
+        number, process, _ = path.name.split("-")
+        owners.setdefault(int(number) // 40, []).append(process)
+    for who in owners.values():
+        assert max(who.count(process) for process in set(who)) >= 35, "most of a group was computed by one worker"
+
+
+def test_a_dead_worker_loses_one_job_which_is_run_again(pool, tmp_path):
+    jobs = [Job(square, (n, str(tmp_path)), n % 2, 1.0) for n in range(20)]
+    jobs.insert(5, Job(die_once, (100, str(tmp_path)), 0))
+    results = {job.arguments[0]: result for job, result in pool.run(jobs)}
+    assert results == {**{n: n**2 for n in range(20)}, 100: 10000}
+    ran = [path.name.split("-")[0] for path in tmp_path.iterdir()]
+    assert all(ran.count(str(n)) == 1 for n in range(20)), "no other job was lost, and none ran twice"
+
+
+def test_a_job_that_kills_its_workers_is_given_up(pool, tmp_path):
+    jobs = [Job(square, (n, str(tmp_path)), n % 2, 1.0) for n in range(10)]
+    jobs.insert(3, Job(die, (100, str(tmp_path)), 0))
+    results = {job.arguments[0]: result for job, result in pool.run(jobs)}
+    assert "workers died of it" in str(results.pop(100))
+    assert results == {n: n**2 for n in range(10)}
+    # On a busy machine a job may be sent again before it is given up.
+    assert 3 <= len(list(tmp_path.glob("dead-*"))) <= 9
+
+
+def test_this_process_is_a_pool(tmp_path):
+    jobs = [Job(square, (2, str(tmp_path)), 0), Job(fail, (3, str(tmp_path)), 0)]
+    (_, four), (_, error) = Here().run(jobs)
+    assert four == 4
+    assert isinstance(error, AnydiffError)
+
+
+def test_bad_choices_are_one_sentence():
+    with pytest.raises(AnydiffError, match="give one of the two"):
+        make_pool(2, "tcp://127.0.0.1:1")
+    with pytest.raises(AnydiffError, match="--workers is -1"):
+        make_pool(-1, "")
+    with pytest.raises(AnydiffError, match="no Dask scheduler answers there"):
+        make_pool(None, "nonsense://there")
+
+
+def test_workers_and_this_process_give_the_same_rows_and_share_a_cache(toy, tmp_path):
+    here = run(toy, tmp_path / "here", nfe=(3,), seeds=(0, 1), gallery=2)
+    there = run(toy, tmp_path / "there", nfe=(3,), seeds=(0, 1), gallery=2, workers=2)
+    assert table(there) == table(here)
+    assert [row["key"] for row in there.rows] == [row["key"] for row in here.rows]
+    pictures = [
+        (tmp_path / which / row["picture"]).read_bytes()
+        for which in ("here", "there")
+        for row in here.rows
+        if row["picture"]
+    ]
+    assert pictures[: len(pictures) // 2] == pictures[len(pictures) // 2 :]
+    again = run(toy, tmp_path / "there", nfe=(3,), seeds=(0, 1), gallery=2)
+    assert again.computed == 0, "another number of workers is no reason to compute again"

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from test_benchmark_engine import MIXED, run
+
+from anydiff.errors import AnydiffError
+from anydiff_benchmarks.engine.report import write_report
+from anydiff_benchmarks.engine.report.svg import Axis, pareto_front
+from anydiff_benchmarks.engine.report.text import number
+
+VOID = {"wbr", "meta", "img", "br", "line", "polyline", "rect", "circle", "polygon"}
+
+
+class Page(HTMLParser):
+    """Checks that elements close in order, and collects elements, their attributes and the text."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.elements, self.text = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def folder(toy, tmp_path):
+    out = tmp_path / "report"
+    suite = {"methods": ("ddim", {"solver": "edm", "label": "<script>alert('label')</script>"}, "toy/broken")}
+    run(toy, out, MIXED, **suite)
+    write_report(out)
+    return out
+
+
+def test_the_page_is_self_contained_and_escaped(folder):
+    content = (folder / "index.html").read_text()
+    page = Page()
+    page.feed(content)
+    assert page.open == []
+    assert [tag for tag, _ in page.elements].count("script") == 1, "only the page's own"
+    assert not {"link", "iframe", "object", "base"} & {tag for tag, _ in page.elements}
+    for _, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        assert "style" not in attributes, "the page's own policy forbids it"
+        assert attributes.get("src", "data:").startswith("data:image/png;base64,") or "src" not in attributes
+        assert attributes.get("href", "#").startswith("#")
+    text = "".join(page.text)
+    for shown in (
+        "<script>alert('label')</script>",
+        "<script>alert('help')</script>",
+        "<script>alert(1)</script> it hurts",
+    ):
+        assert shown in text
+    assert "<img src=x onerror=alert(1)>" in text
+    assert "toy/cut" in text, "a task that could not be run is named"
+    assert "default-src 'none'" in content
+
+
+def test_every_task_has_table_plot_pictures_and_baselines(folder):
+    content = (folder / "index.html").read_text()
+    for task in ("toy/points@2", "toy/touchy@1"):
+        section = content.split(f">{task}</h2>")[1].split("<h2")[0]
+        assert "<table>" in section
+        assert "<svg viewBox" in section
+        assert section.count("<img") == 1 + 2 * 2 + 3, "held-out data, two methods at two budgets, three baselines"
+        for name in (
+            "held-out against held-out (ceiling)",
+            "training data",
+            "Gaussian of all",
+            "marginal Gaussian (base",
+        ):
+            assert name in section
+        assert "Over 3 sampling seeds of 1 training" in content
+        assert "the 95 % t interval of the mean" in content
+        assert "failed: " in section
+
+
+def test_rows_and_derived_files_agree(folder):
+    lines = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    table = list(csv.DictReader((folder / "rows.csv").open()))
+    assert len(lines) == len(table) == 2 * 3 * (4 + 3 * 2)
+    for row, cells in zip(lines, table, strict=True):
+        assert cells["key"] == row["key"]
+        for name, value in row["metrics"].items():
+            assert float(cells[name]) == value
+    assert {"weights", "recipe", "frozen task", "code", "libraries", "method", "seed"} <= set(lines[-1]["inputs"])
+    markdown = (folder / "report.md").read_text()
+    assert "<script>" not in markdown
+    assert re.search(r"^\| ddim \| 3 \| ", markdown, re.MULTILINE)
+
+
+def test_a_report_needs_a_store(tmp_path):
+    with pytest.raises(AnydiffError, match=r"holds no results.sqlite"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (1.0, "1.000"), (12345.678, "12346"), (0.012345, "0.01235"),
+        (1e-7, "1.000e-07"), (-3.14159, "-3.142"),
+        (float("inf"), "inf"), (None, "–"), (1234567.0, "1.235e+06"), (99.999, "100.00"),
+    ],
+)  # fmt: skip
+def test_numbers(value, text):
+    assert number(value) == text
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0], [3.0, 3.0], [0.001, 5000.0], [-2.0, 7.0], [90.0, 110.0], [1.0, 25.0]])
+def test_axes_hold_their_values_and_have_ticks(values):
+    axis = Axis.of(values)
+    assert all(0 <= axis.share(value) <= 1 for value in values)
+    ticks = axis.ticks()
+    assert 2 <= len(ticks) <= 8
+    assert all(-1e-9 <= axis.share(tick) <= 1 + 1e-9 for tick in ticks)
+
+
+def test_the_pareto_front_holds_what_none_beats_in_both():
+    points = [(1.0, 5.0), (2.0, 3.0), (2.0, 4.0), (3.0, 3.5), (4.0, 1.0)]
+    assert pareto_front(points, "lower") == [(1.0, 5.0), (2.0, 3.0), (4.0, 1.0)]
+    assert pareto_front(points, "higher") == [(1.0, 5.0)]
+    assert pareto_front([], "lower") == []

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from anydiff.errors import AnydiffError
+from anydiff.optional import require
 
 DEATHS = 3
 """A job that so many workers died of is given up."""
@@ -89,10 +90,7 @@ def make_pool(workers: int | None, scheduler: str) -> Pool:
         raise AnydiffError(f"--workers is {workers}; give how many processes, or 0 for this one.")
     if workers == 0:
         return Here()
-    try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise AnydiffError("Dask is not installed; `pip install 'dask[distributed]'`, or pass --workers 0.") from error
+    require("distributed", "a benchmark with workers", "dask[distributed]", instead="pass --workers 0")
     return DaskPool(workers or min(len(os.sched_getaffinity(0)), _MOST_BY_DEFAULT), scheduler)
 
 

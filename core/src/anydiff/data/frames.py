@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from anydiff.data.reading import Place, Source, check_declared_size, check_real, finite, located, reading
 from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.optional import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -188,10 +189,9 @@ def read_pages(path: Source, conversion: Conversion = UNCHANGED) -> list[Bytes]:
 @contextmanager
 def _opened(path: Source) -> Iterator[tuple[Image, int]]:
     """A file's picture, not yet decoded, and its number of pages; its declared size is checked."""
-    try:
-        from PIL import Image
-    except ImportError:
-        raise AnydiffError("reading pictures needs Pillow, which is not installed; pip install pillow.") from None
+    require("PIL", "reading pictures", "pillow")
+    from PIL import Image
+
     with reading(path, "a picture", "remove or repair it"):
         image = Image.open(path)
     with image:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from anydiff.data.reading import Source, check_declared_size, check_file_size, located, reading
-from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.errors import FileFormatError
+from anydiff.optional import missing
 
 SECONDS = 5.0
 """Time that opening a file may take, beyond one second per 20 MB that are read."""
@@ -121,7 +122,7 @@ class _Scout:
         timer.cancel()
         if ready != "ready\n":
             self.stop()
-            raise AnydiffError("reading HDF5 needs h5py, which cannot be imported; pip install h5py.")
+            raise missing("reading HDF5", "h5py", "h5py", reason="a process that imports it ended")
 
     def stop(self) -> None:
         """End the process, if it is this process's own."""

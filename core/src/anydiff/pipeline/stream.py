@@ -27,6 +27,7 @@ from anydiff.domains import LabelledArray
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_folder
 from anydiff.locks import Lock
+from anydiff.optional import require
 from anydiff.pipeline.conditions import number_of_cases
 from anydiff.pipeline.pipeline import Pipeline
 from anydiff.plugins.source import transforming_code
@@ -82,7 +83,7 @@ def stream(
         AnydiffError: ``path`` exists, or was begun with other settings, or another process writes it, or it cannot be
             written; zarr is missing.
     """
-    _require_zarr()
+    require("zarr", "streaming samples", "anydiff[scale]")
     target = Path(path)
     condition = condition or {}
     if cases is None and all(isinstance(value, str) for value in condition.values()):
@@ -288,15 +289,6 @@ def _remove(target: Path) -> None:
     if not (target / "zarr.json").is_file():
         raise AnydiffError(f"{str(target)!r} is no Zarr group, so it is not overwritten; choose another folder.")
     shutil.rmtree(target)
-
-
-def _require_zarr() -> None:
-    try:
-        import zarr  # noqa: F401
-    except ImportError:
-        raise AnydiffError(
-            "streaming samples needs zarr, which is not installed; pip install 'anydiff[scale]'."
-        ) from None
 
 
 def _cannot_write(target: Path, error: OSError) -> AnydiffError:

@@ -14,7 +14,6 @@ and for N(0, s²) data nothing moves at all.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, NonFiniteError, natural_number
+from anydiff.optional import require
 from anydiff.samplers.adaptive_dpm_solver import ENDS, one_level
 from anydiff.samplers.flow import AtNetworkPrecision, Flow, Place
 from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest, sample_indices
@@ -242,7 +242,7 @@ class AdaptiveODE(Sampler):
         try:
             with torch.inference_mode(False), torch.no_grad():
                 # A tensor of inference mode could not take part in the trace's backward pass.
-                path: Tensor = _torchdiffeq().odeint(
+                path: Tensor = require("torchdiffeq", "an adaptive solver of ODEs", "anydiff[ode]").odeint(
                     flow, state.clone(), times, rtol=self.rtol, atol=self.atol, method=self.method,
                     options=options,
                 )  # fmt: skip
@@ -278,10 +278,3 @@ def _worst_row(value: Tensor) -> Tensor:
 def _worst_row_with_volume(value: Tensor) -> Tensor:
     """As :func:`_worst_row`, the last column by itself."""
     return torch.maximum(_worst_row(value[:, :-1]), value[:, -1].abs().max())
-
-
-def _torchdiffeq() -> Any:
-    try:
-        return importlib.import_module("torchdiffeq")
-    except ImportError:
-        raise AnydiffError("adaptive ODEs need torchdiffeq; install it with `pip install 'anydiff[ode]'`.") from None

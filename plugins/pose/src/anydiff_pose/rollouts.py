@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from anydiff.domains.kit import missing, require
 from anydiff.errors import AnydiffError, natural_number
 from anydiff_pose.data import HumanoidVideo
 from anydiff_pose.motion import FPS, Array, Clip
@@ -56,19 +57,13 @@ def humanoid_rollouts(episodes: int = 24, seconds: float = 1.5, seed: int = 0) -
 
 
 def _humanoid() -> Any:
-    try:
-        import gymnasium
-        from gymnasium.error import DependencyNotInstalled
-    except ImportError as error:
-        raise _not_installed(error) from error
+    what, install = "rolling out a humanoid", "anydiff-pose[rollouts]"
+    gymnasium = require("gymnasium", what, install)
     try:
         return gymnasium.make("Humanoid-v5", terminate_when_unhealthy=False, max_episode_steps=10**6)
-    except (DependencyNotInstalled, AttributeError) as error:  # by version, a missing mujoco is either of these
-        raise _not_installed(error) from error
-
-
-def _not_installed(error: Exception) -> AnydiffError:
-    return AnydiffError(f"roll-outs need gymnasium with mujoco ({error}); `pip install anydiff-pose[rollouts]`.")
+    except (gymnasium.error.DependencyNotInstalled, AttributeError) as error:
+        # A missing mujoco is either of these, by version.
+        raise missing(what, "gymnasium with mujoco", install, reason=str(error)) from error
 
 
 def _joints(data: Any) -> Array:

@@ -22,6 +22,7 @@ from anydiff.data.arrays import read_array
 from anydiff.data.frames import Conversion, frame_bytes, picture_bytes, read_picture
 from anydiff.data.frames import picture_files as pictures_of
 from anydiff.data.reading import check_declared_size, reading
+from anydiff.domains.kit import missing, require
 from anydiff.errors import AnydiffError, FileFormatError
 
 Frames = NDArray[np.uint8]
@@ -256,15 +257,12 @@ def _check_whole(path: Path, times: NDArray[np.float64], lengths: NDArray[np.flo
 
 def _ffmpeg(path: Path) -> str:
     """The decoder's program."""
+    what, install, instead = f"{str(path)!r}, which is a video,", "anydiff-pose[video]", "give a folder of pictures"
+    library = require("imageio_ffmpeg", what, install, instead=instead)
     try:
-        import imageio_ffmpeg
-
-        program: str = imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        raise AnydiffError(
-            f"{str(path)!r} is a video, for which no decoder is installed; `pip install anydiff-pose[video]`, or give "
-            "a folder of pictures."
-        ) from error
+        program: str = library.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise missing(what, "ffmpeg", install, reason=str(error), instead=instead) from error
     return program
 
 

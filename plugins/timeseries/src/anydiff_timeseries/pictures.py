@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from anydiff.domains.kit import require
 from anydiff.errors import AnydiffError
 from anydiff.files import atomic_path
 
@@ -99,10 +100,9 @@ def _fan(axis: Any, steps: NDArray[Any], members: NDArray[np.float64]) -> None:
 
 
 def _panels(count: int) -> tuple[Any, list[Any]]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise AnydiffError("pictures need matplotlib; install it with pip install 'anydiff[pictures]'.") from None
+    require("matplotlib", "drawing pictures", "anydiff[pictures]")
+    from matplotlib.figure import Figure
+
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(4.2 * columns, 2.1 * rows), layout="constrained")

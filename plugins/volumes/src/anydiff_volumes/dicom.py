@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anydiff.data.reading import finite, reading
+from anydiff.domains.kit import require
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff_volumes.placement import as_nifti
 
@@ -32,16 +33,6 @@ MISSING = 1.5
 NEEDED = ("SeriesInstanceUID", "Rows", "Columns", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 NOTE = "anydiff: DICOM series, "
 """What the header of a volume from a series says, with the series' Modality behind it."""
-
-
-def _pydicom() -> Any:
-    try:
-        import pydicom
-    except ImportError as error:
-        raise AnydiffError(
-            "reading DICOM needs pydicom, which is not installed; run `pip install 'anydiff-volumes[dicom]'`."
-        ) from error
-    return pydicom
 
 
 def dicom_files(folder: Path) -> list[Path]:
@@ -92,7 +83,7 @@ class Slice:
             FileFormatError: it cannot be read, has no place, is in colour, of several frames, or a field is no number.
         """
         try:
-            data = _pydicom().dcmread(path)
+            data = require("pydicom", "reading DICOM", "anydiff-volumes[dicom]").dcmread(path)
         except AnydiffError:
             raise
         except Exception as error:  # pydicom raises many kinds for damaged files

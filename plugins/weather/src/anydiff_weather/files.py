@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import xarray
 from anydiff.data.hdf5 import check_hdf5
 from anydiff.data.reading import check_declared_size, reading
 from anydiff.data.zarr_store import check_zarr
+from anydiff.domains.kit import require
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_folder, atomic_path, check_suffix
 
@@ -76,8 +76,7 @@ def _engine(path: Path) -> str:
     if any(head[place : place + 4] == b"\x89HDF" for place in (0, 512, 1024, 2048)):
         return "h5netcdf"
     if b"GRIB" in head:
-        if importlib.util.find_spec("cfgrib") is None:
-            raise AnydiffError(f"{str(path)!r} is GRIB, which needs cfgrib; pip install 'anydiff-weather[grib]'.")
+        require("cfgrib", f"{str(path)!r}, which is GRIB,", "anydiff-weather[grib]")
         return "cfgrib"
     raise FileFormatError(f"{str(path)!r} cannot be read as {WHAT} (it begins as none of them); {ADVICE}.")
 

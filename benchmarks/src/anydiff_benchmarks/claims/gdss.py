@@ -90,7 +90,8 @@ def _posterior(x: Tensor, means: Tensor, covariance: Tensor, alpha: float, sigma
     residual = x[:, None] - alpha * means
     solved = residual @ torch.linalg.inv(total)  # symmetric, and of 2 rows at most
     weight = (-(residual * solved).sum(2) / 2).softmax(dim=1)
-    return (weight[..., None] * (means + alpha * solved @ covariance)).sum(dim=1)
+    data: Tensor = (weight[..., None] * (means + alpha * solved @ covariance)).sum(dim=1)
+    return data
 
 
 def truth(count: int, seed: int) -> Tensor:

@@ -36,7 +36,13 @@ def run_claim(file: ClaimFile, folder: Path, say: Callable[[str], None]) -> Verd
     missing = claim.missing()
     if missing:
         raise AnydiffError(f"claim {claim.slug!r} needs {', '.join(missing)}; `pip install {' '.join(missing)}`.")
-    head = {"kind": "claim", "slug": claim.slug, "paper": claim.paper, "says": claim.says, "check": claim.check}
+    head: dict[str, Any] = {
+        "kind": "claim",
+        "slug": claim.slug,
+        "paper": claim.paper,
+        "says": claim.says,
+        "check": claim.check,
+    }
     head |= {"threshold": claim.threshold, "needs": list(claim.needs), "minutes": claim.minutes}
     begun = _Begun(folder / f"{claim.slug}.begun.jsonl", file)
     for seed in claim.seeds:
@@ -50,7 +56,12 @@ def run_claim(file: ClaimFile, folder: Path, say: Callable[[str], None]) -> Verd
         say(f"{claim.slug}, seed {seed}: {shown(numbers)} ({seconds:.1f} s)")
     lines = [begun.lines[seed] for seed in claim.seeds]
     verdict = file.judge(numbers_of(lines))
-    tail = {"kind": "verdict", "verdict": verdict.outcome, "sentence": verdict.sentence, "commit": commit()}
+    tail: dict[str, Any] = {
+        "kind": "verdict",
+        "verdict": verdict.outcome,
+        "sentence": verdict.sentence,
+        "commit": commit(),
+    }
     tail |= {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "versions": versions()}
     write_atomic(results_path(folder, claim.slug), _text([head, *lines, tail]))
     begun.path.unlink()

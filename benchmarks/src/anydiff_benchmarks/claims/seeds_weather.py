@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anydiff_benchmarks.claims.base import Claim, Verdict
+from anydiff_benchmarks.claims.base import Claim, Outcome, Verdict
 
 PLACES, CASES, MEMBERS, FULL, SEEDS = 16, 300, 64, 31, 2
 BIAS, BASE, STEPS = 0.8, 30.0, 200
@@ -67,7 +67,7 @@ def judge(rows: list[Numbers]) -> Verdict:
     said.append(f"standard error of the outer bins up to {error:.3f}")
     if not failed:
         return Verdict("reproduced", "; ".join(said) + ".")
-    outcome = "not reproduced" if any(name.startswith("exact") for name in failed) else "not at this scale"
+    outcome: Outcome = "not reproduced" if any(name.startswith("exact") for name in failed) else "not at this scale"
     return Verdict(outcome, f"outside its bounds: {', '.join(failed)} ({'; '.join(said)}).")
 
 
@@ -143,7 +143,7 @@ def exact(seed: int) -> Numbers:
 
 def _climatology(truth: Tensor, line: _Line) -> float:
     """CRPS of the climatological law itself: σ (z (2 Φ(z) - 1) + 2 φ(z) - 1/sqrt(π)) with z = y/σ."""
-    normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64))
+    normal: Any = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64))
     std = (line.signal + line.spread).diagonal().sqrt()
     z = truth / std
     density = normal.log_prob(z).exp()
@@ -202,7 +202,7 @@ def trained(seed: int) -> Numbers:
     numbers: Numbers = {}
     for name, members in TRAINED_MEMBERS.items():
         pipeline = _pipeline(f"weather/{name}")
-        cases = build_dataset(pipeline.recipe, "test")
+        cases: Any = build_dataset(pipeline.recipe, "test")  # with the members, which data sets of forecasts have
         truth, condition = cases.batch(range(TRAINED_CASES))
         samples = pipeline.ensemble_set(members, condition, seed=seed)
         generated = members_per_case(samples.states, TRAINED_CASES)

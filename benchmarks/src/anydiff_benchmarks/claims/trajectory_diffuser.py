@@ -56,7 +56,8 @@ def levels() -> list[float]:
 
 def _curves(random: np.random.Generator, count: int) -> Array:
     mode = (random.random(count) < SHARES[1]).astype(int)
-    return MODES[mode] + STD * random.standard_normal((count, POINTS))
+    curves: Array = MODES[mode] + STD * random.standard_normal((count, POINTS))
+    return curves
 
 
 def _nearest(curves: Array) -> tuple[float, NDArray[np.int64]]:

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import GaussianMixtureOracle
+from anydiff.errors import AnydiffError
 from anydiff.guidance import TimeShift
 from anydiff.paths import VPLinear
 from anydiff.samplers import sample
 from anydiff_benchmarks.claims._ode_targets import energy_distance
-from anydiff_benchmarks.claims.base import Claim, Verdict
+from anydiff_benchmarks.claims.base import Claim, Outcome, Verdict
 
 CLAIM = Claim(
     slug="ts_dpm",
@@ -52,7 +53,10 @@ def states(t: float, seed: int) -> Tensor:
 
 def found(x: Tensor, t: float, variance: float) -> float:
     """The mean time that is found around ``t``, in steps of 1000."""
-    return 1000 * float(TimeShift(0.12, cutoff=0.0, data_variance=variance).times(PATH, x, t).mean())
+    times = TimeShift(0.12, cutoff=0.0, data_variance=variance).times(PATH, x, t)
+    if times is None:
+        raise AnydiffError(f"the time shift found no time around {t}: its window is empty there; give a later time.")
+    return 1000 * float(times.mean())
 
 
 def measure(seed: int) -> dict[str, float]:
@@ -86,7 +90,9 @@ def judge(rows: list[dict[str, float]]) -> Verdict:
     )
     harmless = all(0 < ratio <= 1.1 for ratio in ratios)
     gain = all(0 < ratio <= 0.9 for ratio in ratios)
-    outcome = "not reproduced" if not (mechanism and harmless) else "reproduced" if gain else "not at this scale"
+    outcome: Outcome = (
+        "not reproduced" if not (mechanism and harmless) else "reproduced" if gain else "not at this scale"
+    )
     worst = max(abs(row["off at 200"]) for row in rows)
     return Verdict(
         outcome,

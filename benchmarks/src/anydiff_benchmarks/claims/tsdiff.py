@@ -123,7 +123,7 @@ def _refined_exactly(oracle: GaussianOracle, series: Tensor, mask: Tensor, seed:
     forecasts = {"naive": naive[:, None, CONTEXT:]}
     for regulariser in ("squared", "quantile"):
         for method in ("most-likely", "langevin"):
-            refine = Refinement(method, regulariser)  # type: ignore[arg-type]
+            refine = Refinement(method, regulariser)
             out = refine(oracle, start, mask.repeat_interleave(MEMBERS, 0), levels, seed)
             name = f"refined ({regulariser}, {method})"
             forecasts[name] = out[:, 0, CONTEXT:].reshape(SERIES, MEMBERS, -1)
@@ -214,7 +214,8 @@ def expected_crps(members: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     d = (members - mean[:, None]) / std
     density = torch.exp(-d.square() / 2) / math.sqrt(2 * math.pi)
     distance = std * (d * (2 * torch.special.ndtr(d) - 1) + 2 * density)
-    return crps(members, mean) - (members - mean[:, None]).abs().mean(1) + distance.mean(1)
+    expected: Tensor = crps(members, mean) - (members - mean[:, None]).abs().mean(1) + distance.mean(1)
+    return expected
 
 
 def expected_coverage(members: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -223,7 +224,8 @@ def expected_coverage(members: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     It is 0.87 for 64 exact samples.
     """
     low, high = ((members.quantile(q, dim=1) - mean) / std for q in (0.05, 0.95))
-    return torch.special.ndtr(high) - torch.special.ndtr(low)
+    covered: Tensor = torch.special.ndtr(high) - torch.special.ndtr(low)
+    return covered
 
 
 def _root_mean_square(error: Tensor) -> float:

@@ -52,13 +52,13 @@ def denoiser(denoise: Counted, grid: str) -> Any:
     from azula.denoise import Denoiser, DiracPosterior
     from azula.noise import Schedule, VESchedule
 
-    class Reparametrised(Schedule):
+    class Reparametrised(Schedule):  # type: ignore[misc]  # azula is optional, so its classes have no types here
         def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
             pairs = [_SCHEDULES[grid](float(u)) for u in t.reshape(-1)]
             alpha, sigma = torch.tensor(pairs, dtype=torch.float64).T
             return alpha.reshape(t.shape), sigma.reshape(t.shape)
 
-    class Exact(Denoiser):
+    class Exact(Denoiser):  # type: ignore[misc]  # as above
         def __init__(self) -> None:
             super().__init__()
             least = 1e-3 if grid.endswith("0.001") else sigma_min()
@@ -88,4 +88,5 @@ def _run(name: str, grid: str, denoise: Counted, nfe: int) -> Tensor:
     )
     alpha, _ = exact.schedule(torch.ones((), dtype=torch.float64))
     end, _ = exact.schedule(torch.zeros((), dtype=torch.float64))
-    return sampler(denoise.target.unscaled_start() * alpha) / end
+    drawn: Tensor = sampler(denoise.target.unscaled_start() * alpha) / end
+    return drawn

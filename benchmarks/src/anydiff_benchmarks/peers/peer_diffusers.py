@@ -36,7 +36,8 @@ def version() -> str:
 def betas() -> np.ndarray:
     """β_i = 1 - ᾱ_i/ᾱ_{i-1} with ᾱ_i = α(t)² at t = (i + 1)/1000."""
     cumulative = np.array([PATH.alpha((i + 1) / 1000) ** 2 for i in range(1000)])
-    return 1 - cumulative / np.concatenate([[1.0], cumulative[:-1]])
+    found: np.ndarray = 1 - cumulative / np.concatenate([[1.0], cumulative[:-1]])
+    return found
 
 
 def grids(*, lu: bool = False, finals: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -57,10 +58,10 @@ def _schedulers() -> Iterator[tuple[str, dict[str, Any], Iterator[tuple[str, dic
     yield "PNDMScheduler", {"skip_prk_steps": True}, iter(spacings)
     for order in (1, 2, 3):
         for kind in ("dpmsolver++", "dpmsolver"):
-            options = {"solver_order": order, "algorithm_type": kind}
+            multistep: dict[str, Any] = {"solver_order": order, "algorithm_type": kind}
             kinds = grids(lu=True, finals=True)  # "dpmsolver" refuses to end at zero
             kept = iter([pair for pair in kinds if kind == "dpmsolver++" or pair[0].endswith("sigma_min")])
-            yield "DPMSolverMultistepScheduler", options, kept
+            yield "DPMSolverMultistepScheduler", multistep, kept
     yield "DPMSolverMultistepScheduler", {"solver_order": 2, "solver_type": "heun"}, grids(lu=True, finals=True)
     for order in (2, 3):
         yield (
@@ -68,7 +69,8 @@ def _schedulers() -> Iterator[tuple[str, dict[str, Any], Iterator[tuple[str, dic
             {"solver_order": order, "lower_order_final": True},
             iter([("linspace", {}), *list(grids(lu=False))[3:]]),
         )
-        for options in ({}, {"predict_x0": False}, {"solver_type": "bh1"}):
+        variants: tuple[dict[str, Any], ...] = ({}, {"predict_x0": False}, {"solver_type": "bh1"})
+        for options in variants:
             yield "UniPCMultistepScheduler", {"solver_order": order, **options}, grids(finals=True)
     for order in (1, 2, 3):
         yield "DEISMultistepScheduler", {"solver_order": order}, grids()

@@ -69,13 +69,16 @@ _GRIDS = ("karras", "exponential", "polyexponential rho=1.5", "vp")
 def sigmas(grid: str, count: int) -> Tensor:
     """The library's own grid of ``count`` positive sigmas and a zero, between our κ at both ends."""
     module = sampling()
+    levels: Tensor
     if grid == "karras":
-        return module.get_sigmas_karras(count, sigma_min(), sigma_max()).double()
-    if grid == "exponential":
-        return module.get_sigmas_exponential(count, sigma_min(), sigma_max()).double()
-    if grid.startswith("polyexponential"):
-        return module.get_sigmas_polyexponential(count, sigma_min(), sigma_max(), rho=1.5).double()
-    return module.get_sigmas_vp(count, eps_s=PATH.t_end).double()
+        levels = module.get_sigmas_karras(count, sigma_min(), sigma_max())
+    elif grid == "exponential":
+        levels = module.get_sigmas_exponential(count, sigma_min(), sigma_max())
+    elif grid.startswith("polyexponential"):
+        levels = module.get_sigmas_polyexponential(count, sigma_min(), sigma_max(), rho=1.5)
+    else:
+        levels = module.get_sigmas_vp(count, eps_s=PATH.t_end)
+    return levels.double()
 
 
 def model(denoise: Counted) -> Callable[..., Tensor]:
@@ -96,11 +99,13 @@ def _run(name: str, grid: str, denoise: Counted, nfe: int) -> Tensor:
     levels = sigmas(grid, steps(nfe))
     levels[0] = sigma_max()  # the float32 grid misses it by 1e-7
     sampler = getattr(sampling(), name)
-    return sampler(model(denoise), denoise.target.unscaled_start(), levels, disable=True, **options)
+    end: Tensor = sampler(model(denoise), denoise.target.unscaled_start(), levels, disable=True, **options)
+    return end
 
 
 def _fast(denoise: Counted, nfe: int) -> Tensor:
     with torch.no_grad():
-        return sampling().sample_dpm_fast(
+        end: Tensor = sampling().sample_dpm_fast(
             model(denoise), denoise.target.unscaled_start(), sigma_min(), sigma_max(), nfe, disable=True
         )
+    return end

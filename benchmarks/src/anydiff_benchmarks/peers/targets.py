@@ -84,7 +84,8 @@ def scipy_endpoint(target: Target, rows: int, tolerance: float = 1e-11) -> Tenso
     def slope(log_snr: float, z: np.ndarray) -> np.ndarray:
         t = PATH.time(float(log_snr))
         data = target.oracle(torch.from_numpy(z.reshape(shape)) * PATH.sigma(t), t)
-        return np.exp(log_snr) * data.numpy().ravel()
+        change: np.ndarray = np.exp(log_snr) * data.numpy().ravel()
+        return change
 
     first, last = PATH.log_snr(PATH.t_start), 8.5
     z = (target.start[:rows] / PATH.sigma(PATH.t_start)).numpy().ravel()

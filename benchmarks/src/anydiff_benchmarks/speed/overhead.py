@@ -125,7 +125,7 @@ def _k_diffusion(x: Tensor, prediction: Tensor, steps: int) -> Iterator[Contende
     for text, name in (("ddim", "sample_euler"), ("2m", "sample_dpmpp_2m"), ("heun", "sample_heun")):
         sampler = getattr(sampling, name)
 
-        def run(sampler: Any = sampler) -> Tensor:
+        def run(sampler: Callable[..., Tensor] = sampler) -> Tensor:
             return sampler(lambda y, sigma: prediction, x, levels, disable=True)
 
         yield Contender("k-diffusion", text, run, steps)
@@ -136,7 +136,7 @@ def _azula(x: Tensor, prediction: Tensor, steps: int) -> Iterator[Contender]:
     from azula.denoise import Denoiser, DiracPosterior
     from azula.noise import VPSchedule
 
-    class Free(Denoiser):
+    class Free(Denoiser):  # type: ignore[misc]  # azula is optional, so its classes have no types here
         def __init__(self) -> None:
             super().__init__()
             self.schedule = VPSchedule()
@@ -147,7 +147,7 @@ def _azula(x: Tensor, prediction: Tensor, steps: int) -> Iterator[Contender]:
     for text, name in (("ddim", "DDIMSampler"), ("2m", "xEABSampler"), ("heun", "HeunSampler")):
         sampler = getattr(azula.sample, name)(Free(), steps=steps, silent=True)
 
-        def run(sampler: Any = sampler) -> Tensor:
+        def run(sampler: Callable[..., Tensor] = sampler) -> Tensor:
             return sampler(x)
 
         yield Contender("azula", text, run, steps)

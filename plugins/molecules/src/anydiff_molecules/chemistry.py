@@ -7,7 +7,7 @@ valences). Bonds are Kekulé orders 1, 2 or 3. Stereochemistry and isotopes are 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from anydiff.errors import AnydiffError
 RDLogger.DisableLog("rdApp.*")  # every unparsable line would print two; they are counted and named instead
 
 ORDERS = (Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
-PROPERTIES = {"logp": Crippen.MolLogP, "qed": QED.qed, "weight": Descriptors.MolWt}
+PROPERTIES: dict[str, Callable[[Any], float]] = {"logp": Crippen.MolLogP, "qed": QED.qed, "weight": Descriptors.MolWt}
 """Property name -> function of a sanitised molecule: Wildman-Crippen log P, QED, molecular weight in g/mol."""
 
 
@@ -111,7 +111,7 @@ def _kekule(molecule: Any) -> Any:
     return copy
 
 
-def to_molecule(atoms: Sequence[int], bonds: NDArray[np.int64], types: Sequence[str]) -> Any:
+def to_molecule(atoms: Sequence[int] | NDArray[np.int64], bonds: NDArray[np.int64], types: Sequence[str]) -> Any:
     """The molecule of arrays, sanitised where that is possible and as it is where not (see :func:`is_valid`)."""
     molecule = Chem.RWMol()
     for kind in atoms:
@@ -129,7 +129,7 @@ def to_molecule(atoms: Sequence[int], bonds: NDArray[np.int64], types: Sequence[
 
 
 def _sanitised(molecule: Any, flags: Any) -> bool:
-    return Chem.SanitizeMol(molecule, sanitizeOps=flags, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE
+    return bool(Chem.SanitizeMol(molecule, sanitizeOps=flags, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE)
 
 
 def is_valid(molecule: Any) -> bool:

@@ -197,15 +197,17 @@ def all_smiles(key: str, path: str | Path | None = None) -> list[str]:
         FileFormatError: the container is damaged.
     """
     row = {"qm9": ledger.QM9, "zinc": ledger.ZINC}[key]
+    archive = row.container
+    assert archive is not None  # both rows name one
     if path is not None and Path(path).suffix in (".smi", ".txt"):
         return read_text(path, MAX_BYTES, "a file of SMILES").split()
     container = Path(path) if path is not None else cached_container(row)
-    members = read_members(container, row.container.members)
+    members = read_members(container, archive.members)
     if key == "zinc":
-        return members[row.container.members[0]].decode().split()
+        return members[archive.members[0]].decode().split()
     smiles: list[str] = []
     csv.field_size_limit(2**27)
-    for name in row.container.members:
+    for name in archive.members:
         rows = csv.reader(io.StringIO(members[name].decode()))
         head = next(rows, [])
         if "SMILES" not in head:

@@ -121,7 +121,7 @@ def _read_text(path: Path, suffix: str, keep_invalid: bool) -> Reading:
         rows = [(number, (line.split() or [""])[0]) for number, line in enumerate(text.rstrip().splitlines(), 1)]
     reading = Reading()
     for number, smiles in rows:
-        molecule = Chem.MolFromSmiles(smiles)
+        molecule: Any = Chem.MolFromSmiles(smiles)  # None where it is no SMILES, whatever RDKit's stub says
         if molecule is None and keep_invalid:
             molecule = Chem.MolFromSmiles(smiles, sanitize=False)
         if not smiles:

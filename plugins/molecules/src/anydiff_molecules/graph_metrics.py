@@ -147,7 +147,8 @@ class OrbitMMD(GraphMMD):
     def gram(self, first: Histogram, second: Histogram) -> NDArray[np.float64]:
         """See the card."""
         squared = ((first[:, None] - second[None]) ** 2).sum(axis=2)
-        return np.exp(-squared / (2 * 30.0**2))
+        values: NDArray[np.float64] = np.exp(-squared / (2 * 30.0**2))
+        return values
 
 
 class UniqueNovel(Metric):

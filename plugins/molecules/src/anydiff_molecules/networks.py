@@ -122,7 +122,8 @@ class _Block(nn.Module):
         left, right = (self.factors(links) * pair).permute(0, 3, 1, 2).chunk(2, dim=1)
         product = left @ right
         count = pair[:, :, :, 0].any(dim=2).sum(dim=1).clamp_min(1)
-        return (product + product.transpose(2, 3)).permute(0, 2, 3, 1) * count.rsqrt()[:, None, None, None]
+        walks: Tensor = (product + product.transpose(2, 3)).permute(0, 2, 3, 1) * count.rsqrt()[:, None, None, None]
+        return walks
 
     def _attend(self, tokens: Tensor, links: Tensor, mask: Tensor) -> Tensor:
         batch, count, width = tokens.shape
@@ -133,7 +134,8 @@ class _Block(nn.Module):
         score = score.masked_fill(~mask[:, None, None, :], -1e9)
         # Softmax forgets how many neighbours there are, which valences depend on: the gate weighs without normalising.
         weight = score.softmax(dim=3) + torch.tanh(gate) * mask[:, None, None, :] / 4
-        return self.project((weight @ value).transpose(1, 2).reshape(batch, count, width))
+        attended: Tensor = self.project((weight @ value).transpose(1, 2).reshape(batch, count, width))
+        return attended
 
 
 class GraphTransformer(nn.Module):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 ORBITS = 15
 _CHUNK = 1 << 20
-_BY_DEGREES = {
+_BY_DEGREES: dict[tuple[int, ...], dict[int, int]] = {
     (1, 1, 2, 2): {1: 4, 2: 5},
     (1, 1, 1, 3): {1: 6, 3: 7},
     (2, 2, 2, 2): {2: 8},

@@ -24,6 +24,8 @@ def to_molecule(data: Any) -> Any:
     Raises:
         Refused: features are missing or others, or the graph is directed or has self-loops.
     """
+    x: Any
+    edge_attr: Any
     x, edge_attr, smiles = (getattr(data, name, None) for name in ("x", "edge_attr", "smiles"))
     fits = x is not None and edge_attr is not None and (*x.shape[1:], *edge_attr.shape[1:]) == (9, 3)
     if not fits and isinstance(smiles, str):

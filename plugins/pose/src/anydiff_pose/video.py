@@ -275,7 +275,7 @@ def _portable_pixmaps(stream: IO[bytes] | None) -> Iterator[Frames]:
         stream.readline()
         if frame.shape[:2] != (height, width):
             frame = np.empty((height, width, 3), dtype=np.uint8)
-        rest = memoryview(frame).cast("B")
+        rest = frame.data.cast("B")
         while len(rest):
             read = stream.readinto(rest)  # type: ignore[attr-defined]
             if not read:

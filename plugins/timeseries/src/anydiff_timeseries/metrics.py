@@ -7,7 +7,6 @@ i // n of case i % n, and the reference's rows are the cases. The paper calls th
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ def forecast_quantile(members: NDArray[np.float64], q: float) -> NDArray[np.floa
     """The q-quantile of ``members [cases, m, H]`` as GluonTS's ``SampleForecast`` takes it: the sorted member
     number round((m - 1) q), ``[cases, H]``."""
     ordered = np.sort(members, axis=1)
-    return cast("NDArray[np.float64]", ordered[:, int(np.round((members.shape[1] - 1) * q))])
+    return ordered[:, int(np.round((members.shape[1] - 1) * q))]
 
 
 def mean_weighted_quantile_loss(members: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
@@ -218,7 +217,8 @@ class AutocorrelationDistance(Metric):
         covariance = torch.fft.irfft(spectrum, n=2 * length)[:, : length // 2 + 1]
         # A constant window has no autocorrelation; it counts as white.
         variance = covariance[:, :1].clamp_min(1e-300)
-        return (covariance[:, 1:] / variance).mean(0)
+        mean: Tensor = (covariance[:, 1:] / variance).mean(0)
+        return mean
 
 
 def _domain(domain: Domain) -> TimeSeries:

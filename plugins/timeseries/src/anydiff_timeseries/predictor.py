@@ -39,7 +39,7 @@ OPTION_TYPES: dict[str, tuple[type, ...]] = {
 """What a predictor's file holds."""
 
 
-class TSDiffPredictor(Predictor):
+class TSDiffPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing of its types
     """Forecasts of a pipeline of this domain, guided by what was observed, or told it (TSDiff-Cond).
 
     The context is the last ``context`` steps of each series; missing values among them are simply not observed. A
@@ -156,7 +156,8 @@ class TSDiffPredictor(Predictor):
             condition=condition,
         )
         values = self.domain.values(drawn.states, drawn.condition)[:, self.domain.context :]
-        return values.reshape(len(series), members, -1).numpy() * unit[:, None, None]
+        forecasts: NDArray[np.float64] = values.reshape(len(series), members, -1).numpy() * unit[:, None, None]
+        return forecasts
 
     def serialize(self, path: Path) -> None:
         """Write the weights (safetensors, with their recipe) and the options (JSON) into the folder ``path``.

@@ -117,7 +117,7 @@ class Refinement:
         return quantile_energy(y, held, level)
 
 
-class RefinedPredictor(Predictor):
+class RefinedPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing of its types
     """Another GluonTS predictor, its forecasts refined by a pipeline of this domain.
 
     Args:

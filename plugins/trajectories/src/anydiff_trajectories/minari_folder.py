@@ -164,11 +164,13 @@ def _fill(
 
     from anydiff_trajectories.environments import environment_spec
 
-    goals = [key for key in GOALS if all(np.ndim(each.infos.get(key)) == 2 for each in episodes)]
+    goals = [key for key in GOALS if all(key in each.infos and np.ndim(each.infos[key]) == 2 for each in episodes)]
     goals = goals if "goal" in goals else []
     widths = {"observation": episodes[0].observations.shape[1]}
     widths |= {GOALS[key]: episodes[0].infos[key].shape[1] for key in goals}
-    spaces = {key: Box(-np.inf, np.inf, (width,), dtype=np.float64) for key, width in widths.items()}
+    spaces: dict[str, Space[Any]] = {
+        key: Box(-np.inf, np.inf, (width,), dtype=np.float64) for key, width in widths.items()
+    }
     observation_space: Space[Any] = Dict(spaces) if goals else spaces["observation"]
     low, high = _bounds(episodes, environment, options)
     storage = MinariStorage.new(

@@ -93,7 +93,8 @@ class DiffusionPolicy:
                  "warm_nfe": 4, "from_noise": self.network.rollout is None, **self.domain.planning}  # fmt: skip
         own = {name: usual[name] if value is None else value for name, value in given.items()}
         self.replan_every = natural_number("replan_every", own["replan_every"], 0)
-        self.target_return, self.warm_start, self.warm_nfe = own["target_return"], own["warm_start"], own["warm_nfe"]
+        self.warm_nfe = natural_number("warm_nfe", own["warm_nfe"])
+        self.target_return, self.warm_start = own["target_return"], own["warm_start"]
         if planner is None:
             rest = {name: value for name, value in usual.items() if name not in own}
             kind = DiffusionPlanner if own["from_noise"] else TrajectoryPlanner

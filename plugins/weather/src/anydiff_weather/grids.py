@@ -30,7 +30,8 @@ def cubed_sphere_points(size: int) -> Array:
     one = np.ones_like(x)
     faces = [(one, x, y), (-x, one, y), (-one, -x, y), (x, -one, y), (-y, x, one), (y, x, -one)]
     points = np.stack([np.stack(face, axis=-1) for face in faces])
-    return points / np.linalg.norm(points, axis=-1, keepdims=True)
+    unit: Array = points / np.linalg.norm(points, axis=-1, keepdims=True)
+    return unit
 
 
 @functools.cache
@@ -66,7 +67,8 @@ def cell_weights(data: xarray.Dataset) -> Array:
     else:
         row = np.cos(np.radians(data["latitude"].to_numpy().astype(np.float64)))
         weights = np.repeat(row[:, None], data.sizes["longitude"], axis=1)
-    return weights / weights.mean()
+    relative: Array = weights / weights.mean()
+    return relative
 
 
 def to_cubed_sphere(data: xarray.Dataset, size: int) -> xarray.Dataset:

@@ -19,6 +19,7 @@ too high, as a valley station does that is read off a coarse model's mountain.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ class Lorenz96:
         for number in range(steps):
             # The season is frozen during a step of 36 minutes.
             forcing = self.forcing_at(day + number * self.step * DAYS_PER_UNIT)
-            state = runge_kutta(lambda s, f=forcing: self.tendency(s, f), state, self.step)
+            state = runge_kutta(functools.partial(self.tendency, forcing=forcing), state, self.step)
         return state
 
 

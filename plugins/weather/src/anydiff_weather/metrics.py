@@ -258,6 +258,8 @@ def power_spectrum(values: NDArray[np.float64]) -> NDArray[np.float64]:
     One-sided, so that the sum is the mean square of the field.
     """
     size = values.shape[-1]
-    power = np.square(np.abs(np.fft.rfft(values, axis=-1) / size)).reshape(-1, size // 2 + 1).mean(0)
+    power: NDArray[np.float64] = (
+        np.square(np.abs(np.fft.rfft(values, axis=-1) / size)).reshape(-1, size // 2 + 1).mean(0)
+    )
     power[1 : (size + 1) // 2] *= 2
     return power

@@ -167,6 +167,12 @@ def register_objectives(register: Register) -> None:
 
 
 @hookimpl
+def register_training_methods(register: Register) -> None:
+    """Which modules are trained, and by which losses."""
+    register("objective", "the objective moves the network, and no more", "anydiff.training:ObjectiveMethod")
+
+
+@hookimpl
 def register_metrics(register: Register) -> None:
     """Metrics of any domain: those of ensembles, which know the case that a sample was made for (``paired``)."""
     ensemble = "anydiff.metrics.ensembles"

@@ -2,8 +2,8 @@
 
 Registration, called once when the plugins are loaded, each with a ``register`` callable (see :class:`Register`):
     register_domains  register_datasets  register_networks  register_paths  register_solvers  register_operations
-    register_samplers  register_guidance  register_objectives  register_metrics  register_recipes  register_tasks
-    register_commands
+    register_samplers  register_guidance  register_objectives  register_training_methods  register_metrics
+    register_recipes  register_tasks  register_commands
 
 Events, called for whoever listens; the answer is ignored:
     training_started  training_step  checkpoint_saved  sampling_step  evaluation_finished
@@ -161,6 +161,19 @@ def register_objectives(register: Register) -> None:
     Example::
 
         register("mine/huber", "Huber loss on the noise", "anydiff_mine:Huber")
+    """
+
+
+@hookspec
+def register_training_methods(register: Register) -> None:
+    """Announce training methods: which modules are trained, by which losses, in which order, with which companions.
+
+    Each is an ``anydiff.training.TrainingMethod``, built as ``build("training_methods", name, denoiser=...,
+    objective=..., **options)``. A recipe chooses it by ``method``.
+
+    Example::
+
+        register("mine/adversarial", "a discriminator tunes the denoiser", "anydiff_mine:Adversarial")
     """
 
 

@@ -28,6 +28,7 @@ KINDS = (
     "samplers",
     "guidance",
     "objectives",
+    "training_methods",
     "metrics",
     "recipes",
     "tasks",
@@ -52,7 +53,9 @@ def missing_module_advice(module: str) -> str:
 
 def singular(kind: str) -> str:
     """Return the word for one thing of a kind: ``"solvers"`` -> ``"solver"``."""
-    return {"guidance": "guidance", "datasets": "data set"}.get(kind, kind.removesuffix("s"))
+    return {"guidance": "guidance", "datasets": "data set", "training_methods": "training method"}.get(
+        kind, kind.removesuffix("s")
+    )
 
 
 @dataclass(frozen=True)

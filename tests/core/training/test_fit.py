@@ -17,7 +17,16 @@ from anydiff.denoisers import GaussianOracle
 from anydiff.errors import AnydiffError, FileFormatError, NonFiniteError
 from anydiff.networks import MLP
 from anydiff.objectives import Denoising
-from anydiff.training import EMA, RunFolder, TrainingEvents, TrainingSettings, fit, load_into, weights_hash
+from anydiff.training import (
+    EMA,
+    ObjectiveMethod,
+    RunFolder,
+    TrainingEvents,
+    TrainingSettings,
+    fit,
+    load_into,
+    weights_hash,
+)
 from anydiff.training.examples import ExampleStream
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -127,7 +136,7 @@ def test_several_noise_levels_share_one_encoding_and_are_spread_evenly(tmp_path)
     expected = Denoising()(trained, many.clean.repeat_interleave(4, dim=0), many.noise, many.uniform, **by_hand).mean()
     trained.network.encoded = 0
     run = RunFolder.create(tmp_path / "run", {})
-    fit(trained, Denoising(), Rings(), settings, run)
+    fit(ObjectiveMethod(trained, Denoising()), Rings(), settings, run)
     assert run.records()[0]["loss"] == pytest.approx(expected.item(), rel=1e-6)
     assert trained.network.encoded == 2
     assert (trained.network.scale != 1).all(), "the gradient reaches the encoder"
@@ -140,11 +149,11 @@ def test_resumed_is_uninterrupted_bit_for_bit(tmp_path):
     train(tmp_path / "parts", resume=True)
     assert weights_hash(final(whole)) == weights_hash(final(parts))
     states = [run.load_state() for run in (whole, parts)]
-    for key in ("network", "ema"):
-        one, other = (state[key].get("tensors", state[key]) for state in states)
-        assert weights_hash(one) == weights_hash(other)
-    assert weights_hash(final(whole)) == weights_hash(states[0]["ema"]["tensors"]) != weights_hash(states[0]["network"])
-    assert states[0]["ema"]["counter"] == states[1]["ema"]["counter"] == 20
+    networks = [weights_hash(state["modules"]["network"]) for state in states]
+    averages = [state["averages"]["network"] for state in states]
+    assert networks[0] == networks[1] != weights_hash(final(whole))
+    assert weights_hash(final(whole)) == weights_hash(averages[0]["tensors"]) == weights_hash(averages[1]["tensors"])
+    assert averages[0]["counter"] == averages[1]["counter"] == 20
     assert [r["loss"] for r in whole.records()] == [r["loss"] for r in parts.records()]
 
 
@@ -157,7 +166,7 @@ def test_training_leaves_the_callers_random_state(tmp_path):
     run = RunFolder.create(tmp_path / "run", {})
     network = denoiser()
     torch.manual_seed(7)
-    fit(network, Denoising(), dataset, settings, run)
+    fit(ObjectiveMethod(network, Denoising()), dataset, settings, run)
     assert torch.equal(torch.rand(1), expected)
 
 

@@ -100,7 +100,7 @@ def test_foreign_files_get_one_sentence_and_are_not_executed(tmp_path):
         run.load_weights()
     state = run.path / "state.pt"
     torch.save({"format": "anydiff-state-0"}, state)
-    with pytest.raises(FileFormatError, match="'anydiff-state-0', but 'anydiff-state-1'"):
+    with pytest.raises(FileFormatError, match="'anydiff-state-0', but 'anydiff-state-2'"):
         run.load_state()
     torch.save([1, 2], state)
     with pytest.raises(FileFormatError, match="no anydiff format"):

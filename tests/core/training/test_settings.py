@@ -31,11 +31,11 @@ def test_bad_settings_are_named(wrong, message):
 
 def test_learning_rate_warms_up_and_falls():
     settings = TrainingSettings(steps=100, learning_rate=2.0, warmup_steps=4)
-    assert [settings.learning_rate_at(step) for step in (0, 1, 3, 4, 99)] == [0.5, 1.0, 2.0, 2.0, 2.0]
-    cosine = TrainingSettings(steps=100, learning_rate=2.0, schedule="cosine")
-    assert cosine.learning_rate_at(0) == 2.0
-    assert cosine.learning_rate_at(50) == pytest.approx(1.0)
-    assert 0 < cosine.learning_rate_at(99) < 1e-3
+    assert [settings.group_optimiser().rate(step, 100) for step in (0, 1, 3, 4, 99)] == [0.5, 1.0, 2.0, 2.0, 2.0]
+    cosine = TrainingSettings(steps=100, learning_rate=2.0, schedule="cosine").group_optimiser()
+    assert cosine.rate(0, 100) == 2.0
+    assert cosine.rate(50, 100) == pytest.approx(1.0)
+    assert 0 < cosine.rate(99, 100) < 1e-3
 
 
 def test_resume_refuses_what_would_make_another_model():

@@ -14,7 +14,7 @@ from anydiff.networks import MLP, ClassCondition
 from anydiff.objectives import Denoising
 from anydiff.paths import VPLinear
 from anydiff.states import StateSpec
-from anydiff.training import RunFolder, TrainingSettings, fit
+from anydiff.training import ObjectiveMethod, RunFolder, TrainingSettings, fit
 
 
 class Rings:
@@ -62,8 +62,7 @@ def train(folder, *, resume=False, dropout=0.1, options=None, dataset=None, **se
     merged = TrainingSettings.parse({**SETTINGS, **settings}, "the test")
     run = RunFolder.create(folder, merged.model_dump(mode="json"), {"recipe": "{}"}, resume=resume)
     fit(
-        denoiser(dropout),
-        Denoising(),
+        ObjectiveMethod(denoiser(dropout), Denoising()),
         Rings() if dataset is None else dataset,
         merged,
         run,

@@ -28,7 +28,7 @@ from anydiff.objectives import Denoising
 from anydiff.paths import VPCosine
 from anydiff.samplers import sample
 from anydiff.states import Leaf, StateSpec
-from anydiff.training import RunFolder, TrainingSettings, fit, load_into, load_weights
+from anydiff.training import ObjectiveMethod, RunFolder, TrainingSettings, fit, load_into, load_weights
 from anydiff_benchmarks.claims.base import Claim, Verdict
 
 CLAIM = Claim(
@@ -199,7 +199,7 @@ def trained(data: MovingFigure, seed: int, **options: bool) -> NetworkDenoiser:
     )
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder) / "run", {"claim": CLAIM.slug}, {})
-        fit(denoiser, Denoising("data"), data, settings, run)
+        fit(ObjectiveMethod(denoiser, Denoising("data")), data, settings, run)
         load_into(network, load_weights(run.path / "model.safetensors")[0], "the trained network")
     return denoiser.eval()
 

@@ -178,7 +178,7 @@ def _mask(recipe: Recipe, seed: int) -> Tensor:
 def _drawn(recipe: Recipe, train: Any, sequential: bool, seed: int) -> list[nx.Graph]:
     """Graphs of a model trained on ``train``; of GDSS-seq nodes first, then edges given the nearest one-hot nodes."""
     from anydiff.recipes.build import build_denoiser, build_domain, build_objective, build_solver
-    from anydiff.training import RunFolder, fit
+    from anydiff.training import ObjectiveMethod, RunFolder, fit
     from anydiff_molecules.gdss import GDSSSequential
 
     domain = build_domain(recipe)
@@ -189,7 +189,8 @@ def _drawn(recipe: Recipe, train: Any, sequential: bool, seed: int) -> list[nx.G
             denoiser.network = GDSSSequential(domain.spec, **recipe.network.options)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder) / "run", recipe.model_dump(mode="json"))
-        fit(denoiser, build_objective(recipe), _WithNodes(train) if sequential else train, recipe.training, run)
+        method = ObjectiveMethod(denoiser, build_objective(recipe))
+        fit(method, _WithNodes(train) if sequential else train, recipe.training, run)
         denoiser.network.load_state_dict(run.load_weights()[0])
     denoiser.eval()
     solver, mask = build_solver(recipe.sampling.solver), _mask(recipe, seed)

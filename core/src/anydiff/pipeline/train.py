@@ -17,8 +17,9 @@ from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.plugins import hooks
 from anydiff.plugins.source import transforming_code
 from anydiff.recipes import Part, Recipe, load_recipe
-from anydiff.recipes.build import build_objective
+from anydiff.recipes.build import build_training_method
 from anydiff.recipes.statistics import fit_to_data
+from anydiff.registry import registry
 from anydiff.training import RunFolder, TrainingEvents, fit
 from anydiff.training.events import Batch
 from anydiff.training.run import process_rank
@@ -75,8 +76,7 @@ def train(
     notes = [f"trained under transform_batch of {name}, sha256 {found}" for name, found in transforms.items()]
     run = RunFolder.create(folder, recipe.model_dump(mode="json"), metadata, resume=resume, notes=notes)
     fit(
-        pipeline.denoiser,
-        build_objective(recipe),
+        build_training_method(recipe, pipeline.denoiser),
         dataset,
         recipe.training,
         run,
@@ -96,14 +96,25 @@ def _check_same_experiment(recipe: Recipe, folder: Path) -> None:
     if not (folder / "config.yaml").is_file():
         return  # nothing was begun, or it is no run: RunFolder.create tells
     before = Recipe.parse(RunFolder.open(folder).config, f"the configuration of the run {str(folder)!r}")
-    for part in ("domain", "latent", "dataset", "network", "path", "parametrization", "sigma_data", "objective"):
+    for part in (
+        "domain",
+        "latent",
+        "dataset",
+        "network",
+        "path",
+        "parametrization",
+        "sigma_data",
+        "objective",
+        "method",
+    ):
         old, new = getattr(before, part), getattr(recipe, part)
         if old != new:
             raise AnydiffError(
                 f"{part} is {_plain(new)}, but the run in {str(folder)!r} was begun with {_plain(old)}; set it back to "
                 "resume, or train into a new folder."
             )
-    recipe.training.check_resume(before.training.model_dump(mode="json"))
+    uses_progress = getattr(registry().load("training_methods", recipe.method.name), "uses_progress", True)
+    recipe.training.check_resume(before.training.model_dump(mode="json"), uses_progress)
 
 
 def _begun(recipe: Recipe, folder: Path, transforms: Mapping[str, str], resume: bool) -> Pipeline:

@@ -20,6 +20,8 @@ from anydiff.recipes.recipe import Part, Recipe
 from anydiff.registry import registry
 from anydiff.solvers import Solver
 from anydiff.states import StateSpec
+from anydiff.training import TrainingMethod
+from anydiff.training.examples import derived_seed
 
 
 def build_domain(recipe: Recipe) -> Domain:
@@ -120,6 +122,29 @@ def build_objective(recipe: Recipe) -> Objective:
     """What the recipe minimises."""
     objective: Objective = registry().build("objectives", recipe.objective.name, **recipe.objective.options)
     return objective
+
+
+def build_training_method(recipe: Recipe, denoiser: NetworkDenoiser) -> TrainingMethod:
+    """How the recipe trains ``denoiser``; modules of the method's own are initialised from ``training.seed``.
+
+    Raises:
+        AnydiffError: what is registered under the name is no training method.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(recipe.training.seed, "training method"))
+        method = registry().build(
+            "training_methods",
+            recipe.method.name,
+            denoiser=denoiser,
+            objective=build_objective(recipe),
+            **recipe.method.options,
+        )
+    if not isinstance(method, TrainingMethod):
+        raise AnydiffError(
+            f"the training method {recipe.method.name!r} builds a {type(method).__name__}, which is no "
+            "anydiff.training.TrainingMethod; derive it from that class."
+        )
+    return method
 
 
 def build_metrics(recipe: Recipe) -> list[Metric]:

@@ -65,6 +65,7 @@ class Recipe(Settings):
         parametrization: what the network predicts.
         sigma_data: standard deviation of the data, for input scaling and EDM's preconditioning.
         objective: what is minimised.
+        method: which modules are trained, by which losses; by default the network, by the objective.
         training: budget and optimiser.
         sampling: defaults for sampling.
         metrics: what ``evaluate`` reports.
@@ -80,6 +81,7 @@ class Recipe(Settings):
     parametrization: PredictionKind = "noise"
     sigma_data: float = Field(default=1.0, gt=0)
     objective: Part = Part(name="denoising")
+    method: Part = Part(name="objective")
     training: TrainingSettings
     sampling: SamplingSettings = SamplingSettings()
     metrics: tuple[Part, ...] = ()
@@ -104,6 +106,11 @@ class Recipe(Settings):
             del data["latent"]
         if self.training.noise_levels == 1:
             del data["training"]["noise_levels"]
+        if self.method == Part(name="objective"):
+            del data["method"]
+        if self.training.optimiser == "adamw":
+            del data["training"]["optimiser"]
+        del data["training"]["prefetch"]  # changes speed alone
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     def to_yaml(self) -> str:

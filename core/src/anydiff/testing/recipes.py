@@ -28,7 +28,8 @@ def parses(plugin: Subject, entry: Entry) -> None:
     recipe = load_recipe(entry.name)
     require(recipe.name == entry.name, f"the recipe's name is {recipe.name!r}, but it is registered as {entry.name!r}.")
     parts = [("domains", recipe.domain), ("datasets", recipe.dataset), ("networks", recipe.network)]
-    parts += [("paths", recipe.path), ("objectives", recipe.objective), ("solvers", recipe.sampling.solver)]
+    parts += [("paths", recipe.path), ("objectives", recipe.objective), ("training_methods", recipe.method)]
+    parts += [("solvers", recipe.sampling.solver)]
     parts += [("guidance", part) for part in recipe.sampling.guidance]
     parts += [("metrics", part) for part in recipe.metrics]
     for kind, part in parts:

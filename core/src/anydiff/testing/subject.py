@@ -167,7 +167,8 @@ class Subject:
 def _parts(recipe: Recipe) -> list[tuple[str, str, Mapping[str, Any]]]:
     """Every part of a recipe as (kind, name, options)."""
     single = [("domains", recipe.domain), ("datasets", recipe.dataset), ("networks", recipe.network)]
-    single += [("paths", recipe.path), ("objectives", recipe.objective), ("solvers", recipe.sampling.solver)]
+    single += [("paths", recipe.path), ("objectives", recipe.objective), ("training_methods", recipe.method)]
+    single += [("solvers", recipe.sampling.solver)]
     single += [("guidance", part) for part in recipe.sampling.guidance]
     single += [("metrics", part) for part in recipe.metrics]
     return [(kind, part.name, part.options) for kind, part in single]

@@ -3,14 +3,23 @@
 from anydiff.training.ema import EMA
 from anydiff.training.events import TrainingEvents
 from anydiff.training.fit import TrainingResult, fit
+from anydiff.training.method import Average, Losses, ObjectiveMethod, TrainingMethod
+from anydiff.training.optimisers import OPTIMISERS, SCHEDULES, Optimiser
 from anydiff.training.run import RunFolder
 from anydiff.training.settings import TrainingSettings
 from anydiff.training.weights import load_into, load_weights, save_weights, weights_hash
 
 __all__ = [
     "EMA",
+    "OPTIMISERS",
+    "SCHEDULES",
+    "Average",
+    "Losses",
+    "ObjectiveMethod",
+    "Optimiser",
     "RunFolder",
     "TrainingEvents",
+    "TrainingMethod",
     "TrainingResult",
     "TrainingSettings",
     "fit",

@@ -11,7 +11,7 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,6 +55,16 @@ class Examples:
         return Examples(self.clean.to(device), self.noise.to(device), self.uniform.to(device), condition, self.indices)
 
 
+class Drawn(NamedTuple):
+    """A batch as it was drawn: states and condition of the data set, and the fields of :class:`Examples`."""
+
+    states: Tensor
+    condition: dict[str, Tensor]
+    noise: Tensor
+    uniform: Tensor
+    indices: list[int]
+
+
 class ExampleStream:
     """Makes the examples of any positions of a training.
 
@@ -83,11 +93,21 @@ class ExampleStream:
         """Where in the data set the examples at ``positions`` come from: each epoch is a permutation of its own."""
         return [int(self._order(position // self.size)[position % self.size]) for position in positions]
 
-    def examples(self, step: int, positions: Sequence[int]) -> Examples:
-        """The examples at ``positions``, which belong to the optimizer step after ``step`` finished ones."""
+    def draw(self, positions: Sequence[int]) -> Drawn:
+        """What is at ``positions``: of the data set and of the streams of random numbers, before any listener saw it.
+
+        A pure function of the positions, so it may be called ahead of its step, in a thread.
+        """
         indices = self.indices(positions)
         states, condition = self.dataset.batch(indices)
-        condition = {name: value for name, value in condition.items() if not name.startswith(TRUTH)}
+        return Drawn(states, dict(condition), self._noise(positions), self._uniform(positions), indices)
+
+    def finish(self, drawn: Drawn, step: int, positions: Sequence[int]) -> Examples:
+        """Let listeners transform what was drawn, check it, and hide conditions. Belongs into the training's thread:
+        a transform may be a plugin's code that is not made for threads, and is told of each step in its turn.
+        """
+        states = drawn.states
+        condition = {name: value for name, value in drawn.condition.items() if not name.startswith(TRUTH)}
         for listener in self.events:
             changed = listener.transform_batch((states, condition), step, positions)
             if changed is not None:
@@ -96,13 +116,11 @@ class ExampleStream:
         if states.shape[0] != len(positions):
             raise AnydiffError(f"the data set gave {states.shape[0]} states for {len(positions)} indices; repair it.")
         self._hide(condition, positions)
-        return Examples(
-            states.to(self.dtype),
-            self._noise(positions),
-            self._uniform(positions),
-            condition,
-            indices,
-        )
+        return Examples(states.to(self.dtype), drawn.noise, drawn.uniform, condition, drawn.indices)
+
+    def examples(self, step: int, positions: Sequence[int]) -> Examples:
+        """The examples at ``positions``, which belong to the optimizer step after ``step`` finished ones."""
+        return self.finish(self.draw(positions), step, positions)
 
     def _noise(self, positions: Sequence[int]) -> Tensor:
         draws = [self.noise.draw(positions, level, self.dtype) for level in range(self.settings.noise_levels)]

@@ -18,13 +18,15 @@ import torch
 import yaml
 from torch import Tensor
 
-from anydiff.data.reading import parse_json, read_yaml
+from anydiff.data.reading import parse_json, read_yaml, reading
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_path, is_part, write_atomic
 from anydiff.locks import Lock
 from anydiff.training.weights import load_weights, save_weights
 
-STATE_FORMAT = "anydiff-state-1"
+STATE_FORMAT = "anydiff-state-2"
+STATE_BEFORE = "anydiff-state-1"
+"""Holds one network, its average and its optimiser without names; read as the state of a training of one group."""
 LOCK = "run.lock"
 """The file that names the process which trains in a run folder."""
 
@@ -206,9 +208,10 @@ class RunFolder:
         except Exception as error:  # whatever the unpickler makes of foreign bytes
             raise FileFormatError(f"{str(file)!r} is truncated or no checkpoint of anydiff; {advice}.") from error
         found = state.get("format", "no anydiff format") if isinstance(state, dict) else "no anydiff format"
-        if found != STATE_FORMAT:
+        if found not in (STATE_FORMAT, STATE_BEFORE):
             raise FileFormatError(f"{str(file)!r} holds {found!r}, but {STATE_FORMAT!r} is needed; {advice}.")
-        return dict(state)
+        with reading(file, "the state of a training", advice):
+            return dict(state) if found == STATE_FORMAT else _named_state(state)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to ``log.jsonl``."""
@@ -253,3 +256,17 @@ class RunFolder:
     def write_card(self, text: str) -> None:
         """Replace ``card.md``."""
         write_atomic(self.path / "card.md", text)
+
+
+def _named_state(state: dict[str, Any]) -> dict[str, Any]:
+    """A state of :data:`STATE_BEFORE` as one of :data:`STATE_FORMAT`."""
+    named = {name: value for name, value in state.items() if name not in ("network", "ema", "optimizer", "loss")}
+    return {
+        **named,
+        "format": STATE_FORMAT,
+        "modules": {"network": state["network"]},
+        "averages": {"network": state["ema"]},
+        "optimisers": {"network": state["optimizer"]},
+        "frozen": {},
+        "losses": {"sums": {"network/loss": state["loss"]["sum"]}, "count": state["loss"]["count"]},
+    }

@@ -104,13 +104,11 @@ class Recipe(Settings):
         # What came later is left out where it is not used, so that a recipe keeps the name it had before.
         if self.latent is None:
             del data["latent"]
-        if self.training.noise_levels == 1:
-            del data["training"]["noise_levels"]
         if self.method == Part(name="objective"):
             del data["method"]
-        if self.training.optimiser == "adamw":
-            del data["training"]["optimiser"]
-        del data["training"]["prefetch"]  # changes speed alone
+        for name in ("noise_levels", "optimiser", "prefetch"):
+            if getattr(self.training, name) == TrainingSettings.model_fields[name].default:
+                del data["training"][name]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     def to_yaml(self) -> str:

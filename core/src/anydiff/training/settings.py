@@ -38,7 +38,7 @@ class TrainingSettings(Settings):
         log_every: steps between lines of the log.
         condition_dropout: probability with which each condition, on its own, is hidden from the network.
         prefetch: most batches that a thread makes ahead of the step that asks for them; 0 makes each when it is asked
-            for (to debug a data set). It changes speed and nothing else, so no recipe is named by it.
+            for (to debug a data set). It changes speed and nothing else.
     """
 
     steps: int = Field(ge=1)

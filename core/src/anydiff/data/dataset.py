@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from anydiff.domains import Domain
+from anydiff.domains.kit import content_hash_of
 from anydiff.errors import AnydiffError
 from anydiff.states import StateSpec
 
@@ -30,13 +30,14 @@ class Dataset(ABC):
     @cached_property
     def hash(self) -> str:
         """Hexadecimal sha256 of every state and condition: two data sets of one hash give the same batches."""
-        digest = hashlib.sha256()
+        return content_hash_of(self._content())
+
+    def _content(self) -> Iterator[str | Tensor]:
         for begin in range(0, len(self), 1024):
             states, condition = self.batch(range(begin, min(begin + 1024, len(self))))
             for name, value in [("", states), *sorted(condition.items())]:
-                digest.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
-                digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+                yield f"{name}:{value.dtype}:{tuple(value.shape)};"
+                yield value
 
     @property
     @abstractmethod

@@ -7,7 +7,6 @@ of its own, trained with the objective ``reconstruction``, and is named by its r
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from anydiff.data.dataset import Dataset
 from anydiff.domains import Domain
+from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet
 from anydiff.networks import Autoencoder
@@ -120,7 +120,7 @@ class LatentDataset(Dataset):
     def hash(self) -> str:
         """sha256 of the data's hash and the autoencoder's weights."""
         weights = weights_hash(self.latent.autoencoder.state_dict())
-        return hashlib.sha256(f"{self.inner.hash}/{weights}".encode()).hexdigest()
+        return content_hash(f"{self.inner.hash}/{weights}")
 
     def __len__(self) -> int:
         return len(self.inner)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import itertools
 import json
 import os
@@ -28,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.training.weights import load_into, load_weights, save_weights, weights_hash
 
@@ -102,7 +102,7 @@ class Classifier:
         network = ClassifierNetwork(self.shape[0], len(self.classes), int(about["width"]))
         load_into(network, tensors, str(path))
         self._network = network.double().eval().requires_grad_(False)
-        self._known: OrderedDict[bytes, Judgement] = OrderedDict()
+        self._known: OrderedDict[str, Judgement] = OrderedDict()
 
     def judge(self, images: Tensor) -> Judgement:
         """Features and logits of ``images [N, C, H, W]`` in [-1, 1] (clamped); the last few sets are remembered.
@@ -116,7 +116,7 @@ class Classifier:
                 "choose the metrics of this data set."
             )
         clean = images.detach().to("cpu", torch.float64).clamp(-1, 1)
-        key = hashlib.sha256(clean.contiguous().numpy().tobytes()).digest()
+        key = content_hash(clean)
         if key not in self._known:
             features = torch.cat([self._network.features(chunk) for chunk in torch.split(clean, _CHUNK)])
             self._known[key] = Judgement(features, self._network.head(features))

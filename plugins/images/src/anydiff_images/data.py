@@ -5,7 +5,6 @@ All are kept as bytes in memory and scaled to [-1, 1] per batch; an index always
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import Split, check_split
+from anydiff.domains.kit import Split, check_split, content_hash
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff_images import ledger
 from anydiff_images.bundle import read_bundle
@@ -206,8 +205,5 @@ def _check_cifar10(pixels: Pixels, labels: Labels, source: Path) -> None:
 
 def _content_hash(pixels: Pixels, labels: Labels | None, classes: Sequence[str] | None) -> str:
     about = {"scaling": "u/127.5-1", "shape": list(pixels.shape), "classes": list(classes) if classes else None}
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(pixels).tobytes())
-    if labels is not None:
-        digest.update(np.ascontiguousarray(labels, dtype="<i8").tobytes())
-    return digest.hexdigest()
+    numbers = [] if labels is None else [labels.astype("<i8")]
+    return content_hash(json.dumps(about, sort_keys=True), pixels, *numbers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import io
 import warnings
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,7 @@ from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
 from anydiff.data.dataset import Dataset
 from anydiff.data.reading import read_text
-from anydiff.domains.kit import Split, check_split, every_tenth
+from anydiff.domains.kit import Split, check_split, content_hash, every_tenth
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.states import NODE_MASK
 from anydiff_molecules import ledger
@@ -91,10 +90,8 @@ class MoleculeSet(Dataset):
 
 
 def _content_hash(table: Table, domain: Molecules) -> str:
-    digest = hashlib.sha256(repr((domain.types, domain.size, domain.condition, domain.mean, domain.deviation)).encode())
-    for values in (table.count, table.atoms, table.bonds, table.logp):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
+    options = repr((domain.types, domain.size, domain.condition, domain.mean, domain.deviation))
+    return content_hash(options, table.count, table.atoms, table.bonds, table.logp)
 
 
 class KnownSet(MoleculeSet):

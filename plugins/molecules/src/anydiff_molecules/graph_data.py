@@ -7,7 +7,6 @@ heavy tail.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections import Counter
@@ -22,7 +21,7 @@ from scipy.spatial import Delaunay
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import Split, check_split, every_tenth
+from anydiff.domains.kit import Split, check_split, content_hash, every_tenth
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.states import NODE_MASK
 from anydiff_molecules.graph_domain import Graphs
@@ -51,10 +50,7 @@ class GraphSet(Dataset):
     @property
     def hash(self) -> str:
         """sha256 of the adjacencies and sizes."""
-        digest = hashlib.sha256(repr((self._domain.size, self._domain.degrees)).encode())
-        digest.update(self._states.numpy().tobytes())
-        digest.update(self._mask.numpy().tobytes())
-        return digest.hexdigest()
+        return content_hash(repr((self._domain.size, self._domain.degrees)), self._states, self._mask)
 
     @property
     def statistics(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import Split, check_split
+from anydiff.domains.kit import Split, check_split, content_hash
 from anydiff.errors import natural_number
 from anydiff_pose.clips import ClipSettings, Example, render_example
 from anydiff_pose.domain import Poses
@@ -74,7 +74,7 @@ class HumanoidVideo(Dataset):
         about = (
             f"{RENDERER};{self._shelf.key};{self.size};{self._domain.sigma};{self._domain.scale};{self._domain.stride}"
         )
-        return hashlib.sha256(about.encode()).hexdigest()
+        return content_hash(about)
 
     def __len__(self) -> int:
         return self.size
@@ -107,10 +107,7 @@ class _Clips:
 
     @functools.cached_property
     def digest(self) -> str:
-        digest = hashlib.sha256()
-        for clip in self.clips:
-            digest.update(clip.name.encode() + clip.positions.astype("<f8").tobytes())
-        return digest.hexdigest()
+        return content_hash(*(part for clip in self.clips for part in (clip.name, clip.positions.astype("<f8"))))
 
     def __hash__(self) -> int:
         return hash(self.digest)

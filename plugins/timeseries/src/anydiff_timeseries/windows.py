@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import check_split
+from anydiff.domains.kit import check_split, content_hash
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import permutation
 from anydiff_timeseries.domain import TimeSeries
@@ -104,14 +103,10 @@ class WindowDataset(Dataset):
     @cached_property
     def hash(self) -> str:
         """sha256 of the series' values and of everything that chooses the windows."""
-        digest = hashlib.sha256(f"{self.split}:{self.loss}:{self._domain.context}:{self._domain.prediction}".encode())
-        if self.hide != "none":
-            digest.update(self.hide.encode())
-        for one in self.series:
-            digest.update(f"{one.start}:{len(one)};".encode())
-            digest.update(np.ascontiguousarray(one.values).tobytes())
-        digest.update(np.array(self.chosen, dtype=np.int64).tobytes())
-        return digest.hexdigest()
+        options = f"{self.split}:{self.loss}:{self._domain.context}:{self._domain.prediction}"
+        hidden = "" if self.hide == "none" else self.hide
+        series = [part for one in self.series for part in (f"{one.start}:{len(one)};", one.values)]
+        return content_hash(options, hidden, *series, np.array(self.chosen, dtype=np.int64))
 
     def windows(self, indices: Sequence[int]) -> NDArray[np.float64]:
         """The windows in the series' own units ``[B, L]``, NaN where missing."""

@@ -7,7 +7,6 @@ the same example, and training and test share no subject.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import Split, check_split, every_tenth
+from anydiff.domains.kit import Split, check_split, content_hash, every_tenth
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import standard_normal, uniform
 from anydiff_volumes import subjects
@@ -48,7 +47,7 @@ class _Generated(Dataset):
     def hash(self) -> str:
         """sha256 of the options, the generator's version and the template: they fix every example."""
         about = json.dumps({"name": self.name, **self._options}, sort_keys=True)
-        return hashlib.sha256(about.encode() + BUNDLED.read_bytes()).hexdigest()
+        return content_hash(about, BUNDLED)
 
 
 def _sizes(split: str, train: int, test: int) -> int:

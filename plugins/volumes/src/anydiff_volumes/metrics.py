@@ -8,7 +8,6 @@ reference volume: the estimate of a conditional mean that scores of single draws
 from __future__ import annotations
 
 import functools
-import hashlib
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, struct
 from torch import Tensor
 from torch.nn import functional
 
+from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.metrics import Metric, MetricCard, SampleSet
 from anydiff.metrics.distances import frechet_distance
@@ -232,7 +232,7 @@ class RandomFeatures:
             numbers = standard_normal(seed, [0], depth, "volumes/features", (self.CHANNELS, inputs, 3, 3, 3))[0]
             self.kernels.append(torch.from_numpy(numbers) * (2 / (27 * inputs)) ** 0.5)
             inputs = self.CHANNELS
-        digest = hashlib.sha256(b"".join(kernel.numpy().tobytes() for kernel in self.kernels)).hexdigest()
+        digest = content_hash(*self.kernels)
         self.name = f"random 3-D convolutions @{digest[:12]}, {3 * 2 * self.CHANNELS} features"
 
     def __call__(self, states: Tensor) -> Tensor:

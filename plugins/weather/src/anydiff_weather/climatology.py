@@ -8,7 +8,6 @@ undone. Swapping them is silent at short leads and wrong at long ones, so both a
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,6 +18,7 @@ import xarray
 from numpy.typing import NDArray
 
 from anydiff.data.reading import finite
+from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff_weather.checks import LEVELS, check_fields
 from anydiff_weather.files import open_dataset, write_netcdf
@@ -153,10 +153,7 @@ class Climatology:
     @functools.cached_property
     def digest(self) -> str:
         """sha256 of mean and standard deviation, hexadecimal."""
-        digest = hashlib.sha256()
-        for values in self.arrays:
-            digest.update(np.ascontiguousarray(values).tobytes())
-        return digest.hexdigest()
+        return content_hash(*self.arrays)
 
     def write(self, path: str | Path) -> None:
         """Write one NetCDF file with an axis ``statistic``: mean, then std."""

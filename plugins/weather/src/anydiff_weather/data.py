@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import Split, check_split, last_share
+from anydiff.domains.kit import Split, check_split, content_hash, last_share
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff_weather.checks import check_fields, standard_axes
 from anydiff_weather.domain import Weather
@@ -95,12 +94,9 @@ class ForecastCases(Dataset):
     @functools.cached_property
     def hash(self) -> str:
         """sha256 of all fields, days and choices."""
-        digest = hashlib.sha256()
-        for value in (self.members, self.truth, self.climatology, self.valid_day, self._seeds, self._label):
-            if value is not None:
-                digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-                digest.update(value.contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        held = (self.members, self.truth, self.climatology, self.valid_day, self._seeds, self._label)
+        values = [value for value in held if value is not None]
+        return content_hash(*(part for value in values for part in (f"{value.dtype}{tuple(value.shape)}", value)))
 
     def __len__(self) -> int:
         return len(self.members) * len(self._label)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.domains import Domain, LabelledArray
+from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Leaf, StateSpec
 from anydiff_weather import ensembles
@@ -71,14 +71,11 @@ class Weather(Domain):
     def codec(self) -> dict[str, Any]:
         """Variables with units, grid, levels, calendar and numbers of the climatology, and how many seeds there are."""
         mean = self.climatology.mean
-        grid = hashlib.sha256()
-        for axis in self.grid:
-            if axis in mean.coords:
-                grid.update(np.round(mean[axis].to_numpy().astype(np.float64), 3).tobytes())
+        axes = [mean[axis].to_numpy().astype(np.float64) for axis in self.grid if axis in mean.coords]
         return {
             "variables": list(self.variables),
             "units": [canonical_unit(mean[name].attrs.get("units", "1")) for name in self.variables],
-            "grid": grid.hexdigest()[:16],
+            "grid": content_hash(*(np.round(axis, 3) for axis in axes))[:16],
             "levels": levels(mean),
             "calendar": self.climatology.calendar,
             "climatology": self.climatology.digest[:16],

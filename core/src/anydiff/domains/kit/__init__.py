@@ -1,6 +1,19 @@
-"""What domains and their data sets share: splits, optional packages."""
+"""What domains and their data sets share: splits, hashes of content, optional packages."""
 
+from anydiff.domains.kit.content_hash import Content, content_hash, content_hash_of
 from anydiff.domains.kit.splits import SPLITS, TENTH, Split, check_split, every_tenth, last_share
 from anydiff.optional import missing, require
 
-__all__ = ["SPLITS", "TENTH", "Split", "check_split", "every_tenth", "last_share", "missing", "require"]
+__all__ = [
+    "SPLITS",
+    "TENTH",
+    "Content",
+    "Split",
+    "check_split",
+    "content_hash",
+    "content_hash_of",
+    "every_tenth",
+    "last_share",
+    "missing",
+    "require",
+]

@@ -103,6 +103,7 @@ def test_tables():
     assert math.isclose(scores[1][0], 2.0)
 
 
+@pytest.mark.timing
 def test_overhead_is_measured_against_the_floor_of_the_same_rounds():
     rows = overhead.measure(1000, {}, 3)
     assert {(row["library"], row["solver"]) for row in rows} == {

@@ -75,6 +75,7 @@ def test_a_batch_doubled_for_guidance_counts_twice_as_rows():
     assert (counting.calls, counting.rows) == (4, 80)
 
 
+@pytest.mark.timing
 def test_the_timer_agrees_with_the_denoiser():
     slow = NetworkDenoiser(Constant(0.1), VPCosine())
     with measured("cpu") as cost:
@@ -179,6 +180,7 @@ def test_two_cards_cannot_share_a_column(toy, tmp_path):
         make_board("t", {}, [*rows[:-1], other], ["ddim", "edm"], 3)
 
 
+@pytest.mark.timing
 def test_the_harness_costs_little(toy, tmp_path):
     """What a cell costs beside sampling and metrics: at most 20 ms of processor time."""
     began = time.process_time()

@@ -194,6 +194,7 @@ def test_libraries_count(toy, monkeypatch):
     assert "libraries of torch" in {name for name, _, _ in changes(before, source().as_dict())}
 
 
+@pytest.mark.timing
 def test_planning_ten_thousand_cells_is_quick(toy):
     began = time.process_time()
     for _ in range(20):  # as many models, each with its own look at the files

@@ -30,6 +30,7 @@ def test_a_good_file_passes_and_is_looked_at_once(good, monkeypatch):
     check_hdf5(good)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("chunks", [None, (1 << 20,), (1 << 29,)])
 def test_a_small_file_that_declares_gigabytes_is_refused(tmp_path, chunks):
     path = tmp_path / "bomb.h5"

@@ -166,6 +166,7 @@ def bomb(levels: int) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.timing
 def test_a_yaml_alias_bomb_is_refused_at_once_and_in_little_memory():
     assert len(bomb(20)) < 1500
     tracemalloc.start()

@@ -26,6 +26,7 @@ def hostile(run, tmp_path, **options):
     return path
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "options", [{"blocks": 1_000_000_000}, {"width": 100_000}, {"width": 10**7}, {"width": 4000, "blocks": 10_000}]
 )

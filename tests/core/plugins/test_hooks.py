@@ -97,6 +97,7 @@ def test_trace(site, monkeypatch, capsys):
     assert any("training_step(" in line and line.endswith("nobody -> None") for line in lines)
 
 
+@pytest.mark.timing
 def test_listening_costs_little_when_nobody_listens(site):
     import timeit
 

@@ -147,6 +147,7 @@ def test_who_was_being_imported_when_the_process_was_asked_to_end_is_not_blamed(
     assert (state.crashed("innocent", "1.0") is not None) == quarantined
 
 
+@pytest.mark.timing
 def test_lists_import_and_try_nothing(site, tries):
     for name, (code, _) in ALL.items():
         site.install(name, code)

@@ -184,6 +184,7 @@ def test_no_allocation_in_the_steady_state():
     assert 0 < allocated[10] == allocated[40] <= 8 * constant.nbytes
 
 
+@pytest.mark.timing
 def test_three_term_update_is_as_fast_as_one_written_by_hand():
     """1e6 floats, interleaved medians, within 1.3 times of mul, add, add in place; repeated against a noisy machine."""
     torch.set_num_threads(1)

@@ -241,6 +241,7 @@ def _compiles(name, nfe):
         return False
 
 
+@pytest.mark.timing
 def test_a_noise_draw_of_a_stochastic_solver_costs_no_tree():
     """Ten draws of SDE-DPM-Solver++ at 1e3 floats take less than 30 times the update (elsewhere 900 floors)."""
     import time

@@ -1,0 +1,27 @@
+"""With ``--durations``: the seconds that tests spent, by folder, so that what has become slow is seen."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import PurePosixPath
+
+import pytest
+
+_SECONDS: dict[str, float] = defaultdict(float)
+_TESTS: dict[str, set[str]] = defaultdict(set)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Called where the results are shown, whichever process ran the test; set-up and tear-down count."""
+    folder = str(PurePosixPath(report.nodeid.partition("::")[0]).parent)
+    _SECONDS[folder] += report.duration
+    _TESTS[folder].add(report.nodeid)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("durations") is None or not _SECONDS:
+        return
+    terminalreporter.section("seconds by folder")
+    for folder, seconds in sorted(_SECONDS.items(), key=lambda pair: -pair[1]):
+        terminalreporter.write_line(f"{seconds:8.1f} s  {len(_TESTS[folder]):5d} tests  {folder}")
+    terminalreporter.write_line(f"{sum(_SECONDS.values()):8.1f} s  {sum(map(len, _TESTS.values())):5d} tests  together")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from anydiff.pipeline.build import build_guidance
 from torch import nn
 
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import UnknownNameError
 from anydiff.guidance import Clamp, DynamicThreshold
 from anydiff.paths import VPLinear
+from anydiff.recipes.build import build_guidance
 from anydiff.states import StateSpec
 from anydiff_benchmarks.engine.measure import CountingDenoiser
 from anydiff_benchmarks.engine.suite import Method, Suite

@@ -33,7 +33,8 @@ from anydiff.denoisers import (
     NetworkDenoiser,
     conversion,
 )
-from anydiff.guidance import ClassifierFree, DynamicThreshold, ScoreGuidance
+from anydiff.denoisers.wrappers import DynamicThreshold
+from anydiff.guidance import ClassifierFree, ScoreGuidance
 from anydiff.paths import VE, GaussianPath, VPLinear, time_grid
 from anydiff.registry import registry
 from anydiff.solvers import ENDS, build_plan, compile_plan, execute

@@ -22,7 +22,7 @@ import anydiff.solvers.executor as executor
 import anydiff.solvers.runge_kutta as runge_kutta
 import anydiff.states.noise as noise
 import anydiff.states.streams as streams
-from anydiff.guidance import DynamicThreshold
+from anydiff.denoisers.wrappers import DynamicThreshold
 from anydiff.guidance import classifier_free as guidance
 from anydiff.guidance import score as score_guidance
 
@@ -83,11 +83,6 @@ def order_of(name: str, least: float, greatest: float) -> Callable[[], None]:
 def last_step_dropped(original):
     """A build that never sees the last node."""
     return lambda self, program, nodes: original(self, program, nodes[:-1])
-
-
-def replaced(guided: Any, **fields: Any) -> Any:
-    """A guided denoiser with other fields of its guidance."""
-    return dataclasses.replace(guided.guidance, **fields)(guided.inner)
 
 
 def averaged(leaf, seed, samples, draw):
@@ -274,26 +269,26 @@ MUTANTS = [
     ),
     Mutant(
         "guidance scale plus one",
-        guidance._ClassifierFreeDenoiser,
+        guidance.ClassifierFree,
         "_scale",
         on_result(lambda scale: scale + 1.0),
         lambda: checks.check_classifier_free(LINEAR),
     ),
     Mutant(
         "gradient guidance with the wrong sign",
-        score_guidance._ScoreGuided,
+        score_guidance.ScoreGuidance,
         "_log_density",
         scaled(-1.0),
         lambda: checks.check_score_guidance(LINEAR),
     ),
     Mutant(
         "gradient guidance without the chain rule",
-        score_guidance._ScoreGuided,
+        score_guidance.ScoreGuidance,
         "_gradient",
         lambda original: (
-            lambda self, x, t, known, condition: (
-                original(self, x, t, known, condition)[0],
-                original(replaced(self, at="data-direct"), x, t, known, condition)[1],
+            lambda self, *arguments: (
+                original(self, *arguments)[0],
+                original(dataclasses.replace(self, at="data-direct"), *arguments)[1],
             )
         ),
         lambda: checks.check_score_guidance(LINEAR),

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from anydiff.pipeline import Pipeline, train
+from anydiff.pipeline import Pipeline, load, train
 from anydiff.plugins import forget, use_folder
 from anydiff.recipes import load_recipe
+from anydiff.registry import registry
 from anydiff.testing import check_plugin
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -41,6 +42,7 @@ def test_there_is_one_of_each_kind():
         "two_moons",
         "kutta_solver",
         "langevin_sampler",
+        "guidance_with_memory",
         "spread_metric",
         "own_points",
         "watermark",
@@ -66,6 +68,20 @@ def test_the_solver_runs_in_every_domain(recipe, only):
     plan = pipeline.plan(6, "kutta_solver")
     assert plan.nfe == 6
     assert pipeline.sample_set(2, solver=plan).states.isfinite().all()
+
+
+def test_the_memory_of_a_guidance_is_of_its_chunk(only):
+    only("two_moons", "images", "guidance_with_memory")
+    pipeline = load("images/fashion")
+    options = {"nfe": 5, "guidance": registry().build("guidance", "guidance_with_memory"), "seed": 1}
+    labels = torch.tensor([7, 2, 9])
+    whole = pipeline.sample_set(3, condition={"label": labels}, **options).states
+    parts = pipeline.sample_set(3, condition={"label": labels}, batch_size=2, **options).states
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
+    assert torch.equal(pipeline.sample_set(3, condition={"label": labels}, **options).states, whole)
+    forgetful = registry().build("guidance", "guidance_with_memory", momentum=0.0)
+    other = pipeline.sample_set(3, condition={"label": labels}, **{**options, "guidance": forgetful}).states
+    assert (other - whole).abs().max() > 0.01
 
 
 def test_own_arrays_train_and_are_judged_by_an_own_metric(only, tmp_path):

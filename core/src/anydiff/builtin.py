@@ -152,10 +152,16 @@ def register_guidance(register: Register) -> None:
         "anydiff.guidance:ClassifierFree",
         neutral={"scale": 1.0},
     )
-    register("clamp", "clamp the data prediction to the value range", "anydiff.guidance:Clamp")
-    register("dynamic-threshold", "clamp at a quantile and rescale", "anydiff.guidance:DynamicThreshold")
-    register("known", "entries known before sampling (inpainting)", "anydiff.guidance:KnownEntries", neutral={})
-    register("time-shift", "time as the state's variance tells", "anydiff.guidance:TimeShift", neutral={"window": 0.0})
+    wrappers = "anydiff.denoisers.wrappers"
+    register("clamp", "clamp the data prediction to the value range", f"{wrappers}:Clamp")
+    register("dynamic-threshold", "clamp at a quantile and rescale", f"{wrappers}:DynamicThreshold")
+    register("known", "entries known before sampling (inpainting)", f"{wrappers}:KnownEntries", neutral={})
+    register(
+        "time-shift",
+        "time as the state's variance tells",
+        f"{wrappers}:TimeShift",
+        neutral={"window": 0.0},
+    )
 
 
 @hookimpl

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from anydiff.denoisers import NetworkDenoiser
+from anydiff.denoisers.wrappers import CountingDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree
 from anydiff.paths import VPCosine
 from anydiff.samplers import sample
 from anydiff_benchmarks.engine.board import common_cards, make_board
 from anydiff_benchmarks.engine.engine import run_suite
-from anydiff_benchmarks.engine.measure import CountingDenoiser, measured
+from anydiff_benchmarks.engine.measure import measured
 from anydiff_benchmarks.engine.store import Store
 from anydiff_benchmarks.engine.suite import Suite, load_suite
 

@@ -7,12 +7,11 @@ import torch
 from torch import nn
 
 from anydiff.denoisers import NetworkDenoiser
+from anydiff.denoisers.wrappers import Clamp, CountingDenoiser, DynamicThreshold
 from anydiff.errors import UnknownNameError
-from anydiff.guidance import Clamp, DynamicThreshold
 from anydiff.paths import VPLinear
 from anydiff.recipes.build import build_guidance
 from anydiff.states import StateSpec
-from anydiff_benchmarks.engine.measure import CountingDenoiser
 from anydiff_benchmarks.engine.suite import Method, Suite
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from anydiff.cli.common import guiding
 from anydiff.cli.main import run
+from anydiff.denoisers.wrappers import Clamp, DynamicThreshold
 from anydiff.errors import AnydiffError
-from anydiff.guidance import Clamp, ClassifierFree, DynamicThreshold
+from anydiff.guidance import ClassifierFree
 from anydiff.recipes import Part
 from anydiff.recipes.build import build_guidance
 
@@ -61,13 +62,10 @@ def test_a_plugins_guidance_changes_what_is_drawn(tmp_path, monkeypatch, capsys)
     folder.mkdir()
     (folder / "zoo_dark.py").write_text(
         "from dataclasses import dataclass\n"
-        "from anydiff import hookimpl\nfrom anydiff.guidance import Guidance, GuidedDenoiser\n\n"
+        "from anydiff import hookimpl\nfrom anydiff.guidance import Guidance\n\n"
         "@dataclass(frozen=True)\nclass Dark(Guidance):\n    value: float = -1.0\n\n"
-        "    def __call__(self, denoiser):\n        return Guided(denoiser, self)\n\n"
-        "class Guided(GuidedDenoiser):\n    def __init__(self, inner, guidance):\n        super().__init__(inner)\n"
-        "        self.value = guidance.value\n\n"
-        "    def native(self, x, t, **condition):\n"
-        "        return self.inner(x, t, **condition) * 0 + self.value\n\n"
+        "    def data(self, denoiser, x, t, condition):\n"
+        "        return denoiser(x, t, **condition) * 0 + self.value\n\n"
         "@hookimpl\ndef register_guidance(register):\n    register('zoo_dark', 'black', 'zoo_dark:Dark')\n"
     )
     monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", str(folder))

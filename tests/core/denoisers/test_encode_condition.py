@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from anydiff.denoisers import NetworkDenoiser
+from anydiff.denoisers.wrappers import Clamp
 from anydiff.errors import AnydiffError
-from anydiff.guidance import Clamp, ClassifierFree
+from anydiff.guidance import ClassifierFree
 from anydiff.objectives import Denoising
 from anydiff.paths import VPCosine
 from anydiff.samplers import AdaptiveODE, sample

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from anydiff.denoisers import FunctionDenoiser, GaussianMixtureOracle
 from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.wrappers import Clamp, DynamicThreshold, wrapped
 from anydiff.errors import AnydiffError
-from anydiff.guidance import Clamp, ClassifierFree, DynamicThreshold, apply_guidance
+from anydiff.guidance import ClassifierFree
 from anydiff.paths import EDM, VPLinear
 from anydiff.solvers import compile_plan, execute
 
@@ -150,7 +151,7 @@ def test_threshold_on_any_shape(size, rows, quantile, spread):
 
 
 def test_clamp():
-    limit = apply_guidance(FunctionDenoiser(lambda x, t: x, VPLinear()), Clamp(-0.5, 0.5))
+    limit = wrapped(FunctionDenoiser(lambda x, t: x, VPLinear()), Clamp(-0.5, 0.5))
     x = 2 * states()
     assert torch.equal(limit(x, 0.3), x.clamp(-0.5, 0.5))
     inside = x.clamp(-0.5, 0.5)
@@ -159,10 +160,10 @@ def test_clamp():
 
 def test_order_of_guidance_is_from_the_inside_out():
     inner = oracle()
-    both = apply_guidance(inner, [ClassifierFree(9.0), Clamp(-0.1, 0.1)])
+    both = wrapped(inner, [ClassifierFree(9.0), Clamp(-0.1, 0.1)])
     guided = ClassifierFree(9.0)(inner)(states(), 0.4, label=LABEL)
     assert torch.equal(both(states(), 0.4, label=LABEL), guided.clamp(-0.1, 0.1))
-    assert apply_guidance(inner, None) is inner
+    assert wrapped(inner, None) is inner
 
 
 def test_thresholding_check_of_the_sheet():
@@ -174,6 +175,6 @@ def test_thresholding_check_of_the_sheet():
     plan = compile_plan("dpm-solver++-2m", path, 20, end="stop")
     x = torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert float(execute(plan, loud, x).abs().median()) > 1.5
-    limited = apply_guidance(loud, DynamicThreshold())
+    limited = wrapped(loud, DynamicThreshold())
     assert float(execute(plan, limited, x).abs().median()) < 1.06
     assert float(execute(compile_plan("dpm-solver++-2m", path, 20, end="denoise"), limited, x).abs().max()) <= 1.0

@@ -7,17 +7,16 @@ import torch
 from torch import nn
 
 from anydiff.denoisers import NetworkDenoiser
-from anydiff.guidance import (
+from anydiff.denoisers.wrappers import (
     Clamp,
-    ClassifierFree,
     DynamicThreshold,
     KnownEntries,
-    ScoreGuidance,
+    PresentNodes,
     TimeShift,
     Windows,
-    apply_guidance,
-)  # fmt: skip
-from anydiff.guidance.present import PresentNodes
+    wrapped,
+)
+from anydiff.guidance import ClassifierFree, ScoreGuidance
 from anydiff.objectives import Denoising
 from anydiff.paths import VPLinear
 from anydiff.states import StateSpec
@@ -39,7 +38,7 @@ LAYERS = [
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
 def test_a_guided_denoiser_keeps_the_spec_and_so_the_loss_its_mask(layer):
-    guided = apply_guidance(DENOISER, layer)
+    guided = wrapped(DENOISER, layer)
     assert guided.spec is SPEC
     clean = torch.zeros(2, 4, 2)
     noise = torch.ones(2, 4, 2)
@@ -51,4 +50,4 @@ def test_a_guided_denoiser_keeps_the_spec_and_so_the_loss_its_mask(layer):
 
 
 def test_a_windowed_denoiser_does_not_keep_it():
-    assert apply_guidance(DENOISER, Windows((2, 2), 1)).spec is None
+    assert wrapped(DENOISER, Windows((2, 2), 1)).spec is None

@@ -7,8 +7,8 @@ import torch
 from exact import solver_entries
 
 from anydiff.denoisers import FunctionDenoiser, GaussianOracle
+from anydiff.denoisers.wrappers import KnownEntries
 from anydiff.errors import AnydiffError
-from anydiff.guidance import KnownEntries
 from anydiff.paths import EDM, VPCosine
 from anydiff.samplers import sample
 

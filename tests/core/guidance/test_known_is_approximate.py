@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import GaussianOracle
-from anydiff.guidance import KnownEntries
+from anydiff.denoisers.wrappers import KnownEntries
 from anydiff.paths import VPLinear
 from anydiff.samplers import sample
 

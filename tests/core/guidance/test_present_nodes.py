@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from anydiff.denoisers import FunctionDenoiser, NetworkDenoiser
+from anydiff.denoisers.wrappers import PresentNodes
 from anydiff.errors import AnydiffError
-from anydiff.guidance import ClassifierFree, PresentNodes
+from anydiff.guidance import ClassifierFree
 from anydiff.networks import MLP, VectorCondition
 from anydiff.objectives import Denoising, FlowMatching
 from anydiff.paths import VPCosine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from anydiff.denoisers import Denoiser, FunctionDenoiser, GaussianOracle, NetworkDenoiser
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.guidance import Guidance, ScoreGuidance
+from anydiff.guidance import ScoreGuidance
 from anydiff.paths import Flow, VPCosine, VPLinear
 from anydiff.samplers import sample
 from anydiff.solvers import build_plan, compile_plan, execute
@@ -272,22 +271,3 @@ def test_around_a_plain_function():
     data = (1 - 0.3 * path.sigma(0.5)) / path.alpha(0.5)
     expected = -0.3 * states() / path.sigma(0.5) + 2.0 * data * (1 - data * states())
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
-
-
-def test_a_guidance_is_told_which_sample_it_guides():
-    seen = []
-
-    @dataclass(frozen=True)
-    class Numbered(Guidance):
-        reads_sample_index = True
-
-        def __call__(self, denoiser):
-            def log_density(value, t, sample_index):
-                seen.append(sample_index.tolist())
-                return -value.square().sum(1)
-
-            return ScoreGuidance(log_density, names=("sample_index",))(denoiser)
-
-    network = NetworkDenoiser(Line(), VPLinear()).eval()
-    sample(network, (2,), [7, 3, 5], nfe=1, solver="ddim", guidance=[Numbered()], batch_size=2)
-    assert seen == [[7, 3], [5]]

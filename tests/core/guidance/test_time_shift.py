@@ -10,8 +10,9 @@ import torch
 from exact import Counting, solver_entries
 
 from anydiff.denoisers import Denoiser, FunctionDenoiser, GaussianMixtureOracle, NetworkDenoiser
+from anydiff.denoisers.wrappers import TimeShift
 from anydiff.errors import AnydiffError
-from anydiff.guidance import ClassifierFree, TimeShift
+from anydiff.guidance import ClassifierFree
 from anydiff.networks import MLP
 from anydiff.paths import EDM, GaussianPath, VPLinear
 from anydiff.registry import registry

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from anydiff.denoisers import FunctionDenoiser
+from anydiff.denoisers.wrappers import Windows, sweep
 from anydiff.errors import AnydiffError
-from anydiff.guidance import ClassifierFree, Windows, sweep
+from anydiff.guidance import ClassifierFree
 from anydiff.paths import VPCosine
 from anydiff.samplers import sample
 

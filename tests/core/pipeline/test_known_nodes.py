@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from anydiff.cli.main import run as command
+from anydiff.denoisers.wrappers.known import KNOWN, MASK
 from anydiff.errors import AnydiffError
-from anydiff.guidance.known import KNOWN, MASK
 from anydiff.pipeline.conditions import with_known_nodes
 from anydiff.recipes.build import build_dataset, build_domain
 from anydiff.states import Leaf, StateSpec

@@ -159,11 +159,11 @@ class _Towards(Guidance):
 
     reads = ("target",)
 
-    def __call__(self, denoiser):
+    def data(self, denoiser, x, t, condition):
         def log_density(value, t, target, **condition):
             return -(value - target).square().sum(1)
 
-        return ScoreGuidance(log_density, 0.5, names=("target",))(denoiser)
+        return ScoreGuidance(log_density, 0.5, names=("target",)).data(denoiser, x, t, condition)
 
 
 def test_guidance_may_read_a_condition_of_its_own(run):

@@ -12,7 +12,7 @@ import torch
 from exact import gaussian, gaussian_clean, gaussian_flow, mixture, root_mean_square, slopes, solver_entries, starts
 
 from anydiff.denoisers import FunctionDenoiser, GaussianMixtureOracle
-from anydiff.guidance import DynamicThreshold
+from anydiff.denoisers.wrappers import DynamicThreshold
 from anydiff.paths import EDM, VE, Flow, SubVP, VPCosine, VPLinear
 from anydiff.paths.grids import GRIDS, time_grid
 from anydiff.samplers import sample

@@ -91,35 +91,27 @@ def register_guidance(register):
 POSTERIOR = '''
 from dataclasses import dataclass
 import torch
-from anydiff.guidance import Guidance, GuidedDenoiser
+from anydiff.guidance import Guidance
 
 @dataclass(frozen=True, eq=False)
 class Posterior(Guidance):
+    """D + V A' (A V A' + s^2)^-1 (y - A D) with V = sigma^2/alpha dD/dx, the covariance of x0 given x_t."""
+
     operator: object
     measurement: object
     noise_std: float
 
-    def __call__(self, denoiser):
-        return Guided(denoiser, self)
-
-class Guided(GuidedDenoiser):
-    """D + V A' (A V A' + s^2)^-1 (y - A D) with V = sigma^2/alpha dD/dx, the covariance of x0 given x_t."""
-
-    def __init__(self, inner, guidance):
-        super().__init__(inner)
-        self.guidance = guidance
-
-    def native(self, x, t, **condition):
-        g, scale = self.guidance, self.path.sigma(t) ** 2 / self.path.alpha(t)
+    def data(self, denoiser, x, t, condition):
+        scale = denoiser.path.sigma(t) ** 2 / denoiser.path.alpha(t)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            data = self.inner(x, t, **condition)
+            data = denoiser(x, t, **condition)
             rows = [torch.autograd.grad(data[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])]
         covariance, data = scale * torch.stack(rows, 1), data.detach()
-        seen = g.operator @ covariance
-        noise = g.noise_std**2 * torch.eye(len(g.operator), dtype=x.dtype)
-        gain = torch.linalg.solve(seen @ g.operator.T + noise, seen).transpose(1, 2)
-        return data + (gain @ (g.measurement - data @ g.operator.T)[..., None])[..., 0]
+        seen = self.operator @ covariance
+        noise = self.noise_std**2 * torch.eye(len(self.operator), dtype=x.dtype)
+        gain = torch.linalg.solve(seen @ self.operator.T + noise, seen).transpose(1, 2)
+        return data + (gain @ (self.measurement - data @ self.operator.T)[..., None])[..., 0]
 '''
 WRITTEN = {
     "sampler": {"__init__": INIT_SAMPLER, "parts": SAMPLER},
@@ -140,7 +132,7 @@ except OSError:
 API = 'ANYDIFF_API = ">=1.0,<2"\n'
 HASH = "    hash = property(lambda self: __import__('hashlib').sha256({}).hexdigest())\n\n    def __len__"
 START = "x = program.start()"
-NATIVE = "    def native(self, x, t, **condition):"
+DATA = "    def data(self, denoiser, x, t, condition):"
 
 MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("loading.loads", "solver", "__init__", "register_solvers", "register_solverz"),
@@ -228,18 +220,25 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ),
     ("metric.closed-form", "metric", "metric", "return abs(math.log(", "return abs(1.1 * math.log("),
     ("metric.minimum", "metric", "metric", "        self.check(samples, reference)\n", ""),
-    ("guidance.neutral", "guidance", "guidance", " if self.strength else denoiser", ""),
+    ("guidance.neutral", "guidance", "guidance", " if self.strength else data", ""),
     (
         "guidance.denoiser",
         "guidance",
         "guidance",
-        NATIVE,
-        "    def predict(self, x, t, kind='data', **given):\n"
+        DATA,
+        "    def predict(self, denoiser, x, t, kind, given):\n"
         "        own = kind == 'data'\n"
-        "        return self.native(x, t, **given) if own else self.inner.predict(x, t, kind, **given)\n\n" + NATIVE,
+        "        return self.data(denoiser, x, t, given) if own else denoiser.predict(x, t, kind, **given)\n\n" + DATA,
     ),
-    ("guidance.rows", "guidance", "guidance", "(self.guidance.value - data)", "(data.mean() - data)"),
-    ("guidance.posterior", "posterior", "parts", "g.noise_std**2", "0.1 * g.noise_std**2"),
+    ("guidance.rows", "guidance", "guidance", "(self.value - data)", "(data.mean() - data)"),
+    (
+        "guidance.runs",
+        "guidance",
+        "guidance",
+        "(self.value - data)",
+        "(self.value - 0.1 * self.__dict__.setdefault('first', data) - data)",
+    ),
+    ("guidance.posterior", "posterior", "parts", "self.noise_std**2", "0.1 * self.noise_std**2"),
     ("path.ends", "path", "parts", "t_start: float = 1.0", "t_start: float = 0.9"),
     (
         "path.derivatives",
@@ -357,7 +356,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("kit.complete", "domain", "data", '(self, split="train"', '(self, path, split="train"'),
 ]
 EXTRA = {
-    "guidance.neutral": ("guidance", "self.guidance.strength *", "(self.guidance.strength + 0.001) *"),
+    "guidance.neutral": ("guidance", "self.strength *", "(self.strength + 0.001) *"),
     **{
         f"metric.{each}": ("__init__", '        example="anydiff_mutant.metric:example",\n', "")
         for each in ("identity", "order", "truth")

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from anydiff.denoisers.wrappers import Windows, sweep
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.guidance.windows import Windows, sweep
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.intensity import Window
 from anydiff_volumes.placement import place, resample

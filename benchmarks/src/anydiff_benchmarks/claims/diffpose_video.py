@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.denoisers import FunctionDenoiser, NetworkDenoiser
-from anydiff.guidance import Clamp
+from anydiff.denoisers.wrappers import Clamp
 from anydiff.metrics import members_per_case
 from anydiff.networks import ArrayCondition
 from anydiff.objectives import Denoising

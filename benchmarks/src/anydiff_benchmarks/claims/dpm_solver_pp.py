@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import Denoiser, FunctionDenoiser, GaussianMixtureOracle
-from anydiff.guidance import ClassifierFree, DynamicThreshold
+from anydiff.denoisers.wrappers import DynamicThreshold
+from anydiff.guidance import ClassifierFree
 from anydiff_benchmarks.claims._ode_targets import end_of, exact_end, mean, root_mean_square, starts
 from anydiff_benchmarks.claims.base import Claim, Verdict
 from anydiff_benchmarks.peers.targets import PATH, target

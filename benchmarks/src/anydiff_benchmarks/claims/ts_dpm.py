@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import GaussianMixtureOracle
+from anydiff.denoisers.wrappers import TimeShift
 from anydiff.errors import AnydiffError
-from anydiff.guidance import TimeShift
 from anydiff.paths import VPLinear
 from anydiff.samplers import sample
 from anydiff_benchmarks.claims._ode_targets import energy_distance

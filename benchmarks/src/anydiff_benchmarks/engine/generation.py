@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
+from anydiff.denoisers.wrappers import CountingDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline import Pipeline, load
@@ -19,7 +20,7 @@ from anydiff.recipes.build import build_dataset
 from anydiff.tasks.lock import is_paired
 from anydiff.tasks.task import Task, load_reference
 from anydiff_benchmarks.engine import baselines
-from anydiff_benchmarks.engine.measure import Cost, CountingDenoiser, measured
+from anydiff_benchmarks.engine.measure import Cost, measured
 from anydiff_benchmarks.engine.suite import Method
 
 

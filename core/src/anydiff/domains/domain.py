@@ -190,7 +190,8 @@ class Domain(ABC):
     def known_entries(self, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         """(known values, mask) ``[B, *spec.shape]`` of the entries that ``condition`` fixes; None if it fixes none.
 
-        A plan's start and goal, say: samples then have them exactly (:class:`~anydiff.guidance.KnownEntries`).
+        A plan's start and goal, say: samples then have them exactly
+        (:class:`~anydiff.denoisers.wrappers.KnownEntries`).
         """
         return None
 

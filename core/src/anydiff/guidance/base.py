@@ -1,51 +1,68 @@
-"""The face of guidance: a small object that turns a denoiser into a denoiser."""
+"""The face of guidance: one method, which the base class wraps into a denoiser."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from abc import abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
 
 Scale = float | Tensor | Callable[[float], float]
 """A guidance's strength: a number, a tensor ``[B]`` (one per sample), or a function of the time t."""
 
 
-class Guidance(ABC):
-    """A function from denoiser to denoiser; its options are its fields.
+class Guidance(Wrapper):
+    """A function from denoiser to denoiser, given by its data prediction: a subclass writes :meth:`data` alone.
 
-    ``needs_condition`` says that it has no meaning without a condition to guide towards. ``reads_sample_index`` asks
-    samplers for the condition ``sample_index`` ``[B]``, the number of each row in its sample set; the guided denoiser
-    takes it out before it calls the network. ``reads`` names conditions that are its own and none of the domain's: a
-    pipeline lets them pass, one row per sample.
+    Path, spec, encoded conditions and all other kinds of prediction follow from it.
     """
 
-    needs_condition: ClassVar[bool] = False
-    reads_sample_index: ClassVar[bool] = False
-    reads: ClassVar[tuple[str, ...]] = ()
+    @abstractmethod
+    def data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: dict[str, Tensor]) -> Tensor:
+        """The guided E[x_0 | x_t] ``[B, *shape]``.
+
+        Args:
+            denoiser: the one to guide, called as ``denoiser(x, t, **condition)``.
+            x: the state ``[B, *shape]``.
+            t: its time, a number or ``[B]``.
+            condition: as the denoiser encoded it.
+        """
+
+    def native_kind(self, denoiser: Denoiser) -> PredictionKind:
+        """The data."""
+        return "data"
+
+    def predict(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """The guided data prediction as ``kind``."""
+        return convert(denoiser, x, t, self.data(denoiser, x, t, condition), "data", kind)
+
+
+class LinearGuidance(Guidance):
+    """A guidance that is the same in every kind of prediction: linear in the predictions, or a shift of the score.
+
+    A subclass gives :meth:`predict` in place of :meth:`data` and works in the denoiser's own kind or in the one that is
+    asked for, so that nothing is converted there and back.
+    """
+
+    def data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: dict[str, Tensor]) -> Tensor:
+        """The prediction of the data."""
+        return self.predict(denoiser, x, t, "data", condition)
+
+    def native_kind(self, denoiser: Denoiser) -> PredictionKind:
+        """That of the inner denoiser."""
+        return denoiser.native_kind
 
     @abstractmethod
-    def __call__(self, denoiser: Denoiser) -> Denoiser:
-        """The guided denoiser."""
-
-
-class GuidedDenoiser(Denoiser):
-    """A denoiser around another one, on the same path."""
-
-    def __init__(self, inner: Denoiser) -> None:
-        self.inner = inner
-        self.path = inner.path
-        self.sigma_data = inner.sigma_data
-        self.spec = inner.spec
-        self.native_kind = "data"
-
-    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
-        """As the inner denoiser encodes it."""
-        return self.inner.encode_condition(**condition)
+    def predict(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """The guided prediction of ``kind`` ``[B, *shape]``; arguments as for :meth:`Wrapper.predict`."""
 
 
 def scale_at(scale: Scale, t: float | Tensor, rows: int) -> float | Tensor:
@@ -68,12 +85,3 @@ def scale_at(scale: Scale, t: float | Tensor, rows: int) -> float | Tensor:
             "and a batch_size that holds them all."
         )
     return scale
-
-
-def apply_guidance(denoiser: Denoiser, guidance: Guidance | Sequence[Guidance] | None) -> Denoiser:
-    """``denoiser`` with each guidance around it, the first one innermost."""
-    if guidance is None:
-        return denoiser
-    for layer in [guidance] if isinstance(guidance, Guidance) else guidance:
-        denoiser = layer(denoiser)
-    return denoiser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,13 +12,13 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser, PredictionKind, convert
 from anydiff.errors import AnydiffError
-from anydiff.guidance.base import Guidance, GuidedDenoiser, Scale, scale_at
+from anydiff.guidance.base import LinearGuidance, Scale, scale_at
 from anydiff.paths.base import per_row
 from anydiff.states import NODE_MASK
 
 
 @dataclass(frozen=True)
-class ClassifierFree(Guidance):
+class ClassifierFree(LinearGuidance):
     """D = D_∅ + w (D_c - D_∅): w = 1 is the conditional model bit for bit, w = 0 the unconditional one.
 
     The two predictions are one network call of twice the rows. Where w = 1 or outside the interval only the
@@ -41,67 +42,81 @@ class ClassifierFree(Guidance):
         if self.interval is not None and not 0 <= self.interval[0] < self.interval[1]:
             raise AnydiffError(f"interval is {self.interval}, but needs 0 <= low < high (noise levels σ/α).")
 
-    def __call__(self, denoiser: Denoiser) -> Denoiser:
-        """The guided denoiser."""
-        return _ClassifierFreeDenoiser(denoiser, self)
-
-
-class _ClassifierFreeDenoiser(GuidedDenoiser):
-    def __init__(self, inner: Denoiser, guidance: ClassifierFree) -> None:
-        super().__init__(inner)
-        self.guidance = guidance
-        # The combination is linear with weights that sum to one, so it is the same in every kind.
-        self.native_kind = inner.native_kind
-
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
-        return self.predict(x, t, self.native_kind, **condition)
-
-    def predict(self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", **condition: Tensor) -> Tensor:
-        scale = self._scale(t, x.shape[0])
+    def predict(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """The guided prediction, combined in the denoiser's own kind: the weights sum to one in every kind."""
+        scale = self._scale(denoiser, t, x.shape[0])
         if isinstance(scale, float) and scale == 1.0:
-            return self.inner.predict(x, t, kind, **condition)
-        names = self._names(condition)
+            return denoiser.predict(x, t, kind, **condition)
         if isinstance(scale, float) and scale == 0.0:
-            return self.inner.predict(x, t, kind, **_dropped(condition, names))
-        double_x = torch.cat([x, x])
-        double_t = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
-        rows = x.shape[0]
-        present, absent = (
-            _with_presence(condition, names, rows, x.device, True),
-            _with_presence(condition, names, rows, x.device, False),
-        )
-        both = {name: torch.cat([present[name], absent[name]]) for name in present}
-        native = self.inner.native_kind
-        conditional, unconditional = self.inner.predict(double_x, double_t, native, **both).chunk(2)
+            return denoiser.predict(x, t, kind, **_dropped(condition, _hidden(condition, self.names)))
+        native = denoiser.native_kind
+        conditional, unconditional = with_and_without(denoiser, x, t, condition, self.names, native)
         # lerp, because it is exact at w = 0 and w = 1 also where w is a tensor.
         weight = per_row(scale, x) if isinstance(scale, Tensor) else scale
-        guided = torch.lerp(unconditional, conditional, weight)
-        return convert(self, x, t, guided, native, kind)
+        return convert(denoiser, x, t, torch.lerp(unconditional, conditional, weight), native, kind)
 
-    def _scale(self, t: float | Tensor, rows: int) -> float | Tensor:
-        scale = scale_at(self.guidance.scale, t, rows)
-        interval = self.guidance.interval
-        if interval is None:
+    def hides(self, given: Iterable[str]) -> tuple[str, ...]:
+        """Those that are dropped; none at w = 1."""
+        if isinstance(self.scale, (int, float)) and self.scale == 1:
+            return ()
+        return tuple(name for name in given if self.names is None or name in self.names)
+
+    def _scale(self, denoiser: Denoiser, t: float | Tensor, rows: int) -> float | Tensor:
+        scale = scale_at(self.scale, t, rows)
+        if self.interval is None:
             return scale
-        noise_level = torch.exp(-self.path.log_snr(torch.as_tensor(t, dtype=torch.float64)))
-        inside = (noise_level >= interval[0]) & (noise_level <= interval[1])
+        noise_level = torch.exp(-denoiser.path.log_snr(torch.as_tensor(t, dtype=torch.float64)))
+        inside = (noise_level >= self.interval[0]) & (noise_level <= self.interval[1])
         if inside.ndim == 0:
             return scale if bool(inside) else 1.0
         return torch.where(inside, torch.as_tensor(scale, dtype=torch.float64), 1.0)
 
-    def _names(self, condition: dict[str, Tensor]) -> tuple[str, ...]:
-        names = self.guidance.names
-        given = dict.fromkeys(_owner(name) for name in condition if not name.endswith("_present"))
-        if names is None:
-            names = tuple(name for name in given if name != NODE_MASK)
-        missing = [name for name in names if name not in given]
-        if missing or not names:
-            name = missing[0] if missing else "(none)"
-            raise AnydiffError(
-                f"classifier-free guidance drops the condition {name!r}, which the sampler was not given; pass "
-                "condition=... or use scale 1."
-            )
-        return names
+
+def with_and_without(
+    denoiser: Denoiser,
+    x: Tensor,
+    t: float | Tensor,
+    condition: dict[str, Tensor],
+    names: tuple[str, ...] | None = None,
+    kind: PredictionKind = "data",
+) -> tuple[Tensor, Tensor]:
+    """The predictions with a condition and without it, both ``[B, *shape]``, by one network call of twice the rows.
+
+    Args:
+        denoiser: what predicts.
+        x: the state ``[B, *shape]``.
+        t: its time, a number or ``[B]``.
+        condition: as the denoiser encoded it.
+        names: the conditions that the second prediction is made without; by default all but the mask of nodes.
+        kind: of both predictions.
+
+    Raises:
+        AnydiffError: there is no such condition to drop.
+    """
+    names, rows = _hidden(condition, names), x.shape[0]
+    double_x = torch.cat([x, x])
+    double_t = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
+    present, absent = (_with_presence(condition, names, rows, x.device, keep) for keep in (True, False))
+    both = {name: torch.cat([present[name], absent[name]]) for name in present}
+    conditional, unconditional = denoiser.predict(double_x, double_t, kind, **both).chunk(2)
+    return conditional, unconditional
+
+
+def _hidden(condition: dict[str, Tensor], names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The conditions to drop: ``names``, or all that are given but the mask of nodes."""
+    given = dict.fromkeys(_owner(name) for name in condition if not name.endswith("_present"))
+    if names is None:
+        names = tuple(name for name in given if name != NODE_MASK)
+    missing = [name for name in names if name not in given]
+    if missing or not names:
+        name = missing[0] if missing else "(none)"
+        raise AnydiffError(
+            f"classifier-free guidance drops the condition {name!r}, which the sampler was not given; pass "
+            "condition=... or use scale 1."
+        )
+    return names
 
 
 def _owner(name: str) -> str:

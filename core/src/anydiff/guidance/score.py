@@ -17,7 +17,7 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser, PredictionKind, conversion, convert
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.guidance.base import Guidance, GuidedDenoiser, Scale, scale_at
+from anydiff.guidance.base import LinearGuidance, Scale, scale_at
 from anydiff.paths.base import per_row
 
 LogDensity = Callable[..., Tensor]
@@ -28,7 +28,7 @@ _INDEPENDENT = "log_density does not depend on its input; compute it from that w
 
 
 @dataclass(frozen=True)
-class ScoreGuidance(Guidance):
+class ScoreGuidance(LinearGuidance):
     """∇log p_t(x_t) ← ∇log p_t(x_t) + s ∇ log f, that is D ← D + s (σ²/α) ∇ log f; see the module.
 
     Where f is evaluated and differentiated:
@@ -65,50 +65,43 @@ class ScoreGuidance(Guidance):
         if isinstance(self.scale, (int, float)) and not math.isfinite(self.scale):
             raise AnydiffError(f"scale is {self.scale}, but guidance needs a finite number; try 1.")
 
-    def __call__(self, denoiser: Denoiser) -> Denoiser:
-        """The guided denoiser."""
-        return _ScoreGuided(denoiser, self)
-
-
-class _ScoreGuided(GuidedDenoiser):
-    def __init__(self, inner: Denoiser, guidance: ScoreGuidance) -> None:
-        super().__init__(inner)
-        self.guidance = guidance
-        # The inner prediction is made in its own kind and shifted in the kind asked for: nothing is converted twice.
-        self.native_kind = inner.native_kind
-
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
-        return self.predict(x, t, self.native_kind, **condition)
-
-    def predict(self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", **condition: Tensor) -> Tensor:
-        scale = scale_at(self.guidance.scale, t, x.shape[0])
-        known = {name: value for name, value in condition.items() if name not in self.guidance.names}
+    def predict(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """The inner prediction, made in its own kind, with the shift in the kind that is asked for."""
+        scale = scale_at(self.scale, t, x.shape[0])
+        known = {name: value for name, value in condition.items() if name not in self.names}
         if isinstance(scale, float) and scale == 0.0:
-            return self.inner.predict(x, t, kind, **known)
-        native, gradient = self._gradient(x, t, known, condition)
-        prediction = convert(self, x, t, native, self.native_kind, kind)
+            return denoiser.predict(x, t, kind, **known)
+        native, gradient = self._gradient(denoiser, x, t, known, condition)
+        prediction = convert(denoiser, x, t, native, denoiser.native_kind, kind)
         times = torch.as_tensor(t, dtype=torch.float64)
-        alpha, sigma = self.path.alpha(times), self.path.sigma(times)
-        _, factor = conversion(self.path, times, "data", kind, self.sigma_data)
+        alpha, sigma = denoiser.path.alpha(times), denoiser.path.sigma(times)
+        _, factor = conversion(denoiser.path, times, "data", kind, denoiser.sigma_data)
         shift = torch.where((alpha > 0) & (sigma > 0), factor * sigma**2 / alpha, 0.0)
         strength = scale if isinstance(scale, Tensor) else torch.tensor(scale, dtype=torch.float64)
         return prediction + per_row(shift, x) * per_row(strength, x) * gradient
 
     def _gradient(
-        self, x: Tensor, t: float | Tensor, known: dict[str, Tensor], condition: dict[str, Tensor]
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        t: float | Tensor,
+        known: dict[str, Tensor],
+        condition: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
         """The inner denoiser's native prediction and ∇ log f, both ``[B, *shape]``.
 
         The graph is kept only where the caller differentiates through the guided denoiser.
         """
         keep = torch.is_grad_enabled()
-        through = self.guidance.at == "data"
+        through = self.at == "data"
         with torch.inference_mode(False), torch.enable_grad():
             state = _leaf(x, keep)
             with torch.set_grad_enabled(keep or through):
-                native = self.inner.predict(state, t, self.native_kind, **known)
-                of_state = self.guidance.at == "state"
-                value = state if of_state else convert(self, state, t, native, self.native_kind, "data")
+                native = denoiser.predict(state, t, denoiser.native_kind, **known)
+                of_state = self.at == "state"
+                value = state if of_state else convert(denoiser, state, t, native, denoiser.native_kind, "data")
             point = state if through or of_state else _leaf(value, keep)
             log_density = self._log_density(value if through else point, t, condition)
             (gradient,) = torch.autograd.grad(log_density.sum(), point, create_graph=keep, allow_unused=True)
@@ -117,7 +110,7 @@ class _ScoreGuided(GuidedDenoiser):
         return (native, gradient) if keep else (native.detach(), gradient)
 
     def _log_density(self, value: Tensor, t: float | Tensor, condition: dict[str, Tensor]) -> Tensor:
-        out = self.guidance.log_density(value, t, **condition)
+        out = self.log_density(value, t, **condition)
         if not isinstance(out, Tensor) or out.shape != value.shape[:1]:
             found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise AnydiffError(

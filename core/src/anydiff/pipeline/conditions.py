@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from anydiff.denoisers.wrappers import Wrapper
+from anydiff.denoisers.wrappers.known import KNOWN, MASK
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.guidance import ClassifierFree, Guidance
-from anydiff.guidance.known import KNOWN, MASK
 from anydiff.recipes import Recipe
 from anydiff.states import NODE_MASK
 
@@ -72,17 +72,15 @@ def require_conditions(recipe: Recipe, network: nn.Module, domain: Domain, given
     )
 
 
-def require_guidable(recipe: Recipe, network: nn.Module, domain: Domain, layers: Sequence[Guidance]) -> None:
-    """Refuse classifier-free guidance away from a prediction that the network was never trained to make.
+def require_guidable(recipe: Recipe, network: nn.Module, domain: Domain, layers: Sequence[Wrapper]) -> None:
+    """Refuse guidance (classifier-free, say) away from a prediction that the network was never trained to make.
 
     Raises:
         AnydiffError: the guidance hides a condition that no training hid.
     """
     fixed = never_hidden(recipe, network, domain)
     for layer in layers:
-        if not isinstance(layer, ClassifierFree) or (isinstance(layer.scale, (int, float)) and layer.scale == 1):
-            continue
-        hidden = [name for name in fixed if layer.names is None or name in layer.names]
+        hidden = layer.hides(fixed)
         if hidden:
             raise AnydiffError(
                 f"{recipe.name!r} was never trained without the condition {hidden[0]!r}, so classifier-free guidance "
@@ -110,7 +108,7 @@ def number_of_cases(condition: Mapping[str, Any], cases: int | None) -> int:
 def known_conditions(
     domain: Domain, known: Tensor | Sequence[Any] | None, mask: Tensor | None, count: int
 ) -> dict[str, Tensor]:
-    """The conditions of :class:`~anydiff.guidance.KnownEntries`, one row per sample; empty where nothing is known.
+    """The conditions of :class:`~anydiff.denoisers.wrappers.KnownEntries`, one row per sample; empty without ``known``.
 
     Args:
         domain: encodes what is known, where it is not a tensor already.
@@ -138,7 +136,7 @@ def known_conditions(
 
 
 def fixed_by(domain: Domain, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The conditions of :class:`~anydiff.guidance.KnownEntries` that the domain derives from its own, if it has any."""
+    """The conditions of :class:`~anydiff.denoisers.wrappers.KnownEntries` that the domain derives from its own."""
     fixed = domain.known_entries(conditions)
     return {} if fixed is None else {KNOWN: fixed[0], MASK: fixed[1]}
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from anydiff.data.reading import Place, parse_json
 from anydiff.denoisers import NetworkDenoiser
+from anydiff.denoisers.wrappers import KnownEntries, PresentNodes, Wrapper
 from anydiff.domains import Domain, Report
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
-from anydiff.guidance import Guidance, KnownEntries, PresentNodes
 from anydiff.metrics import SampleSet, Score
 from anydiff.metrics.ensembles import in_layout, members_per_case
 from anydiff.metrics.judging import judge, values_of
@@ -154,7 +154,7 @@ class Pipeline:
         nfe: int | None = None,
         solver: str | Solver | Plan | Sampler | None = None,
         seed: int = 0,
-        guidance: float | Guidance | list[Guidance] | None = None,
+        guidance: float | Wrapper | list[Wrapper] | None = None,
         condition: Mapping[str, Any] | None = None,
         batch_size: int = 256,
         device: torch.device | str | None = None,
@@ -232,7 +232,8 @@ class Pipeline:
             start: states at the plan's first node, instead of the prior.
             temperature: factor on every noise draw.
             known: native objects or clean states, one per sample or one for all, some entries of which must come out
-                as they are (inpainting, start and goal, a scaffold; see :class:`~anydiff.guidance.KnownEntries`).
+                as they are (inpainting, start and goal, a scaffold; see
+                :class:`~anydiff.denoisers.wrappers.KnownEntries`).
             known_mask: which entries: booleans of the shape of one state, or of all.
             callbacks: called after each network call with a :class:`~anydiff.solvers.Step`.
             cases: several samples share a condition: it (and ``known``) has one row per case, and row i belongs to case

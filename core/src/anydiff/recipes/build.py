@@ -11,9 +11,10 @@ import torch
 
 from anydiff.data.dataset import Dataset
 from anydiff.denoisers import NetworkDenoiser
+from anydiff.denoisers.wrappers import Wrapper
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
-from anydiff.guidance import ClassifierFree, Guidance
+from anydiff.guidance import ClassifierFree
 from anydiff.metrics import Metric, SampleSet
 from anydiff.objectives import Objective
 from anydiff.recipes.recipe import Part, Recipe
@@ -159,9 +160,9 @@ def build_solver(part: Part) -> Solver:
 
 
 def build_guidance(
-    value: float | Guidance | Part | Sequence[Guidance | Part] | None,
-) -> list[Guidance]:
-    """A list of guidances from what a user may write: a classifier-free scale, guidances, or parts that name them.
+    value: float | Wrapper | Part | Sequence[Wrapper | Part] | None,
+) -> list[Wrapper]:
+    """A list of guidances and other wrappers from a classifier-free scale, from wrappers, or from parts that name them.
 
     Raises:
         UnknownNameError: no guidance of this name, or no such option of it.
@@ -173,7 +174,7 @@ def build_guidance(
         if not math.isfinite(value):
             raise AnydiffError(f"guidance is {value}, but a scale must be a finite number; 1 is no guidance.")
         return [ClassifierFree(float(value))]
-    parts = [value] if isinstance(value, (Guidance, Part)) else value
+    parts = [value] if isinstance(value, (Wrapper, Part)) else value
     return [registry().build("guidance", g.name, **g.options) if isinstance(g, Part) else g for g in parts]
 
 

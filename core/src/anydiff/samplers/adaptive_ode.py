@@ -90,7 +90,7 @@ class AdaptiveODE(Sampler):
 
     def inner(self, denoiser: Denoiser) -> Denoiser:
         """The state in float64, the network in the precision of its own weights."""
-        return AtNetworkPrecision(denoiser)
+        return AtNetworkPrecision()(denoiser)
 
     def draw(self, chunk: Chunk) -> Tensor:
         """From x_T to the samples of one chunk; sample k of seed s starts from the same noise as with any plan.

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anydiff.denoisers.base import Denoiser, conversion
+from anydiff.denoisers.base import Denoiser, PredictionKind, conversion, convert
+from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
-from anydiff.guidance.base import GuidedDenoiser
 from anydiff.paths.base import GaussianPath
 from anydiff.samplers.sampler import Chunk
 
@@ -117,15 +117,13 @@ class Flow:
         return t, math.hypot(self.path.alpha(t) * self.denoiser.sigma_data, self.path.sigma(t))
 
 
-class AtNetworkPrecision(GuidedDenoiser):
+class AtNetworkPrecision(Wrapper):
     """The state in float64, the network in the precision of its own weights."""
 
-    def __init__(self, inner: Denoiser) -> None:
-        super().__init__(inner)
-        self.native_kind = inner.native_kind
-        first = next(inner.parameters(), None) if isinstance(inner, nn.Module) else None
-        self.dtype = first.dtype if first is not None else None
-
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def predict(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
         """The inner prediction, in the precision of the state."""
-        return self.inner.native(x if self.dtype is None else x.to(self.dtype), t, **condition).to(x.dtype)
+        first = next(denoiser.parameters(), None) if isinstance(denoiser, nn.Module) else None
+        value = denoiser.native(x if first is None else x.to(first.dtype), t, **condition).to(x.dtype)
+        return convert(denoiser, x, t, value, denoiser.native_kind, kind)

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.wrappers.base import Wrapper, wrapped
+from anydiff.denoisers.wrappers.known import settle, warn_approximate
+from anydiff.denoisers.wrappers.present import PresentNodes
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.guidance.base import Guidance, apply_guidance
-from anydiff.guidance.known import settle, warn_approximate
-from anydiff.guidance.present import PresentNodes
 from anydiff.paths.base import GaussianPath
 from anydiff.solvers.executor import Callback, DrawsNoise, Step
 from anydiff.states.noise import NoiseSource
@@ -36,10 +36,10 @@ class SampleRequest:
     Attributes:
         count: how many samples (indices 0 .. count-1), or the indices themselves.
         seed: whole number in [0, 2^64).
-        guidance: one or several guidances, the first innermost.
+        guidance: one or several guidances or other wrappers, the first innermost.
         condition: tensors with one row per sample (or per case), encoded once per chunk, not once per network call;
             ``mask`` ``[count, N]`` says which nodes of a sample exist;
-            ``known`` and ``known_mask`` belong to :class:`~anydiff.guidance.KnownEntries`.
+            ``known`` and ``known_mask`` belong to :class:`~anydiff.denoisers.wrappers.KnownEntries`.
         cases: several samples share a condition: it has one row per case, and row i of the samples belongs to case
             i % cases. A case is encoded once per chunk however many samples of it are drawn.
         start: states to begin with ``[count, *shape]``, instead of draws from the prior.
@@ -52,7 +52,7 @@ class SampleRequest:
 
     count: int | Sequence[int]
     seed: int = 0
-    guidance: Guidance | Sequence[Guidance] | None = None
+    guidance: Wrapper | Sequence[Wrapper] | None = None
     condition: Mapping[str, Tensor] = field(default_factory=dict)
     cases: int | None = None
     start: Tensor | None = None
@@ -156,12 +156,10 @@ class Sampler(ABC):
         """The chunks of a request, in order; nothing of one depends on how the rows are cut."""
         self.check(request, denoiser)
         indices, path = sample_indices(request.count), denoiser.path
-        layers = guidance_layers(request.guidance, spec)
-        numbered = any(layer.reads_sample_index for layer in layers)
-        guided = apply_guidance(self.inner(denoiser), layers)
+        layers, inner = guidance_layers(request.guidance, spec), self.inner(denoiser)
         cases = len(indices) if request.cases is None else natural_number("cases", request.cases)
         condition = checked_rows(request.condition, cases)
-        warn_approximate(request.guidance, condition)
+        warn_approximate(layers, condition)
         checked_rows({} if request.start is None else {"start": request.start}, len(indices))
         batch_size = natural_number("batch_size", request.batch_size)
         dtype = self.dtype if request.dtype is None else request.dtype
@@ -179,9 +177,8 @@ class Sampler(ABC):
             else:
                 first = request.start[rows].to(request.device, dtype)
             spec.check(first)
+            guided = wrapped(inner, [layer.for_run(samples) for layer in layers])
             part = encoded_rows(guided, condition, wanted, request.device)
-            if numbered:
-                part["sample_index"] = torch.tensor(list(samples), device=request.device)
             yield Chunk(guided, first, samples, source, part, rows, request.callbacks, given)
 
 
@@ -198,9 +195,9 @@ def encoded_rows(
     return {name: value[places.to(value.device)] for name, value in part.items()}
 
 
-def guidance_layers(guidance: Guidance | Sequence[Guidance] | None, spec: StateSpec) -> list[Guidance]:
-    """The guidances in order, the first innermost, and outermost what keeps absent entries at zero, if any."""
-    layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
+def guidance_layers(guidance: Wrapper | Sequence[Wrapper] | None, spec: StateSpec) -> list[Wrapper]:
+    """The wrappers in order, the first innermost, and outermost what keeps absent entries at zero, if any."""
+    layers = [guidance] if isinstance(guidance, Wrapper) else list(guidance or ())
     return [*layers, PresentNodes(spec)] if spec.has_absent_entries else layers
 
 

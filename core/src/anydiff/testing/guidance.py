@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from anydiff.denoisers import Denoiser, GaussianMixtureOracle, GaussianOracle, LinearGaussianOracle
-from anydiff.guidance import Guidance
+from anydiff.denoisers.wrappers import Wrapper
 from anydiff.paths import VPCosine
 from anydiff.registry import Entry
 from anydiff.samplers import sample
@@ -14,7 +17,7 @@ from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require, skip
 
 MEANS = torch.tensor([[-1.0, 0.0], [1.0, 0.5], [0.6, -0.9]], dtype=torch.float64)
-TIMES = (0.05, 0.4, 0.9)
+TIMES = (0.9, 0.4, 0.05)
 SHAPES = ((5,), (4, 3), (1, 6, 6))
 """Shapes of states beside points in the plane: a vector, a set or a series, an image."""
 SOURCE_MEAN = torch.tensor([0.5, -0.3], dtype=torch.float64)
@@ -32,11 +35,12 @@ def _inputs() -> tuple[Tensor, dict[str, Tensor]]:
     return x, {"label": torch.tensor([0, 1, 1, 0])}
 
 
-def _guidance(plugin: Subject, entry: Entry, **options: object) -> Guidance:
+def _guidance(plugin: Subject, entry: Entry, **options: object) -> Wrapper:
     if entry.metadata.get("posterior") and not options:
         options = _problem()
-    guidance: Guidance = plugin.build(entry, **options)
-    require(isinstance(guidance, Guidance), f"it builds a {type(guidance).__name__}, which is no Guidance.")
+    guidance: Wrapper = plugin.build(entry, **options)
+    what = "which is neither a Guidance nor another Wrapper"
+    require(isinstance(guidance, Wrapper), f"it builds a {type(guidance).__name__}, {what}.")
     return guidance
 
 
@@ -63,22 +67,30 @@ def neutral(plugin: Subject, entry: Entry) -> None:
 def denoiser(plugin: Subject, entry: Entry) -> None:
     """It gives a denoiser on the same path whose kinds agree with one another and that leaves its input alone."""
     for inner, x, condition in _problems(plugin, entry):
-        guided = _guidance(plugin, entry)(inner)
-        same = isinstance(guided, Denoiser) and guided.path is inner.path
+        # A run for each kind: what remembers earlier calls would count two kinds of one time as two times.
+        runs = [_run(plugin, entry, inner, range(len(x))) for _ in range(2)]
+        same = all(isinstance(guided, Denoiser) and guided.path is inner.path for guided in runs)
         require(same, "it does not give a denoiser on the same path.")
         kept = x.clone()
         for t in TIMES:
-            _check_prediction(guided, inner, x, t, condition)
+            _check_prediction(runs, inner, x, t, condition)
         require(torch.equal(x, kept), "it changes the state it is given.")
 
 
-def _check_prediction(guided: Denoiser, inner: Denoiser, x: Tensor, t: float, condition: dict[str, Tensor]) -> None:
-    data = guided.predict(x, t, "data", **condition)
+def _run(plugin: Subject, entry: Entry, inner: Denoiser, samples: Sequence[int]) -> Denoiser:
+    """``inner`` guided through one run, by a guidance that has guided nothing before."""
+    return _guidance(plugin, entry).for_run(samples)(inner)
+
+
+def _check_prediction(
+    runs: Sequence[Denoiser], inner: Denoiser, x: Tensor, t: float, condition: dict[str, Tensor]
+) -> None:
+    data = runs[0].predict(x, t, "data", **condition)
     what = f"for states of shape {tuple(x.shape[1:])} at t={t}"
     right = data.shape == x.shape and data.dtype == x.dtype
     require(right, f"{what} it gives {tuple(data.shape)} {data.dtype}, not {tuple(x.shape)} {x.dtype}.")
     require(data.isfinite().all(), f"{what} the prediction is not finite.")
-    noise = guided.predict(x, t, "noise", **condition)
+    noise = runs[1].predict(x, t, "noise", **condition)
     rounding = 1e-7 if x.dtype == torch.float64 else 1e-3
     back = inner.path.alpha(t) * data + inner.path.sigma(t) * noise
     same = torch.allclose(back, x, rtol=rounding, atol=rounding)
@@ -89,16 +101,30 @@ def _check_prediction(guided: Denoiser, inner: Denoiser, x: Tensor, t: float, co
 def rows(plugin: Subject, entry: Entry) -> None:
     """A row's prediction does not depend on the other rows, whatever the shape of a state."""
     for inner, x, condition in _problems(plugin, entry):
-        guided = _guidance(plugin, entry)(inner)
+        everyone = _run(plugin, entry, inner, range(len(x)))
+        runs = [_run(plugin, entry, inner, [row]) for row in range(len(x))]
         rounding = 1e-7 if x.dtype == torch.float64 else 1e-3
         for t in TIMES:
-            together = guided(x, t, **condition)
+            together = everyone(x, t, **condition)
             for row in range(len(x)):
                 part = slice(row, row + 1)
-                alone = guided(x[part], t, **{name: value[part] for name, value in condition.items()})
+                alone = runs[row](x[part], t, **{name: value[part] for name, value in condition.items()})
                 same = torch.allclose(alone, together[part], rtol=rounding, atol=rounding)
                 what = f"at t={t} row {row} of shape {tuple(x.shape[1:])}"
                 require(same, f"{what} alone is guided differently than among {len(x)}.")
+
+
+@check("guidance.runs", "guidance")
+def runs(plugin: Subject, entry: Entry) -> None:
+    """What it draws or remembers is of one run (``for_run``): nothing that it guided before changes a sample."""
+    inner, x, condition = _problems(plugin, entry)[0]
+    last = {name: value[2:] for name, value in condition.items()}
+    options: dict[str, Any] = {"nfe": 6, "solver": "ddim", "batch_size": 2, "dtype": x.dtype}
+    shape, fresh, used = x.shape[1:], _guidance(plugin, entry), _guidance(plugin, entry)
+    alone = sample(inner, shape, [2, 3], condition=last, guidance=fresh, **options)
+    after = sample(inner, shape, 4, condition=condition, guidance=used, **options)[2:]
+    same = torch.equal(alone, after)
+    require(same, "samples differ by what it guided before; keep what it remembers in what for_run(samples) returns.")
 
 
 def _problems(plugin: Subject, entry: Entry) -> list[tuple[Denoiser, Tensor, dict[str, Tensor]]]:

@@ -15,9 +15,9 @@ from gluonts.model.predictor import Predictor
 from numpy.typing import NDArray
 
 from anydiff.data.reading import read_json
+from anydiff.denoisers.wrappers import Wrapper
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import write_atomic
-from anydiff.guidance import Guidance
 from anydiff.pipeline import Pipeline, load
 from anydiff_timeseries.domain import TimeSeries, last_values
 from anydiff_timeseries.scaling import observation
@@ -72,7 +72,7 @@ class TSDiffPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing 
         solver: str | None = None,
         seed: int = 0,
         batch_size: int = 512,
-        guidance: Guidance | None = None,
+        guidance: Wrapper | None = None,
     ) -> None:
         if not isinstance(pipeline.domain, TimeSeries):
             raise AnydiffError(

@@ -21,21 +21,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from anydiff.denoisers import Denoiser, PredictionKind
+from anydiff.denoisers.wrappers import samples_of_rows
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.guidance import Guidance, GuidedDenoiser, Scale, ScoreGuidance
+from anydiff.guidance import LinearGuidance, Scale, ScoreGuidance
 from anydiff.paths import GaussianPath, VPLogSNR
 from anydiff.states import uniform
 from anydiff_timeseries.scaling import known_values, relative
 
 ENERGIES = ("quantile", "squared")
-_OWN = ("quantile_level", "sample_index")  # not for the network
 
 
 def squared_energy(data: Tensor, observed: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def quantile_levels(members: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ObservationGuidance(Guidance):
+class ObservationGuidance(LinearGuidance):
     """Observation self-guidance; see the module.
 
     Conditions it reads, and the network does not see unless it asks for them itself:
@@ -83,20 +83,31 @@ class ObservationGuidance(Guidance):
         AnydiffError: the condition ``observed`` or ``quantile_level`` has another shape, or a level is not in (0, 1).
     """
 
-    reads_sample_index: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("quantile_level",)
 
     energy: str = "quantile"
     scale: Scale = 4.0
     scaled: bool = False
+    _samples: tuple[int, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.energy not in ENERGIES:
             raise UnknownNameError("energy", self.energy, ENERGIES)
 
-    def __call__(self, denoiser: Denoiser) -> Denoiser:
-        """The guided denoiser."""
-        return _ObservationGuided(denoiser, self)
+    def for_run(self, samples: Sequence[int]) -> ObservationGuidance:
+        """The guidance of the samples with these indices, which say what levels are drawn for them."""
+        run = replace(self)
+        object.__setattr__(run, "_samples", tuple(samples))
+        return run
+
+    def predict(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """The prediction with the score shifted by -s ∇E; the inner one where nothing is observed."""
+        if "observed" in condition:
+            shifted = ScoreGuidance(self.log_density, self.scale, names=self.reads)
+            return shifted.predict(denoiser, x, t, kind, condition)
+        return denoiser.predict(x, t, kind, **{name: c for name, c in condition.items() if name not in self.reads})
 
     def log_density(self, data: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
         """-E ``[B]`` of the data prediction ``[B, 1, L]``."""
@@ -115,30 +126,15 @@ class ObservationGuidance(Guidance):
     def _levels(self, rows: int, condition: dict[str, Tensor]) -> Tensor:
         level = condition.get("quantile_level")
         if level is None:
-            if "sample_index" not in condition:
+            if not self._samples:
                 raise AnydiffError("the condition quantile_level is missing; give q in (0, 1) for each sample, [B].")
-            drawn = uniform(0, condition["sample_index"].tolist(), 0, "timeseries/quantile level")
+            drawn = uniform(0, samples_of_rows(self._samples, rows), 0, "timeseries/quantile level")
             return drawn.to(condition["observed"].device)
         if level.shape != (rows,) or not bool(((level > 0) & (level < 1)).all()):
             raise AnydiffError(
                 f"quantile_level must hold {rows} numbers in (0, 1), one per sample; see quantile_levels."
             )
         return level
-
-
-class _ObservationGuided(GuidedDenoiser):
-    def __init__(self, inner: Denoiser, guidance: ObservationGuidance) -> None:
-        super().__init__(inner)
-        self.native_kind = inner.native_kind
-        self.guided = ScoreGuidance(guidance.log_density, guidance.scale, names=_OWN)(inner)
-
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
-        return self.predict(x, t, self.native_kind, **condition)
-
-    def predict(self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", **condition: Tensor) -> Tensor:
-        if "observed" in condition:
-            return self.guided.predict(x, t, kind, **condition)
-        return self.inner.predict(x, t, kind, **{name: c for name, c in condition.items() if name not in _OWN})
 
 
 def ancestral_scale(path: GaussianPath, grid: Sequence[float], scale: float) -> Callable[[float], float]:

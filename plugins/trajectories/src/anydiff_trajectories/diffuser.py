@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anydiff.denoisers.wrappers import Wrapper
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.guidance import ClassifierFree, Guidance, ScoreGuidance
+from anydiff.guidance import ClassifierFree, ScoreGuidance
 from anydiff.pipeline import Pipeline
 from anydiff.recipes.build import build_guidance
 from anydiff_trajectories.domain import Trajectories
@@ -99,7 +100,7 @@ class DiffusionPlanner:
         value_scale: float = 0.0,
         value_stop: float = 0.05,
         temperature: float = 1.0,
-        guidance: float | Guidance | list[Guidance] | None = None,
+        guidance: float | Wrapper | list[Wrapper] | None = None,
         **options: Any,
     ) -> None:
         self.pipeline = pipeline

@@ -22,9 +22,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.guidance.base import Guidance, GuidedDenoiser
 
 KNOWN, MASK = "known", "known_mask"
 
@@ -32,7 +32,7 @@ Shown = Literal["noised", "clean"]
 
 
 @dataclass(frozen=True)
-class KnownEntries(Guidance):
+class KnownEntries(Wrapper):
     """D ← m ⊙ y + (1 - m) ⊙ D, with the conditions ``known`` = y and ``known_mask`` = m, both ``[B, *shape]``.
 
     Put it outermost: the two conditions end here, and the inner denoiser does not see them. Without them it does
@@ -50,14 +50,27 @@ class KnownEntries(Guidance):
         if self.shown not in get_args(Shown):
             raise UnknownNameError("value of shown", self.shown, get_args(Shown))
 
-    def __call__(self, denoiser: Denoiser) -> Denoiser:
-        """The guided denoiser."""
-        return _KnownDenoiser(denoiser, self.shown)
+    def native_kind(self, denoiser: Denoiser) -> PredictionKind:
+        """The data."""
+        return "data"
+
+    def predict(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """The prediction of ``kind`` that has the known entries in its D."""
+        return convert(denoiser, x, t, self._data(denoiser, x, t, condition), "data", kind)
+
+    def _data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: dict[str, Tensor]) -> Tensor:
+        if KNOWN not in condition and MASK not in condition:
+            return denoiser(x, t, **condition)
+        known, mask = checked_known(condition, x)
+        rest = {name: value for name, value in condition.items() if name not in (KNOWN, MASK)}
+        seen = torch.where(mask, known, x) if self.shown == "clean" else x
+        return torch.where(mask, known, denoiser(seen, t, **rest))
 
 
-def warn_approximate(guidance: Guidance | Sequence[Guidance] | None, condition: Mapping[str, Tensor]) -> None:
+def warn_approximate(layers: Sequence[Wrapper], condition: Mapping[str, Tensor]) -> None:
     """Warn where known entries are kept by a network that sees them noised; see the module for what was measured."""
-    layers = [guidance] if isinstance(guidance, Guidance) else list(guidance or ())
     if KNOWN in condition and any(isinstance(layer, KnownEntries) and layer.shown == "noised" for layer in layers):
         warnings.warn(
             "known entries are kept, but the others are not drawn from their exact law given these: the network sees "
@@ -74,23 +87,6 @@ def settle(states: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
         return states
     known, mask = checked_known(condition, states)
     return torch.where(mask, known, states)
-
-
-class _KnownDenoiser(GuidedDenoiser):
-    """See :class:`KnownEntries`."""
-
-    def __init__(self, inner: Denoiser, shown: Shown) -> None:
-        super().__init__(inner)
-        self.shown = shown
-
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
-        """D with the known entries in place."""
-        if KNOWN not in condition and MASK not in condition:
-            return self.inner(x, t, **condition)
-        known, mask = checked_known(condition, x)
-        rest = {name: value for name, value in condition.items() if name not in (KNOWN, MASK)}
-        seen = torch.where(mask, known, x) if self.shown == "clean" else x
-        return torch.where(mask, known, self.inner(seen, t, **rest))
 
 
 def checked_known(condition: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:

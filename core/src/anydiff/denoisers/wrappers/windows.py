@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind
+from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.wrappers.base import WrappedDenoiser, Wrapper
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.guidance.base import Guidance, GuidedDenoiser
 
 Blend = Literal["constant", "linear", "gaussian"]
 BLENDS = ("constant", "linear", "gaussian")
@@ -37,7 +37,7 @@ Slices = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
-class Windows(Guidance):
+class Windows(Wrapper):
     """Run the denoiser in overlapping windows over the last axes of the state, and blend its predictions.
 
     Conditions whose last axes are the state's are cut with it; all others are handed to every window whole. One call
@@ -80,7 +80,35 @@ class Windows(Guidance):
 
     def __call__(self, denoiser: Denoiser) -> Denoiser:
         """The denoiser of large states."""
-        return _WindowedDenoiser(denoiser, self)
+        return _Large(denoiser, self)
+
+    def predict(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """The blended prediction, made in the inner denoiser's own kind."""
+        native = denoiser.native_kind
+        return convert(denoiser, x, t, self._blended(denoiser, x, t, native, condition), native, kind)
+
+    def _blended(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
+        sizes = x.shape[-len(self.window) :]
+        result = torch.zeros_like(x)
+        places = list(self.places(sizes))
+        rows = x.shape[0]
+        for begin in range(0, len(places), self.batch):
+            some = places[begin : begin + self.batch]
+            stacked = torch.cat([_cut(x, where) for where, _ in some])
+            times = t.repeat(len(some)) if isinstance(t, Tensor) and t.ndim else t
+            cut = {
+                name: torch.cat([_cut(value, where) if _spans(value, sizes) else value for where, _ in some])
+                for name, value in condition.items()
+            }
+            predicted = denoiser.predict(stacked, times, kind, **cut)
+            for number, (where, weights) in enumerate(some):
+                part = predicted[number * rows : (number + 1) * rows]
+                _cut(result, where).add_(part * torch.from_numpy(weights).to(part))
+        return result
 
     def places(self, sizes: Sequence[int]) -> Iterator[tuple[Slices, NDArray[np.float64]]]:
         """Each window of a state of ``sizes``: where it lies, and its weights ``[*window]``, which sum to one over all.
@@ -130,37 +158,16 @@ def _profile(window: int, blend: str) -> NDArray[np.float64]:
     return weights
 
 
-class _WindowedDenoiser(GuidedDenoiser):
-    def __init__(self, inner: Denoiser, windows: Windows) -> None:
-        super().__init__(inner)
-        self.windows = windows
-        self.native_kind = inner.native_kind
+class _Large(WrappedDenoiser):
+    """A denoiser of large states around one of windows."""
+
+    def __init__(self, inner: Denoiser, wrapper: Wrapper) -> None:
+        super().__init__(inner, wrapper)
         self.spec = None  # the inner one is that of a window, not of the whole
 
     def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
         """As it is: the inner denoiser encodes the condition of one window, not of the whole."""
         return condition
-
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
-        axes = len(self.windows.window)
-        sizes = x.shape[-axes:]
-        kind: PredictionKind = self.native_kind
-        result = torch.zeros_like(x)
-        places = list(self.windows.places(sizes))
-        rows = x.shape[0]
-        for begin in range(0, len(places), self.windows.batch):
-            some = places[begin : begin + self.windows.batch]
-            stacked = torch.cat([_cut(x, where) for where, _ in some])
-            times = t.repeat(len(some)) if isinstance(t, Tensor) and t.ndim else t
-            cut = {
-                name: torch.cat([_cut(value, where) if _spans(value, sizes) else value for where, _ in some])
-                for name, value in condition.items()
-            }
-            predicted = self.inner.predict(stacked, times, kind, **cut)
-            for number, (where, weights) in enumerate(some):
-                part = predicted[number * rows : (number + 1) * rows]
-                _cut(result, where).add_(part * torch.from_numpy(weights).to(part))
-        return result
 
 
 def _cut(value: Tensor, where: Slices) -> Tensor:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.guidance.base import Guidance, GuidedDenoiser
 from anydiff.paths.base import GaussianPath
 
 CARRIED = ("noise", "native", "data")
@@ -28,7 +28,7 @@ POINTS = 257
 
 
 @dataclass(frozen=True)
-class TimeShift(Guidance):
+class TimeShift(Wrapper):
     """F(x, t) ← network at (x, τ) with τ from the variance of x; see the module.
 
     Which prediction is carried from τ to the plan's time t is a choice of its own, since x, ε and D do not fit together
@@ -65,9 +65,20 @@ class TimeShift(Guidance):
             if not getattr(self, name) >= 0:
                 raise AnydiffError(f"{name} is {getattr(self, name)}, but must be at least 0.")
 
-    def __call__(self, denoiser: Denoiser) -> Denoiser:
-        """The denoiser with shifted times."""
-        return _TimeShifted(denoiser, self)
+    def native_kind(self, denoiser: Denoiser) -> PredictionKind:
+        """The kind that is carried."""
+        kinds: dict[str, PredictionKind] = {"noise": "noise", "data": "data", "native": denoiser.native_kind}
+        return kinds[self.carry]
+
+    def predict(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """The carried prediction of the shifted time, as ``kind`` at ``t``."""
+        times = self.times(denoiser.path, x, t)
+        if times is None:
+            return denoiser.predict(x, t, kind, **condition)
+        carries = self.native_kind(denoiser)
+        return convert(denoiser, x, t, denoiser.predict(x, times, carries, **condition), carries, kind)
 
     def resolution(self, path: GaussianPath, t: float, size: int) -> float:
         """Standard deviation of τ for states of ``size`` independent entries, a fraction of t_start.
@@ -109,21 +120,3 @@ class TimeShift(Guidance):
                 f"with data_variance={self.data_variance} the variance of a state on {path!r} is the same at every "
                 "time and tells none; leave the time shift out."
             )
-
-
-class _TimeShifted(GuidedDenoiser):
-    def __init__(self, inner: Denoiser, guidance: TimeShift) -> None:
-        super().__init__(inner)
-        self.guidance = guidance
-        kinds: dict[str, PredictionKind] = {"noise": "noise", "data": "data", "native": inner.native_kind}
-        self.native_kind = kinds[guidance.carry]
-
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
-        return self.predict(x, t, self.native_kind, **condition)
-
-    def predict(self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", **condition: Tensor) -> Tensor:
-        times = self.guidance.times(self.path, x, t)
-        if times is None:
-            return self.inner.predict(x, t, kind, **condition)
-        carried = self.inner.predict(x, times, self.native_kind, **condition)
-        return convert(self, x, t, carried, self.native_kind, kind)

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
-from anydiff.guidance.base import Guidance, GuidedDenoiser
+
+
+class Limit(Wrapper):
+    """The data prediction through a function of itself."""
+
+    @abstractmethod
+    def limit(self, data: Tensor) -> Tensor:
+        """The limited data prediction ``[B, *shape]``."""
+
+    def native_kind(self, denoiser: Denoiser) -> PredictionKind:
+        """The data."""
+        return "data"
+
+    def predict(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """The limited data prediction as ``kind``."""
+        return convert(denoiser, x, t, self.limit(denoiser(x, t, **condition)), "data", kind)
 
 
 @dataclass(frozen=True)
-class Clamp(Guidance):
+class Clamp(Limit):
     """D ← clip(D, low, high), for data known to lie in that range."""
 
     low: float = -1.0
@@ -23,17 +42,13 @@ class Clamp(Guidance):
         if not self.low < self.high:
             raise AnydiffError(f"low is {self.low} and high is {self.high}, but low < high is needed.")
 
-    def __call__(self, denoiser: Denoiser) -> Denoiser:
-        """The guided denoiser."""
-        return _Mapped(denoiser, self)
-
     def limit(self, data: Tensor) -> Tensor:
         """The clipped data prediction."""
         return data.clamp(self.low, self.high)
 
 
 @dataclass(frozen=True)
-class DynamicThreshold(Guidance):
+class DynamicThreshold(Limit):
     """s = max(quantile_q |D| per sample, floor); D ← clip(D, -s, s) / s · floor. For bounded data, never for latents.
 
     The identity wherever the quantile of |D| is at most ``floor`` and no entry exceeds it.
@@ -48,10 +63,6 @@ class DynamicThreshold(Guidance):
                 f"quantile is {self.quantile} and floor is {self.floor}, but 0 < quantile <= 1 and floor > 0 must hold."
             )
 
-    def __call__(self, denoiser: Denoiser) -> Denoiser:
-        """The guided denoiser."""
-        return _Mapped(denoiser, self)
-
     def limit(self, data: Tensor) -> Tensor:
         """The thresholded data prediction."""
         magnitude = data.detach().abs().flatten(1)
@@ -63,14 +74,3 @@ class DynamicThreshold(Guidance):
         level = torch.lerp(lower, upper, position - low).clamp_min(self.floor)
         level = level.reshape(-1, *([1] * (data.ndim - 1)))
         return torch.maximum(torch.minimum(data, level), -level) * (self.floor / level)
-
-
-class _Mapped(GuidedDenoiser):
-    """The data prediction of another denoiser through a function of itself."""
-
-    def __init__(self, inner: Denoiser, guidance: Clamp | DynamicThreshold) -> None:
-        super().__init__(inner)
-        self.guidance = guidance
-
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
-        return self.guidance.limit(self.inner(x, t, **condition))

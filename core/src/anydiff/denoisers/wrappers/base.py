@@ -1,0 +1,106 @@
+"""The face of everything that goes around a denoiser: a small object that turns a denoiser into a denoiser."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from anydiff.denoisers.base import Denoiser, PredictionKind
+from anydiff.errors import AnydiffError
+
+
+class Wrapper(ABC):
+    """A function from denoiser to denoiser; its options are its fields. A subclass gives :meth:`predict`.
+
+    The rows of a call are the samples of a chunk in their order. An outer wrapper may stack several copies of them in
+    one call, one whole copy after another, as classifier-free guidance and windows do.
+
+    Attributes:
+        needs_condition: it has no meaning without a condition.
+        reads: conditions that are its own and none of the domain's: a pipeline lets them pass, one row per sample.
+    """
+
+    needs_condition: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def predict(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """The prediction of ``kind`` ``[B, *shape]`` at the state ``x [B, *shape]``.
+
+        Args:
+            denoiser: what is wrapped.
+            x: the state.
+            t: its time, a number or ``[B]``.
+            kind: the kind of prediction that is asked for.
+            condition: as the denoiser encoded it.
+        """
+
+    def native_kind(self, denoiser: Denoiser) -> PredictionKind:
+        """The kind in which the wrapped denoiser predicts without conversion: by default the inner one's."""
+        return denoiser.native_kind
+
+    def for_run(self, samples: Sequence[int]) -> Wrapper:
+        """The wrapper for one run over the samples with these indices; by default itself.
+
+        A sampler calls it once per chunk, before the first network call. What draws numbers takes the indices, so that
+        they do not depend on the chunk; what remembers earlier calls returns a copy with an empty memory. Without a
+        run there are no indices and no memory but that of the object itself.
+        """
+        return self
+
+    def hides(self, given: Iterable[str]) -> tuple[str, ...]:
+        """Those of the conditions ``given`` without which it also asks for predictions; by default none."""
+        return ()
+
+    def __call__(self, denoiser: Denoiser) -> Denoiser:
+        """The wrapped denoiser."""
+        return WrappedDenoiser(denoiser, self)
+
+
+class WrappedDenoiser(Denoiser):
+    """A denoiser with a wrapper around it, on the same path, for the same states."""
+
+    def __init__(self, inner: Denoiser, wrapper: Wrapper) -> None:
+        self.inner, self.wrapper = inner, wrapper
+        self.path, self.sigma_data, self.spec = inner.path, inner.sigma_data, inner.spec
+        self.native_kind = wrapper.native_kind(inner)
+
+    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+        """As the inner denoiser encodes it."""
+        return self.inner.encode_condition(**condition)
+
+    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        """The prediction of kind ``native_kind``."""
+        return self.predict(x, t, self.native_kind, **condition)
+
+    def predict(self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", **condition: Tensor) -> Tensor:
+        """The wrapper's prediction; arguments as for :meth:`Denoiser.predict`."""
+        return self.wrapper.predict(self.inner, x, t, kind, condition)
+
+
+def samples_of_rows(samples: Sequence[int], rows: int) -> list[int]:
+    """The sample of each of the ``rows`` of a call: ``samples``, once for every copy that an outer wrapper stacked.
+
+    Raises:
+        AnydiffError: the rows are no whole number of copies.
+    """
+    if not samples or rows % len(samples):
+        raise AnydiffError(
+            f"a network call has {rows} rows for a run of {len(samples)} samples, but needs one or several whole "
+            "copies of them; use the wrapper that for_run(samples) returns, with the samples of this batch."
+        )
+    return [*samples] * (rows // len(samples))
+
+
+def wrapped(denoiser: Denoiser, wrappers: Wrapper | Sequence[Wrapper] | None) -> Denoiser:
+    """``denoiser`` with each wrapper around it, the first one innermost."""
+    if wrappers is None:
+        return denoiser
+    for layer in [wrappers] if isinstance(wrappers, Wrapper) else wrappers:
+        denoiser = layer(denoiser)
+    return denoiser

@@ -1,0 +1,32 @@
+"""Network calls, counted where they are made."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from anydiff.denoisers.network import NetworkDenoiser
+
+
+class CountingDenoiser(NetworkDenoiser):
+    """Another denoiser, with its network calls and rows counted. Guidance goes around it, so that its calls count.
+
+    Attributes:
+        calls: network calls so far.
+        rows: rows of all calls together; a batch doubled for guidance counts twice.
+    """
+
+    def __init__(self, inner: NetworkDenoiser) -> None:
+        super().__init__(inner.network, inner.path, inner.native_kind, inner.sigma_data, inner.spec)
+        self.inner = inner
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from zero."""
+        self.calls = 0
+        self.rows = 0
+
+    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+        """The inner denoiser's prediction."""
+        self.calls += 1
+        self.rows += int(x.shape[0])
+        return self.inner.native(x, t, **condition)

@@ -11,6 +11,10 @@ from anydiff.cli.output import print_json, print_table, tell
 
 def command(
     name: Annotated[str, typer.Argument(help="Name of the plugin (see `anydiff plugins`); 'anydiff' is the core.")],
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Check loading and this kind alone, domains say; repeatable."),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Show the checks that passed, too.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -20,7 +24,7 @@ def command(
 
     Examples:
       anydiff check images
-      anydiff check images --json
+      anydiff check images --kind domains --kind metrics --json
       anydiff --plugins-dir examples check two_moons --all
     """
     import sys
@@ -32,7 +36,7 @@ def command(
         if sys.stderr.isatty():
             print(f"\r\x1b[K{outcome.id} {outcome.status}", end="", file=sys.stderr)
 
-    report = check_plugin(name, progress)
+    report = check_plugin(name, progress, kind)
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     if json:

@@ -213,7 +213,11 @@ class FrechetDistance(Metric):
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """Squared distance; compare values of one number of samples only."""
         self.check(samples, reference)
-        return frechet_distance(self.features(samples.states), self.features(reference.states))
+        found = [each.derived(self.features.name, self._features) for each in (samples, reference)]
+        return frechet_distance(*found)
+
+    def _features(self, given: SampleSet) -> Tensor:
+        return self.features(given.states)
 
 
 class RandomFeatures:

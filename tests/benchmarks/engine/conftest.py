@@ -14,7 +14,7 @@ from toy_site import install
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    from anydiff_benchmarks.engine.work import forget
+    from anydiff_benchmarks.engine.worker import forget
 
     folder = tmp_path_factory.mktemp("toy")
     yield folder, install(folder)

@@ -94,8 +94,8 @@ def test_an_audit_agrees_and_finds_a_false_number(toy, folder):
 
 def test_an_audit_says_what_changed_since(toy, folder, monkeypatch):
     other = Source(dict.fromkeys(("anydiff", "anydiff-benchmarks", "anydiff-toy"), "0" * 64), {"torch": "0.0"})
-    monkeypatch.setattr("anydiff_benchmarks.engine.work._source_of", lambda *arguments: other)
-    from anydiff_benchmarks.engine.work import forget_models
+    monkeypatch.setattr("anydiff_benchmarks.engine.worker._source_of", lambda *arguments: other)
+    from anydiff_benchmarks.engine.worker import forget_models
 
     forget_models()
     with Store(folder) as store:

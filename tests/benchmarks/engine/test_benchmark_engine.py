@@ -12,9 +12,9 @@ from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree
 from anydiff.paths import VPCosine
 from anydiff.samplers import sample
-from anydiff_benchmarks.engine.board import common_cards, make_board
-from anydiff_benchmarks.engine.engine import run_suite
+from anydiff_benchmarks.engine.leaderboard import common_cards, make_leaderboard
 from anydiff_benchmarks.engine.measure import measured
+from anydiff_benchmarks.engine.runner import run_suite
 from anydiff_benchmarks.engine.store import Store
 from anydiff_benchmarks.engine.suite import Suite, load_suite
 
@@ -178,7 +178,7 @@ def test_two_cards_cannot_share_a_column(toy, tmp_path):
     other = json.loads(json.dumps(rows[-1]))
     other["cards"]["toy/frechet"]["version"] = "2"
     with pytest.raises(AnydiffError, match=r"cannot share a column: version is '1' for one and '2'"):
-        make_board("t", {}, [*rows[:-1], other], ["ddim", "edm"], 3)
+        make_leaderboard("t", {}, [*rows[:-1], other], ["ddim", "edm"], 3)
 
 
 @pytest.mark.timing
@@ -224,12 +224,12 @@ def test_a_round_that_the_budget_does_not_allow_is_left_to_the_next_run(toy, tmp
         asked.append((spent, {cell.seed for cell in cells}))
         return len(asked) == 1
 
-    monkeypatch.setattr("anydiff_benchmarks.engine.engine.affordable", at_first)
+    monkeypatch.setattr("anydiff_benchmarks.engine.runner.affordable", at_first)
     part = run(toy, tmp_path / "part", budget_seconds=1e6)
     assert [seeds for _, seeds in asked] == [{0}, {1}], "seed by seed"
     assert asked[0][0] == 0 < asked[1][0], "what was spent is known before the second seed"
     assert {row["seed"] for row in part.rows} == {0}
     assert part.computed == len(part.rows) == len([key for key in whole if key[2] == 0])
     assert part.failed == 0
-    monkeypatch.setattr("anydiff_benchmarks.engine.engine.affordable", lambda *_: True)
+    monkeypatch.setattr("anydiff_benchmarks.engine.runner.affordable", lambda *_: True)
     assert table(run(toy, tmp_path / "part")) == whole

@@ -17,7 +17,7 @@ from anydiff.tasks import Task
 from anydiff_benchmarks.engine.identity import changes
 from anydiff_benchmarks.engine.planning import Share, Speed, plan_methods
 from anydiff_benchmarks.engine.suite import Method, Suite
-from anydiff_benchmarks.engine.work import _source, _sources
+from anydiff_benchmarks.engine.worker import _source, _sources
 
 WATERMARK = """\
 from pathlib import Path

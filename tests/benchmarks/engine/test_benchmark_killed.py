@@ -19,8 +19,8 @@ import pytest
 from test_benchmark_engine import Quiet, run, table
 
 from anydiff.tasks.task import load_task
-from anydiff_benchmarks.engine import work
-from anydiff_benchmarks.engine.engine import run_suite
+from anydiff_benchmarks.engine import worker
+from anydiff_benchmarks.engine.runner import run_suite
 from anydiff_benchmarks.engine.store import FILE
 from anydiff_benchmarks.engine.suite import Suite, load_suite
 from anydiff_benchmarks.engine.truth import Truth
@@ -101,7 +101,7 @@ def forked(suite, out, **options):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_twenty_random_moments(toy, tmp_path, monkeypatch, request, workers):
     truth = OwnTruth()
-    monkeypatch.setattr(work, "_truth", lambda: truth)
+    monkeypatch.setattr(worker, "_truth", lambda: truth)
     options = {"workers": 0} if workers == 1 else {"scheduler": request.getfixturevalue("cluster")}
     suite = Suite(**{**load_suite(str(toy / "tiny.yaml")).model_dump(), "seeds": tuple(range(10)), "gallery": 0})
     out = tmp_path / "report"

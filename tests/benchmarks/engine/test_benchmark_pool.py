@@ -11,7 +11,7 @@ import pytest
 from test_benchmark_engine import run, table
 
 from anydiff.errors import AnydiffError
-from anydiff_benchmarks.engine.pool import DaskPool, Here, Job, make_pool
+from anydiff_benchmarks.engine.pool import DaskPool, Job, SerialPool, make_pool
 
 pytest.importorskip("distributed")
 
@@ -89,7 +89,7 @@ def test_a_job_that_kills_its_workers_is_given_up(pool, tmp_path):
 
 def test_this_process_is_a_pool(tmp_path):
     jobs = [Job(square, (2, str(tmp_path)), 0), Job(fail, (3, str(tmp_path)), 0)]
-    (_, four), (_, error) = Here().run(jobs)
+    (_, four), (_, error) = SerialPool().run(jobs)
     assert four == 4
     assert isinstance(error, AnydiffError)
 

@@ -4,15 +4,16 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from anydiff_benchmarks.engine.statistics import (
     FEWEST,
-    bootstrap_interval,
     leaders,
     paired,
     significance_sentence,
     student_quantile,
     summarise,
+    t_interval,
     units,
 )
 
@@ -37,14 +38,14 @@ def test_several_trainings_are_what_is_counted():
     summary = summarise(values)
     assert (summary.mean, summary.count, summary.units, summary.interval) == (6.5, 4, 2, None)
     many = {key: value for training in range(5) for key, value in runs([training, training + 1], training).items()}
-    assert summarise(many).interval == bootstrap_interval([0.5, 1.5, 2.5, 3.5, 4.5])
+    assert summarise(many).interval == t_interval([0.5, 1.5, 2.5, 3.5, 4.5])
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 10])
 def test_interval_covers_the_mean_as_often_as_it_says(count):
     generator = np.random.default_rng(count)
     draws = generator.normal(size=(4000, count))
-    inside = [low <= 0 <= high for low, high in map(bootstrap_interval, draws.tolist())]
+    inside = [low <= 0 <= high for low, high in map(t_interval, draws.tolist())]
     assert 0.94 <= np.mean(inside) <= 0.96  # 2.9 standard errors of 4000 simulations either side of 95 %
 
 
@@ -67,7 +68,7 @@ def test_seeds_of_few_trainings_taken_for_independent_would_not():
     inside = []
     for _ in range(1000):
         values = generator.normal(size=(5, 1)) + 0.2 * generator.normal(size=(5, 3))
-        low, high = bootstrap_interval(values.ravel().tolist())
+        low, high = t_interval(values.ravel().tolist())
         inside.append(low <= 0 <= high)
     assert np.mean(inside) < 0.8
 
@@ -79,8 +80,26 @@ def test_student_quantile_against_known_values():
     assert student_quantile(0.99, 1) == pytest.approx(31.820516, rel=1e-6)
 
 
+@pytest.mark.parametrize("probability", [0.6, 0.9, 0.975, 0.9875, 1 - 0.0125 / 10])
+def test_student_quantile_against_closed_forms(probability):
+    """Of 1, 2 and 4 degrees of freedom the quantile has one (Shaw 2006, J. Comput. Finance 9(4), section 3)."""
+    tail = 4 * probability * (1 - probability)
+    two = 2 * (probability - 0.5) * math.sqrt(2 / tail)
+    quarter = math.cos(math.acos(math.sqrt(tail)) / 3) / math.sqrt(tail)
+    forms = {1: math.tan(math.pi * (probability - 0.5)), 2: two, 4: 2 * math.sqrt(quarter - 1)}
+    for freedom, value in forms.items():
+        assert student_quantile(probability, freedom) == pytest.approx(value, rel=1e-12)
+
+
+def test_the_interval_is_that_of_scipy():
+    for count in (3, 5, 12):
+        values = np.random.default_rng(count).normal(3.0, 2.0, count)
+        expected = stats.t.interval(0.95, count - 1, loc=values.mean(), scale=stats.sem(values))
+        assert t_interval(values.tolist()) == pytest.approx(expected, rel=1e-12)
+
+
 def test_interval_of_infinite_values_is_their_range():
-    assert bootstrap_interval([1.0, 2.0, math.inf, 3.0, 4.0]) == (1.0, math.inf)
+    assert t_interval([1.0, 2.0, math.inf, 3.0, 4.0]) == (1.0, math.inf)
 
 
 def test_leaders_and_ties():

@@ -140,7 +140,7 @@ def test_a_task_says_how_many_cases_it_needs_and_that_is_not_frozen(toy):
 def test_the_worlds_time_is_no_matter_of_network_calls(toy, monkeypatch):
     """A loop of 0.2 s an episode and 0.01 s a call: each is found, and not the one in the other."""
     from anydiff.tasks.task import load_task
-    from anydiff_benchmarks.engine import work
+    from anydiff_benchmarks.engine import worker
 
     class Slow:
         task, device = load_task("toy/loop@1"), torch.device("cpu")
@@ -161,8 +161,8 @@ def test_the_worlds_time_is_no_matter_of_network_calls(toy, monkeypatch):
         yield cost
         cost.seconds = slow.now - began
 
-    monkeypatch.setattr(work, "measured", measured)
-    speed = work._speed(None, None, slow)
+    monkeypatch.setattr(worker, "measured", measured)
+    speed = worker._speed(None, None, slow)
     assert speed.row == pytest.approx(0.01)
     assert speed.judged == pytest.approx(0.2)
 
@@ -179,7 +179,7 @@ def test_no_state_leaves_the_process_with_the_truth(toy):
 def test_an_unfrozen_task_is_refused_and_the_others_run(toy, tmp_path):
     lock = toy / "anydiff_toy" / "tasks.lock.json"
     before = lock.read_text()
-    from anydiff_benchmarks.engine.work import forget
+    from anydiff_benchmarks.engine.worker import forget
 
     forget()
     try:

@@ -23,7 +23,7 @@ from anydiff.registry import registry
 from anydiff.training import load_weights
 from anydiff.training import weights as weights_module
 from anydiff.training.weights import BEFORE, FORMAT, load_metadata, requirements, save_weights
-from anydiff_benchmarks.engine.work import _source
+from anydiff_benchmarks.engine.worker import _source
 
 WAVES = Path(__file__).parent / "latent_plugin"
 FILE = "model.safetensors"
@@ -204,9 +204,9 @@ def test_the_rows_of_a_benchmark_know_it(runs, monkeypatch):
     inner = pipeline.companions["latent"]
     inner.recipe = inner.recipe.with_changes(["objective=third/objective"])
     asked: list[str] = []
-    monkeypatch.setattr("anydiff_benchmarks.engine.work._entries", lambda names: asked.extend(names) or [])
+    monkeypatch.setattr("anydiff_benchmarks.engine.worker._entries", lambda names: asked.extend(names) or [])
     entry = registry().get("recipes", "waves/codes")
-    monkeypatch.setattr("anydiff_benchmarks.engine.work.registry", lambda: SimpleNamespace(get=lambda *names: entry))
+    monkeypatch.setattr("anydiff_benchmarks.engine.worker.registry", lambda: SimpleNamespace(get=lambda *names: entry))
     task = SimpleNamespace(id="waves/x@1", baselines={}, evaluator=None, metrics=())
     _source(SimpleNamespace(task=task, recipe=pipeline.recipe, pipeline=pipeline))
     assert "third/objective" in asked

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from anydiff.errors import AnydiffError
 from anydiff.states import permutation
-from anydiff_benchmarks.engine.board import runs_of
 from anydiff_benchmarks.engine.identity import changes
+from anydiff_benchmarks.engine.leaderboard import runs_of
 from anydiff_benchmarks.engine.planning import Cell, Speed, method_parts
 from anydiff_benchmarks.engine.store import Row, Store
 from anydiff_benchmarks.engine.suite import Method, Suite
 from anydiff_benchmarks.engine.truth import reason
-from anydiff_benchmarks.engine.work import Setting, compute, describe
+from anydiff_benchmarks.engine.worker import Setting, compute, describe
 
 ROUNDING = 1e-3
 """Largest relative difference that counts as the same number: another machine rounds otherwise."""

@@ -14,7 +14,7 @@ from anydiff.errors import AnydiffError
 
 if TYPE_CHECKING:
     from anydiff_benchmarks.engine.compare import Comparison
-    from anydiff_benchmarks.engine.engine import Outcome
+    from anydiff_benchmarks.engine.runner import Outcome
 
 app = typer.Typer(add_completion=False)
 
@@ -107,9 +107,9 @@ def run(
     chosen = type(chosen).parse({**chosen.model_dump(), **changes}, f"suite {suite!r}")
     _refuse_foreign(out)
     earlier = None if against is None else _rows(against)
-    from anydiff_benchmarks.engine.engine import run_suite
     from anydiff_benchmarks.engine.progress import Progress
     from anydiff_benchmarks.engine.report import write_report
+    from anydiff_benchmarks.engine.runner import run_suite
 
     command = shlex.join(["anydiff", *sys.argv[1:]])
     with Progress() as progress:

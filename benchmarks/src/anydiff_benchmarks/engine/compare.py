@@ -15,7 +15,7 @@ from typing import Any, Literal
 from anydiff.data.reading import parse_json, reading, text_lines
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.metrics import MetricCard
-from anydiff_benchmarks.engine.board import common_cards, runs_of
+from anydiff_benchmarks.engine.leaderboard import common_cards, runs_of
 from anydiff_benchmarks.engine.statistics import Paired, paired
 from anydiff_benchmarks.engine.store import FILE, Row, Store
 

@@ -57,7 +57,7 @@ class Pool(Protocol):
         ...
 
 
-class Here:
+class SerialPool:
     """This process, one job after the other."""
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Any]]:
@@ -71,7 +71,7 @@ class Here:
 
     def close(self) -> None:
         """Let go of the models."""
-        from anydiff_benchmarks.engine.work import forget_models
+        from anydiff_benchmarks.engine.worker import forget_models
 
         forget_models()
 
@@ -89,7 +89,7 @@ def make_pool(workers: int | None, scheduler: str) -> Pool:
     if workers is not None and workers < 0:
         raise AnydiffError(f"--workers is {workers}; give how many processes, or 0 for this one.")
     if workers == 0:
-        return Here()
+        return SerialPool()
     require("distributed", "a benchmark with workers", "dask[distributed]", instead="pass --workers 0")
     return DaskPool(workers or min(len(os.sched_getaffinity(0)), _MOST_BY_DEFAULT), scheduler)
 

@@ -38,7 +38,7 @@ class Progress:
         self._expected = 0.0
         self._spent = 0.0
         self._began = time.monotonic()
-        self._told = 0
+        self._last_said = 0
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -71,8 +71,8 @@ class Progress:
         failed = "" if row["status"] == "done" else " FAILED"
         self._bar.update(self._task, advance=1, description=escape(cell.label + failed), left=self._left())
         tenth = _LINES * self.kept // max(1, self._cells)
-        if not self._terminal and (failed or tenth > self._told):
-            self._told = tenth
+        if not self._terminal and (failed or tenth > self._last_said):
+            self._last_said = tenth
             self._print(f"{self.kept}/{self._cells} {self._left()}: {cell.label}{failed}")
 
     def _left(self) -> str:

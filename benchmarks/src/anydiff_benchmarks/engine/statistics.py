@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from scipy.stats import t as student
+
 FEWEST = 3
 """With three the t interval holds what it says: equals are told apart in .0125 of boards where .025 are allowed."""
 ROUNDING = 1e-6
@@ -39,7 +41,7 @@ class Summary:
         greatest: the greatest value.
         count: how many values.
         units: how many of what is counted: trainings, or seeds of the one training.
-        interval: 95 % bootstrap interval of the mean, from :data:`FEWEST` units on.
+        interval: 95 % t interval of the mean, from :data:`FEWEST` units on.
     """
 
     median: float
@@ -64,57 +66,32 @@ def summarise(runs: Runs) -> Summary | None:
     if not runs:
         return None
     values, counted = list(runs.values()), units(runs)
-    interval = bootstrap_interval(counted) if len(counted) >= FEWEST else None
+    interval = t_interval(counted) if len(counted) >= FEWEST else None
     mean = statistics.fmean(counted) if all(math.isfinite(value) for value in counted) else math.nan
     return Summary(statistics.median(values), mean, min(values), max(values), len(values), len(counted), interval)
 
 
-def bootstrap_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """Interval of the mean: mean ± t · sqrt(n/(n-1)) · e, with e the bootstrap's standard error of the mean.
+def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
+    """Student's t interval of the mean: mean ± t · s / sqrt(n), with s the standard deviation of the n ≥ 2 values.
 
-    For a mean e is known without drawing: sqrt(Σ (x - mean)²) / n. Percentiles of the resampled means are not used: for
-    five values no percentile reaches beyond their range, and the interval covers 91 % instead of 95 % (simulated; see
-    Hesterberg 2015, arXiv:1411.5279, section 3, whose t interval with bootstrap standard error this is). Of a
-    hierarchy the values are the upper level's means and only they are resampled: their spread has that of the seeds
-    within them already, and resampling these too would count it twice.
+    Percentiles of resampled means are not used: for five values no percentile reaches beyond their range, and such an
+    interval covers 91 % instead of 95 % (simulated; see Hesterberg 2015, arXiv:1411.5279, section 3). Of a hierarchy
+    the values are the upper level's means: their spread has that of the seeds within them already, and taking these for
+    values too would count it twice. Of values that are not all finite the interval is their range.
     """
     count = len(values)
     if not all(math.isfinite(value) for value in values):
         return min(values), max(values)
     mean = statistics.fmean(values)
-    error = math.sqrt(math.fsum((value - mean) ** 2 for value in values)) / count
-    reach = student_quantile((1 + level) / 2, count - 1) * math.sqrt(count / (count - 1)) * error
-    return mean - reach, mean + reach
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    half_width = student_quantile((1 + level) / 2, count - 1) * math.sqrt(squares / (count * (count - 1)))
+    return mean - half_width, mean + half_width
 
 
 @functools.cache
 def student_quantile(probability: float, freedom: int) -> float:
-    """The value that Student's t with ``freedom`` degrees of freedom stays below with ``probability`` > 1/2."""
-    high = 1.0
-    while _student_below(high, freedom) < probability:
-        high *= 2
-    low = 0.0
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_below(middle, freedom) < probability else (low, middle)
-    return (low + high) / 2
-
-
-def _student_below(value: float, freedom: int) -> float:
-    """P(T <= value) for value >= 0: the finite sums in θ = arctan(value/√ν) (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
-    angle = math.atan(value / math.sqrt(freedom))
-    cosine, sine = math.cos(angle), math.sin(angle)
-    if freedom % 2:
-        total, term = angle, sine * cosine
-        for index in range(3, freedom + 1, 2):
-            total += term
-            term *= cosine**2 * (index - 1) / index
-        return 0.5 + total / math.pi
-    total, term = 0.0, sine
-    for index in range(2, freedom + 1, 2):
-        total += term
-        term *= cosine**2 * (index - 1) / index
-    return 0.5 + total / 2
+    """The value that Student's t with ``freedom`` degrees of freedom stays below with ``probability``."""
+    return float(student.ppf(probability, freedom))
 
 
 Verdict = Literal["win", "tie", "loss", "not judged"]
@@ -174,7 +151,7 @@ def paired(
         why = f"{count} {'run' if count == 1 else 'runs'}, {FEWEST} are needed"
         moved = f"; the numbers {'changed' if any(counted) else 'are the same'}" if same_method else ""
         return Paired(mean, None, count, "not judged", why + moved)
-    low, high = bootstrap_interval(counted, level)
+    low, high = t_interval(counted, level)
     if low <= 0 <= high or not (min(counted) > 0 or max(counted) < 0):
         return Paired(mean, (low, high), count, "tie")
     return Paired(mean, (low, high), count, better)
@@ -205,11 +182,11 @@ def _same_change(pairs: Sequence[tuple[float, float]]) -> bool:
 
 def _same_factor(pairs: Sequence[tuple[float, float]]) -> bool:
     """Whether each first value is the same multiple of its second; 0 is the multiple of a metric that is gone."""
-    told = [(one, other) for one, other in pairs if one or other]  # 0 is every multiple of 0
-    if any(other == 0 for _, other in told):
+    telling = [(one, other) for one, other in pairs if one or other]  # 0 is every multiple of 0
+    if any(other == 0 for _, other in telling):
         return False
-    factor = told[0][0] / told[0][1]
-    return all(abs(one - factor * other) <= ROUNDING * max(abs(one), abs(other)) for one, other in told)
+    factor = telling[0][0] / telling[0][1]
+    return all(abs(one - factor * other) <= ROUNDING * max(abs(one), abs(other)) for one, other in telling)
 
 
 def leaders(values: Mapping[str, Runs], direction: Literal["lower", "higher"], untested: bool = True) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anydiff.errors import AnydiffError
-from anydiff_benchmarks.engine.board import read_board
+from anydiff_benchmarks.engine.leaderboard import read_leaderboard
 from anydiff_benchmarks.engine.report.files import write_csv, write_lines
 from anydiff_benchmarks.engine.report.html import write_html
 from anydiff_benchmarks.engine.report.markdown import write_markdown
@@ -23,7 +23,7 @@ def write_report(folder: Path) -> Path:
     if not (folder / FILE).is_file():
         raise AnydiffError(f"{str(folder)!r} holds no {FILE}; run `anydiff bench --suite quick --out {folder}` first.")
     with Store(folder) as store:
-        board = read_board(store)
+        board = read_leaderboard(store)
     write_lines(board, folder / "rows.jsonl")
     write_csv(board, folder / "rows.csv")
     write_markdown(board, folder / "report.md")

@@ -9,7 +9,7 @@ from typing import Any
 
 from anydiff.files import write_atomic
 from anydiff.tasks.canonical import canonical
-from anydiff_benchmarks.engine.board import Board
+from anydiff_benchmarks.engine.leaderboard import Leaderboard
 
 _COLUMNS = (
     "task", "kind", "method", "model", "training", "training_seed", "nfe", "seed", "samples", "reference_samples",
@@ -18,12 +18,12 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def write_lines(board: Board, path: Path) -> None:
+def write_lines(board: Leaderboard, path: Path) -> None:
     """One JSON object per row, complete."""
     write_atomic(path, "".join(canonical(row) + "\n" for row in board.rows))
 
 
-def write_csv(board: Board, path: Path) -> None:
+def write_csv(board: Leaderboard, path: Path) -> None:
     """One line per row; a column per metric, named as its card."""
     metrics = list(dict.fromkeys(name for row in board.rows for name in row["cards"]))
     text = io.StringIO()

@@ -14,10 +14,10 @@ from typing import Any
 
 from anydiff.files import write_atomic
 from anydiff.metrics import MetricCard
-from anydiff_benchmarks.engine.board import Board, Line, TaskBoard
+from anydiff_benchmarks.engine.leaderboard import Leaderboard, Line, TaskLeaderboard
 from anydiff_benchmarks.engine.report import svg
+from anydiff_benchmarks.engine.report.html_elements import definitions, table, text
 from anydiff_benchmarks.engine.report.overview import overview
-from anydiff_benchmarks.engine.report.pieces import definitions, table, text
 from anydiff_benchmarks.engine.report.text import (
     COSTS,
     cost_text,
@@ -31,7 +31,7 @@ from anydiff_benchmarks.engine.report.text import (
 from anydiff_benchmarks.engine.statistics import significance_sentence
 
 
-def write_html(board: Board, folder: Path, path: Path) -> None:
+def write_html(board: Leaderboard, folder: Path, path: Path) -> None:
     """Write the page; pictures are read below ``folder`` and put into it."""
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ def _allow(content: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
-def _head(board: Board) -> str:
+def _head(board: Leaderboard) -> str:
     run = board.run
     suite = run["suite"]
     parts = [
@@ -77,7 +77,7 @@ def _head(board: Board) -> str:
 # One task -----------------------------------------------------------------------------------------------------------
 
 
-def _task(task: TaskBoard, board: Board, folder: Path) -> str:
+def _task(task: TaskLeaderboard, board: Leaderboard, folder: Path) -> str:
     index = board.tasks.index(task)
     titles = board.run["titles"]
     help_ = f"<p>{text(task.facts['help'])}</p>" if task.facts["help"] else ""
@@ -94,7 +94,7 @@ def _task(task: TaskBoard, board: Board, folder: Path) -> str:
     return "".join(parts)
 
 
-def _failures(task: TaskBoard) -> Iterable[str]:
+def _failures(task: TaskLeaderboard) -> Iterable[str]:
     cells: dict[str, list[str]] = {}
     for line in (*task.baselines, *task.lines):
         for reason in line.failures:
@@ -105,7 +105,7 @@ def _failures(task: TaskBoard) -> Iterable[str]:
         yield f"{task.missing} cells have no row yet; run the same command again to go on."
 
 
-def _plots(task: TaskBoard, titles: Sequence[str]) -> str:
+def _plots(task: TaskLeaderboard, titles: Sequence[str]) -> str:
     figures = [
         f"<figure><figcaption>{svg.heading(card)}</figcaption>{drawn}</figure>"
         for card in task.quality
@@ -127,7 +127,7 @@ def _plots(task: TaskBoard, titles: Sequence[str]) -> str:
     return f'<ul class="legend">{legend}</ul><div class="plots">{"".join(figures)}</div>' if figures else ""
 
 
-def _quality(task: TaskBoard) -> str:
+def _quality(task: TaskLeaderboard) -> str:
     kinds = {row["memory_kind"] for row in task.rows if row["memory_kind"]}
     note = (
         "NFE: network calls per sample, counted by a wrapper around the network. Network rows: more than NFE where "
@@ -143,7 +143,7 @@ def _quality(task: TaskBoard) -> str:
     return "".join(parts)
 
 
-def _metrics_table(task: TaskBoard, cards: Sequence[MetricCard]) -> str:
+def _metrics_table(task: TaskLeaderboard, cards: Sequence[MetricCard]) -> str:
     head = ["method", "NFE", *(svg.title(card) for card in cards), *(title for _, title in COSTS)]
     rows = [_row(line, task, cards, "free") for line in task.baselines]
     for nfe in task.budgets:
@@ -152,7 +152,7 @@ def _metrics_table(task: TaskBoard, cards: Sequence[MetricCard]) -> str:
     return table(head, rows)
 
 
-def _row(line: Line, task: TaskBoard, cards: Sequence[MetricCard], kind: str) -> str:
+def _row(line: Line, task: TaskLeaderboard, cards: Sequence[MetricCard], kind: str) -> str:
     cells = [f"<td>{text(line_name(line, task))}</td>", f'<td data-value="{line.nfe}">{counted(line)}</td>']
     cells += [_value(line, card.name) for card in cards]
     for column, _ in COSTS:
@@ -176,7 +176,7 @@ def _value(line: Line, metric: str) -> str:
     return f'<td data-value="{summary.median}">{shown}{f"<small>{spread}</small>" if spread else ""}</td>'
 
 
-def _gallery(task: TaskBoard, folder: Path) -> str:
+def _gallery(task: TaskLeaderboard, folder: Path) -> str:
     """Pictures of the first samples: the same seed and conditions for all, beside held-out data of these conditions."""
     figures = [_figure(folder, task.facts.get("picture", ""), "held-out data")]
     figures += [_figure(folder, line.picture, line_name(line, task)) for line in task.baselines]
@@ -201,7 +201,7 @@ def _figure(folder: Path, name: str, title: str) -> str:
     return f"<figure>{image}<figcaption>{text(title)}</figcaption></figure>"
 
 
-def _cards(task: TaskBoard) -> str:
+def _cards(task: TaskLeaderboard) -> str:
     head = ["metric", "better", "unit", "range", "ideal", "least samples", "features", "version", "dtype", "library"]
     rows = []
     for card in task.cards:
@@ -244,7 +244,7 @@ def _training(about: dict[str, Any]) -> str:
     return f"{where} (seed {about['training seed']}, weights {short(about['weights'])})"
 
 
-def _provenance(board: Board) -> str:
+def _provenance(board: Leaderboard) -> str:
     run = board.run
     facts: dict[str, Any] = {
         "command": run["command"],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anydiff.files import write_atomic
 from anydiff.metrics import MetricCard
-from anydiff_benchmarks.engine.board import Board, Line, TaskBoard, normalised, ranks
+from anydiff_benchmarks.engine.leaderboard import Leaderboard, Line, TaskLeaderboard, normalised, ranks
 from anydiff_benchmarks.engine.report.text import (
     COSTS,
     arrow,
@@ -22,7 +22,7 @@ from anydiff_benchmarks.engine.report.text import (
 from anydiff_benchmarks.engine.statistics import significance_sentence
 
 
-def write_markdown(board: Board, path: Path) -> None:
+def write_markdown(board: Leaderboard, path: Path) -> None:
     """Write the board as Markdown."""
     run = board.run
     parts = [f"# Benchmark: {_safe(run['suite']['name'])}", f"{run['date']}, `{_safe(run['command'])}`"]
@@ -40,7 +40,7 @@ def write_markdown(board: Board, path: Path) -> None:
     write_atomic(path, "\n\n".join(parts) + "\n")
 
 
-def _across(board: Board) -> list[str]:
+def _across(board: Leaderboard) -> list[str]:
     """The first metric of every task between its baseline (0) and its ceiling (1); never averaged."""
     tasks = [task for task in board.tasks if task.quality]
     if len(tasks) < 2:
@@ -56,18 +56,18 @@ def _across(board: Board) -> list[str]:
     ]
 
 
-def _share(task: TaskBoard, title: str, nfe: int) -> str:
+def _share(task: TaskLeaderboard, title: str, nfe: int) -> str:
     card = task.quality[0]
     line = next((line for line in task.at(nfe) if line.method == title and card.name in line.values), None)
     share = None if line is None else normalised(task, card, line.values[card.name].median)
     return "–" if line is None or share is None else f"{share:.3f} (#{ranks(task.at(nfe), card)[title]})"
 
 
-def _failures(task: TaskBoard) -> list[tuple[Line, str]]:
+def _failures(task: TaskLeaderboard) -> list[tuple[Line, str]]:
     return [(line, text) for line in (*task.baselines, *task.lines) for text in line.failures]
 
 
-def _table(task: TaskBoard, cards: Sequence[MetricCard]) -> str:
+def _table(task: TaskLeaderboard, cards: Sequence[MetricCard]) -> str:
     titles = ["method", "NFE", *(f"{_safe(card.name)}{_best_of(card)} {arrow(card.direction)}" for card in cards)]
     titles += [title for _, title in COSTS]
     lines = [_row(titles), _row(["---"] * len(titles))]

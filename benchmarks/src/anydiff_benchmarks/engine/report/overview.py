@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anydiff_benchmarks.engine.board import Board, Line, TaskBoard, normalised, ranks
+from anydiff_benchmarks.engine.leaderboard import Leaderboard, Line, TaskLeaderboard, normalised, ranks
 from anydiff_benchmarks.engine.report import svg
-from anydiff_benchmarks.engine.report.pieces import table, text
+from anydiff_benchmarks.engine.report.html_elements import table, text
 from anydiff_benchmarks.engine.report.text import BASELINE_HELP, number
 
 
-def overview(board: Board) -> str:
+def overview(board: Leaderboard) -> str:
     """A line per task, then the cross-domain view."""
     shown = [(index, task) for index, task in enumerate(board.tasks) if task.quality]
     if not shown:
@@ -34,7 +34,7 @@ def overview(board: Board) -> str:
     return table(head, rows) + f'<p class="quiet">{text(note)}</p>' + _across([task for _, task in shown])
 
 
-def _across(tasks: Sequence[TaskBoard]) -> str:
+def _across(tasks: Sequence[TaskLeaderboard]) -> str:
     methods = list(dict.fromkeys((line.method, line.nfe) for task in tasks for line in task.lines))
     places = {(task.name, nfe): ranks(task.at(nfe), task.quality[0]) for task in tasks for nfe in task.budgets}
     rows = []
@@ -50,7 +50,7 @@ def _across(tasks: Sequence[TaskBoard]) -> str:
     return f'<h2>Across domains</h2>{table(head, rows)}<p class="quiet">{text(note)}</p>'
 
 
-def _share(task: TaskBoard, method: str, nfe: int, places: dict[tuple[str, int], dict[str, int]]) -> str:
+def _share(task: TaskLeaderboard, method: str, nfe: int, places: dict[tuple[str, int], dict[str, int]]) -> str:
     card = task.quality[0]
     line = next((line for line in task.at(nfe) if line.method == method and card.name in line.values), None)
     share = None if line is None else normalised(task, card, line.values[card.name].median)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anydiff.metrics import MetricCard
-from anydiff_benchmarks.engine.board import TaskBoard
+from anydiff_benchmarks.engine.leaderboard import TaskLeaderboard
 from anydiff_benchmarks.engine.report.text import BASELINE_HELP, arrow, number
 from anydiff_benchmarks.engine.statistics import Summary
 
@@ -61,7 +61,7 @@ class Axis:
         return [index * step for index in range(first, math.floor(self.high / step) + 1)]
 
 
-def plot(task: TaskBoard, card: MetricCard, titles: Sequence[str]) -> str:
+def plot(task: TaskLeaderboard, card: MetricCard, titles: Sequence[str]) -> str:
     """The SVG of one metric; empty if no method has a finite value. ``titles`` fixes the colour of each method."""
     series = {title: _points(task, title, card.name) for title in titles}
     values = [v for points in series.values() for _, s in points for v in (s.least, s.median, s.greatest)]
@@ -84,7 +84,7 @@ def plot(task: TaskBoard, card: MetricCard, titles: Sequence[str]) -> str:
     )
 
 
-def pareto(task: TaskBoard, card: MetricCard, titles: Sequence[str]) -> str:
+def pareto(task: TaskLeaderboard, card: MetricCard, titles: Sequence[str]) -> str:
     """The SVG of quality against time per sample, with the front: what none beats in both. Empty without two."""
     points = []
     for line in task.lines:
@@ -149,22 +149,24 @@ def marker(index: int, x: float, y: float) -> str:
     return f'<polygon points="{corners}"/>'
 
 
-def _points(task: TaskBoard, title: str, metric: str) -> list[tuple[int, Summary]]:
+def _points(task: TaskLeaderboard, title: str, metric: str) -> list[tuple[int, Summary]]:
     found = [(line.nfe, line.values[metric]) for line in task.lines if line.method == title and metric in line.values]
     return [
         (nfe, summary) for nfe, summary in found if math.isfinite(summary.least) and math.isfinite(summary.greatest)
     ]
 
 
-def _baselines(task: TaskBoard, card: MetricCard, values: Sequence[float]) -> tuple[list[tuple[str, float]], list[str]]:
+def _baselines(
+    task: TaskLeaderboard, card: MetricCard, values: Sequence[float]
+) -> tuple[list[tuple[str, float]], list[str]]:
     """Floor and ceiling where they can be drawn, and where they are so far off that they would flatten the rest."""
     low, high = task.bounds(card.name)
     free = [(_CEILING, high), ("" if low is None else BASELINE_HELP.get(low.method, low.method), low)]
     named = [(title, line.values[card.name].median) for title, line in free if line is not None]
-    reach = max(values) - min(values) or abs(max(values)) or 1.0
+    extent = max(values) - min(values) or abs(max(values)) or 1.0
     drawn, outside = [], []
     for name, value in named:
-        near = min(values) - 1.2 * reach <= value <= max(values) + 1.2 * reach
+        near = min(values) - 1.2 * extent <= value <= max(values) + 1.2 * extent
         logarithmic = min(values) > 0 and value > 0 and max(values) / min(values) > _LOGARITHMIC_FROM
         if math.isfinite(value) and (near or (logarithmic and value < 30 * max(values))):
             drawn.append((name, value))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from anydiff_benchmarks.engine.board import Line, TaskBoard
+from anydiff_benchmarks.engine.leaderboard import Line, TaskLeaderboard
 from anydiff_benchmarks.engine.statistics import Summary
 
 BASELINE_HELP: Mapping[str, str] = {
@@ -57,7 +57,7 @@ COSTS = (
     ("peak_memory_mib", "peak MiB"),
     ("parameters", "parameters"),
 )
-"""Columns of cost: the name of :meth:`~anydiff_benchmarks.engine.board.Line.cost`, and its title."""
+"""Columns of cost: the name of :meth:`~anydiff_benchmarks.engine.leaderboard.Line.cost`, and its title."""
 
 
 def cost_text(name: str, value: float) -> str:
@@ -71,7 +71,7 @@ def counted(line: Line) -> str:
     return "0" if line.nfe == 0 else f"{calls.median:g}" if calls else f"({line.nfe})"
 
 
-def line_name(line: Line, task: TaskBoard) -> str:
+def line_name(line: Line, task: TaskLeaderboard) -> str:
     """What a line is called: baselines say what they are, and which one a model must beat."""
     if line.nfe:
         return line.method

@@ -1,4 +1,4 @@
-"""Boards: rows put together for people. Everything a report shows derives from stored rows and the run's note."""
+"""Leaderboards: rows put together for people. All that a report shows derives from stored rows and the run's note."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class TaskBoard:
+class TaskLeaderboard:
     """All lines of a task.
 
     Attributes:
@@ -124,11 +124,11 @@ class TaskBoard:
 
 
 @dataclass(frozen=True)
-class Board:
+class Leaderboard:
     """What a report shows: the run's note and a board per task."""
 
     run: Mapping[str, Any]
-    tasks: tuple[TaskBoard, ...]
+    tasks: tuple[TaskLeaderboard, ...]
 
     @property
     def rows(self) -> list[Row]:
@@ -136,7 +136,7 @@ class Board:
         return [row for task in self.tasks for row in task.rows]
 
 
-def normalised(task: TaskBoard, card: MetricCard, value: float) -> float | None:
+def normalised(task: TaskLeaderboard, card: MetricCard, value: float) -> float | None:
     """``value`` between the task's baseline (0) and its ceiling (1); None where the two do not stand apart.
 
     The ceiling is held-out data against held-out data; where there is none, the card's ideal value.
@@ -165,7 +165,7 @@ def ranks(lines: Sequence[Line], card: MetricCard) -> dict[str, int]:
     return found
 
 
-def read_board(store: Store) -> Board:
+def read_leaderboard(store: Store) -> Leaderboard:
     """The board of the last run of a store; of an unfinished one, as far as it came.
 
     Raises:
@@ -177,15 +177,15 @@ def read_board(store: Store) -> Board:
             f"{str(store.path.parent)!r} holds no benchmark yet; run `anydiff bench --suite quick` first."
         )
     tasks = [
-        make_board(name, run["tasks"][name], store.rows(keys), run["titles"], len(keys))
+        make_leaderboard(name, run["tasks"][name], store.rows(keys), run["titles"], len(keys))
         for name, keys in run["keys"].items()
     ]
-    return Board(run, tuple(tasks))
+    return Leaderboard(run, tuple(tasks))
 
 
-def make_board(
+def make_leaderboard(
     name: str, facts: Mapping[str, Any], rows: Sequence[Row], titles: Sequence[str], planned: int
-) -> TaskBoard:
+) -> TaskLeaderboard:
     """The board of one task from its rows.
 
     Raises:
@@ -200,7 +200,7 @@ def make_board(
         lines += _marked([_line(title, nfe, here) for title in titles if _of(title, here)], cards)
     free = [row for row in rows if row["kind"] == "baseline"]
     baselines = [_line(method, 0, free) for method in dict.fromkeys(row["method"] for row in free)]
-    return TaskBoard(name, facts, tuple(cards), tuple(lines), tuple(baselines), planned - len(rows))
+    return TaskLeaderboard(name, facts, tuple(cards), tuple(lines), tuple(baselines), planned - len(rows))
 
 
 def common_cards(rows: Sequence[Row]) -> list[MetricCard]:

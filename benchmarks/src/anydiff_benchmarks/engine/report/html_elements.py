@@ -1,4 +1,4 @@
-"""Pieces of the page: everything from outside goes through :func:`text`."""
+"""Elements of the page: everything from outside goes through :func:`text`."""
 
 from __future__ import annotations
 

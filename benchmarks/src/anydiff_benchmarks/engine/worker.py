@@ -94,7 +94,7 @@ def _truth() -> TruthProcess:
 
 
 @functools.cache
-def _hands(setting: Setting) -> tuple[Opening, Generator]:
+def _loaded(setting: Setting) -> tuple[Opening, Generator]:
     opening = _truth().open(setting.task, setting.gallery)
     task = load_task(setting.task)
     device = setting.device or chosen_device("")
@@ -104,7 +104,7 @@ def _hands(setting: Setting) -> tuple[Opening, Generator]:
 
 def forget_models() -> None:
     """Let go of every model: what lies behind a name may change until the next run."""
-    _hands.cache_clear()
+    _loaded.cache_clear()
 
 
 def forget() -> None:
@@ -139,12 +139,12 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
     Raises:
         AnydiffError: task or model cannot be used; the sentence says why.
     """
-    opening, generator = _hands(setting)
+    opening, generator = _loaded(setting)
     source = _source(generator)
     if _truth().outdated(source.code):  # in one program that runs a suite twice
         _truth().close()
         forget_models()
-        opening, generator = _hands(setting)
+        opening, generator = _loaded(setting)
     pipeline, task = generator.pipeline, generator.task
     speed = speed or _speed(setting, opening, generator)
     common = {"task": task.id, "frozen task": opening.frozen, **source.as_dict()}
@@ -186,7 +186,7 @@ def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[dict[str,
     picture = b""
     began = time.perf_counter()
     try:
-        opening, generator = _hands(setting)
+        opening, generator = _loaded(setting)
         row["parameters"] = None if cell.method is None else generator.pipeline.parameters
         row["training_seed"] = generator.pipeline.recipe.training.seed
         row["machine"] = identity.machine(generator.device)

@@ -34,7 +34,7 @@ from anydiff_benchmarks.engine.pool import Job, Pool, make_pool
 from anydiff_benchmarks.engine.store import Row, Store
 from anydiff_benchmarks.engine.suite import Suite
 from anydiff_benchmarks.engine.truth import reason
-from anydiff_benchmarks.engine.work import Description, Setting, chosen_device, compute, describe, failed_row, now
+from anydiff_benchmarks.engine.worker import Description, Setting, chosen_device, compute, describe, failed_row, now
 
 
 class Listener(Protocol):

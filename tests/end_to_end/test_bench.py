@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "benchmark"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "engine"))
 
 from toy_site import install
 

@@ -5,54 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
-from anydiff.data.reading import Place, parse_json
 from anydiff.denoisers import NetworkDenoiser
-from anydiff.denoisers.wrappers import KnownEntries, PresentNodes, Wrapper
 from anydiff.domains import Domain, Report
-from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError, natural_number
+from anydiff.errors import AnydiffError, natural_number
 from anydiff.metrics import SampleSet, Score
-from anydiff.metrics.ensembles import in_layout, members_per_case
-from anydiff.metrics.judging import judge, values_of
-from anydiff.networks import Autoencoder
+from anydiff.metrics.ensembles import members_per_case
 from anydiff.pipeline.companions import companions_of, joint_hash, recorded_text
-from anydiff.pipeline.conditions import (
-    condition_tensors,
-    fixed_by,
-    known_conditions,
-    number_of_cases,
-    require_conditions,
-    require_guidable,
-    with_known_nodes,
-)
-from anydiff.pipeline.latent import Latent, latent_of, no_sampling_options, reconstruct
-from anydiff.plugins import hooks
-from anydiff.recipes import Recipe, load_recipe
-from anydiff.recipes.build import (
-    build_dataset,
-    build_denoiser,
-    build_domain,
-    build_guidance,
-    build_metrics,
-    build_solver,
-    sample_set,
-)
+from anydiff.pipeline.conditions import condition_tensors, number_of_cases, require_conditions
+from anydiff.pipeline.evaluate import evaluate, like, paired, scores
+from anydiff.pipeline.latent import Latent, latent_of
+from anydiff.pipeline.likelihood import ode_inputs, require_density
+from anydiff.pipeline.load import load_pipeline
+from anydiff.pipeline.sampling import SampleOptions, sample_states
+from anydiff.recipes import Recipe
+from anydiff.recipes.build import build_dataset, build_denoiser, build_domain, build_solver, sample_set
 from anydiff.registry import registry
-from anydiff.samplers import AdaptiveODE, PlanSampler, Sampler, SampleRequest, as_sampler
+from anydiff.samplers import AdaptiveODE, PlanSampler, Sampler, as_sampler
 from anydiff.solvers import Solver
 from anydiff.solvers.base import preferred_grid
-from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
-from anydiff.states import NODE_MASK, StateSpec
-from anydiff.training import load_into, load_weights, save_weights, weights_hash
-from anydiff.training.budget import within_weights, without_budget
-from anydiff.training.weights import REQUIRES
+from anydiff.training import save_weights, weights_hash
 
 
 @dataclass
@@ -147,72 +125,9 @@ class Pipeline:
             )
         return sampler.plan
 
-    def sample_set(
-        self,
-        count: int | Sequence[int],
-        *,
-        nfe: int | None = None,
-        solver: str | Solver | Plan | Sampler | None = None,
-        seed: int = 0,
-        guidance: float | Wrapper | list[Wrapper] | None = None,
-        condition: Mapping[str, Any] | None = None,
-        batch_size: int = 256,
-        device: torch.device | str | None = None,
-        start: Tensor | None = None,
-        temperature: float = 1.0,
-        known: Tensor | Sequence[Any] | None = None,
-        known_mask: Tensor | None = None,
-        callbacks: Sequence[Callback] = (),
-        cases: int | None = None,
-        **options: Any,
-    ) -> SampleSet:
+    def sample_set(self, count: int | Sequence[int], **options: Any) -> SampleSet:
         """Samples as states with their conditions; arguments as for :meth:`sample`."""
-        if isinstance(self.denoiser.network, Autoencoder):
-            raise AnydiffError(
-                f"{self.recipe.name!r} is an autoencoder, which draws nothing; train a recipe with it as latent and "
-                "sample that."
-            )
-        rows = natural_number("count", count) if isinstance(count, int) else len(count)
-        distinct = rows if cases is None else natural_number("cases", cases)
-        layers = build_guidance(self.recipe.sampling.guidance if guidance is None else guidance)
-        conditions = self.conditions(condition, distinct, [name for layer in layers for name in layer.reads])
-        sized = NODE_MASK in conditions
-        if self.domain.spec.masked and not sized:
-            samples = range(distinct) if cases is not None or isinstance(count, int) else count
-            conditions[NODE_MASK] = self.domain.sample_mask(samples, seed)
-        fixed = known_conditions(self.domain, known, known_mask, distinct) or fixed_by(self.domain, conditions)
-        if fixed and self.domain.spec.masked:
-            conditions[NODE_MASK] = with_known_nodes(self.domain, conditions[NODE_MASK], fixed, sized)
-        if not set(conditions) - {NODE_MASK}:
-            # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
-            layers = layers if guidance is not None else [layer for layer in layers if not layer.needs_condition]
-        require_guidable(self.recipe, self.denoiser.network, self.domain, layers)
-        if fixed and self.latent is not None:
-            raise AnydiffError("known entries are data, but this recipe diffuses latents; use a recipe without latent.")
-        if fixed and not any(isinstance(layer, KnownEntries) for layer in layers):
-            layers = [*layers, KnownEntries()]
-        device = next(self.denoiser.parameters()).device if device is None else device
-        hook = hooks()
-        denoiser = hook.transform("wrap_denoiser", denoiser=self.denoiser.to(device), recipe=self.recipe)
-        if hook.has("sampling_step"):
-            callbacks = [*callbacks, _notify_step]
-        request = SampleRequest(
-            count, seed=seed, guidance=layers, condition={**conditions, **fixed}, cases=cases, start=start,
-            temperature=temperature, batch_size=batch_size, device=device, callbacks=callbacks,
-        )  # fmt: skip
-        states = self.sampler(nfe, solver, **options).sample(request, denoiser, self._diffused).float()
-        if cases is not None:
-            conditions = {name: value[torch.arange(rows) % cases] for name, value in conditions.items()}
-        states = states.cpu() if self.latent is None else self.latent.to_data(states)
-        states = hook.transform(
-            "samples_ready", states=states, condition=conditions, recipe=self.recipe, say=self.domain.spec.moved_out
-        )
-        return SampleSet(states, conditions, self.domain)
-
-    @property
-    def _diffused(self) -> StateSpec:
-        """What is diffused: the domain's states, or latents."""
-        return self.domain.spec if self.latent is None else self.latent.spec
+        return sample_states(self, count, SampleOptions.of(options))
 
     def sample(self, count: int | Sequence[int], **options: Any) -> Any:
         """Draw samples as the field's own objects.
@@ -297,7 +212,7 @@ class Pipeline:
             ode: the solver with its tolerances.
             options: of :meth:`AdaptiveODE.encode`.
         """
-        denoiser, states, options = self._ode_inputs(objects, condition, options)
+        denoiser, states, options = ode_inputs(self, objects, condition, options)
         return (ode or AdaptiveODE()).encode(denoiser, states, **options)
 
     def log_likelihood(
@@ -313,28 +228,9 @@ class Pipeline:
         Not for states with masked or symmetric leaves, whose entries are fewer than they seem. Arguments as for
         :meth:`encode`; ``options`` are those of :meth:`AdaptiveODE.log_likelihood`: ``trace``, say.
         """
-        if self.domain.spec.has_absent_entries or any(leaf.symmetric for leaf in self.domain.spec.leaves):
-            raise AnydiffError(
-                f"states of domain {self.domain.name!r} have entries that are not free (masked, mirrored or zero), so "
-                "they have no density of all entries; compare samples instead."
-            )
-        denoiser, states, options = self._ode_inputs(objects, condition, options)
+        require_density(self.domain)
+        denoiser, states, options = ode_inputs(self, objects, condition, options)
         return (ode or AdaptiveODE()).log_likelihood(denoiser, states, **options)
-
-    def _ode_inputs(
-        self, objects: Sequence[Any], condition: Mapping[str, Any] | None, options: dict[str, Any]
-    ) -> tuple[Any, Tensor, dict[str, Any]]:
-        states = self.domain.encode(objects)
-        states = states if self.latent is None else self.latent.to_latent(states)
-        states = states.to(next(self.denoiser.parameters()).device)
-        denoiser = hooks().transform("wrap_denoiser", denoiser=self.denoiser, recipe=self.recipe)
-        guidance = build_guidance(options.get("guidance"))
-        conditions = self.conditions(condition, len(states))
-        if self.domain.spec.masked:
-            conditions.setdefault(NODE_MASK, self.domain.spec.mask_of(states))
-        if self.domain.spec.has_absent_entries:
-            guidance = [*guidance, PresentNodes(self.domain.spec)]
-        return denoiser, states, {**options, "guidance": guidance, "condition": conditions}
 
     def reference(self, count: int | None = None) -> SampleSet:
         """The first ``count`` (default all) entries of the held-out split."""
@@ -360,10 +256,7 @@ class Pipeline:
             options: as for :meth:`sample`.
         """
         reference = self.reference() if reference is None else reference
-        samples = self.like(reference, natural_number("count", count), seed=seed, **options)
-        if isinstance(self.denoiser.network, Autoencoder):
-            return self.scores(samples, reference)
-        return self.scores(samples, reference, self.domain.evaluate(self, count, seed=seed, report=report, **options))
+        return evaluate(self, count, seed, reference, report, options)
 
     def like(self, reference: SampleSet, count: int, **options: Any) -> SampleSet:
         """``count`` samples asked for the conditions of ``reference``: sample i for those of row i % len(reference).
@@ -375,11 +268,7 @@ class Pipeline:
             count: how many.
             options: as for :meth:`sample`; a ``condition`` of the caller's own has one row per sample.
         """
-        if isinstance(self.denoiser.network, Autoencoder):
-            no_sampling_options(self.recipe.name, options)
-            return reconstruct(self.domain, self.denoiser.network, reference, count)
-        asked = {"condition": reference.asked(count), "cases": min(count, len(reference))}
-        return self.sample_set(count, **{**({} if "condition" in options else asked), **options})
+        return like(self, reference, count, options)
 
     def titles(self, samples: SampleSet) -> list[str] | None:
         """A title per sample for :meth:`Domain.draw`; None where their conditions say nothing."""
@@ -398,33 +287,13 @@ class Pipeline:
 
     def paired(self, objects: Sequence[Any], reference: SampleSet | None = None) -> tuple[SampleSet, SampleSet]:
         """Native ``objects`` as samples, and the rows of ``reference`` (default: the held-out data) they belong to."""
-        reference = self.reference() if reference is None else reference
-        states = self.domain.encode(objects)
-        condition = {NODE_MASK: self.domain.spec.mask_of(states)} if self.domain.spec.masked else {}
-        samples = SampleSet(states, condition, self.domain)
-        case_of = None if reference.labels is None else self.domain.match(objects, reference.labels)
-        if case_of is None:
-            return samples, reference
-        order, cases = in_layout(case_of)
-        return samples.rows(order), reference.rows(cases)
+        return paired(self, objects, self.reference() if reference is None else reference)
 
     def scores(
         self, samples: SampleSet, reference: SampleSet, more: Mapping[str, Score] | None = None
     ) -> dict[str, Score]:
         """The recipe's metrics of ``samples`` against ``reference``, those left out whose conditions are not known."""
-        named = list(zip((part.name for part in self.recipe.metrics), build_metrics(self.recipe), strict=True))
-        metrics = [(name, metric) for name, metric in named if set(metric.needs) <= set(samples.condition)]
-        if not metrics and not more:
-            raise AnydiffError(
-                f"{self.recipe.name!r} cannot be evaluated: each of its metrics needs a condition that these samples "
-                f"lack ({', '.join(sorted({need for _, metric in named for need in metric.needs}))})."
-                if named
-                else f"{self.recipe.name!r} cannot be evaluated, since its recipe names no metrics; name some in the "
-                "recipe (metrics: [NAME, ...]) or by --set 'metrics=[NAME]'."
-            )
-        scores = {**judge(metrics, samples, reference), **(more or {})}
-        hooks().notify("evaluation_finished", recipe=self.recipe, folder=None, values=values_of(scores))
-        return scores
+        return scores(self.recipe, samples, reference, more)
 
     def with_changes(self, changes: Sequence[str]) -> Pipeline:
         """This pipeline with other sampling defaults, metrics or help: ``["sampling.nfe=10"]``.
@@ -476,10 +345,6 @@ def _is_compiled(solver: object) -> TypeGuard[str]:
     return isinstance(solver, str) and solver not in registry().names("samplers")
 
 
-def _notify_step(step: Step) -> None:
-    hooks().notify("sampling_step", step=step.index, steps=step.total, time=step.t, state=step.state)
-
-
 def load(source: str | Path) -> Pipeline:
     """A pipeline from a recipe's bundled weights (``"images/fashion"``), a run folder, or a weights file.
 
@@ -492,57 +357,4 @@ def load(source: str | Path) -> Pipeline:
         AnydiffError: the recipe has no bundled weights, or a model it needs is missing or another than it was trained
             with.
     """
-    return _load(str(source), ())
-
-
-def _load(source: str, within: tuple[Path, ...]) -> Pipeline:
-    """``within``: the weights that need this model, outermost first."""
-    path, origin = Path(source), source
-    if path.is_dir():
-        origin = str(path.resolve())
-        path = path / "model.safetensors"
-        if not path.is_file():
-            raise AnydiffError(f"{source!r} is a folder without model.safetensors; give a run folder or a recipe.")
-    elif path.is_file():
-        origin = str(path.resolve())
-    else:
-        path = _bundled(source)
-    if path.resolve() in within:
-        raise AnydiffError(f"{str(path)!r} needs itself by way of the models it names; train it with another latent.")
-    with without_budget():  # of a model that needs this one
-        tensors, metadata = load_weights(path)
-        recipe = _stored_recipe(metadata, path)
-        companions = companions_of(recipe, lambda inner: _load(inner, (*within, path.resolve())), metadata, path)
-        with within_weights(tensors, repr(str(path))):
-            pipeline = Pipeline.untrained(recipe, companions)
-        load_into(pipeline.denoiser.network, tensors, repr(str(path)))
-    own = ("recipe", "recipe_hash", "format", REQUIRES)
-    pipeline.metadata = {name: text for name, text in metadata.items() if name not in own}
-    pipeline.origin = origin
-    return pipeline
-
-
-def _bundled(name: str) -> Path:
-    """The file of a recipe's bundled weights, named in its registry entry as ``weights="package:path"``."""
-    try:
-        entry = registry().get("recipes", name)
-    except UnknownNameError as error:
-        raise AnydiffError(f"{name!r} is no run folder and no weights file, and an {error}") from error
-    reference = entry.metadata.get("weights")
-    if not reference:
-        load_recipe(name)
-        raise AnydiffError(f"recipe {name!r} has no bundled weights; train it with `anydiff train {name}`.")
-    package, _, relative = str(reference).partition(":")
-    return Path(str(resources.files(package).joinpath(relative)))
-
-
-def _stored_recipe(metadata: Mapping[str, str], path: Path) -> Recipe:
-    """The resolved recipe that weights carry in their metadata."""
-    if "recipe" not in metadata:
-        raise FileFormatError(f"{str(path)!r} carries no recipe; load weights that a pipeline or a training saved.")
-    data = parse_json(
-        metadata["recipe"],
-        Place(f"the recipe in {str(path)!r}"),
-        advice="the file is damaged: get the weights again",
-    )
-    return Recipe.parse(data, f"the recipe of {str(path)!r}")
+    return load_pipeline(Pipeline, str(source))

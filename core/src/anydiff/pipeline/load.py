@@ -1,0 +1,81 @@
+"""From a name, a run folder or a weights file to a pipeline: where the weights lie, and the recipe that they carry."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anydiff.data.reading import Place, parse_json
+from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff.pipeline.companions import companions_of
+from anydiff.recipes import Recipe, load_recipe
+from anydiff.registry import registry
+from anydiff.training import load_into, load_weights
+from anydiff.training.budget import within_weights, without_budget
+from anydiff.training.weights import REQUIRES
+
+if TYPE_CHECKING:
+    from anydiff.pipeline.pipeline import Pipeline
+
+
+def load_pipeline(kind: type[Pipeline], source: str, within: tuple[Path, ...] = ()) -> Pipeline:
+    """A pipeline of ``kind`` from ``source``; see :func:`anydiff.pipeline.load` for what it may be and what is refused.
+
+    Args:
+        kind: the class that is made.
+        source: a recipe's name, a run folder or a weights file.
+        within: the weights that need this model, outermost first.
+    """
+    path, origin = Path(source), source
+    if path.is_dir():
+        origin = str(path.resolve())
+        path = path / "model.safetensors"
+        if not path.is_file():
+            raise AnydiffError(f"{source!r} is a folder without model.safetensors; give a run folder or a recipe.")
+    elif path.is_file():
+        origin = str(path.resolve())
+    else:
+        path = bundled_weights(source)
+    if path.resolve() in within:
+        raise AnydiffError(f"{str(path)!r} needs itself by way of the models it names; train it with another latent.")
+    with without_budget():  # of a model that needs this one
+        tensors, metadata = load_weights(path)
+        recipe = stored_recipe(metadata, path)
+        inner = functools.partial(load_pipeline, kind, within=(*within, path.resolve()))
+        companions = companions_of(recipe, inner, metadata, path)
+        with within_weights(tensors, repr(str(path))):
+            pipeline = kind.untrained(recipe, companions)
+        load_into(pipeline.denoiser.network, tensors, repr(str(path)))
+    own = ("recipe", "recipe_hash", "format", REQUIRES)
+    pipeline.metadata = {name: text for name, text in metadata.items() if name not in own}
+    pipeline.origin = origin
+    return pipeline
+
+
+def bundled_weights(name: str) -> Path:
+    """The file of a recipe's bundled weights, named in its registry entry as ``weights="package:path"``."""
+    try:
+        entry = registry().get("recipes", name)
+    except UnknownNameError as error:
+        raise AnydiffError(f"{name!r} is no run folder and no weights file, and an {error}") from error
+    reference = entry.metadata.get("weights")
+    if not reference:
+        load_recipe(name)
+        raise AnydiffError(f"recipe {name!r} has no bundled weights; train it with `anydiff train {name}`.")
+    package, _, relative = str(reference).partition(":")
+    return Path(str(resources.files(package).joinpath(relative)))
+
+
+def stored_recipe(metadata: Mapping[str, str], path: Path) -> Recipe:
+    """The resolved recipe that weights carry in their metadata."""
+    if "recipe" not in metadata:
+        raise FileFormatError(f"{str(path)!r} carries no recipe; load weights that a pipeline or a training saved.")
+    data = parse_json(
+        metadata["recipe"],
+        Place(f"the recipe in {str(path)!r}"),
+        advice="the file is damaged: get the weights again",
+    )
+    return Recipe.parse(data, f"the recipe of {str(path)!r}")

@@ -1,0 +1,136 @@
+"""What may be asked of a pipeline that samples, and how it becomes one request to a sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from anydiff.denoisers.wrappers import KnownEntries, Wrapper
+from anydiff.domains import Domain
+from anydiff.errors import AnydiffError, natural_number
+from anydiff.metrics import SampleSet
+from anydiff.networks import Autoencoder
+from anydiff.pipeline.conditions import fixed_by, known_conditions, require_guidable, with_known_nodes
+from anydiff.plugins import hooks
+from anydiff.recipes.build import build_guidance
+from anydiff.samplers import Sampler, SampleRequest
+from anydiff.solvers import Solver
+from anydiff.solvers.executor import Callback, Step
+from anydiff.solvers.plan import Plan
+from anydiff.states import NODE_MASK
+
+if TYPE_CHECKING:
+    from anydiff.pipeline.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """The options of :meth:`Pipeline.sample`, which explains them.
+
+    Attributes:
+        solving: ``grid``, ``end`` and the options of the solver.
+    """
+
+    nfe: int | None = None
+    solver: str | Solver | Plan | Sampler | None = None
+    seed: int = 0
+    guidance: float | Wrapper | list[Wrapper] | None = None
+    condition: Mapping[str, Any] | None = None
+    batch_size: int = 256
+    device: torch.device | str | None = None
+    start: Tensor | None = None
+    temperature: float = 1.0
+    known: Tensor | Sequence[Any] | None = None
+    known_mask: Tensor | None = None
+    callbacks: Sequence[Callback] = ()
+    cases: int | None = None
+    solving: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> SampleOptions:
+        """From keywords; those that are no option here belong to the solver."""
+        own = {each.name for each in fields(cls)} - {"solving"}
+        solving = {name: value for name, value in options.items() if name not in own}
+        return cls(**{name: value for name, value in options.items() if name in own}, solving=solving)
+
+
+def sample_states(pipeline: Pipeline, count: int | Sequence[int], options: SampleOptions) -> SampleSet:
+    """The states of ``count`` samples (or of those numbered so) with their conditions.
+
+    Raises:
+        AnydiffError: the pipeline is an autoencoder, or the options ask for what its recipe cannot do.
+    """
+    if isinstance(pipeline.denoiser.network, Autoencoder):
+        raise AnydiffError(
+            f"{pipeline.recipe.name!r} is an autoencoder, which draws nothing; train a recipe with it as latent and "
+            "sample that."
+        )
+    rows = natural_number("count", count) if isinstance(count, int) else len(count)
+    distinct = rows if options.cases is None else natural_number("cases", options.cases)
+    domain, latent, hook = pipeline.domain, pipeline.latent, hooks()
+    layers = build_guidance(pipeline.recipe.sampling.guidance if options.guidance is None else options.guidance)
+    conditions = pipeline.conditions(options.condition, distinct, [name for layer in layers for name in layer.reads])
+    numbers = range(distinct) if options.cases is not None or isinstance(count, int) else count
+    fixed = _sized_and_fixed(domain, conditions, numbers, options)
+    layers = _fitting(pipeline, layers, conditions, fixed, options)
+    device = next(pipeline.denoiser.parameters()).device if options.device is None else options.device
+    denoiser = hook.transform("wrap_denoiser", denoiser=pipeline.denoiser.to(device), recipe=pipeline.recipe)
+    notified = [_notify_step] if hook.has("sampling_step") else []
+    request = SampleRequest(
+        count, seed=options.seed, guidance=layers, condition={**conditions, **fixed}, cases=options.cases,
+        start=options.start, temperature=options.temperature, batch_size=options.batch_size, device=device,
+        callbacks=[*options.callbacks, *notified],
+    )  # fmt: skip
+    sampler = pipeline.sampler(options.nfe, options.solver, **options.solving)
+    states = sampler.sample(request, denoiser, domain.spec if latent is None else latent.spec).float()
+    if options.cases is not None:
+        conditions = {name: value[torch.arange(rows) % options.cases] for name, value in conditions.items()}
+    states = states.cpu() if latent is None else latent.to_data(states)
+    states = hook.transform(
+        "samples_ready", states=states, condition=conditions, recipe=pipeline.recipe, say=domain.spec.moved_out
+    )
+    return SampleSet(states, conditions, domain)
+
+
+def _sized_and_fixed(
+    domain: Domain, conditions: dict[str, Tensor], numbers: Sequence[int], options: SampleOptions
+) -> dict[str, Tensor]:
+    """The entries that are fixed, as conditions; sizes that are not given are drawn into ``conditions``."""
+    sized = NODE_MASK in conditions
+    if domain.spec.masked and not sized:
+        conditions[NODE_MASK] = domain.sample_mask(numbers, options.seed)
+    fixed = known_conditions(domain, options.known, options.known_mask, len(numbers)) or fixed_by(domain, conditions)
+    if fixed and domain.spec.masked:
+        conditions[NODE_MASK] = with_known_nodes(domain, conditions[NODE_MASK], fixed, sized)
+    return fixed
+
+
+def _fitting(
+    pipeline: Pipeline,
+    layers: list[Wrapper],
+    conditions: Mapping[str, Tensor],
+    fixed: Mapping[str, Tensor],
+    options: SampleOptions,
+) -> list[Wrapper]:
+    """The guidance that these conditions allow, and what keeps fixed entries.
+
+    Raises:
+        AnydiffError: the network cannot be guided so, or entries of data are fixed while latents are diffused.
+    """
+    if not set(conditions) - {NODE_MASK} and options.guidance is None:
+        # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
+        layers = [layer for layer in layers if not layer.needs_condition]
+    require_guidable(pipeline.recipe, pipeline.denoiser.network, pipeline.domain, layers)
+    if fixed and pipeline.latent is not None:
+        raise AnydiffError("known entries are data, but this recipe diffuses latents; use a recipe without latent.")
+    if fixed and not any(isinstance(layer, KnownEntries) for layer in layers):
+        return [*layers, KnownEntries()]
+    return layers
+
+
+def _notify_step(step: Step) -> None:
+    hooks().notify("sampling_step", step=step.index, steps=step.total, time=step.t, state=step.state)

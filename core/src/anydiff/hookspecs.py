@@ -72,6 +72,9 @@ def register_domains(register: Register) -> None:
 def register_datasets(register: Register) -> None:
     """Announce data sets, built as ``build("datasets", name, split="train", **options)``.
 
+    A data set whose constructor takes ``domain`` gets the recipe's :class:`~anydiff.domains.Domain` by that name (see
+    :func:`anydiff.domains.kit.domain_of_data`).
+
     Metadata: ``ledger="package.module:ROW"`` names the :class:`anydiff.data.LedgerRow` (origin, licence, address,
     sha256) of data that are fetched by ``anydiff data get`` and not before.
 

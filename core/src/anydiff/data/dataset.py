@@ -49,8 +49,8 @@ class Dataset(ABC):
         """The domain's options that are statistics of this data: option -> value (numbers, texts, lists of these).
 
         Node counts, a property's scale, a list of classes. Training puts the values of the training split into the
-        recipe, and where this data set takes an option of that name, into the data set's options too, so that the test
-        split is read with the same. Empty by default.
+        recipe, so that the test split is read with the same: into the domain's options, and into those of this data
+        set where it was given an option of that name, or takes one and no ``domain``. Empty by default.
         """
         return {}
 

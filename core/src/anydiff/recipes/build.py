@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,22 +38,38 @@ def build_domain(recipe: Recipe) -> Domain:
 
 
 def build_dataset(recipe: Recipe, split: str) -> Dataset:
-    """The recipe's data set: ``split`` is ``train`` or ``test``.
+    """The recipe's data set, built with the recipe's domain where it takes one: ``split`` is ``train`` or ``test``.
 
     Raises:
         AnydiffError: its states do not have the shape the recipe's domain says, or mean something else.
     """
-    dataset: Dataset = registry().build("datasets", recipe.dataset.name, **{**recipe.dataset.options, "split": split})
-    return agreeing(recipe, dataset)
+    domain = build_domain(recipe)
+    return agreeing(recipe, with_domain(recipe, split, domain), domain)
 
 
-def agreeing(recipe: Recipe, dataset: Dataset) -> Dataset:
-    """``dataset`` itself, if its states are what the recipe's domain says and mean the same.
+def with_domain(recipe: Recipe, split: str, domain: Domain | None) -> Dataset:
+    """The recipe's data set, not yet compared with ``domain``, which it is built with if its constructor takes one.
+
+    Options of another domain in ``dataset.options.domain`` come first: recipes of before have them.
+    """
+    options = {**recipe.dataset.options, "split": split}
+    if domain is not None and takes_domain(recipe.dataset.name) and options.get("domain") is None:
+        options["domain"] = domain
+    dataset: Dataset = registry().build("datasets", recipe.dataset.name, **options)
+    return dataset
+
+
+def takes_domain(name: str) -> bool:
+    """Whether the constructor of the data set called ``name`` takes ``domain``."""
+    return "domain" in inspect.signature(registry().load("datasets", name)).parameters
+
+
+def agreeing(recipe: Recipe, dataset: Dataset, domain: Domain) -> Dataset:
+    """``dataset`` itself, if its states are what the recipe's ``domain`` says and mean the same.
 
     Raises:
         AnydiffError: states of another shape, or domains that differ in their codec.
     """
-    domain = build_domain(recipe)
     wanted = domain.spec.shape
     if tuple(dataset.spec.shape) != tuple(wanted):
         raise AnydiffError(

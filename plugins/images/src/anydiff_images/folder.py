@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anydiff.data.frames import FOREIGN, MODES, SUFFIXES, Conversion, picture_files, read_picture
+from anydiff.domains import Domain
 from anydiff.domains.kit import SPLITS, Split, check_split, every_tenth
 from anydiff.errors import AnydiffError, natural_number
 from anydiff_images.data import ImageDataset, Labels, Pixels
@@ -33,6 +34,7 @@ class ImageFolder(ImageDataset):
         classes: the names of the class folders in the order of their numbers.
         value_range: what becomes black and white in pictures of more than eight bits that are not 16-bit.
         background: red, green and blue behind transparent pixels, where no alpha channel is kept.
+        domain: the recipe's; see :class:`ImageDataset`.
     """
 
     def __init__(
@@ -44,12 +46,13 @@ class ImageFolder(ImageDataset):
         classes: Sequence[str] | None = None,
         value_range: Sequence[float] | None = None,
         background: Sequence[int] | None = None,
+        domain: Domain | None = None,
     ):
         check_split(split)
         conversion = Conversion.of(channels, value_range, background)
         files, labels, names = _folder_files(Path(path).expanduser(), split, classes)
         pixels = _read_same(files, _height_width(size), conversion)
-        super().__init__("images/folder", pixels, labels, names)
+        super().__init__("images/folder", pixels, labels, names, domain)
 
 
 def _folder_files(

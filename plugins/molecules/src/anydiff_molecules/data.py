@@ -18,7 +18,8 @@ from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
 from anydiff.data.dataset import Dataset
 from anydiff.data.reading import read_text
-from anydiff.domains.kit import Split, check_split, content_hash, every_tenth
+from anydiff.domains import Domain
+from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.states import NODE_MASK
 from anydiff_molecules import ledger
@@ -27,6 +28,8 @@ from anydiff_molecules.domain import Molecules
 from anydiff_molecules.sizes import histogram
 
 MAX_BYTES = 1 << 30
+FILE_TYPES = ("C", "N", "O", "F", "S", "Cl", "Br", "N+", "O-")
+"""Atoms of a user's own file where no domain says which."""
 
 
 class MoleculeSet(Dataset):
@@ -105,6 +108,8 @@ class KnownSet(MoleculeSet):
         path: for ``"full"``: a file of SMILES, or the container; None takes what ``anydiff data get`` fetched.
         condition: ``"logp"`` to hand out the property, or None.
         condition_scale: its (mean, deviation); None for (0, 1). Training takes it from the training split.
+        domain: the recipe's, whose condition is handed out unless ``condition`` and its scale say otherwise; None makes
+            the data set's own.
     """
 
     def __init__(
@@ -115,6 +120,7 @@ class KnownSet(MoleculeSet):
         path: str | Path | None = None,
         condition: str | None = None,
         condition_scale: Sequence[float] | None = None,
+        domain: Domain | None = None,
     ) -> None:
         check_split(split)
         if part not in ("bundled", "full"):
@@ -123,8 +129,11 @@ class KnownSet(MoleculeSet):
             raise AnydiffError(f"path is {str(path)!r}, but part is 'bundled'; say part='full' to read your own copy.")
         bundled = PARTS[key]
         table = read_bundle(key, split) if part == "bundled" else _full(key, split, path)
-        domain = Molecules(bundled.types, bundled.size, None, condition, condition_scale)
-        super().__init__(f"molecules/{key}", table, domain)
+        own = {"condition": condition, "condition_scale": condition_scale}
+        table_is = {"types": tuple(bundled.types), "size": bundled.size}
+        fits = isinstance(domain, Molecules) and {name: getattr(domain, name) for name in table_is} == table_is
+        made = domain_of_data(Molecules, domain if fits else None, table_is, **own)
+        super().__init__(f"molecules/{key}", table, made)
 
 
 QM9 = functools.partial(KnownSet, "qm9")
@@ -137,39 +146,42 @@ ZINC = functools.partial(KnownSet, "zinc")
 class MoleculeFile(MoleculeSet):
     """A user's own molecules: ``.smi``, ``.csv`` (column ``smiles``) or ``.sdf``; every tenth is the test split.
 
-    What cannot be parsed or held is left out, counted and named in a warning. ``types``, ``size`` and the condition
-    must be those of the recipe's domain. Sizes of samples and the scale of the condition follow the training split.
+    What cannot be parsed or held is left out, counted and named in a warning. Types, size and the condition are those
+    of the recipe's domain. Sizes of samples and the scale of the condition follow the training split.
 
     Args:
         path: the file, or the molecules themselves: RDKit objects, SMILES, or PyG graphs (a PyG data set).
         split: ``"train"`` or ``"test"``.
-        types: vocabulary of atoms.
-        size: most heavy atoms.
-        condition: ``"logp"`` to hand out the property, or None.
-        condition_scale: its (mean, deviation); None for (0, 1). Training takes it from the training split.
+        types: vocabulary of atoms; None for the domain's.
+        size: most heavy atoms; None for the domain's.
+        condition: ``"logp"`` to hand out the property; None for the domain's.
+        condition_scale: its (mean, deviation); None for the domain's. Training takes it from the training split.
         strict: refuse a file with an entry that cannot be parsed.
+        domain: the recipe's; None makes one of C, N, O, F, S, Cl, Br, N+ and O-, up to 20 heavy atoms, no condition.
     """
 
     def __init__(
         self,
         path: str | Path | Iterable[Any],
         split: Split = "train",
-        types: Sequence[str] = ("C", "N", "O", "F", "S", "Cl", "Br", "N+", "O-"),
-        size: int = 20,
+        types: Sequence[str] | None = None,
+        size: int | None = None,
         condition: str | None = None,
         condition_scale: Sequence[float] | None = None,
         strict: bool = False,
+        domain: Domain | None = None,
     ) -> None:
         from anydiff_molecules import files
 
         check_split(split)
-        domain = Molecules(types, size, None, condition, condition_scale)
+        own = {"types": types, "size": size, "condition": condition, "condition_scale": condition_scale}
+        made = domain_of_data(Molecules, domain, {"types": FILE_TYPES, "size": 20}, **own)
         is_file = isinstance(path, (str, Path))
         what = repr(str(path)) if is_file else "path"
         reading = files.read(Path(path), strict) if is_file else files.gather(path)  # type: ignore[arg-type]
         if reading.unreadable and strict:
             raise AnydiffError(f"{what}: {reading.report} Repair them, or read without strict to leave them out.")
-        table, dropped = tabulate(reading.molecules, domain.types, domain.size)
+        table, dropped = tabulate(reading.molecules, made.types, made.size)
         reading.dropped.update(dropped)
         if len(table) < 10:
             raise AnydiffError(
@@ -178,7 +190,7 @@ class MoleculeFile(MoleculeSet):
             )
         if reading.report:
             warnings.warn(f"{what}: {reading.report}", stacklevel=2)
-        super().__init__("molecules/file", _chosen(table, every_tenth(len(table), split)), domain)
+        super().__init__("molecules/file", _chosen(table, every_tenth(len(table), split)), made)
 
 
 def _chosen(table: Table, rows: list[int]) -> Table:

@@ -58,11 +58,12 @@ class Molecules(Domain):
             raise UnknownNameError("condition", str(condition), ["logp"])
         self.counts = None if counts is None else [float(weight) for weight in counts]
         self.condition = condition
-        condition_scale = (0.0, 1.0) if condition_scale is None else condition_scale
+        condition_scale = (0.0, 1.0) if condition_scale is None else tuple(condition_scale)
         if len(condition_scale) != 2 or not condition_scale[1] > 0:
             raise AnydiffError(
                 f"condition_scale is {list(condition_scale)}, but must be (mean, deviation), the deviation positive."
             )
+        self.condition_scale = condition_scale
         self.mean, self.deviation = (float(number) for number in condition_scale)
         nodes = Leaf("nodes", (self.size, len(self.types)), mask_axes=(0,), range=(0.0, 1.0))
         edges = Leaf(

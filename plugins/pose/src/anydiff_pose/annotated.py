@@ -13,7 +13,8 @@ from torch import Tensor
 
 from anydiff.data.dataset import Dataset
 from anydiff.data.frames import Conversion
-from anydiff.domains.kit import check_split
+from anydiff.domains import Domain
+from anydiff.domains.kit import check_split, domain_of_data
 from anydiff.errors import AnydiffError, natural_number
 from anydiff_pose.coco import KeypointFile, read_keypoint_file
 from anydiff_pose.crops import Crop
@@ -34,7 +35,7 @@ class AnnotatedVideo(Dataset):
         annotations: the JSON file, or poses. Their ``image`` is the frame's file name, or its number.
         split: ``train`` or ``test``.
         gap: frames from one frame of a clip to the next.
-        domain: options of :class:`~anydiff_pose.domain.Poses`; its skeleton names the joints of the file.
+        domain: the recipe's, or options of :class:`~anydiff_pose.domain.Poses`; its skeleton names the file's joints.
         first_frame: 0 or 1, the number of a video's first frame in a file that names frames by numbers; None where the
             file tells it: it numbers a frame 0, or one as high as there are frames.
         value_range: what becomes black and white in frames of more than eight bits.
@@ -52,13 +53,13 @@ class AnnotatedVideo(Dataset):
         annotations: str | Path | Sequence[Pose],
         split: str = "train",
         gap: int = 1,
-        domain: dict[str, Any] | None = None,
+        domain: Domain | dict[str, Any] | None = None,
         first_frame: int | None = None,
         value_range: Sequence[float] | None = None,
         background: Sequence[int] | None = None,
     ) -> None:
         check_split(split)
-        self._domain = Poses(**(domain or {}))
+        self._domain = domain_of_data(Poses, domain)
         footage = read_footage(frames, Conversion.of(3, value_range, background))
         self.frames = footage.frames
         numbering = _Numbering(footage, first_frame)

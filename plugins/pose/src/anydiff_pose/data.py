@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import Split, check_split, content_hash
+from anydiff.domains import Domain
+from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data
 from anydiff.errors import natural_number
 from anydiff_pose.clips import ClipSettings, Example, render_example
 from anydiff_pose.domain import Poses
@@ -39,7 +40,7 @@ class HumanoidVideo(Dataset):
         split: ``train`` or ``test``; they share no moment of any motion.
         size: number of examples; None for 4,000 and 240.
         seed: of everything that is drawn.
-        domain: options of :class:`~anydiff_pose.domain.Poses`.
+        domain: the recipe's, or options of :class:`~anydiff_pose.domain.Poses`.
         scene: options of :class:`~anydiff_pose.clips.ClipSettings` (sizes are the domain's).
         clips: the motions; None for the bundled walk, run and dance.
     """
@@ -51,12 +52,12 @@ class HumanoidVideo(Dataset):
         split: Split = "train",
         size: int | None = None,
         seed: int = 0,
-        domain: dict[str, Any] | None = None,
+        domain: Domain | dict[str, Any] | None = None,
         scene: dict[str, Any] | None = None,
         clips: Sequence[Clip] | None = None,
     ) -> None:
         check_split(split)
-        self._domain = Poses(**(domain or {}))
+        self._domain = domain_of_data(Poses, domain)
         self.size = natural_number("size", {"train": 4000, "test": 240}[split] if size is None else size)
         sizes = {"height": self._domain.height, "width": self._domain.width, "frames": self._domain.frames}
         self.settings = ClipSettings(**{**(scene or {}), **sizes})

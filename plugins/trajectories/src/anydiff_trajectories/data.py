@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import TENTH, every_tenth
+from anydiff.domains import Domain
+from anydiff.domains.kit import TENTH, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, natural_number
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.episodes import Episode, returns_to_go, windows
@@ -114,7 +115,7 @@ class MazeRuns(EpisodeWindows):
     """Runs through a maze between given pairs of cells, made with a seed (see :func:`maze_episodes`).
 
     Args:
-        domain: options of the domain.
+        domain: the recipe's, or options of one.
         split: ``train`` or ``test``.
         layout: see :class:`~anydiff_trajectories.maze.Maze`.
         pairs: starts and goals.
@@ -127,7 +128,7 @@ class MazeRuns(EpisodeWindows):
 
     def __init__(
         self,
-        domain: Mapping[str, Any] | None = None,
+        domain: Domain | Mapping[str, Any] | None = None,
         split: str = "train",
         layout: str | Sequence[str] = "hallway",
         pairs: Sequence[Pair] | None = None,
@@ -137,7 +138,7 @@ class MazeRuns(EpisodeWindows):
         stops: int = 0,
     ) -> None:
         made = maze_episodes(layout, pairs, episodes, steps, seed)
-        super().__init__("trajectories/maze-runs", made, Trajectories(**dict(domain or {})), split)
+        super().__init__("trajectories/maze-runs", made, domain_of_data(Trajectories, domain), split)
         horizon, count = self.domain.spec.shape[0], super().__len__()
         random = np.random.default_rng([seed, 3])
         drawn = random.integers(1, horizon, natural_number("stops", stops, 0) * count)
@@ -169,7 +170,7 @@ class PendulumRuns(EpisodeWindows):
     """Pendulum swing-ups of a quality, made with a seed (see :func:`pendulum_episodes`).
 
     Args:
-        domain: options of the domain.
+        domain: the recipe's, or options of one.
         split: ``train`` or ``test``.
         quality: of the policy.
         episodes: how many, both splits together.
@@ -178,15 +179,15 @@ class PendulumRuns(EpisodeWindows):
 
     def __init__(
         self,
-        domain: Mapping[str, Any] | None = None,
+        domain: Domain | Mapping[str, Any] | None = None,
         split: str = "train",
         quality: str = "replay",
         episodes: int = 200,
         seed: int = 0,
     ) -> None:
-        options = {"parts": {"action": 1, "observation": 3}, **dict(domain or {})}
+        own = domain_of_data(Trajectories, domain, {"parts": {"action": 1, "observation": 3}})
         made = pendulum_episodes(quality, episodes, seed=seed)
-        super().__init__("trajectories/pendulum-runs", made, Trajectories(**options), split)
+        super().__init__("trajectories/pendulum-runs", made, own, split)
 
 
 class EpisodeFile(EpisodeWindows):
@@ -194,7 +195,7 @@ class EpisodeFile(EpisodeWindows):
 
     Args:
         path: the file or folder.
-        domain: options of the domain; `anydiff trajectories recipe` writes them for a file.
+        domain: the recipe's, or options of one; `anydiff trajectories recipe` writes them for a file.
         split: ``train`` or ``test``.
         episode_steps: the environment's time limit, for D4RL files without ``timeouts``.
         stride: rows between the starts of windows.
@@ -203,12 +204,12 @@ class EpisodeFile(EpisodeWindows):
     def __init__(
         self,
         path: str,
-        domain: Mapping[str, Any] | None = None,
+        domain: Domain | Mapping[str, Any] | None = None,
         split: str = "train",
         episode_steps: int | None = None,
         stride: int = 1,
     ) -> None:
         episodes = read_episodes(Path(path), episode_steps)
-        made = Trajectories(**dict(domain or {}))
+        made = domain_of_data(Trajectories, domain)
         require_same_environment(Path(path), made.environment)
         super().__init__("trajectories/file", episodes, made, split, stride)

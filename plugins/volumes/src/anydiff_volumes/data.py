@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import Split, check_split, content_hash, every_tenth
+from anydiff.domains import Domain
+from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import standard_normal, uniform
 from anydiff_volumes import subjects
 from anydiff_volumes.domain import MNI_ORIGIN, Volumes
-from anydiff_volumes.subjects import GRID, Anatomy
+from anydiff_volumes.subjects import Anatomy
 from anydiff_volumes.templates import BUNDLED
 
 MOTIONS = ("ageing", "cardiac")
@@ -236,11 +237,13 @@ class Folder(Dataset):
     Args:
         path: the folder.
         split: ``train`` or ``test``.
-        shape: voxels of a state.
-        voxel_size: edge of its voxels in millimetres.
-        modality: ``mr`` (scaled by percentiles of its own foreground) or ``ct`` (a fixed window in Hounsfield units).
+        shape: voxels of a state; None for the domain's.
+        voxel_size: edge of its voxels in millimetres; None for the domain's.
+        modality: ``mr`` (scaled by percentiles of its own foreground) or ``ct`` (a fixed window in Hounsfield units);
+            None for the domain's.
         resample: take volumes whose voxels are not cubes, too.
-        origin: of the domain's grid, see :class:`~anydiff_volumes.domain.Volumes`.
+        origin: of the domain's grid, see :class:`~anydiff_volumes.domain.Volumes`; None for the domain's.
+        domain: the recipe's; None makes one of MR volumes of 28 x 32 x 28 voxels of 6 mm.
     """
 
     name = "volumes/folder"
@@ -249,11 +252,12 @@ class Folder(Dataset):
         self,
         path: str,
         split: Split = "train",
-        shape: Sequence[int] = GRID,
-        voxel_size: float = 6.0,
-        modality: str = "mr",
+        shape: Sequence[int] | None = None,
+        voxel_size: float | None = None,
+        modality: str | None = None,
         resample: bool = False,
         origin: Sequence[float] | None = None,
+        domain: Domain | None = None,
     ) -> None:
         from anydiff_volumes.files import read_scan, scan_paths
         from anydiff_volumes.placement import check_cubes
@@ -264,7 +268,10 @@ class Folder(Dataset):
             raise AnydiffError(
                 f"the {split} split of {path!r} is empty, since every tenth scan is held out; add scans."
             )
-        self._domain = Volumes(shape=shape, voxel_size=voxel_size, modality=modality, origin=origin)
+        own: dict[str, Any] = {"shape": shape, "voxel_size": voxel_size, "modality": modality, "origin": origin}
+        # Scans of a folder have no frames before them; a domain with frames is refused when both are compared.
+        still = None if isinstance(domain, Volumes) and domain.frames else domain
+        self._domain = domain_of_data(Volumes, still, **own)
         rows = []
         for file in chosen:
             image = read_scan(file)

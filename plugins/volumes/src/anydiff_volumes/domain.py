@@ -67,6 +67,7 @@ class Volumes(Domain):
         self.modality = modality
         self.frames = natural_number("frames", frames, minimum=0)
         self.window = Window(*CT_WINDOW) if modality == "ct" else Window(0.0, 1.0)
+        self.origin = origin
         self.affine = np.diag([self.voxel_size] * 3 + [1.0])
         centred = [-self.voxel_size * (size - 1) / 2 for size in self.shape]
         self.affine[:3, 3] = centred if origin is None else [float(each) for each in origin]

@@ -1,6 +1,7 @@
-"""What domains and their data sets share: splits, hashes of content, optional packages."""
+"""What domains and their data sets share: splits, hashes of content, one owner of the domain, optional packages."""
 
 from anydiff.domains.kit.content_hash import Content, content_hash, content_hash_of
+from anydiff.domains.kit.owner import domain_of_data
 from anydiff.domains.kit.splits import SPLITS, TENTH, Split, check_split, every_tenth, last_share
 from anydiff.optional import missing, require
 
@@ -12,6 +13,7 @@ __all__ = [
     "check_split",
     "content_hash",
     "content_hash_of",
+    "domain_of_data",
     "every_tenth",
     "last_share",
     "missing",

@@ -112,7 +112,7 @@ class EDMHeun(Solver):
         x = program.start()
         steps = len(nodes) - 1
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):
-            x, s = self._churn(program, x, s, steps)
+            x, s = self._churn(program, self.before_step(program, x, s, index, steps), s, steps)
             first = program.evaluate(x, s)
             ratio = t.sigma / s.sigma
             euler = ratio * x + (t.alpha - ratio * s.alpha) * first
@@ -125,6 +125,10 @@ class EDMHeun(Solver):
                 x = t.alpha * (x / s.alpha + step * slope)
             else:
                 x = euler
+        return x
+
+    def before_step(self, program: Program, x: LinearForm, s: Node, index: int, steps: int) -> LinearForm:
+        """The state with which step ``index`` of ``steps`` begins, before its churn; by default as it is."""
         return x
 
     def _churn(self, program: Program, x: LinearForm, s: Node, steps: int) -> tuple[LinearForm, Node]:

@@ -19,11 +19,10 @@ saturated actions feel no gradient, as in the paper's code.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -37,6 +36,7 @@ from anydiff.samplers import sample
 from anydiff.solvers import Plan, Solver, compile_plan
 from anydiff.solvers.executor import execute
 from anydiff.solvers.program import LinearForm, Node, Program
+from anydiff.solvers.runge_kutta import EDMHeun
 from anydiff.states import NoiseSource
 from anydiff_trajectories.domain import Trajectories
 
@@ -134,7 +134,7 @@ def shift_coefficient(index: int, steps: int, coefficient: float, cosine: float 
 
 
 @dataclass(frozen=True)
-class ShiftedEDM(Solver):
+class ShiftedEDM(EDMHeun):
     """EDM's stochastic Heun sampler (Karras et al. 2022, algorithm 2) with x moved by the policy before each step.
 
     Attributes:
@@ -144,42 +144,18 @@ class ShiftedEDM(Solver):
         noise_scale: S_noise.
     """
 
-    order: ClassVar[int] = 2
     churn: float = 80.0
     churn_min: float = 0.05
     churn_max: float = 50.0
     noise_scale: float = 1.003
 
-    @property
-    def calls_per_step(self) -> int:
-        """Two: Heun."""
-        return 2
-
     def steps(self, nfe: int) -> int:
         """n steps cost 2 n - 1 calls (and n more where the policy's gradient is taken at D)."""
         return (nfe + 1) // 2
 
-    def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the class; the last step, to σ = 0 or to the last node, is Euler's."""
-        x = program.start()
-        steps = len(nodes) - 1
-        for index, (s, t) in enumerate(itertools.pairwise(nodes)):
-            x = program.apply(_SHIFT, x, node=s, index=index, steps=steps)
-            inside = self.churn_min <= s.sigma <= self.churn_max
-            gamma = min(self.churn / steps, math.sqrt(2) - 1) if inside else 0.0
-            if gamma:
-                raised = program.node(s.t * (1 + gamma))
-                x = x + (self.noise_scale * math.sqrt(raised.sigma**2 - s.sigma**2)) * program.noise()
-                s = raised
-            first = program.evaluate(x, s)
-            slope = (x - first) / s.sigma
-            euler = x + (t.sigma - s.sigma) * slope
-            if index < steps - 1:
-                second = program.evaluate(LinearForm(euler.terms), t)
-                x = x + (t.sigma - s.sigma) / 2 * (slope + (euler - second) / t.sigma)
-            else:
-                x = euler
-        return x
+    def before_step(self, program: Program, x: LinearForm, s: Node, index: int, steps: int) -> LinearForm:
+        """The state moved by the policy."""
+        return program.apply(_SHIFT, x, node=s, index=index, steps=steps)
 
 
 def synthesise(

@@ -79,36 +79,67 @@ class PredictorCorrector(Solver):
         counts = stage_counts(self.calls_per_step, len(nodes) - 1, program.budget)
         for (s, t), count in zip(itertools.pairwise(nodes), counts, strict=True):
             for _ in range(count - 1):
-                x = self._correct(program, x, s, scale=(s.alpha / t.alpha) ** 2 if s.alpha > 0 else 1.0)
-            x = self._predict(program, x, s, t)
+                x = self._correct(program, x, s, t)
+            x = predicted(program, x, s, t, self.predictor)
         return x
 
-    def _correct(self, program: Program, x: LinearForm, s: Node, scale: float) -> LinearForm:
-        score = _score(x, program.evaluate(x, s), s)
+    def _correct(self, program: Program, x: LinearForm, s: Node, t: Node) -> LinearForm:
+        score = score_of(x, program.evaluate(x, s), s)
         if self.step == "norm":
-            options = {"snr": self.snr, "scale": scale, "sigma": s.sigma}
-            return program.apply("langevin", x, score, program.noise(), node=s, **options)
-        length = 2 * scale * (self.snr * s.sigma) ** 2
+            return langevin_step(program, x, score, s, t, self.snr)
+        length = 2 * _squared_ratio(s, t) * (self.snr * s.sigma) ** 2
         return x + length * score + math.sqrt(2 * length) * program.noise()
 
-    def _predict(self, program: Program, x: LinearForm, s: Node, t: Node) -> LinearForm:
-        data = program.evaluate(x, s)
-        if s.alpha == 0:
-            return ddim_row(program, x, data, s, t, std=t.sigma, shrink=0.0)
-        score = _score(x, data, s)
-        if self.predictor == "euler-maruyama":
-            dt = s.t - t.t
-            drift, variance = s.path.drift(s.t), max(s.path.squared_diffusion(s.t), 0.0)
-            return x + dt * (variance * score - drift * x) + math.sqrt(variance * dt) * program.noise()
+
+def score_of(x: LinearForm, data: LinearForm, s: Node) -> LinearForm:
+    """∇ = (α_s D - x)/σ_s²."""
+    return (s.alpha * data - x) / s.sigma**2
+
+
+def _squared_ratio(s: Node, t: Node) -> float:
+    """q² = (α_s/α_t)², which is 1 - β of the discrete step; 1 at pure noise."""
+    return (s.alpha / t.alpha) ** 2 if s.alpha > 0 else 1.0
+
+
+def langevin_step(
+    program: Program, x: LinearForm, score: LinearForm, s: Node, t: Node, snr: float, **options: float
+) -> LinearForm:
+    """The operation ``langevin`` at s, whose length follows from the norm of each sample's own score; see the module.
+
+    Args:
+        program: where it is written down.
+        x: the state at s.
+        score: its score.
+        s: the node of the state.
+        t: the next one.
+        snr: relative length; 0 leaves the state as it is.
+        options: more of :func:`~anydiff.solvers.operations.langevin`: ``noise_scale``, say.
+    """
+    if snr == 0:
+        return x
+    given = {"snr": snr, "scale": _squared_ratio(s, t), "sigma": s.sigma, **options}
+    return program.apply("langevin", x, score, program.noise(), node=s, **given)
+
+
+def predicted(
+    program: Program, x: LinearForm, s: Node, t: Node, predictor: Predictor, noisy: bool = True
+) -> LinearForm:
+    """One call and the predictor's step from s to t, or its mean alone where it is not ``noisy``; see the module."""
+    data = program.evaluate(x, s)
+    if s.alpha == 0:
+        return ddim_row(program, x, data, s, t, std=t.sigma, shrink=0.0)
+    score = score_of(x, data, s)
+    if predictor == "euler-maruyama":
+        dt = s.t - t.t
+        drift, variance = s.path.drift(s.t), max(s.path.squared_diffusion(s.t), 0.0)
+        mean, std = x + dt * (variance * score - drift * x), math.sqrt(variance * dt)
+    else:
         q = s.alpha / t.alpha
         variance = s.sigma**2 - (q * t.sigma) ** 2
-        if self.predictor == "probability-flow":
+        if predictor == "probability-flow":
             return (2 - q) * x + variance / 2 * score
-        return (2 - q) * x + variance * score + math.sqrt(variance) * program.noise()
-
-
-def _score(x: LinearForm, data: LinearForm, s: Node) -> LinearForm:
-    return (s.alpha * data - x) / s.sigma**2
+        mean, std = (2 - q) * x + variance * score, math.sqrt(variance)
+    return mean + std * program.noise() if noisy else mean
 
 
 ReverseDiffusion = partial(PredictorCorrector, corrections=0)

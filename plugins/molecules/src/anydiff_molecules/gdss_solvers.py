@@ -18,24 +18,13 @@ from anydiff.errors import AnydiffError
 from anydiff.solvers.base import Solver
 from anydiff.solvers.ddim import ddim_row
 from anydiff.solvers.exponential import checked_choice
+from anydiff.solvers.predictor_corrector import Predictor as SDEPredictor
+from anydiff.solvers.predictor_corrector import langevin_step, predicted, score_of
 from anydiff.solvers.program import LinearForm, Node, Program
 
 Predictor = Literal["euler", "reverse"]
-
-
-def _score(x: LinearForm, data: LinearForm, s: Node) -> LinearForm:
-    return (s.alpha * data - x) / s.sigma**2
-
-
-def _langevin(
-    program: Program, x: LinearForm, score: LinearForm, s: Node, t: Node, snr: float, scale: float
-) -> LinearForm:
-    """The operation ``langevin`` with l = 2 a (snr/r)², a = (α_s/α_t)², which is 1 - β of the discrete step."""
-    if snr == 0:
-        return x
-    factor = (s.alpha / t.alpha) ** 2 if s.alpha > 0 else 1.0
-    options = {"snr": snr, "scale": factor, "sigma": s.sigma, "noise_scale": scale}
-    return program.apply("langevin", x, score, program.noise(), node=s, **options)
+_PREDICTORS: dict[str, SDEPredictor] = {"euler": "euler-maruyama", "reverse": "reverse-diffusion"}
+"""GDSS's names of the core's predictors."""
 
 
 def _check(snr: float, scale_eps: float) -> None:
@@ -80,25 +69,10 @@ class GDSSPredictorCorrector(Solver):
         x = program.start()
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):
             for _ in range(self.corrections):
-                score = _score(x, program.evaluate(x, s), s)
-                x = _langevin(program, x, score, s, t, self.snr, self.scale_eps)
-            x = self._predict(program, x, s, t, last=index == len(nodes) - 2)
+                score = score_of(x, program.evaluate(x, s), s)
+                x = langevin_step(program, x, score, s, t, self.snr, noise_scale=self.scale_eps)
+            x = predicted(program, x, s, t, _PREDICTORS[self.predictor], noisy=index < len(nodes) - 2)
         return x
-
-    def _predict(self, program: Program, x: LinearForm, s: Node, t: Node, last: bool) -> LinearForm:
-        data = program.evaluate(x, s)
-        if s.alpha == 0:
-            return ddim_row(program, x, data, s, t, std=t.sigma, shrink=0.0)
-        score = _score(x, data, s)
-        if self.predictor == "euler":
-            dt = s.t - t.t
-            variance = max(s.path.squared_diffusion(s.t), 0.0)
-            mean, std = x + dt * (variance * score - s.path.drift(s.t) * x), math.sqrt(variance * dt)
-        else:
-            q = s.alpha / t.alpha
-            variance = s.sigma**2 - (q * t.sigma) ** 2
-            mean, std = (2 - q) * x + variance * score, math.sqrt(variance)
-        return mean if last else mean + std * program.noise()
 
 
 @dataclass(frozen=True)
@@ -133,8 +107,8 @@ class S4(Solver):
             if s.alpha == 0:
                 x = ddim_row(program, x, data, s, t, std=t.sigma, shrink=0.0)
                 continue
-            score = _score(x, data, s)
-            x = _langevin(program, x, score, s, t, self.snr, self.scale_eps)
+            score = score_of(x, data, s)
+            x = langevin_step(program, x, score, s, t, self.snr, noise_scale=self.scale_eps)
             middle = program.node((s.t + t.t) / 2)
             x = _half(program, x, s, middle)
             x = x + max(s.path.squared_diffusion(s.t), 0.0) * (s.t - t.t) * score

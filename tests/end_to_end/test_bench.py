@@ -154,7 +154,7 @@ def test_failures_are_shown_and_the_exit_code_says_so(site, tmp_path):
         (["--seeds", "many"], "--seeds is 'many'"),
         (["--budget", "-1"], "budget_seconds"),
         (["--device", "warp"], "--device is 'warp'"),
-        (["--suite", "absent.yaml"], "cannot read the suite"),
+        (["--suite", "absent.yaml"], "cannot read 'absent.yaml'"),
         (["--suite", "qiuck"], "unknown suite 'qiuck'"),
         (["report"], "--suite stands before 'report'"),
     ],

@@ -73,7 +73,7 @@ class Correlated(Denoiser):
         self.joint = joint
 
     def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
-        """See the class."""
+        """E[x_0 | x_t] ``[B, 2]``, float64; without ``joint`` each coordinate by its own marginal."""
         x = x.double()
         alpha, sigma = self.path.alpha(float(t))[0, 0], self.path.sigma(float(t))[0, 0]  # type: ignore[index]
         if self.joint:
@@ -226,7 +226,7 @@ class _WithNodes:
 
 
 def judge(rows: list[dict[str, float]]) -> Verdict:
-    """See the threshold."""
+    """Compare means over the seeds with the bounds of the claim's threshold."""
     mean = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
     s4 = mean["s4_sign"] >= 0.98 and mean["s4_w2"] <= 0.12
     better = mean["s4_sign"] > mean["pc_sign"] and mean["s4_w2"] < mean["pc_w2"]

@@ -82,23 +82,23 @@ class ProductPath(GaussianPath):
         return dict(self.leaves)[self.clock]
 
     @property
-    def t_start(self) -> float:  # type: ignore[override]
-        """The clock's."""
+    def t_start(self) -> float:  # type: ignore[override]  # a field there
+        """The time of pure noise, which all leaves share: that of the leaf ``clock``."""
         return self.keeper.t_start
 
     @property
-    def t_end(self) -> float:  # type: ignore[override]
-        """The clock's."""
+    def t_end(self) -> float:  # type: ignore[override]  # a field there
+        """The time of clean data, by the leaf ``clock``."""
         return self.keeper.t_end
 
     @property
-    def default_grid(self) -> str:  # type: ignore[override]
-        """The clock's."""
+    def default_grid(self) -> str:  # type: ignore[override]  # a field there
+        """The name of the grid that the leaf ``clock`` takes when none is named."""
         return self.keeper.default_grid
 
     @property
-    def noise_law(self) -> NoiseLaw:  # type: ignore[override]
-        """Each leaf's own."""
+    def noise_law(self) -> NoiseLaw:  # type: ignore[override]  # a field there
+        """Noise of every leaf by the law of its path."""
         return LeafwiseNoise({name: path.noise_law for name, path in self.leaves})
 
     def bind(self, spec: StateSpec) -> ProductPath:

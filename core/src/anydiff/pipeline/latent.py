@@ -113,7 +113,7 @@ class LatentDataset(Dataset):
 
     @property
     def spec(self) -> StateSpec:
-        """The latent's."""
+        """The layout of one latent."""
         return self.latent.spec
 
     @cached_property

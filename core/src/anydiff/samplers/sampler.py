@@ -18,7 +18,7 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers.base import Wrapper, wrapped
-from anydiff.denoisers.wrappers.known import settle, warn_approximate
+from anydiff.denoisers.wrappers.known import warn_approximate, with_known_entries
 from anydiff.denoisers.wrappers.present import PresentNodes
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.paths.base import GaussianPath
@@ -150,7 +150,9 @@ class Sampler(ABC):
             NonFiniteError: the denoiser returned a NaN or an infinity.
         """
         spec = spec if isinstance(spec, StateSpec) else StateSpec.single(tuple(spec))
-        return torch.cat([settle(self.draw(chunk), chunk.condition) for chunk in self.chunks(request, denoiser, spec)])
+        return torch.cat(
+            [with_known_entries(self.draw(chunk), chunk.condition) for chunk in self.chunks(request, denoiser, spec)]
+        )
 
     def chunks(self, request: SampleRequest, denoiser: Denoiser, spec: StateSpec) -> Iterator[Chunk]:
         """The chunks of a request, in order; nothing of one depends on how the rows are cut."""

@@ -65,7 +65,7 @@ class ExponentialAdams(Solver):
         checked_choice("variable", self.variable, VARIABLES)
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the module."""
+        """Exponential Adams-Bashforth rows over the last ``order`` predictions; one call per step."""
         x = program.start()
         known: list[Known] = []
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):

@@ -22,11 +22,11 @@ SHORT = 12
 
 @dataclass(frozen=True)
 class ByBudget(Solver):
-    """See the module."""
+    """Velocity-Adams of degree 5 on the grid ``learned``; in plans of at most 12 steps its order falls to 1."""
 
     order: ClassVar[int] = 6
     preferred_grid: ClassVar[str | None] = "learned"
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the module."""
+        """The rows of ``VelocityAdams`` of degree 5, with its last orders lowered in short plans."""
         return VelocityAdams(degree=5, lower_order_final=len(nodes) - 1 <= SHORT).build(program, nodes)

@@ -46,7 +46,7 @@ class DDIM(Solver):
             raise AnydiffError(f"eta is {self.eta}, but must lie between 0 (deterministic) and 1 (DDPM ancestral).")
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the module."""
+        """A row σ ε + α D + c z per step, c from ``eta``."""
         x = program.start()
         for s, t in itertools.pairwise(nodes):
             data = program.evaluate(x, s)
@@ -74,7 +74,7 @@ class DDPM(Solver):
             raise UnknownNameError("variance", self.variance, ("posterior", "large"))
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the module."""
+        """A row of ancestral sampling per step, with the noise of ``variance``."""
         x = program.start()
         for s, t in itertools.pairwise(nodes):
             data = program.evaluate(x, s)

@@ -82,7 +82,7 @@ class DPMSolver(Solver):
         return len(fast_counts(nfe)) if self.fast else -(-nfe // self.order)
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the module."""
+        """Singlestep exponential Runge-Kutta steps, their orders chosen such that the budget is spent."""
         x = program.start()
         steps = len(nodes) - 1
         fast = self.fast and program.budget is not None and self.steps(program.budget) == steps

@@ -81,7 +81,7 @@ class DPMSolverPP(Solver):
         return min(self.degree, 2) if self.eta > 0 else self.degree - self.published
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the module."""
+        """Multistep rows on the data prediction, with noise where ``eta`` is above 0."""
         x = program.start()
         known: list[Known] = []
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):

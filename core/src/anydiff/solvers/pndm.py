@@ -53,7 +53,7 @@ class PNDM(Solver):
         return nfe - count * extra
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the module."""
+        """Pseudo Runge-Kutta or improved Euler steps at the start, pseudo linear multistep rows behind them."""
         x = program.start()
         starting, extra = self._start(program.budget)
         history: list[LinearForm] = []

@@ -74,7 +74,7 @@ class PredictorCorrector(Solver):
         return -(-nfe // self.calls_per_step)
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the module."""
+        """Langevin corrections at each node and the predictor from it to the next."""
         x = program.start()
         counts = stage_counts(self.calls_per_step, len(nodes) - 1, program.budget)
         for (s, t), count in zip(itertools.pairwise(nodes), counts, strict=True):

@@ -33,7 +33,7 @@ class Euler(Solver):
     order: ClassVar[int] = 1
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the class."""
+        """One Euler step in time per pair of nodes: x + (t - s) dx/dt."""
         x = program.start()
         for s, t in itertools.pairwise(nodes):
             x = x + (t.t - s.t) * _slope(x, program.evaluate(x, s), s)
@@ -66,7 +66,7 @@ class Heun(Solver):
         return nfe // 2 + 1
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the class."""
+        """Heun steps in time; Euler steps where the budget lacks a call or the step ends without noise."""
         x = program.start()
         steps = len(nodes) - 1
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):
@@ -108,7 +108,7 @@ class EDMHeun(Solver):
         return nfe // 2 + 1
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the class."""
+        """Per step: churn at its first node, then Heun in κ (Euler where the budget lacks a call)."""
         x = program.start()
         steps = len(nodes) - 1
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):
@@ -181,7 +181,7 @@ class ClassicalRungeKutta(Solver):
         return -(-nfe // self.stages)
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the class."""
+        """Explicit Runge-Kutta steps, with fewer stages where the budget or the end asks for it."""
         x = program.start()
         steps = len(nodes) - 1
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):

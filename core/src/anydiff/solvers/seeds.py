@@ -65,7 +65,7 @@ class SEEDS(Solver):
         return -(-nfe // self.stages)
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the module."""
+        """Exponential stages of the reverse SDE with their shared draws; steps from α = 0 or to σ = 0 are DDIM rows."""
         x = program.start()
         counts = stage_counts(self.stages, len(nodes) - 1, program.budget)
         for (s, t), count in zip(itertools.pairwise(nodes), counts, strict=True):

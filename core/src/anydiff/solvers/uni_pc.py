@@ -77,7 +77,7 @@ class UniPC(Solver):
         return self.degree + self.corrector
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the module."""
+        """A predictor row per step, and a corrector row with the call at its end."""
         x = program.start()
         known = [predict(program, x, nodes[0], self.prediction)]
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):

@@ -42,7 +42,7 @@ class VelocityAdams(Solver):
         return self.degree + self.corrector
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the module."""
+        """Adams-Bashforth rows on the velocity; a corrector repeats each step with the call that follows it."""
         x = program.start()
         steps = len(nodes) - 1
         known: list[Known] = []

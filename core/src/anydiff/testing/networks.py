@@ -216,13 +216,13 @@ def gradients(plugin: Subject, entry: Entry) -> None:
         weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(13))
         # Once with the conditions and once without, so that the embeddings of absent conditions are used too.
         ((network(x, log_snr, **condition) + network(x, log_snr)) * weight).sum().backward()
-        missed = [name for name, parameter in network.named_parameters() if not _reached(parameter)]
+        missed = [name for name, parameter in network.named_parameters() if not _has_gradient(parameter)]
         if not missed:
             return
     require(not missed, f"no gradient reaches the parameter {missed[0]!r}.")
 
 
-def _reached(parameter: nn.Parameter) -> bool:
+def _has_gradient(parameter: nn.Parameter) -> bool:
     """Whether a trainable parameter has a gradient that is finite and not all zero."""
     gradient = parameter.grad
     return not parameter.requires_grad or (gradient is not None and bool(gradient.isfinite().all() and gradient.any()))

@@ -86,7 +86,7 @@ def _starts(path: GaussianPath, t: float) -> Tensor:
     return torch.tensor([[-1.2], [0.4], [1.7]], dtype=torch.float64) * path.sigma(t)
 
 
-def _reached(plan: Plan, path: GaussianPath) -> Tensor:
+def _endpoints(plan: Plan, path: GaussianPath) -> Tensor:
     """Where a deterministic plan takes three states."""
     return execute(plan, _oracle(path), _starts(path, plan.nodes[0])).flatten()
 
@@ -120,7 +120,7 @@ def exact(plugin: Subject, entry: Entry) -> None:
     solver = _solver(plugin, entry)
     plan = compile_plan(solver, path, STEPS * solver.calls_per_step, end="stop")
     if plan.draws == 0:
-        error = float((_reached(plan, path) - _flow(path, plan.nodes[0], plan.nodes[-1])).abs().max()) / STD
+        error = float((_endpoints(plan, path) - _flow(path, plan.nodes[0], plan.nodes[-1])).abs().max()) / STD
         require(error < 0.05, f"{STEPS} steps end {error:.3g} deviations from the exact flow of a Gaussian.")
         return
     mean, std = _law(plan, path, STD)
@@ -164,7 +164,7 @@ def _error(solver: Solver, path: GaussianPath, levels: tuple[float, float], step
         return None
     first, last = plan.nodes[0], plan.nodes[-1]
     if plan.draws == 0:
-        return float((_reached(plan, path) - _flow(path, first, last)).abs().max())
+        return float((_endpoints(plan, path) - _flow(path, first, last)).abs().max())
     mean, std = _linear_law(plan, _oracle(path), path.alpha(first) * MEAN, _spread(path, first))
     return max(abs(mean - path.alpha(last) * MEAN), abs(std - _spread(path, last)))
 

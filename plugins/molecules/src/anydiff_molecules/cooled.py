@@ -36,7 +36,7 @@ class CooledAncestral(Solver):
             raise AnydiffError(f"noise_scale is {self.noise_scale}, but must be 0 or more; 1 is the model's own law.")
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the class."""
+        """Rows of DDPM whose noise is multiplied by ``noise_scale``."""
         x = program.start()
         for s, t in itertools.pairwise(nodes):
             data = program.evaluate(x, s)

@@ -65,7 +65,7 @@ class GDSSPredictorCorrector(Solver):
         return self.corrections + 1
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the class."""
+        """Langevin corrections and the predictor, one step after the other."""
         x = program.start()
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):
             for _ in range(self.corrections):
@@ -100,7 +100,7 @@ class S4(Solver):
         _check(self.snr, self.scale_eps)
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """See the class."""
+        """Steps that share one call between the correction and the predictor."""
         x = program.start()
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):
             data = program.evaluate(x, s)

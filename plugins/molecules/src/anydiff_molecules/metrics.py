@@ -178,7 +178,7 @@ class _Property(Metric):
         return MetricCard(f"molecules/{self.key}", "lower", self.unit, (0.0, math.inf), 0.0, 2, version=version)
 
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
-        """See the class."""
+        """Wasserstein-1 distance of the property between both sides, in the unit of the card."""
         self.check(samples, reference)
         values = [each.derived(self.card.name, self._values) for each in (samples, reference)]
         if not all(values):

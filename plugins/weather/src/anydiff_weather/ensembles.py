@@ -57,7 +57,7 @@ def forecast_cases(data: xarray.Dataset, what: str = "the forecast") -> list[Cas
     if "step" in data.coords:
         data = data.assign_coords(valid_time=valid.variable)
     kept = {
-        str(name): _told(str(name), each.variable)
+        str(name): _with_standard_name(str(name), each.variable)
         for name, each in data.coords.items()
         if not set(each.dims) - {"time"} and name not in ("latitude", "longitude", "number", "dayofyear")
     }
@@ -70,7 +70,7 @@ def forecast_cases(data: xarray.Dataset, what: str = "the forecast") -> list[Cas
     return cases
 
 
-def _told(name: str, values: xarray.Variable) -> xarray.Variable:
+def _with_standard_name(name: str, values: xarray.Variable) -> xarray.Variable:
     """``values`` without an index, with their CF standard name."""
     plain = values.to_base_variable()
     standard = {"standard_name": STANDARD_NAMES[name]} if name in STANDARD_NAMES else {}

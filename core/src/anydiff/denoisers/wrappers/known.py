@@ -2,7 +2,7 @@
 
 D is replaced by the known values where the mask says so. A plan moves a state towards its D, so the known entries of
 x_t are noised versions of the known values at every level, with no extra step in any solver. What noise the last node
-leaves is taken away by :func:`settle`, after the plan.
+leaves is taken away by :func:`with_known_entries`, after the plan.
 
 A network that was trained with the known entries clean (``shown="clean"``) gives the exact conditional. A network that
 saw them noised does not, but for independent entries: at high noise levels it knows less of them than it could, and
@@ -81,7 +81,7 @@ def warn_approximate(layers: Sequence[Wrapper], condition: Mapping[str, Tensor])
         )
 
 
-def settle(states: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+def with_known_entries(states: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
     """``states`` with the known entries of ``condition``, if it has any, exactly as they were given."""
     if KNOWN not in condition:
         return states

@@ -108,12 +108,12 @@ class TimeShift(Wrapper):
         offsets = torch.linspace(-half, half, POINTS, dtype=torch.float64, device=x.device)
         candidates = (nominal[:, None] + offsets).clamp(path.t_end, path.t_start)
         level = path.alpha(candidates) ** 2 * self.data_variance + path.sigma(candidates) ** 2
-        self._check_told(level[active], path)
+        self._check_variance_tells_time(level[active], path)
         variance = x.detach().flatten(1).to(torch.float64).var(dim=1)
         nearest = (level - variance[:, None]).abs().argmin(dim=1, keepdim=True)
         return torch.where(active, candidates.gather(1, nearest)[:, 0], nominal)
 
-    def _check_told(self, level: Tensor, path: GaussianPath) -> None:
+    def _check_variance_tells_time(self, level: Tensor, path: GaussianPath) -> None:
         spread = level.amax(dim=1) - level.amin(dim=1)
         if bool((spread <= 1e-12 * level.amax(dim=1)).any()):
             raise AnydiffError(

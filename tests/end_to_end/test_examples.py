@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from anydiff.errors import AnydiffError
 from anydiff.pipeline import Pipeline, load, train
 from anydiff.plugins import forget, use_folder
 from anydiff.recipes import load_recipe
@@ -43,6 +44,7 @@ def test_there_is_one_of_each_kind():
         "kutta_solver",
         "langevin_sampler",
         "guidance_with_memory",
+        "gan_tuned_denoiser",
         "spread_metric",
         "own_points",
         "watermark",
@@ -89,6 +91,20 @@ def test_own_arrays_train_and_are_judged_by_an_own_metric(only, tmp_path):
     recipe = load_recipe("own_points/small", [*FAST, "metrics=[spread_metric]"])
     scores = train(recipe, tmp_path / "run").evaluate(20, nfe=4)
     assert scores["spread_metric"].value > 0
+
+
+def test_the_discriminator_tunes_a_recipe_and_resumes(only, tmp_path):
+    only("two_moons", "gan_tuned_denoiser")
+    tuned = load_recipe("two_moons/small", [*FAST, "method={name: gan_tuned_denoiser, options: {width: 8}}"])
+    plain = load_recipe("two_moons/small", FAST)
+    assert tuned.hash != plain.hash
+    assert '"method"' not in plain.canonical(), "a recipe that chooses no method keeps its name"
+    trained = train(tuned, tmp_path / "run")
+    assert trained.sample_set(2, nfe=2).states.isfinite().all()
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert set(state["modules"]) == set(state["optimisers"]) == {"network", "discriminator"}
+    with pytest.raises(AnydiffError, match=r"method is .*, but the run in .* was begun with"):
+        train(plain, tmp_path / "run", resume=True)
 
 
 def test_the_watermark_is_in_marked_samples_and_in_no_others(only):

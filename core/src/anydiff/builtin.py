@@ -168,7 +168,9 @@ def register_guidance(register: Register) -> None:
 def register_objectives(register: Register) -> None:
     """What training minimises."""
     register("denoising", "weighted squared error of the denoiser", "anydiff.objectives:Denoising")
-    register("reconstruction", "what an autoencoder minimises", "anydiff.objectives:Reconstruction")
+    register(
+        "reconstruction", "what an autoencoder minimises", "anydiff.objectives:Reconstruction", network="autoencoder"
+    )
     register("flow-matching", "squared error of the flow velocity", "anydiff.objectives:FlowMatching")
 
 

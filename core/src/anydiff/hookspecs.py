@@ -161,6 +161,8 @@ def register_guidance(register: Register) -> None:
 def register_objectives(register: Register) -> None:
     """Announce objectives: ``objective(denoiser, clean, noise, uniform, **condition) -> loss[B]``.
 
+    Metadata: ``network="name"`` where it trains a network of this name alone.
+
     Example::
 
         register("mine/huber", "Huber loss on the noise", "anydiff_mine:Huber")

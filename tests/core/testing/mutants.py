@@ -55,6 +55,68 @@ class Mine(Sampler):
         self.nfe = self.steps
         return x
 """
+INIT_OBJECTIVE = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_objectives(register):
+    register("mutant", "squared error of the noise", "anydiff_mutant.parts:Mine")
+"""
+OBJECTIVE = """
+import torch
+from anydiff.objectives import Objective
+
+class Mine(Objective):
+    def times(self, path, uniform):
+        return path.t_end + (path.t_start - path.t_end) * uniform
+
+    def noise_weight(self, path, t, sigma_data):
+        return torch.ones_like(t)
+
+    def __call__(self, denoiser, clean, noise, uniform, **condition):
+        loss = super().__call__(denoiser, clean, noise, uniform, **condition)
+        return loss
+"""
+INIT_METHOD = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_training_methods(register):
+    register("mutant", "a critic, a teacher and a slow copy", "anydiff_mutant.parts:Mine")
+"""
+METHOD = """
+import copy
+import torch
+from torch import nn
+from anydiff.training import Average, TrainingMethod
+
+class Mine(TrainingMethod):
+    def __init__(self, denoiser, objective):
+        super().__init__(denoiser, objective)
+        size = denoiser.spec.size
+        self.critic, self.teacher, self.calls = nn.Linear(size, 1), nn.Linear(size, size), 0
+        self.slow = copy.deepcopy(self.critic)
+
+    def modules(self):
+        return {**super().modules(), "critic": self.critic}
+
+    def frozen(self):
+        return {"teacher": self.teacher}
+
+    def averages(self):
+        return {"slow": Average(self.slow, "critic", 0.5)}
+
+    def order(self):
+        return [["critic"], ["network"]]
+
+    def step(self, examples, progress, groups):
+        clean = examples.clean.flatten(1)
+        seen = clean @ self.teacher.weight.T
+        if groups == ("critic",):
+            return {"critic": {"error": (self.critic(clean)[:, 0] - seen.sum(1)).square()}}
+        loss = self.loss(examples)
+        return {"network": {"loss": loss, "slow": self.slow(clean)[:, 0].square()}}
+"""
 INIT_NETWORK = """
 from anydiff.hookspecs import hookimpl
 
@@ -116,6 +178,8 @@ class Posterior(Guidance):
 WRITTEN = {
     "sampler": {"__init__": INIT_SAMPLER, "parts": SAMPLER},
     "path": {"__init__": INIT_PATH, "parts": PATH},
+    "objective": {"__init__": INIT_OBJECTIVE, "parts": OBJECTIVE},
+    "method": {"__init__": INIT_METHOD, "parts": METHOD},
     "network": {"__init__": INIT_NETWORK, "parts": NETWORK},
     "posterior": {"__init__": INIT_POSTERIOR, "parts": POSTERIOR},
     "sets": {"__init__": sets.INIT, "parts": sets.PARTS},
@@ -343,6 +407,41 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         '                raise UnknownNameError("class", value, CLASSES)',
         "                return {}",
     ),
+    ("objective.rows", "objective", "parts", "        return loss\n", "        return loss + 0.1 * loss.mean()\n"),
+    (
+        "objective.weights",
+        "objective",
+        "parts",
+        "        loss = super()",
+        "        condition.pop('loss_mask', None)\n        loss = super()",
+    ),
+    ("objective.ends", "objective", "parts", "torch.ones_like(t)", "1 / (t - path.t_end).round(decimals=9)"),
+    ("objective.gradients", "objective", "parts", "        return loss\n", "        return loss.detach()\n"),
+    ("method.groups", "method", "parts", 'return {"teacher": self.teacher}', 'return {"critic": self.teacher}'),
+    ("method.losses", "method", "parts", '"slow": self.slow', '"last": loss / (progress < 0.9), "slow": self.slow'),
+    (
+        "method.companions",
+        "method",
+        "parts",
+        "        seen = clean @",
+        "        self.teacher.bias.data += 1e-3\n        seen = clean @",
+    ),
+    (
+        "method.companions",
+        "method",
+        "parts",
+        "    def order(self)",
+        "    def optimiser(self, group, settings):\n"
+        "        return super().optimiser(group, settings.model_copy(update={'learning_rate': 0.0}))\n\n"
+        "    def order(self)",
+    ),
+    (
+        "method.resume",
+        "method",
+        "parts",
+        "        loss = self.loss(examples)",
+        "        self.calls += 1\n        loss = self.loss(examples) * self.calls",
+    ),
     ("recipe.parses", "domain with recipe", "recipes", '"name": "mutant/small"', '"name": "mutant/smal"'),
     (
         "recipe.runs",
@@ -352,7 +451,13 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         '"objective": {"name": "denoising", "options": {"weighting": "nope"}}, "sigma_data": 0.8',
     ),
     ("recipe.statistics", "sets", "parts", '{"most": 4}', '{"most": 3}'),
-    ("recipe.masked", "sets", "parts", "return loss", "return loss + clean.flatten(1).square().mean(1)"),
+    (
+        "recipe.masked",
+        "sets",
+        "parts",
+        "return loss",
+        "return loss + ('mask' in condition) * clean.flatten(1).square().mean(1)",
+    ),
     ("kit.complete", "domain", "data", '(self, split="train"', '(self, path, split="train"'),
 ]
 EXTRA = {

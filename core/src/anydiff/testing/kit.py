@@ -16,7 +16,7 @@ from anydiff.testing.subject import Skip, Subject, subject
 
 ROOMS = (
     *("loading", "data", "domains", "options", "paths", "solvers", "operations", "samplers", "guidance", "metrics"),
-    *("networks", "recipes", "tasks"),
+    *("networks", "objectives", "training_methods", "recipes", "tasks"),
 )
 """The modules of checks, in the order of the report."""
 

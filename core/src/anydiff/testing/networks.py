@@ -39,7 +39,7 @@ def build_network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Modu
     return network.eval(), spec
 
 
-def _awake(network: nn.Module) -> nn.Module:
+def awake(network: nn.Module) -> nn.Module:
     """The network with every parameter moved, since many start at zero on purpose."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def shape(plugin: Subject, entry: Entry) -> None:
 def rows(plugin: Subject, entry: Entry) -> None:
     """In evaluation a row's prediction does not depend on the other rows."""
     network, spec = build_network(plugin, entry)
-    x, log_snr, condition = _inputs(_awake(network), spec, 4)
+    x, log_snr, condition = _inputs(awake(network), spec, 4)
     with torch.no_grad():
         together = network(x, log_snr, **condition)
         for row in range(4):
@@ -99,7 +99,7 @@ def reads(plugin: Subject, entry: Entry) -> None:
     named = getattr(network, "reads_conditions", None)
     if named is None:
         skip("it has no reads_conditions, so every condition counts as read.")
-    x, log_snr, found = _inputs(_awake(network), spec, 2)
+    x, log_snr, found = _inputs(awake(network), spec, 2)
     conditions = {**found, **_of_domain(plugin, entry, 2)}
     for name in named:
         require(name in conditions, f"reads_conditions names {name!r}, but its conditions are {sorted(conditions)}.")
@@ -127,7 +127,7 @@ def _of_domain(plugin: Subject, entry: Entry, rows: int) -> dict[str, Tensor]:
 def saves(plugin: Subject, entry: Entry) -> None:
     """Saved and loaded into a network built anew, it predicts the same."""
     network, spec = build_network(plugin, entry)
-    inputs = _inputs(_awake(network), spec, 2)
+    inputs = _inputs(awake(network), spec, 2)
     path = plugin.scratch / f"{entry.name.replace('/', '-')}.safetensors"
     save_weights(path, network.state_dict(), {}, overwrite=True)
     other, _ = build_network(plugin, entry, seed=1)
@@ -141,7 +141,7 @@ def saves(plugin: Subject, entry: Entry) -> None:
 def fresh(plugin: Subject, entry: Entry) -> None:
     """Saved and loaded in a process of its own, it predicts the same: all it needs is in the file and the options."""
     network, spec = build_network(plugin, entry)
-    x, log_snr, condition = _inputs(_awake(network), spec, 2)
+    x, log_snr, condition = _inputs(awake(network), spec, 2)
     stem = str(plugin.scratch / entry.name.replace("/", "-"))
     files = {name: f"{stem}-{name}.safetensors" for name in ("weights", "inputs", "answer")}
     save_weights(files["weights"], network.state_dict(), {}, overwrite=True)
@@ -163,7 +163,7 @@ def fresh(plugin: Subject, entry: Entry) -> None:
 def compiled(plugin: Subject, entry: Entry) -> None:
     """Captured as a graph by torch.compile (without code generation) it predicts what it predicts eagerly."""
     network, spec = build_network(plugin, entry)
-    x, log_snr, condition = _inputs(_awake(network), spec, 3)
+    x, log_snr, condition = _inputs(awake(network), spec, 3)
     torch.compiler.reset()
     try:
         with torch.no_grad():
@@ -181,7 +181,7 @@ def equivariant(plugin: Subject, entry: Entry) -> None:
     if entry.metadata.get("equivariant") != "nodes":
         skip('it does not register equivariant="nodes".')
     network, spec = build_network(plugin, entry)
-    x, log_snr, condition = _inputs(_awake(network), spec, 3)
+    x, log_snr, condition = _inputs(awake(network), spec, 3)
     nodes = next((leaf.shape[leaf.mask_axes[0]] for leaf in spec.leaves if leaf.mask_axes), 0)
     require(nodes > 1, "it is registered as equivariant, but no leaf of its state has mask_axes.")
     mask = torch.ones(3, nodes, dtype=torch.bool)
@@ -207,7 +207,7 @@ def _permuted(spec: StateSpec, x: Tensor, order: Tensor) -> Tensor:
 def gradients(plugin: Subject, entry: Entry) -> None:
     """Every trainable parameter gets a gradient that is finite and not all zero."""
     network, spec = build_network(plugin, entry)
-    _awake(network)
+    awake(network)
     network.train()
     missed: list[str] = []
     # Some conditions hide a part by chance, a sequence that shows one frame, say: then other inputs are tried too.

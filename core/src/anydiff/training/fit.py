@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -88,15 +88,16 @@ def fit(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once a checkpoint has been written.
     """
 
-    def train(fabric: Fabric) -> TrainingResult:
-        return _Training(fabric, method, dataset, settings, run, callbacks).train(resume, console)
+    def train(fabric: Fabric) -> tuple[int, float, float]:
+        # A tuple: processes that were spawned or forked cannot hand over a frozen object.
+        return astuple(_Training(fabric, method, dataset, settings, run, callbacks).train(resume, console))
 
     try:
         in_parts = len(method.order()) > 1
-        result: TrainingResult = make_fabric(settings, devices, accelerator, strategy, in_parts).launch(train)
+        ended = make_fabric(settings, devices, accelerator, strategy, in_parts).launch(train)
     finally:
         run.release()
-    return result
+    return TrainingResult(*ended)
 
 
 class _Step(nn.Module):

@@ -1,0 +1,147 @@
+"""Objectives: one loss per example, which depends on its own example alone, heeds weights, and trains the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anydiff.denoisers import NetworkDenoiser
+from anydiff.errors import AnydiffError
+from anydiff.networks import MLP
+from anydiff.objectives import Objective
+from anydiff.paths import VPLinear
+from anydiff.recipes.build import build_dataset, build_denoiser
+from anydiff.registry import Entry
+from anydiff.states import NoiseSource, StateSpec, uniform
+from anydiff.testing.kit import check
+from anydiff.testing.networks import awake, build_network
+from anydiff.testing.points import Points
+from anydiff.testing.subject import Subject, require, skip
+from anydiff.training import TrainingSettings
+from anydiff.training.examples import Examples, ExampleStream
+
+ROWS = 4
+ENDS = (2.0**-54, 1 - 2.0**-53)
+"""The least and the greatest uniform number that an example can get."""
+
+
+def _objective(plugin: Subject, entry: Entry) -> Objective:
+    made: Objective = plugin.build(entry)
+    require(
+        isinstance(made, Objective), f"it builds a {type(made).__name__}, which is no anydiff.objectives.Objective."
+    )
+    return made
+
+
+def _problem(plugin: Subject, entry: Entry) -> tuple[NetworkDenoiser, Examples]:
+    """A denoiser and four examples: of the first recipe that uses the objective, else of the network that it registers
+    (``network="name"``) or of an MLP."""
+    recipe = plugin.recipe_of(entry)
+    if recipe is not None and recipe.latent is None and not plugin.absent_data(recipe):
+        denoiser = build_denoiser(recipe)
+        stream = ExampleStream(build_dataset(recipe, "train"), denoiser.path, TrainingSettings(steps=1))
+        examples = stream.examples(0, range(ROWS))
+    elif entry.metadata.get("network"):
+        named = plugin.registry.get("networks", str(entry.metadata["network"]))
+        network, spec = build_network(plugin, named)
+        denoiser = NetworkDenoiser(network, VPLinear(), spec=spec)
+        examples = _random(spec, {})
+    else:
+        network = MLP(Points().spec, Points().conditions, width=16, blocks=1)
+        denoiser = NetworkDenoiser(network, VPLinear(), spec=Points().spec)
+        examples = _random(Points().spec, {"label": torch.arange(ROWS) % 2})
+    awake(denoiser.network)
+    denoiser.eval()
+    return denoiser, examples
+
+
+def _random(spec: StateSpec, condition: dict[str, Tensor]) -> Examples:
+    clean = 0.7 * NoiseSource(spec, 5).draw(range(ROWS), 0, torch.float32)
+    noise = NoiseSource(spec, 6).draw(range(ROWS), 0, torch.float32)
+    return Examples(clean, noise, uniform(6, range(ROWS), 0, "time"), condition, list(range(ROWS)))
+
+
+def _loss(objective: Objective, denoiser: Any, examples: Examples, rows: slice = slice(None), **changes: Any) -> Tensor:
+    given = {"clean": examples.clean, "noise": examples.noise, "uniform": examples.uniform, **changes}
+    condition = {**examples.condition, **given.pop("condition", {})}
+    parts = {name: value[rows] for name, value in given.items()}
+    return objective(denoiser, **parts, **{name: value[rows] for name, value in condition.items()})
+
+
+@check("objective.rows", "objectives")
+def rows(plugin: Subject, entry: Entry) -> None:
+    """The loss is one finite number per example, [B], and depends on its own example alone."""
+    objective = _objective(plugin, entry)
+    denoiser, examples = _problem(plugin, entry)
+    with torch.no_grad():
+        together = _loss(objective, denoiser, examples)
+        found = tuple(together.shape)
+        require(found == (ROWS,), f"{ROWS} examples give a loss of shape {found}, not ({ROWS},): one per example.")
+        require(together.isfinite().all(), "the loss is not finite.")
+        for row in range(ROWS):
+            alone = _loss(objective, denoiser, examples, slice(row, row + 1))
+            same = torch.allclose(alone[0], together[row], rtol=1e-3, atol=1e-5)
+            require(
+                same, f"the loss of example {row} is {float(alone):.6g} alone, {float(together[row]):.6g} among four."
+            )
+
+
+@check("objective.ends", "objectives")
+def ends(plugin: Subject, entry: Entry) -> None:
+    """The loss is finite at both ends of the times."""
+    objective = _objective(plugin, entry)
+    denoiser, examples = _problem(plugin, entry)
+    for end in ENDS:
+        with torch.no_grad():
+            loss = _loss(objective, denoiser, examples, uniform=torch.full_like(examples.uniform, end))
+        require(loss.isfinite().all(), f"with the uniform number {end!r} the loss is not finite: {loss.tolist()}.")
+
+
+@check("objective.gradients", "objectives")
+def gradients(plugin: Subject, entry: Entry) -> None:
+    """The gradient of the loss reaches the network, and is finite."""
+    objective = _objective(plugin, entry)
+    denoiser, examples = _problem(plugin, entry)
+    loss = _loss(objective, denoiser, examples).sum()
+    require(loss.requires_grad, "no gradient of the loss reaches the network, so nothing would be trained.")
+    loss.backward()  # type: ignore[no-untyped-call]
+    found = [p.grad for p in denoiser.network.parameters() if p.grad is not None]
+    moved = any(bool((gradient != 0).any()) for gradient in found)
+    require(moved, "the gradient of the loss by every parameter of the network is zero, so nothing would be trained.")
+    require(all(bool(gradient.isfinite().all()) for gradient in found), "the gradient of the loss is not finite.")
+
+
+class _Entrywise(nn.Module):
+    """Predicts each entry from itself, so that no other entry of the state can carry an influence."""
+
+    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+        return 0.1 + 0.5 * torch.sigmoid(x)
+
+
+@check("objective.weights", "objectives", optional=True)
+def weights(plugin: Subject, entry: Entry) -> None:
+    """Entries whose ``loss_mask`` is zero have no influence on the loss, and those of a larger one have a larger."""
+    objective = _objective(plugin, entry)
+    spec = StateSpec.single((4, 3), name="rows")
+    examples = _random(spec, {})
+    mask = torch.ones_like(examples.clean)
+    mask[:, 2] = 0.0
+    other = torch.where(mask > 0, examples.clean, examples.clean.abs() + 0.5)
+    with torch.no_grad():
+        for kind in ("noise", "data"):
+            denoiser = NetworkDenoiser(_Entrywise(), VPLinear(), kind, spec=spec)
+            try:
+                before = _loss(objective, denoiser, examples, condition={"loss_mask": mask})
+            except AnydiffError as error:
+                refused = error
+                continue
+            break
+        else:
+            skip(f"it takes no network that predicts each entry by itself: {refused}")
+        after = _loss(objective, denoiser, examples, clean=other, condition={"loss_mask": mask})
+        plain = _loss(objective, denoiser, examples, condition={"loss_mask": torch.ones_like(mask)})
+    same = torch.allclose(before, after, rtol=1e-5, atol=1e-6)
+    require(same, "other numbers in entries whose loss_mask is zero change the loss.")
+    require(not torch.allclose(before, plain, rtol=1e-5), "a loss_mask that leaves entries out changes nothing.")

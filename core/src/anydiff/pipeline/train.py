@@ -64,6 +64,7 @@ def train(
     pipeline = _begun(recipe, Path(folder), transforms, resume)
     if pipeline.latent is not None:
         dataset = LatentDataset(dataset, pipeline.latent)
+    method = build_training_method(recipe, pipeline.denoiser)  # refused before anything is written
     metadata = {
         "recipe": recipe.canonical(),
         "recipe_hash": recipe.hash,
@@ -75,16 +76,8 @@ def train(
     }
     notes = [f"trained under transform_batch of {name}, sha256 {found}" for name, found in transforms.items()]
     run = RunFolder.create(folder, recipe.model_dump(mode="json"), metadata, resume=resume, notes=notes)
-    fit(
-        build_training_method(recipe, pipeline.denoiser),
-        dataset,
-        recipe.training,
-        run,
-        devices=devices,
-        resume=resume,
-        callbacks=(_HookEvents(recipe),),
-        console=console,
-    )
+    hooked = (_HookEvents(recipe),)
+    fit(method, dataset, recipe.training, run, devices=devices, resume=resume, callbacks=hooked, console=console)
     pipeline = load(run.path)
     if process_rank() == 0:
         run.write_card(card(pipeline, dataset))

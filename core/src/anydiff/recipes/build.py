@@ -24,6 +24,7 @@ from anydiff.solvers import Solver
 from anydiff.states import StateSpec
 from anydiff.training import TrainingMethod
 from anydiff.training.examples import derived_seed
+from anydiff.training.method import checked_groups
 
 
 def build_domain(recipe: Recipe) -> Domain:
@@ -146,7 +147,7 @@ def build_training_method(recipe: Recipe, denoiser: NetworkDenoiser) -> Training
     """How the recipe trains ``denoiser``; modules of the method's own are initialised from ``training.seed``.
 
     Raises:
-        AnydiffError: what is registered under the name is no training method.
+        AnydiffError: what is registered under the name is no training method, or its groups overlap or miss parameters.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(recipe.training.seed, "training method"))
@@ -162,6 +163,7 @@ def build_training_method(recipe: Recipe, denoiser: NetworkDenoiser) -> Training
             f"the training method {recipe.method.name!r} builds a {type(method).__name__}, which is no "
             "anydiff.training.TrainingMethod; derive it from that class."
         )
+    checked_groups(method)
     return method
 
 

@@ -13,18 +13,15 @@ from anydiff.metrics import SampleSet
 from anydiff_pose.data import HumanoidVideo
 from anydiff_pose.metrics import (
     PCK,
-    Frame,
     OKSMeanAveragePrecision,
     PCKh,
     PCKhOccluded,
-    PoseTrackMeanAveragePrecision,
     correct_share,
-    grouped,
     judge,
     oks_average_precision,
     per_joint,
-    posetrack_average_precision,
 )
+from anydiff_pose.posetrack import Frame, PoseTrackMeanAveragePrecision, grouped, posetrack_average_precision
 from anydiff_pose.skeletons import load_skeleton
 
 JOINTS = 4

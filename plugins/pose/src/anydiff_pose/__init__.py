@@ -87,7 +87,9 @@ def register_metrics(register: Register) -> None:
     register("pose/pckh-occluded", "PCKh@.5 over hidden joints", f"{metrics}:PCKhOccluded", paired=True)
     register("pose/pck", "PCK@.1: error within a tenth of the person's size", f"{metrics}:PCK", paired=True)
     register("pose/oks-map", "COCO's key point AP, .50:.05:.95", f"{metrics}:OKSMeanAveragePrecision", paired=True)
-    register("pose/posetrack-map", "PoseTrack's mAP", f"{metrics}:PoseTrackMeanAveragePrecision", paired=True)
+    register(
+        "pose/posetrack-map", "PoseTrack's mAP", "anydiff_pose.posetrack:PoseTrackMeanAveragePrecision", paired=True
+    )
 
 
 @hookimpl

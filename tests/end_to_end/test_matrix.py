@@ -82,6 +82,7 @@ class Row:
         ask: how samples are asked for; four of them.
         own: commands that make a file of one's own.
         train: changes of the recipe that train on it, another recipe or a recipe file before them where it needs one.
+        cases: of which held-out cases the samples are, where their metric asks and they do not tell.
     """
 
     recipe: str
@@ -91,6 +92,7 @@ class Row:
     ask: str
     own: tuple[str, ...]
     train: tuple[str, ...]
+    cases: str = ""
 
 
 ROWS = {
@@ -127,6 +129,7 @@ ROWS = {
         "pose/diffpose", "made.json", _coco, "pose/pck", "--cases 4",
         ("anydiff sample pose/diffpose --condition frames=own.npz --count 16 --nfe 1 --out own.json",),
         ("dataset={name: pose/annotated, options: {frames: own.npz, annotations: own.json}}",),
+        "--cases 4",
     ),
 }  # fmt: skip
 WITHOUT_CONDITION = {"images/class-consistency": "images/precision", "timeseries/crps": "timeseries/autocorrelation"}
@@ -213,7 +216,7 @@ def evaluate_samples(row, count):
     if enough > count:
         file = "many"
         _run(f"sample {row.recipe} --count {enough} --nfe 1 --out many")
-    found = json.loads(_run(f"evaluate {row.recipe} --samples {file} --json --set 'metrics=[{judged}]'"))
+    found = json.loads(_run(f"evaluate {row.recipe} --samples {file} {row.cases} --json --set 'metrics=[{judged}]'"))
     assert np.isfinite(found[judged]["value"])
 
 

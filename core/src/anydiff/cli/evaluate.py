@@ -21,6 +21,9 @@ def command(
     source: common.Source,
     count: Annotated[int, typer.Option(help="How many samples.")] = 1000,
     samples: Annotated[Path | None, typer.Option(help="Judge these samples (domain files) instead of drawing.")] = None,
+    cases: Annotated[
+        int | None, typer.Option(help="With --samples: they are of the first so many held-out cases (default: of all).")
+    ] = None,
     nfe: common.Nfe = None,
     solver: common.SolverName = None,
     option: common.SolverOption = None,
@@ -41,6 +44,9 @@ def command(
 
     New samples are asked for the conditions of the held-out data, sizes included, as `anydiff sample --cases N` does.
 
+    Samples of a file that name their case (a forecast's time) are compared with it. Others are taken in order: with
+    --cases N, sample i belongs to held-out case i % N, as `anydiff sample --cases N` writes them.
+
     Exit code 1 when a metric has no value, or one outside the range of its card; the others are shown.
 
     Examples:
@@ -48,7 +54,7 @@ def command(
       anydiff evaluate runs/fashion --count 2000 --nfe 10 --solver ddim --json
       anydiff evaluate images/fashion --samples my-samples/
     """
-    from anydiff.errors import natural_number
+    from anydiff.errors import AnydiffError, natural_number
     from anydiff.pipeline import load
 
     if samples is not None:
@@ -66,12 +72,17 @@ def command(
             "device",
         ]
         common.refuse_beside(context, "--samples", drawing)
+    elif cases is not None:
+        raise AnydiffError("--cases says of which cases the --samples are; new ones are drawn with --count.")
     natural_number("--count", count)
     pipeline = load(source)
     if change:
         pipeline = pipeline.with_changes(change)
     if samples is not None:
-        judged, reference = pipeline.paired(pipeline.domain.read(samples))
+        held_out = pipeline.reference(None if cases is None else natural_number("--cases", cases))
+        if cases is not None and len(held_out) < cases:
+            raise AnydiffError(f"--cases is {cases}, but the held-out data are {len(held_out)} examples; lower it.")
+        judged, reference = pipeline.paired(pipeline.domain.read(samples), held_out)
         scores = pipeline.scores(judged, reference)
         tell(f"judged {len(judged)} samples against {len(reference)} held-out examples.")
     else:

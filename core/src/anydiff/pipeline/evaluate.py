@@ -14,6 +14,7 @@ from anydiff.pipeline.latent import no_sampling_options, reconstruct
 from anydiff.plugins import hooks
 from anydiff.recipes import Recipe
 from anydiff.recipes.build import build_metrics
+from anydiff.registry import registry
 from anydiff.states import NODE_MASK
 
 if TYPE_CHECKING:
@@ -48,9 +49,24 @@ def paired(pipeline: Pipeline, objects: Sequence[Any], reference: SampleSet) -> 
     samples = SampleSet(states, condition, pipeline.domain)
     case_of = None if reference.labels is None else pipeline.domain.match(objects, reference.labels)
     if case_of is None:
+        _check_cases(pipeline.recipe, samples, len(reference))
         return samples, reference
     order, cases = in_layout(case_of)
     return samples.rows(order), reference.rows(cases)
+
+
+def _check_cases(recipe: Recipe, samples: SampleSet, cases: int) -> None:
+    """Refuse samples whose cases nothing tells: 4 may be one of each of four cases, or two of each of two."""
+    if not len(samples) % cases:
+        return
+    for part, metric in zip(recipe.metrics, build_metrics(recipe), strict=True):
+        asks = registry().get("metrics", part.name).metadata.get("paired", False)
+        if asks and set(metric.needs) <= set(samples.condition):
+            raise AnydiffError(
+                f"{part.name} compares each sample with its own case, but the {len(samples)} samples do not tell "
+                f"their cases and cannot be as many for each of the {cases} held-out ones; say of how many cases "
+                "they are, the first of the held-out data: --cases N (in Python reference=pipeline.reference(N))."
+            )
 
 
 def scores(

@@ -281,12 +281,19 @@ class Pipeline:
         of these cases, in whatever order they come.
 
         Raises:
-            AnydiffError: an object of no held-out case, or cases with different numbers of samples.
+            AnydiffError: an object of no held-out case, cases with different numbers of samples, or a metric that asks
+                for the case of each sample where objects do not tell it and their number does not fit the cases.
         """
         return self.scores(*self.paired(objects, reference))
 
     def paired(self, objects: Sequence[Any], reference: SampleSet | None = None) -> tuple[SampleSet, SampleSet]:
-        """Native ``objects`` as samples, and the rows of ``reference`` (default: the held-out data) they belong to."""
+        """Native ``objects`` as samples, and the rows of ``reference`` (default: the held-out data) they belong to.
+
+        Objects that do not tell their case are taken in order: sample i belongs to row i % len(reference).
+
+        Raises:
+            AnydiffError: as for :meth:`evaluate_objects`.
+        """
         return paired(self, objects, self.reference() if reference is None else reference)
 
     def scores(

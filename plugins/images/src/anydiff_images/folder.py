@@ -86,7 +86,8 @@ def _folder_files(
         labels += [names.index(group.name) if names else 0] * len(inside)
     if not files:
         raise AnydiffError(
-            f"the {split} split of {str(folder)!r} is empty; give at least ten pictures, or folders train and test."
+            f"the {split} split of {str(folder)!r} is empty, for it is every tenth picture of a "
+            "folder; give ten or more of a class, or put folders train and test into it."
         )
     return files, (np.array(labels) if names else None), names
 

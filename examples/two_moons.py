@@ -1,4 +1,4 @@
-"""A whole domain in one file: 2-D points on two moons. Try `anydiff --plugins-dir examples train two_moons/small`."""
+"""A whole domain in one file: points on mirrored moons. Try `anydiff --plugins-dir examples train two_moons/small`"""
 
 import numpy as np
 import torch
@@ -29,17 +29,15 @@ class Points(Domain):
         write_atomic(path, "".join(f"{x!r},{y!r}\n" for x, y in np.asarray(objects).tolist()))
 
     def draw(self, objects, path, titles=None):
-        points = Figure(figsize=(4, 4)).gca().scatter(*np.asarray(objects).T, s=4)
-        points.figure.savefig(path, format="png")
+        Figure(figsize=(4, 4)).gca().scatter(*np.asarray(objects).T, s=4).figure.savefig(path, format="png")
 
 
 class Moons(ArrayDataset):
     name, domain = "two_moons/points", Points()
 
     def __init__(self, split="train", count=2000):
-        random = np.random.default_rng(["train", "test"].index(split))
-        label, angle = np.arange(count) % 2, random.uniform(0, np.pi, count)
-        upper = np.stack([np.cos(angle) - 0.5, np.sin(angle) - 0.25], axis=1)  # the lower moon is its mirror image
+        random, label = np.random.default_rng(["train", "test"].index(split)), np.arange(count) % 2
+        upper = np.stack([np.cos(angle := random.uniform(0, np.pi, count)) - 0.5, np.sin(angle) - 0.25], axis=1)
         super().__init__(np.where(label[:, None], -upper, upper) + random.normal(0, 0.1, (count, 2)), label=label)
 
 

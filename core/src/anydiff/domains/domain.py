@@ -106,10 +106,15 @@ class Domain(ABC):
 
         Raises:
             UnknownNameError: a condition this domain does not have.
+            AnydiffError: one that it has, but takes no text for.
         """
-        from anydiff.errors import UnknownNameError
+        from anydiff.errors import AnydiffError, UnknownNameError
 
         for name in text:
+            if name in self.conditions:
+                raise AnydiffError(
+                    f"domain {self.name!r} takes no text for its condition {name!r}; give it in Python, by condition=."
+                )
             raise UnknownNameError("condition", name, self.conditions)
         return {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anydiff.hookspecs import Register, hookimpl
 
-ANYDIFF_API = ">=1.0,<2"
+ANYDIFF_API = ">=2.0,<3"
 
 QUICK = "suites/quick.yaml"
 """The suite of ``make benchmark``, below this package."""

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-API_VERSION = "1.0"
-"""Version of the hooks below. A plugin may ask for a range in its module: ``ANYDIFF_API = ">=1.0,<2"``."""
+API_VERSION = "2.0"
+"""Version of the hooks below. A plugin may ask for a range in its module: ``ANYDIFF_API = ">=2.0,<3"``."""
 
 hookspec = pluggy.HookspecMarker("anydiff")
 hookimpl = pluggy.HookimplMarker("anydiff")

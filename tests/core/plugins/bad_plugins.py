@@ -14,6 +14,17 @@ class Bad(NamedTuple):
 HEAD = "from anydiff.hookspecs import hookimpl\n"
 REGISTER = HEAD + "@hookimpl\ndef register_solvers(register):\n    "
 
+WRITTEN_FOR_1 = '''
+"""A guidance as it was written for the plugin API 1.0; it stays as it is."""
+from anydiff.hookspecs import hookimpl
+
+ANYDIFF_API = ">=1.0,<2"
+
+@hookimpl
+def register_guidance(register):
+    register("written-for-1", "towards the mean", "zoo_written_for_1.guidance:Mine")
+'''
+
 BAD = {
     "import-error": Bad(
         "import a_module_that_is_absent", ("install the package that provides 'a_module_that_is_absent'",)
@@ -63,7 +74,8 @@ BAD = {
         "anydiff>=99",
     ),
     "too-old": Bad("raise RuntimeError('imported')", ("needs anydiff <0.0.1",), "anydiff<0.0.1"),
-    "other-api": Bad("ANYDIFF_API = '>=99'", ("asks for the plugin API >=99", "this is 1.0", "upgrade")),
+    "other-api": Bad("ANYDIFF_API = '>=99'", ("asks for the plugin API >=99", "this is 2.0", "upgrade")),
+    "written-for-1": Bad(WRITTEN_FOR_1, ("asks for the plugin API >=1.0,<2", "this is 2.0", "'From API 1 to 2'")),
     "nested": Bad(
         "from anydiff.registry import registry\nregistry()", ("while plugins are loading", "inside a function")
     ),

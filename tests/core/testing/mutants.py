@@ -193,7 +193,7 @@ try:
 except OSError:
     pass
 """
-API = 'ANYDIFF_API = ">=1.0,<2"\n'
+API = 'ANYDIFF_API = ">=2.0,<3"\n'
 HASH = "    hash = property(lambda self: __import__('hashlib').sha256({}).hexdigest())\n\n    def __len__"
 START = "x = program.start()"
 DATA = "    def data(self, denoiser, x, t, condition):"
@@ -217,7 +217,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         API,
         API + "import anydiff.hookspecs as h\nh.TRANSFORMS = frozenset(list(h.TRANSFORMS))\n",
     ),
-    ("loading.api", "solver", "__init__", ">=1.0,<2", ">=1.0"),
+    ("loading.api", "solver", "__init__", ">=2.0,<3", ">=2.0"),
     (
         "loading.references",
         "solver",

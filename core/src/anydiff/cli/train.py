@@ -32,7 +32,9 @@ def command(
     from rich.console import Console
 
     from anydiff.errors import AnydiffError, natural_number
+    from anydiff.networks import Autoencoder
     from anydiff.pipeline import train
+    from anydiff.pipeline.conditions import never_hidden
     from anydiff.recipes import load_recipe
 
     if resume and out is None:
@@ -44,7 +46,12 @@ def command(
     written = shlex.join(["anydiff", "train", recipe, *(part for each in change or [] for part in ("--set", each))])
     pipeline = train(resolved, folder, resume=resume, devices=count, console=Console(stderr=True), command=written)
     tell(f"trained {resolved.name} into {str(folder)!r} ({pipeline.parameters:,} parameters).")
-    tell(f"next: anydiff sample {folder} --count 16")
+    if isinstance(pipeline.denoiser.network, Autoencoder):
+        tell(f"next: anydiff evaluate {folder}")
+        return
+    needed = never_hidden(pipeline.recipe, pipeline.denoiser.network, pipeline.domain)
+    # A model that was never trained without its conditions is asked with those of held-out data.
+    tell(f"next: anydiff sample {folder} {'--cases 4' if needed else '--count 16'}")
 
 
 def _number(text: str) -> object:

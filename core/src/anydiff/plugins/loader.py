@@ -177,7 +177,8 @@ def _check_api(asked: object) -> None:
         raise PluginError(f"ANYDIFF_API is {asked!r}; write a range such as '>={API_VERSION}'.") from None
     if not accepted.contains(API_VERSION, prereleases=True):
         raise PluginError(
-            f"it asks for the plugin API {asked}, but this is {API_VERSION}; upgrade the plugin or anydiff."
+            f"it asks for the plugin API {asked}, but this is {API_VERSION}; upgrade the plugin or anydiff "
+            "(docs/plugins.md says what changed, 'From API 1 to 2')."
         )
 
 

@@ -69,7 +69,7 @@ def agreeing(recipe: Recipe, dataset: Dataset, domain: Domain) -> Dataset:
     """``dataset`` itself, if its states are what the recipe's ``domain`` says and mean the same.
 
     Raises:
-        AnydiffError: states of another shape, or domains that differ in their codec.
+        AnydiffError: states of another shape, range or kind, or domains that differ in their codec.
     """
     wanted = domain.spec.shape
     if tuple(dataset.spec.shape) != tuple(wanted):
@@ -77,6 +77,12 @@ def agreeing(recipe: Recipe, dataset: Dataset, domain: Domain) -> Dataset:
             f"data set {recipe.dataset.name!r} has states of shape {tuple(dataset.spec.shape)}, but domain "
             f"{recipe.domain.name!r} says {tuple(wanted)}; change domain.options or the data set."
         )
+    for one, two in zip(dataset.spec.leaves, domain.spec.leaves, strict=False):
+        if one != two:
+            raise AnydiffError(
+                f"data set {recipe.dataset.name!r} has the leaf {one!r}, but domain {recipe.domain.name!r} says "
+                f"{two!r}; give both the same options."
+            )
     for name, (data, own) in codec_differences(dataset.domain, domain).items():
         raise AnydiffError(
             f"data set {recipe.dataset.name!r} has {name} = {data}, but domain {recipe.domain.name!r} says {own}; give "

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from anydiff.hookspecs import Register, hookimpl
 
-ANYDIFF_API = ">=1.0,<2"
+ANYDIFF_API = ">=2.0,<3"
 _ORDER = "SMILES and CSV hold the molecule, not the order of its atoms, and the kit compares states, which have one"
 ANYDIFF_EXPECTED_FAILURES = {"domain.suffixes[molecules]": _ORDER}
 ANYDIFF_CHECK_OPTIONS = {

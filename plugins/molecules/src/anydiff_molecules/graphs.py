@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anydiff.hookspecs import Register, hookimpl
 
-ANYDIFF_API = ">=1.0,<2"
+ANYDIFF_API = ">=2.0,<3"
 _PRIOR = "the published schedule does not reach its prior, and starts from N(0, I) all the same"
 _NEW = "any connected random graph is new, and the kit repeats the hundred test graphs, which are then not unique"
 ANYDIFF_EXPECTED_FAILURES = {

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pose", "estimate_clips", "estimate_video"]
 
-ANYDIFF_API = ">=1.0,<2"
+ANYDIFF_API = ">=2.0,<3"
 
 ANYDIFF_CHECK_OPTIONS = {
     "pose/humanoid-video": {"size": 40},

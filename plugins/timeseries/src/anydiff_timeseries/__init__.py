@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anydiff.hookspecs import Register, hookimpl
 
-ANYDIFF_API = ">=1.0,<2"
+ANYDIFF_API = ">=2.0,<3"
 
 #: What the conformance kit builds; data sets of the user's own have no default.
 ANYDIFF_CHECK_OPTIONS = {"timeseries/residual": {"spec": [1, 48], "width": 16, "blocks": 2}}

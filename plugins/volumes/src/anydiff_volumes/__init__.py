@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anydiff.hookspecs import Register, hookimpl
 
-ANYDIFF_API = ">=1.0,<2"
+ANYDIFF_API = ">=2.0,<3"
 #: Small enough for the conformance kit (:mod:`anydiff.testing`).
 ANYDIFF_CHECK_OPTIONS = {
     "volumes/population": {"train_size": 12, "test_size": 6},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anydiff.hookspecs import Register, hookimpl
 
-ANYDIFF_API = ">=1.0,<2"
+ANYDIFF_API = ">=2.0,<3"
 
 
 @hookimpl

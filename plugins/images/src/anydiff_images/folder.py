@@ -67,14 +67,16 @@ def _folder_files(
         _count_left_out(folder, [each for each in _folders(folder) if each.name not in SPLITS])
     groups = {name: _groups(root) for name, root in roots.items()}
     names = _class_names(groups["train"], classes, roots["train"])
+    # Both splits are looked at whichever is asked for: a training of hours must not end at its evaluation.
+    for name in SPLITS:
+        foreign = [group.name for group in groups[name] if group.name not in (names or [])]
+        if foreign or bool(groups[name]) != bool(names):
+            has = f"the class {foreign[0]!r}" if foreign else "no class folders"
+            raise AnydiffError(
+                f"{str(roots[name])!r} has {has}, but the classes for training are {names or 'none'}; give both "
+                "splits the same classes."
+            )
     found = groups[split]
-    if [group.name for group in found if group.name not in (names or [])] or bool(found) != bool(names):
-        wrong = next((group.name for group in found if group.name not in (names or [])), None)
-        has = "no class folders" if wrong is None else f"the class {wrong!r}"
-        raise AnydiffError(
-            f"{str(roots[split])!r} has {has}, but the classes for training are {names or 'none'}; give both splits "
-            "the same classes."
-        )
     files: list[Path] = []
     labels: list[int] = []
     for group in found or [roots[split]]:

@@ -27,8 +27,9 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError
 from anydiff.files import write_atomic
-from anydiff.pipeline import load, load_recipe, train
+from anydiff.pipeline import load, train
 from anydiff.plugins import loaded
+from anydiff.recipes import load_recipe
 from anydiff.registry import Entry, registry
 from anydiff.solvers import compile_plan
 

@@ -12,8 +12,7 @@ import nibabel
 import numpy as np
 import torch
 
-from anydiff import hookimpl
-from anydiff.pipeline import load
+from anydiff import hookimpl, load
 from anydiff.recipes import load_recipe
 from anydiff_volumes.data import Folder
 from anydiff_volumes.sadm import generate

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import xarray
 
-from anydiff import hookimpl
-from anydiff.pipeline import load
+from anydiff import hookimpl, load
 from anydiff.recipes import load_recipe
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.data import ForecastCases, bundled

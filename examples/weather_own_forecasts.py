@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray
 
-from anydiff import hookimpl
-from anydiff.pipeline import load
+from anydiff import hookimpl, load
 from anydiff.recipes import load_recipe
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.data import ForecastFiles

@@ -207,7 +207,7 @@ FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         "guidance.rows",
         "guidance",
         "images guided by their mean",
-        [("guidance", "(self.guidance.value - data)", "((data.mean(0) if x.ndim == 4 else 0.0) - data)")],
+        [("guidance", "(self.value - data)", "((data.mean(0) if x.ndim == 4 else 0.0) - data)")],
     ),
     (
         "operation.rows",

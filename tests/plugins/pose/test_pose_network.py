@@ -246,8 +246,8 @@ def test_the_mean_pose_is_one_pose_for_everybody():
 
 
 def test_cases_of_the_command_line_are_held_out_frames_and_nothing_else(pipeline):
-    from anydiff.cli.sample import _case_conditions
+    from anydiff.cli.sample import _cases
 
-    condition, cases = _case_conditions(pipeline, {}, 3)
+    condition, cases, _ = _cases(pipeline, {}, 3)
     assert cases == 3
     assert set(condition) == {"frames"}

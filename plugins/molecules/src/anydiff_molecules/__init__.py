@@ -101,8 +101,8 @@ def register_recipes(register: Register) -> None:
 @hookimpl
 def register_tasks(register: Register) -> None:
     """Small molecules, and larger ones."""
-    register("molecules/qm9@1", "200 molecules of up to 9 heavy atoms", "anydiff_molecules.tasks:qm9")
-    register("molecules/zinc@1", "200 drug-like molecules of up to 20 heavy atoms", "anydiff_molecules.tasks:zinc")
+    register("molecules/qm9@2", "200 molecules of up to 9 heavy atoms", "anydiff_molecules.tasks:qm9")
+    register("molecules/zinc@2", "200 drug-like molecules of up to 20 heavy atoms", "anydiff_molecules.tasks:zinc")
 
 
 @hookimpl

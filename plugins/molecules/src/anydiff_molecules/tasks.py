@@ -9,7 +9,7 @@ def qm9() -> Task:
     """QM9 molecules without guidance, against resampled training molecules and a model of independent entries."""
     return Task(
         name="molecules/qm9",
-        version=1,
+        version=2,
         recipe="molecules/qm9",
         help="200 molecules of up to 9 heavy atoms",
         samples=200,
@@ -22,7 +22,7 @@ def zinc() -> Task:
     """ZINC molecules without guidance, against the same baselines; outside of quick suites, its graphs are larger."""
     return Task(
         name="molecules/zinc",
-        version=1,
+        version=2,
         recipe="molecules/zinc",
         help="200 drug-like molecules of up to 20 heavy atoms",
         samples=200,

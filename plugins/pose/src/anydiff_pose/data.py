@@ -17,10 +17,11 @@ from torch import Tensor
 from anydiff.data.dataset import Dataset
 from anydiff.domains import Domain
 from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data
-from anydiff.errors import natural_number
+from anydiff.errors import AnydiffError, natural_number
 from anydiff_pose.clips import ClipSettings, Example, render_example
 from anydiff_pose.domain import Poses
 from anydiff_pose.motion import Clip, bundled_clips, deepmimic_clips
+from anydiff_pose.render import SKELETON
 
 RENDERER = "1"
 """Raise it whenever the same settings and seed give other pictures; it enters the hash of the data."""
@@ -58,6 +59,11 @@ class HumanoidVideo(Dataset):
     ) -> None:
         check_split(split)
         self._domain = domain_of_data(Poses, domain)
+        if self._domain.skeleton.joints != SKELETON.joints:
+            raise AnydiffError(
+                f"skeleton is {self._domain.skeleton.name!r}, but the videos of {self.name!r} show the joints of "
+                f"{SKELETON.name!r}; give that."
+            )
         self.size = natural_number("size", {"train": 4000, "test": 240}[split] if size is None else size)
         sizes = {"height": self._domain.height, "width": self._domain.width, "frames": self._domain.frames}
         self.settings = ClipSettings(**{**(scene or {}), **sizes})

@@ -99,7 +99,8 @@ def forked(suite, out, **options):
 
 
 @pytest.mark.xfail(
-    strict=False, reason="since the engine moved, a run of 100 cells may end with fewer rows in the store (52 seen): open"
+    strict=False,
+    reason="since the engine moved, a run of 100 cells may end with fewer rows in the store (52 seen): open",
 )
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_twenty_random_moments(toy, tmp_path, monkeypatch, request, workers):

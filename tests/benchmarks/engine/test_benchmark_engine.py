@@ -181,7 +181,6 @@ def test_two_cards_cannot_share_a_column(toy, tmp_path):
         make_leaderboard("t", {}, [*rows[:-1], other], ["ddim", "edm"], 3)
 
 
-@pytest.mark.xfail(strict=False, reason="cells cost more since the engine moved; the cause is open")
 @pytest.mark.timing
 def test_the_harness_costs_little(toy, tmp_path):
     """What a cell costs beside sampling and metrics: at most 20 ms of processor time."""

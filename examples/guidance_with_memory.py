@@ -44,7 +44,7 @@ class Projected(Guidance):
 
     def data(self, denoiser, x, t, condition):
         if self.scale == 1:
-            return denoiser(x, t, **condition)
+            return denoiser(x, t, condition)
         conditional, unconditional = with_and_without(denoiser, x, t, condition)
         self.running = conditional - unconditional + self.momentum * self.running
         shift, along = self.running.flatten(1), torch.nn.functional.normalize(conditional.flatten(1))

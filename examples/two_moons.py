@@ -9,8 +9,7 @@ from anydiff.data.dataset import ArrayDataset
 from anydiff.domains import Domain
 from anydiff.files import write_atomic
 from anydiff.metrics import Metric, MetricCard
-from anydiff.networks import ClassCondition
-from anydiff.states import StateSpec
+from anydiff.states import ClassCondition, StateSpec
 
 
 class Points(Domain):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from anydiff.states import Conditioning
+
 API_VERSION = "2.0"
 """Version of the hooks below. A plugin may ask for a range in its module: ``ANYDIFF_API = ">=2.0,<3"``."""
 
@@ -159,7 +161,7 @@ def register_guidance(register: Register) -> None:
 
 @hookspec
 def register_objectives(register: Register) -> None:
-    """Announce objectives: ``objective(denoiser, clean, noise, uniform, **condition) -> loss[B]``.
+    """Announce objectives: ``objective(denoiser, clean, noise, uniform, condition) -> loss[B]``.
 
     Metadata: ``network="name"`` where it trains a network of this name alone.
 
@@ -328,7 +330,7 @@ def transform_batch(batch: tuple[Tensor, dict[str, Tensor]], recipe: Any, step: 
     """Change a training batch before noise is added.
 
     Args:
-        batch: states ``[B, *shape]`` float32 and the condition, a dict of batch-first tensors.
+        batch: states ``[B, *shape]`` float32 and what is given beside them (:class:`anydiff.states.Conditioning`).
         recipe: the resolved ``Recipe``.
         step: optimizer steps done.
         positions: the number of each example in the whole training.
@@ -352,7 +354,7 @@ def wrap_denoiser(denoiser: Any, recipe: Any) -> Any:
     """Replace the denoiser that a pipeline samples with (caching, quantisation, counting).
 
     Args:
-        denoiser: ``denoiser(x, t, **condition) -> E[x0 | x_t]``.
+        denoiser: ``denoiser(x, t, condition) -> E[x0 | x_t]``.
         recipe: the resolved ``Recipe``, or ``None`` when there is none.
 
     Returns:
@@ -367,12 +369,12 @@ def wrap_denoiser(denoiser: Any, recipe: Any) -> Any:
 
 
 @hookspec
-def samples_ready(states: Tensor, condition: Mapping[str, Tensor], recipe: Any) -> Any:
+def samples_ready(states: Tensor, condition: Conditioning, recipe: Any) -> Any:
     """Look at finished samples, or change them before they are decoded and returned.
 
     Args:
         states: ``[B, *shape]``.
-        condition: the dict of batch-first tensors they were asked for with.
+        condition: what they were asked for with.
         recipe: the resolved ``Recipe``, or ``None`` when there is none.
 
     Returns:

@@ -10,12 +10,12 @@ from anydiff.denoisers import FunctionDenoiser, NetworkDenoiser
 from anydiff.denoisers.wrappers import PresentNodes
 from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree
-from anydiff.networks import MLP, VectorCondition
+from anydiff.networks import MLP
 from anydiff.objectives import Denoising, FlowMatching
 from anydiff.paths import VPCosine
 from anydiff.registry import registry
 from anydiff.samplers import AdaptiveODE, sample
-from anydiff.states import Leaf, NoiseSource, StateSpec, uniform
+from anydiff.states import Leaf, NoiseSource, StateSpec, VectorCondition, uniform
 
 SPEC = StateSpec(
     [

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from anydiff.networks import ClassCondition, UNet, estimate_memory
-from anydiff.states import StateSpec
+from anydiff.networks import UNet, estimate_memory
+from anydiff.states import ClassCondition, StateSpec
 from anydiff.testing.memory import can_measure, measured_memory
 
 

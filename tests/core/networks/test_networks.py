@@ -8,18 +8,9 @@ import pytest
 import torch
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.networks import (
-    MLP,
-    ArrayCondition,
-    ClassCondition,
-    ConditionEncoder,
-    DiT,
-    LogSNREmbedding,
-    UNet,
-    VectorCondition,
-)
+from anydiff.networks import MLP, ConditionEncoder, DiT, LogSNREmbedding, UNet
 from anydiff.networks.layers import depth_to_space, space_to_depth
-from anydiff.states import StateSpec
+from anydiff.states import ArrayCondition, ClassCondition, StateSpec, VectorCondition
 
 CONDITIONS = {"label": ClassCondition(3), "context": VectorCondition(4)}
 CASES = [

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from anydiff.denoisers import NetworkDenoiser
-from anydiff.networks import MLP, ClassCondition
+from anydiff.networks import MLP
 from anydiff.objectives import Denoising
 from anydiff.paths import VPLinear
-from anydiff.states import StateSpec
+from anydiff.states import ClassCondition, StateSpec
 from anydiff.training import ObjectiveMethod, RunFolder, TrainingSettings, fit
 
 

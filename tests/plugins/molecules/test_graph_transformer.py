@@ -7,13 +7,12 @@ import torch
 
 from anydiff.denoisers import FunctionDenoiser, NetworkDenoiser
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.networks import VectorCondition
 from anydiff.paths import ProductPath, VPCosine
 from anydiff.registry import registry
 from anydiff.samplers import sample
 from anydiff.solvers import compile_plan
 from anydiff.solvers.executor import execute
-from anydiff.states import Leaf, NoiseSource, StateSpec
+from anydiff.states import Leaf, NoiseSource, StateSpec, VectorCondition
 from anydiff_molecules import objective
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.gdss import GDSSNetwork, GDSSPath

@@ -8,10 +8,9 @@ import torch
 from PIL import Image
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.networks import VectorCondition
 from anydiff.pipeline import Pipeline
 from anydiff.recipes import load_recipe
-from anydiff.states import StateSpec
+from anydiff.states import StateSpec, VectorCondition
 from anydiff_pose import Pose, estimate_clips, estimate_video, pictures
 from anydiff_pose.data import HumanoidVideo
 from anydiff_pose.domain import Poses

@@ -17,11 +17,10 @@ import torch
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.metrics import SampleSet
 from anydiff.metrics.ensembles import repeat_cases
-from anydiff.networks import ArrayCondition
 from anydiff.pipeline import Pipeline, load
 from anydiff.recipes import load_recipe
 from anydiff.registry import KINDS, registry
-from anydiff.states import StateSpec
+from anydiff.states import ArrayCondition, StateSpec
 from anydiff_timeseries.bundle import read_bundle
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.metrics import (

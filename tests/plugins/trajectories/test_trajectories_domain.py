@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.networks import VectorCondition
 from anydiff.paths import VPCosine
 from anydiff.recipes import load_recipe
 from anydiff.recipes.build import build_dataset, build_denoiser, build_objective
-from anydiff.states import StateSpec
+from anydiff.states import StateSpec, VectorCondition
 from anydiff_trajectories.data import EpisodeFile, MazeRuns, PendulumRuns
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.episodes import Episode, discounted_returns

@@ -12,8 +12,8 @@ import torch
 
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
-from anydiff.networks import VectorCondition
 from anydiff.paths import VPCosine
+from anydiff.states import VectorCondition
 from anydiff_trajectories import files
 from anydiff_trajectories.data import EpisodeFile, EpisodeWindows
 from anydiff_trajectories.domain import Trajectories

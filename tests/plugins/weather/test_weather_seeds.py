@@ -6,8 +6,7 @@ import torch
 import xarray
 
 from anydiff.errors import AnydiffError, FileFormatError, NonFiniteError
-from anydiff.networks import ArrayCondition, VectorCondition
-from anydiff.states import StateSpec
+from anydiff.states import ArrayCondition, StateSpec, VectorCondition
 from anydiff_weather import lorenz96
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.data import ForecastCases, ForecastFiles, Lorenz96Cases

@@ -23,11 +23,10 @@ from torch import Tensor
 from anydiff.denoisers import FunctionDenoiser, NetworkDenoiser
 from anydiff.denoisers.wrappers import Clamp
 from anydiff.metrics import members_per_case
-from anydiff.networks import ArrayCondition
 from anydiff.objectives import Denoising
 from anydiff.paths import VPCosine
 from anydiff.samplers import sample
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import ArrayCondition, Conditioning, Leaf, StateSpec
 from anydiff.training import ObjectiveMethod, RunFolder, TrainingSettings, fit, load_into, load_weights
 from anydiff_benchmarks.claims.base import Claim, Verdict
 
@@ -175,7 +174,7 @@ class MovingFigure:
     def __len__(self) -> int:
         return len(self.points)
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States and frames."""
         from anydiff_pose.heatmaps import draw_heatmaps
 

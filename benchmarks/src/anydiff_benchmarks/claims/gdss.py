@@ -19,7 +19,7 @@ from torch import Tensor
 from anydiff.denoisers import Denoiser
 from anydiff.paths import ProductPath, VPLinear
 from anydiff.samplers import sample
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, Leaf, StateSpec
 from anydiff_benchmarks.claims.base import Claim, Verdict
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Correlated(Denoiser):
         self.path = ProductPath((("nodes", VPLinear()), ("edges", VPLinear()))).bind(self.spec)
         self.joint = joint
 
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """E[x_0 | x_t] ``[B, 2]``, float64; without ``joint`` each coordinate by its own marginal."""
         x = x.double()
         alpha, sigma = self.path.alpha(float(t))[0, 0], self.path.sigma(float(t))[0, 0]  # type: ignore[index]
@@ -195,7 +195,7 @@ def _drawn(recipe: Recipe, train: Any, sequential: bool, seed: int) -> list[nx.G
     denoiser.eval()
     solver, mask = build_solver(recipe.sampling.solver), _mask(recipe, seed)
 
-    def draw(**condition: Tensor) -> Tensor:
+    def draw(condition: Conditioning = UNCONDITIONAL) -> Tensor:
         return sample(
             denoiser, domain.spec, SAMPLES, solver=solver, nfe=recipe.sampling.nfe, grid=recipe.sampling.grid,
             end=recipe.sampling.end, seed=seed, condition={"mask": mask, **condition},
@@ -219,7 +219,7 @@ class _WithNodes:
     def __len__(self) -> int:
         return len(self.base)
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States and conditions, ``clean_nodes [B, N, F]`` among them."""
         states, condition = self.base.batch(indices)
         return states, {**condition, "clean_nodes": self.spec.unpack(states)["nodes"]}

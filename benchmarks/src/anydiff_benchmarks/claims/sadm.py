@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anydiff.states import Conditioning
 from anydiff_benchmarks.claims.base import Claim, Verdict
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _trained(encoder: str, seed: int) -> Pipeline:
         return train(load_recipe("volumes/sadm", changes), Path(folder) / "run")
 
 
-def _mean(pipeline: Pipeline, condition: dict[str, Tensor], seed: int) -> Tensor:
+def _mean(pipeline: Pipeline, condition: Conditioning, seed: int) -> Tensor:
     """The mean of a few samples per case, ``[B, X, Y, Z]``."""
     from anydiff.metrics import members_per_case
 

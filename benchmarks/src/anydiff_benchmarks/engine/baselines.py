@@ -14,7 +14,7 @@ from torch import Tensor
 from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.metrics import SampleSet
-from anydiff.states import permutation, standard_normal
+from anydiff.states import Conditioning, permutation, standard_normal
 
 BASELINES = ("resample", "gaussian", "gaussian-diagonal")
 FULL_COVARIANCE_LIMIT = 4096
@@ -22,7 +22,7 @@ _CHUNK = 1024
 
 
 def baseline(
-    name: str, dataset: Dataset, count: int, seed: int = 0, condition: Mapping[str, Tensor] | None = None
+    name: str, dataset: Dataset, count: int, seed: int = 0, condition: Conditioning | None = None
 ) -> SampleSet:
     """The baseline called ``name``, one of :data:`BASELINES`; ``condition`` as for :func:`resample`."""
     if name == "resample":
@@ -32,7 +32,7 @@ def baseline(
     raise UnknownNameError("baseline", name, BASELINES)
 
 
-def resample(dataset: Dataset, count: int, seed: int = 0, condition: Mapping[str, Tensor] | None = None) -> SampleSet:
+def resample(dataset: Dataset, count: int, seed: int = 0, condition: Conditioning | None = None) -> SampleSet:
     """``count`` different examples of ``dataset``, drawn without replacement; which ones depends on ``seed`` alone.
 
     Give the training split, and judge against the test split as for any model.
@@ -61,7 +61,7 @@ def resample(dataset: Dataset, count: int, seed: int = 0, condition: Mapping[str
 
 
 def _of_same_class(
-    dataset: Dataset, order: list[int], condition: Mapping[str, Tensor], classes: list[str], count: int
+    dataset: Dataset, order: list[int], condition: Conditioning, classes: list[str], count: int
 ) -> list[int]:
     """For each row of ``condition`` the first unused index in ``order`` with the same classes, or the first unused."""
 
@@ -92,7 +92,7 @@ def gaussian(
     count: int,
     seed: int = 0,
     diagonal: bool = False,
-    condition: Mapping[str, Tensor] | None = None,
+    condition: Conditioning | None = None,
 ) -> SampleSet:
     """``count`` draws of the Gaussian that has the mean and covariance of the states of ``dataset``.
 

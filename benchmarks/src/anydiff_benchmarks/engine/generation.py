@@ -17,6 +17,7 @@ from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline import Pipeline, load
 from anydiff.recipes import load_recipe
 from anydiff.recipes.build import build_dataset
+from anydiff.states import Conditioning
 from anydiff.tasks.lock import is_paired
 from anydiff.tasks.task import Task, load_reference
 from anydiff_benchmarks.engine import baselines
@@ -138,7 +139,7 @@ class Generator:
             )
         return SampleSet(made.to(torch.float32), condition, self.pipeline.domain)
 
-    def _free(self, name: str, count: int, seed: int, condition: dict[str, Tensor]) -> SampleSet:
+    def _free(self, name: str, count: int, seed: int, condition: Conditioning) -> SampleSet:
         """The core's baseline; with more samples than training data, the data comes around again."""
         data = self.training_data
         if name == "resample" and count > len(data):

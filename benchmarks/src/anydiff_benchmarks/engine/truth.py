@@ -28,7 +28,7 @@ from anydiff.metrics import MetricCard, SampleSet
 from anydiff.metrics.judging import Judge
 from anydiff.recipes import load_recipe
 from anydiff.recipes.build import build_dataset, sample_set
-from anydiff.states import permutation
+from anydiff.states import Conditioning, permutation
 from anydiff.tasks.lock import check_lock, freeze, lock_hash, task_metrics
 from anydiff.tasks.task import Task, load_task
 
@@ -105,7 +105,7 @@ class Truth:
         asked = self.reference.asked(size)
         return Opening(self.frozen, asked, size, tuple(self.cards), least, facts, picture, note)
 
-    def judge(self, states: Tensor, condition: Mapping[str, Tensor]) -> Judged:
+    def judge(self, states: Tensor, condition: Conditioning) -> Judged:
         """All metrics; one that fails does not keep the others from their value."""
         cases = len(states) // self.task.members if self.task.members else len(self.reference)
         reference = self.reference if cases >= len(self.reference) else _rows(self.reference, torch.arange(cases))

@@ -12,6 +12,7 @@ from anydiff.autoregressive.rollout import Context
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError
 from anydiff.samplers import sample
+from anydiff.states.conditions import Conditioning
 from anydiff.states.spec import StateSpec
 
 
@@ -30,7 +31,7 @@ class Sampled:
         self,
         denoiser: Denoiser,
         spec: StateSpec | Sequence[int],
-        condition: Callable[[Context], Mapping[str, Tensor]],
+        condition: Callable[[Context], Conditioning | Mapping[str, Tensor]],
         samples: Sequence[int] | None = None,
         **options: Any,
     ) -> None:

@@ -108,6 +108,7 @@ def command(
 def _drawn(pipeline: Pipeline, source: str, count: int, seed: int, options: dict[str, Any]) -> dict[str, Score]:
     """The scores of new samples, after saying what they are asked for."""
     from anydiff.networks import Autoencoder
+    from anydiff.states.conditions import hashed_names
 
     reference = pipeline.reference()
     asked = reference.asked(count)
@@ -115,8 +116,8 @@ def _drawn(pipeline: Pipeline, source: str, count: int, seed: int, options: dict
         cases = min(count, len(reference))
         members = -(-count // cases)
         tell(
-            f"asking for {', '.join(sorted(asked))} of {cases} held-out examples; `anydiff sample {source} --cases "
-            f"{cases} --members {members} --seed {seed}` draws the same samples"
+            f"asking for {', '.join(hashed_names(asked))} of {cases} held-out examples; `anydiff sample {source} "
+            f"--cases {cases} --members {members} --seed {seed}` draws the same samples"
             + (f" and {members * cases - count} more." if members * cases > count else ".")
         )
     with counted("trials") as report:

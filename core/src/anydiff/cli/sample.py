@@ -14,6 +14,7 @@ from anydiff.cli.output import tell
 if TYPE_CHECKING:
     from anydiff.metrics import SampleSet
     from anydiff.pipeline import Pipeline
+    from anydiff.pipeline.conditions import Asked
 
 DEFAULT_COUNT = 16
 
@@ -188,9 +189,7 @@ def _check_ensemble(resume: bool, out: Path, picture: Path | None, known: str | 
         raise AnydiffError("--known does not go with samples that are streamed to .zarr; draw them with --count.")
 
 
-def _cases(
-    pipeline: Pipeline, given: dict[str, str], cases: int | None
-) -> tuple[dict[str, Any], int, Sequence[Any] | None]:
+def _cases(pipeline: Pipeline, given: dict[str, str], cases: int | None) -> tuple[Asked, int, Sequence[Any] | None]:
     """The condition with one row per case, how many cases there are, and what tells them apart.
 
     They are those that ``given`` names, the first of held-out data where nothing is given, else ``cases`` of one kind.
@@ -204,8 +203,7 @@ def _cases(
             raise AnydiffError(
                 f"--cases is {cases}, but --condition names {len(labels)} cases; lower it or leave it out."
             )
-        condition = pipeline.conditions(given, len(labels))
-        return {name: value[:count] for name, value in condition.items()}, count, labels[:count]
+        return pipeline.conditioning(given, len(labels)).rows(slice(count)), count, labels[:count]
     if given or cases is None:
         return dict(given), cases or 1, None
     reference = pipeline.reference(cases)

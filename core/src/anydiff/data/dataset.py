@@ -15,7 +15,8 @@ from torch import Tensor
 from anydiff.domains import Domain
 from anydiff.domains.kit import content_hash_of
 from anydiff.errors import AnydiffError
-from anydiff.states import StateSpec
+from anydiff.states import Conditioning, StateSpec
+from anydiff.states.conditions import hashed_names
 
 
 class Dataset(ABC):
@@ -35,7 +36,7 @@ class Dataset(ABC):
     def _content(self) -> Iterator[str | Tensor]:
         for begin in range(0, len(self), 1024):
             states, condition = self.batch(range(begin, min(begin + 1024, len(self))))
-            for name, value in [("", states), *sorted(condition.items())]:
+            for name, value in [("", states), *hashed_names(condition).items()]:
                 yield f"{name}:{value.dtype}:{tuple(value.shape)};"
                 yield value
 
@@ -69,11 +70,11 @@ class Dataset(ABC):
         """Number of examples."""
 
     @abstractmethod
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
-        """States float32 ``[B, *spec.shape]`` and batch-first conditions of the examples at ``indices``.
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
+        """States float32 ``[B, *spec.shape]`` of the examples at ``indices``, and what is given beside them.
 
-        Beside the domain's conditions these may hold ``mask`` (the nodes that are there), ``loss_mask`` (weights of the
-        loss) and, beginning with ``truth_``, what metrics may know of an example and no network may.
+        Given are the domain's conditions; beside them there may be ``mask`` (the nodes that are there),
+        ``loss_weight``, known ``sources`` of a path, and ``truth``, which metrics may know and no network may.
         """
 
     def case_labels(self, indices: Sequence[int]) -> list[Any] | None:
@@ -120,10 +121,10 @@ class ArrayDataset(Dataset):
     def __len__(self) -> int:
         return len(self._states)
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """The arrays' rows at ``indices``."""
         rows = torch.as_tensor(list(indices), dtype=torch.int64)
-        return self._states[rows], {name: value[rows] for name, value in self._condition.items()}
+        return self._states[rows], Conditioning({name: value[rows] for name, value in self._condition.items()})
 
 
 def _tensor(values: ArrayLike | Tensor) -> Tensor:

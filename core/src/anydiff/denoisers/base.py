@@ -25,7 +25,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath, Time, per_row
-from anydiff.states import StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 
 PredictionKind = Literal["data", "noise", "velocity", "score", "flow", "edm"]
 KINDS: tuple[str, ...] = get_args(PredictionKind)
@@ -140,25 +140,27 @@ class Denoiser(ABC):
     spec: StateSpec | None = None
 
     @abstractmethod
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """The native prediction ``[B, *shape]`` for the state ``x [B, *shape]`` at time ``t`` (a float, or ``[B]``)."""
 
-    def __call__(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """E[x_0 | x_t] ``[B, *shape]``."""
-        return self.predict(x, t, "data", **condition)
+        return self.predict(x, t, "data", condition)
 
-    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+    def encode_condition(self, condition: Conditioning) -> Conditioning:
         """The condition with all that does not depend on (x, t) computed: a sampler calls this once, then every step.
 
-        What is made from the condition ``frames`` is called ``frames.<part>``, is batch-first, and does not depend on
-        ``frames_present``, so that guidance can still repeat its rows and hide it. A denoiser also accepts a condition
-        that was not encoded; by default nothing is.
+        What is made of the condition ``frames`` are its ``parts`` (:meth:`Conditioning.with_parts`), batch-first. They
+        do not depend on where it is present, so that guidance can still repeat rows and hide it. A denoiser also
+        accepts a condition that was not encoded; by default nothing is.
         """
         return condition
 
-    def predict(self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", **condition: Tensor) -> Tensor:
+    def predict(
+        self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", condition: Conditioning = UNCONDITIONAL
+    ) -> Tensor:
         """The prediction of the given kind ``[B, *shape]``; arguments as for :meth:`native`."""
-        return convert(self, x, t, self.native(x, t, **condition), self.native_kind, kind)
+        return convert(self, x, t, self.native(x, t, condition), self.native_kind, kind)
 
 
 def convert(
@@ -174,7 +176,7 @@ def convert(
 
 
 class FunctionDenoiser(Denoiser):
-    """A plain function ``(x, t, **condition) -> prediction`` as a denoiser of the given kind."""
+    """A plain function ``(x, t, condition) -> prediction`` as a denoiser of the given kind."""
 
     def __init__(
         self,
@@ -188,9 +190,9 @@ class FunctionDenoiser(Denoiser):
         self.native_kind = kind
         self.sigma_data = sigma_data
 
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Call the function."""
-        return self.function(x, t, **condition)
+        return self.function(x, t, condition)
 
 
 def as_denoiser(function: Callable[..., Tensor] | Denoiser, path: GaussianPath) -> Denoiser:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from anydiff.denoisers.base import KINDS, Denoiser, PredictionKind, batch_times
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath, per_row
-from anydiff.states import NODE_MASK, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 
 
 class NetworkDenoiser(nn.Module, Denoiser):
@@ -19,15 +19,13 @@ class NetworkDenoiser(nn.Module, Denoiser):
     predicts σ ∇log p_t, which has unit scale (Song et al. 2021).
 
     Args:
-        network: ``forward(x [B, *shape], log_snr [B], **condition) -> [B, *shape]``. It may have a method
-            ``encode_condition(**condition) -> condition``, see :meth:`Denoiser.encode_condition`; ``forward`` then
+        network: ``forward(x [B, *shape], log_snr [B], condition) -> [B, *shape]``. It may have a method
+            ``encode_condition(condition) -> condition``, see :meth:`Denoiser.encode_condition`; ``forward`` then
             takes both forms, and what the method does not know it hands on.
         path: the path it was or will be trained on.
         parametrization: what the network's output means.
         sigma_data: standard deviation of the data.
         spec: the leaves of the state; where some are masked, training leaves absent entries out.
-
-    The condition ``mask`` reaches a network that says ``reads_mask = True``.
     """
 
     def __init__(
@@ -52,26 +50,24 @@ class NetworkDenoiser(nn.Module, Denoiser):
         self.sigma_data = sigma_data
         self.spec = spec
 
-    def forward(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """E[x_0 | x_t] ``[B, *shape]``."""
-        return self.predict(x, t, "data", **condition)
+        return self.predict(x, t, "data", condition)
 
     # nn.Module's __call__ runs hooks and then forward, which is what a trained denoiser needs.
     __call__ = nn.Module.__call__
 
-    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+    def encode_condition(self, condition: Conditioning) -> Conditioning:
         """The condition as the network encodes it; as it is if the network has no ``encode_condition``."""
         encode = getattr(self.network, "encode_condition", None)
-        return condition if encode is None else encode(**condition)
+        return condition if encode is None else encode(condition)
 
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """The network's own output at (x, t), of kind ``native_kind``."""
-        if not getattr(self.network, "reads_mask", False):
-            condition.pop(NODE_MASK, None)
         times = t if isinstance(t, Tensor) and t.ndim else batch_times(t, x[:1])
         alpha, sigma = self.path.alpha(times), self.path.sigma(times)
         scale = torch.rsqrt((alpha * self.sigma_data) ** 2 + sigma**2)
         log_snr = self.path.log_snr(times).to(dtype=torch.float32, device=x.device).expand(x.shape[0])
-        output: Tensor = self.network(per_row(scale, x) * x, log_snr, **condition)
+        output: Tensor = self.network(per_row(scale, x) * x, log_snr, condition)
         output = output.to(x.dtype)
         return output / per_row(sigma, x) if self.native_kind == "score" else output

@@ -11,6 +11,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath, per_row
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 
 def _double(value: Tensor | float) -> Tensor:
@@ -45,7 +46,7 @@ class GaussianOracle(Denoiser):
             self.basis = torch.empty(0)
             self.variance = covariance.expand(self.mean.shape).reshape(-1)
 
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """E[x_0 | x_t]; see the class."""
         return self.posterior_mean(x, t, self.mean.to(x.dtype).expand(x.shape))
 
@@ -75,8 +76,8 @@ class GaussianOracle(Denoiser):
 class GaussianMixtureOracle(Denoiser):
     """x_0 ~ Σ_k w_k N(m_k, s_k² I), each component of a class.
 
-    D = Σ_k r_k [m_k + α s_k²/v_k (x_t - α m_k)] with v_k = α² s_k² + σ² and r_k ∝ w_k N(x_t; α m_k, v_k I). With a
-    ``label [B]`` only the components of that class count; ``label_present [B]`` false drops it again, as
+    D = Σ_k r_k [m_k + α s_k²/v_k (x_t - α m_k)] with v_k = α² s_k² + σ² and r_k ∝ w_k N(x_t; α m_k, v_k I). With the
+    condition ``label [B]`` only the components of that class count; where it is not present it is dropped again, as
     classifier-free guidance does.
 
     Args:
@@ -105,7 +106,7 @@ class GaussianMixtureOracle(Denoiser):
         if self.weights.shape != (count,) or self.classes.shape != (count,):
             raise AnydiffError(f"weights and classes need one entry per mean ({count}); check their shapes.")
 
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """E[x_0 | x_t, class]; see the class."""
         alpha = _double(self.path.alpha(t)).reshape(-1, 1)
         sigma = _double(self.path.sigma(t)).reshape(-1, 1)
@@ -118,19 +119,18 @@ class GaussianMixtureOracle(Denoiser):
         mean_part = (responsibility * (1 - shrink * alpha.to(x.dtype))) @ means
         return (mean_part + (responsibility * shrink).sum(1, keepdim=True) * flat).reshape(x.shape)
 
-    def _responsibility(self, x: Tensor, alpha: Tensor, variance: Tensor, condition: dict[str, Tensor]) -> Tensor:
+    def _responsibility(self, x: Tensor, alpha: Tensor, variance: Tensor, condition: Conditioning) -> Tensor:
         means = self.means.flatten(1).to(x.dtype)
         flat = x.flatten(1)
         alpha = alpha.to(x.dtype)
         squared = flat.square().sum(1, keepdim=True) - 2 * alpha * (flat @ means.T) + alpha**2 * means.square().sum(1)
         dimension = flat.shape[1]
         logits = torch.log(self.weights) - dimension / 2 * torch.log(variance) - squared / (2 * variance)
-        label = condition.get("label")
+        label = condition.given.get("label")
         if label is not None:
             allowed = self.classes == label.reshape(-1, 1)
-            present = condition.get("label_present")
-            if present is not None:
-                allowed = allowed | ~present.reshape(-1, 1).bool()
+            if "label" in condition.present:
+                allowed = allowed | ~condition.presence("label").reshape(-1, 1)
             logits = logits.masked_fill(~allowed, float("-inf"))
         return torch.softmax(logits, dim=1).to(x.dtype)
 
@@ -174,8 +174,8 @@ class LinearGaussianOracle(Denoiser):
         residual: Tensor = _double(measurement) - self.mean @ self.operator.T
         return self.mean + residual @ self.gain.T
 
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """E[x_0 | x_t, y]; see the class."""
-        if "measurement" not in condition:
+        if "measurement" not in condition.given:
             raise AnydiffError("the condition measurement is missing; give measurement [B, k].")
-        return self._posterior.posterior_mean(x, t, self.posterior(condition["measurement"]).to(x.dtype))
+        return self._posterior.posterior_mean(x, t, self.posterior(condition.given["measurement"]).to(x.dtype))

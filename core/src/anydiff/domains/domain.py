@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.states import StateSpec
+from anydiff.states import Conditioning, Known, StateSpec
 
 if TYPE_CHECKING:
     from anydiff.metrics.card import Score
@@ -70,7 +70,10 @@ class Domain(ABC):
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """Each condition's name and kind (class, vector or array, see :mod:`anydiff.networks`); empty without any."""
+        """Each condition's name and kind (class, vector or array); empty without any.
+
+        See :mod:`anydiff.states.conditions` for the kinds.
+        """
         return {}
 
     @abstractmethod
@@ -78,7 +81,7 @@ class Domain(ABC):
         """States float32 ``[B, *spec.shape]`` of native ``objects``."""
 
     @abstractmethod
-    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Any]:
+    def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[Any]:
         """Native objects of ``states [B, *spec.shape]``."""
 
     @abstractmethod
@@ -125,7 +128,7 @@ class Domain(ABC):
 
         return torch.ones(len(samples), self.spec.nodes, dtype=torch.bool)
 
-    def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
+    def describe_condition(self, condition: Conditioning) -> list[str]:
         """One short title per sample; empty without conditions."""
         return []
 
@@ -164,7 +167,7 @@ class Domain(ABC):
         """
         return None
 
-    def arrays(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> dict[str, LabelledArray]:
+    def arrays(self, states: Tensor, condition: Conditioning | None = None) -> dict[str, LabelledArray]:
         """``states [B, *spec.shape]`` as named arrays, for sample sets too large to be lists of native objects.
 
         Each holds ``[B, *its own axes]``, and row b depends on sample b alone. By default one array per leaf, as it is;
@@ -180,8 +183,8 @@ class Domain(ABC):
         """What stands along the axes of :meth:`arrays`, once for all samples; empty by default."""
         return {}
 
-    def parse_known(self, text: str) -> tuple[Tensor, Tensor]:
-        """(a clean state ``[*spec.shape]``, which of its entries are known, bool) from what a user wrote: a scaffold.
+    def parse_known(self, text: str) -> Known:
+        """A clean state ``[*spec.shape]`` and which of its entries are known, from what a user wrote: a scaffold.
 
         Raises:
             AnydiffError: this domain fixes nothing by a text, or the text is wrong.
@@ -192,8 +195,8 @@ class Domain(ABC):
             f"domain {self.name!r} takes no known entries as a text; in Python give known= and known_mask= to sample()."
         )
 
-    def known_entries(self, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        """(known values, mask) ``[B, *spec.shape]`` of the entries that ``condition`` fixes; None if it fixes none.
+    def known_entries(self, condition: Conditioning) -> Known | None:
+        """Values and mask ``[B, *spec.shape]`` of the entries that ``condition`` fixes; None if it fixes none.
 
         A plan's start and goal, say: samples then have them exactly
         (:class:`~anydiff.denoisers.wrappers.KnownEntries`).

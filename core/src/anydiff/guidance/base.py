@@ -10,6 +10,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser, PredictionKind, convert
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
+from anydiff.states import Conditioning
 
 Scale = float | Tensor | Callable[[float], float]
 """A guidance's strength: a number, a tensor ``[B]`` (one per sample), or a function of the time t."""
@@ -22,11 +23,11 @@ class Guidance(Wrapper):
     """
 
     @abstractmethod
-    def data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: dict[str, Tensor]) -> Tensor:
+    def data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
         """The guided E[x_0 | x_t] ``[B, *shape]``.
 
         Args:
-            denoiser: the one to guide, called as ``denoiser(x, t, **condition)``.
+            denoiser: the one to guide, called as ``denoiser(x, t, condition)``.
             x: the state ``[B, *shape]``.
             t: its time, a number or ``[B]``.
             condition: as the denoiser encoded it.
@@ -37,7 +38,7 @@ class Guidance(Wrapper):
         return "data"
 
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The guided data prediction as ``kind``."""
         return convert(denoiser, x, t, self.data(denoiser, x, t, condition), "data", kind)
@@ -50,7 +51,7 @@ class LinearGuidance(Guidance):
     asked for, so that nothing is converted there and back.
     """
 
-    def data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: dict[str, Tensor]) -> Tensor:
+    def data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
         """The prediction of the data."""
         return self.predict(denoiser, x, t, "data", condition)
 
@@ -60,7 +61,7 @@ class LinearGuidance(Guidance):
 
     @abstractmethod
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The guided prediction of ``kind`` ``[B, *shape]``; arguments as for :meth:`Wrapper.predict`."""
 

@@ -14,7 +14,7 @@ from anydiff.denoisers.base import Denoiser, PredictionKind, convert
 from anydiff.errors import AnydiffError
 from anydiff.guidance.base import LinearGuidance, Scale, scale_at
 from anydiff.paths.base import per_row
-from anydiff.states import NODE_MASK
+from anydiff.states import Conditioning
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ClassifierFree(LinearGuidance):
     Attributes:
         scale: w: a number, a tensor ``[B]`` (one per sample), or a function of the time t.
         interval: noise levels (low, high) of σ/α between which w applies; outside, w = 1.
-        names: the conditions that are dropped in D_∅; by default all of them but the mask of nodes.
+        names: the conditions that are dropped in D_∅; by default all that are given.
     """
 
     needs_condition: ClassVar[bool] = True
@@ -43,14 +43,14 @@ class ClassifierFree(LinearGuidance):
             raise AnydiffError(f"interval is {self.interval}, but needs 0 <= low < high (noise levels σ/α).")
 
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The guided prediction, combined in the denoiser's own kind: the weights sum to one in every kind."""
         scale = self._scale(denoiser, t, x.shape[0])
         if isinstance(scale, float) and scale == 1.0:
-            return denoiser.predict(x, t, kind, **condition)
+            return denoiser.predict(x, t, kind, condition)
         if isinstance(scale, float) and scale == 0.0:
-            return denoiser.predict(x, t, kind, **_dropped(condition, _hidden(condition, self.names)))
+            return denoiser.predict(x, t, kind, condition.without(_hidden(condition, self.names)))
         native = denoiser.native_kind
         conditional, unconditional = with_and_without(denoiser, x, t, condition, self.names, native)
         # lerp, because it is exact at w = 0 and w = 1 also where w is a tensor.
@@ -78,7 +78,7 @@ def with_and_without(
     denoiser: Denoiser,
     x: Tensor,
     t: float | Tensor,
-    condition: dict[str, Tensor],
+    condition: Conditioning,
     names: tuple[str, ...] | None = None,
     kind: PredictionKind = "data",
 ) -> tuple[Tensor, Tensor]:
@@ -89,27 +89,25 @@ def with_and_without(
         x: the state ``[B, *shape]``.
         t: its time, a number or ``[B]``.
         condition: as the denoiser encoded it.
-        names: the conditions that the second prediction is made without; by default all but the mask of nodes.
+        names: the conditions that the second prediction is made without; by default all that are given.
         kind: of both predictions.
 
     Raises:
         AnydiffError: there is no such condition to drop.
     """
-    names, rows = _hidden(condition, names), x.shape[0]
+    names = _hidden(condition, names)
     double_x = torch.cat([x, x])
     double_t = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
-    present, absent = (_with_presence(condition, names, rows, x.device, keep) for keep in (True, False))
-    both = {name: torch.cat([present[name], absent[name]]) for name in present}
-    conditional, unconditional = denoiser.predict(double_x, double_t, kind, **both).chunk(2)
+    # Both halves say of each dropped condition where it is present, so that they hold the same fields.
+    both = Conditioning.joined([condition.hidden(names, absent) for absent in (False, True)])
+    conditional, unconditional = denoiser.predict(double_x, double_t, kind, both).chunk(2)
     return conditional, unconditional
 
 
-def _hidden(condition: dict[str, Tensor], names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The conditions to drop: ``names``, or all that are given but the mask of nodes."""
-    given = dict.fromkeys(_owner(name) for name in condition if not name.endswith("_present"))
-    if names is None:
-        names = tuple(name for name in given if name != NODE_MASK)
-    missing = [name for name in names if name not in given]
+def _hidden(condition: Conditioning, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The conditions to drop: ``names``, or all that are given."""
+    names = tuple(condition.given) if names is None else names
+    missing = [name for name in names if name not in condition.given]
     if missing or not names:
         name = missing[0] if missing else "(none)"
         raise AnydiffError(
@@ -117,28 +115,3 @@ def _hidden(condition: dict[str, Tensor], names: tuple[str, ...] | None) -> tupl
             "condition=... or use scale 1."
         )
     return names
-
-
-def _owner(name: str) -> str:
-    """The condition that ``name`` belongs to: ``frames`` for ``frames.tokens``, which was encoded from it."""
-    return name.partition(".")[0]
-
-
-def _dropped(condition: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
-    return {
-        name: value
-        for name, value in condition.items()
-        if _owner(name) not in names and name.removesuffix("_present") not in names
-    }
-
-
-def _with_presence(
-    condition: dict[str, Tensor], names: tuple[str, ...], rows: int, device: torch.device, keep: bool
-) -> dict[str, Tensor]:
-    """``condition`` with a presence mask for each of ``names``: as given if ``keep``, else all false."""
-    out = dict(condition)
-    for name in names:
-        key = f"{name}_present"
-        given = out.get(key, torch.ones(rows, dtype=torch.bool, device=device))
-        out[key] = given if keep else torch.zeros_like(given)
-    return out

@@ -19,9 +19,10 @@ from anydiff.denoisers.base import Denoiser, PredictionKind, conversion, convert
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.guidance.base import LinearGuidance, Scale, scale_at
 from anydiff.paths.base import per_row
+from anydiff.states import Conditioning
 
 LogDensity = Callable[..., Tensor]
-"""``f(value [B, *shape], t, **condition) -> [B]``: the log of a density in row b, a function of row b alone."""
+"""``f(value [B, *shape], t, condition) -> [B]``: the log of a density in row b, a function of row b alone."""
 
 POINTS = ("state", "data", "data-direct")
 _INDEPENDENT = "log_density does not depend on its input; compute it from that with torch operations."
@@ -66,13 +67,13 @@ class ScoreGuidance(LinearGuidance):
             raise AnydiffError(f"scale is {self.scale}, but guidance needs a finite number; try 1.")
 
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The inner prediction, made in its own kind, with the shift in the kind that is asked for."""
         scale = scale_at(self.scale, t, x.shape[0])
-        known = {name: value for name, value in condition.items() if name not in self.names}
+        known = condition.without(self.names) if self.names else condition
         if isinstance(scale, float) and scale == 0.0:
-            return denoiser.predict(x, t, kind, **known)
+            return denoiser.predict(x, t, kind, known)
         native, gradient = self._gradient(denoiser, x, t, known, condition)
         prediction = convert(denoiser, x, t, native, denoiser.native_kind, kind)
         times = torch.as_tensor(t, dtype=torch.float64)
@@ -87,8 +88,8 @@ class ScoreGuidance(LinearGuidance):
         denoiser: Denoiser,
         x: Tensor,
         t: float | Tensor,
-        known: dict[str, Tensor],
-        condition: dict[str, Tensor],
+        known: Conditioning,
+        condition: Conditioning,
     ) -> tuple[Tensor, Tensor]:
         """The inner denoiser's native prediction and ∇ log f, both ``[B, *shape]``.
 
@@ -99,7 +100,7 @@ class ScoreGuidance(LinearGuidance):
         with torch.inference_mode(False), torch.enable_grad():
             state = _leaf(x, keep)
             with torch.set_grad_enabled(keep or through):
-                native = denoiser.predict(state, t, denoiser.native_kind, **known)
+                native = denoiser.predict(state, t, denoiser.native_kind, known)
                 of_state = self.at == "state"
                 value = state if of_state else convert(denoiser, state, t, native, denoiser.native_kind, "data")
             point = state if through or of_state else _leaf(value, keep)
@@ -109,8 +110,8 @@ class ScoreGuidance(LinearGuidance):
             raise AnydiffError(_INDEPENDENT)
         return (native, gradient) if keep else (native.detach(), gradient)
 
-    def _log_density(self, value: Tensor, t: float | Tensor, condition: dict[str, Tensor]) -> Tensor:
-        out = self.log_density(value, t, **condition)
+    def _log_density(self, value: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
+        out = self.log_density(value, t, condition)
         if not isinstance(out, Tensor) or out.shape != value.shape[:1]:
             found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise AnydiffError(

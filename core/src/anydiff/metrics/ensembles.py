@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.metrics.card import MetricCard
 from anydiff.metrics.metric import Metric, SampleSet
+from anydiff.states import Conditioning
 
 Estimator = Literal["standard", "fair"]
 ESTIMATORS = ("standard", "fair")
@@ -30,10 +31,9 @@ ESTIMATORS = ("standard", "fair")
 # The layout -----------------------------------------------------------------------------------------------------------
 
 
-def repeat_cases(condition: Mapping[str, Tensor], members: int) -> dict[str, Tensor]:
+def repeat_cases(condition: Conditioning, members: int) -> Conditioning:
     """``condition`` of n cases as that of ``n * members`` samples: row i is case i % n."""
-    count = natural_number("members", members)
-    return {name: value.repeat(count, *([1] * (value.ndim - 1))) for name, value in condition.items()}
+    return Conditioning.joined([condition] * natural_number("members", members))
 
 
 def members_per_case(states: Tensor, cases: int) -> Tensor:

@@ -18,6 +18,8 @@ from anydiff.metrics.card import MetricCard, Score
 from anydiff.metrics.metric import Metric, SampleSet
 from anydiff.plugins.report import report
 from anydiff.registry import CORE, registry
+from anydiff.states import Conditioning
+from anydiff.states.conditions import spoken
 
 
 class MetricError(AnydiffError):
@@ -30,16 +32,17 @@ class _Kept:
 
     given: SampleSet
     states: Tensor = field(init=False)
-    condition: dict[str, Tensor] = field(init=False)
+    condition: Conditioning = field(init=False)
 
     def __post_init__(self) -> None:
         self.states = self.given.states.clone()
-        self.condition = {name: value.clone() for name, value in self.given.condition.items()}
+        self.condition = self.given.condition.clone()
 
     def _pairs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         yield "states", self.given.states, self.states
-        for name, value in self.condition.items():
-            yield f"condition {name!r}", self.given.condition[name], value
+        now = dict(self.given.condition.tensors())
+        for name, value in self.condition.tensors():
+            yield spoken(name), now[name], value
 
     def changed(self) -> str:
         """What was written into (``"states"``), after putting it back; empty where nothing was."""

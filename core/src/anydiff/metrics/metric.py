@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, NonFiniteError
 from anydiff.metrics.card import MetricCard
-from anydiff.states import TRUTH
+from anydiff.states import Conditioning
 
 T = TypeVar("T")
 
@@ -23,25 +23,20 @@ class SampleSet:
 
     Attributes:
         states: ``[N, *domain.spec.shape]``.
-        condition: batch-first conditions, ``[N, ...]`` each; for samples, what was asked for.
+        condition: what is given beside the states, N rows; for samples, what was asked for.
         domain: the codec.
         labels: of each row, by :meth:`anydiff.pipeline.Dataset.case_labels`; None where nothing tells the rows apart.
     """
 
     states: Tensor
-    condition: Mapping[str, Tensor]
+    condition: Conditioning
     domain: Domain = field(repr=False)
     labels: Sequence[Any] | None = field(default=None, repr=False, compare=False)
     _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.domain.spec.check(self.states)
-        for name, value in self.condition.items():
-            if len(value) != len(self):
-                raise AnydiffError(
-                    f"condition {name!r} has {len(value)} rows, but the sample set has {len(self)}; give one row per "
-                    "sample."
-                )
+        self.condition.checked(len(self))
 
     def __len__(self) -> int:
         return int(self.states.shape[0])
@@ -50,8 +45,7 @@ class SampleSet:
         """The samples at ``indices``, in that order."""
         chosen = list(indices)
         labels = None if self.labels is None else [self.labels[row] for row in chosen]
-        condition = {name: value[chosen] for name, value in self.condition.items()}
-        return SampleSet(self.states[chosen], condition, self.domain, labels)
+        return SampleSet(self.states[chosen], self.condition.rows(chosen), self.domain, labels)
 
     def derived(self, key: Hashable, compute: Callable[[SampleSet], T]) -> T:
         """``compute(self)``, worked out once and kept with the set: what several metrics, or many sample sets judged by
@@ -70,12 +64,11 @@ class SampleSet:
         """Forget what :meth:`derived` keeps, after the states were put back to what they were."""
         self._derived.clear()
 
-    def asked(self, count: int) -> dict[str, Tensor]:
+    def asked(self, count: int) -> Conditioning:
         """What a model may be asked with for ``count`` samples, sample i being of case i % n: the first min(count, n)
-        rows of the conditions, without the weights of the loss and without what only metrics may know (``truth_...``).
+        rows of the conditions, without the weights of the loss and without what only metrics may know.
         """
-        hidden = [name for name in self.condition if name == "loss_mask" or name.startswith(TRUTH)]
-        return {name: value[:count] for name, value in self.condition.items() if name not in hidden}
+        return self.condition.asked().rows(slice(count))
 
 
 class Metric(ABC):

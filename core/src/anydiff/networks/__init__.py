@@ -1,17 +1,14 @@
 """Shared backbones, conditioned on the log-SNR: MLP (flat states), U-Net and DiT (1, 2 or 3 spatial dimensions).
 
-Every network is ``network(x[B, *shape], log_snr[B], **condition) -> [B, *shape]``; what that prediction means (noise,
+Every network is ``network(x[B, *shape], log_snr[B], condition) -> [B, *shape]``; what that prediction means (noise,
 data, velocity, ...) is the parametrisation's business, in :mod:`anydiff.denoisers`.
 """
 
 from anydiff.networks.autoencoder import Autoencoder
 from anydiff.networks.conditioning import (
-    ArrayCondition,
-    ClassCondition,
-    Condition,
+    ConditionEmbedding,
     ConditionEncoder,
     LogSNREmbedding,
-    VectorCondition,
 )
 from anydiff.networks.dit import DiT
 from anydiff.networks.memory import MemoryEstimate, estimate_memory
@@ -20,15 +17,12 @@ from anydiff.networks.unet import UNet
 
 __all__ = [
     "MLP",
-    "ArrayCondition",
     "Autoencoder",
-    "ClassCondition",
-    "Condition",
+    "ConditionEmbedding",
     "ConditionEncoder",
     "DiT",
     "LogSNREmbedding",
     "MemoryEstimate",
     "UNet",
-    "VectorCondition",
     "estimate_memory",
 ]

@@ -128,6 +128,6 @@ class Autoencoder(nn.Module):
         made = in_full_precision(self.exit, functional.silu(self.norm(hidden)))
         return crop(depth_to_space(made, 2), self.shape[1:]).to(latent.dtype)
 
-    def forward(self, x: Tensor, log_snr: Tensor | None = None, **condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor | None = None, condition: object = None) -> Tensor:
         """decode(encode(x)) ``[B, C, *spatial]``; the other arguments have no influence."""
         return self.decode(self.encode(x))

@@ -9,54 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.states import ArrayCondition, ClassCondition, Condition, Conditioning, VectorCondition
 
 LOG_SNR_BOUND = 20.0
 """λ is clamped to [-20, 20]: beyond, α or σ differs from its limit by less than float32 can show."""
-
-
-@dataclass(frozen=True)
-class ClassCondition:
-    """One of ``classes`` classes: integers [B] in [0, classes), or soft labels [B, classes] (rows sum to 1)."""
-
-    classes: int
-
-    def __post_init__(self) -> None:
-        natural_number("classes", self.classes)
-
-
-@dataclass(frozen=True)
-class VectorCondition:
-    """A vector of ``size`` numbers per sample: [B, size], of order one."""
-
-    size: int
-
-    def __post_init__(self) -> None:
-        natural_number("size", self.size)
-
-
-@dataclass(frozen=True)
-class ArrayCondition:
-    """An array of ``shape`` per sample, [B, *shape], of order one: past values, frames, members of an ensemble.
-
-    Networks that can read it say so; those that condition on one vector refuse it.
-    """
-
-    shape: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(natural_number("shape", size) for size in self.shape))
-        if not self.shape:
-            raise AnydiffError("shape is empty, but an ArrayCondition needs at least one axis; use VectorCondition(1).")
-
-
-Condition = ClassCondition | VectorCondition | ArrayCondition
 
 
 def split_conditions(
@@ -68,20 +30,18 @@ def split_conditions(
     return vectors, arrays
 
 
-def array_channels(
-    arrays: Mapping[str, ArrayCondition], condition: Mapping[str, Tensor], x: Tensor
-) -> dict[str, Tensor]:
+def array_channels(arrays: Mapping[str, ArrayCondition], condition: Conditioning, x: Tensor) -> dict[str, Tensor]:
     """Each array condition ``(C, *spatial)`` as channels ``[B, C + 1, *spatial]`` in the dtype of ``x [B, ...]``.
 
-    The last channel is 1 where the condition is present. An absent one, not given or with ``<name>_present[b]`` false,
-    is all zeros, whatever its values are.
+    The last channel is 1 where the condition is present. An absent one, not given or not present in
+    row b, is all zeros, whatever its values are.
 
     Raises:
         AnydiffError: an array of another shape.
     """
     channels = {}
     for name, kind in arrays.items():
-        value = condition.get(name)
+        value = condition.given.get(name)
         if value is None:
             channels[name] = x.new_zeros(x.shape[0], kind.shape[0] + 1, *kind.shape[1:])
             continue
@@ -89,8 +49,7 @@ def array_channels(
             raise AnydiffError(
                 f"condition {name!r} has shape {tuple(value.shape)}, but must be {(x.shape[0], *kind.shape)}."
             )
-        present = condition.get(f"{name}_present", torch.ones(x.shape[0], dtype=torch.bool, device=x.device)).bool()
-        present = present.reshape(-1, *([1] * len(kind.shape)))
+        present = condition.presence(name).reshape(-1, *([1] * len(kind.shape)))
         flag = present.to(x.dtype).expand(-1, 1, *kind.shape[1:])
         channels[name] = torch.cat([torch.where(present, value.to(x.dtype), 0), flag], dim=1)
     return channels
@@ -122,8 +81,8 @@ class LogSNREmbedding(nn.Module):
 class ConditionEncoder(nn.Module):
     """Sum of one embedding per condition, each with a learned null embedding for "absent".
 
-    A condition is absent for the whole batch when its name is not given, and for row b when ``<name>_present[b]`` is
-    False; whatever the absent rows hold (a label of -1, NaN) has no influence.
+    A condition is absent for the whole batch when it is not given, and in the rows where it is not present; whatever
+    the absent rows hold (a label of -1, NaN) has no influence.
 
     Args:
         conditions: name -> :class:`ClassCondition` or :class:`VectorCondition`; may be empty.
@@ -141,8 +100,8 @@ class ConditionEncoder(nn.Module):
         self.embeddings = nn.ModuleDict()
         self.nulls = nn.ParameterDict()
         for name, condition in conditions.items():
-            if not name.isidentifier() or name.endswith("_present"):
-                raise AnydiffError(f"condition {name!r} must be a plain identifier that does not end in '_present'.")
+            if not name.isidentifier():
+                raise AnydiffError(f"condition {name!r} must be a plain identifier; rename it.")
             if isinstance(condition, ArrayCondition):
                 raise AnydiffError(
                     f"condition {name!r} is an array of shape {condition.shape}, which this network cannot read; "
@@ -158,28 +117,25 @@ class ConditionEncoder(nn.Module):
             self.nulls[name] = nn.Parameter(torch.zeros(width))
         self.register_buffer("_anchor", torch.zeros(()), persistent=False)
 
-    def forward(self, batch_size: int, **condition: Tensor) -> Tensor:
-        """Return [B, width].
+    def forward(self, batch_size: int, condition: Conditioning) -> Tensor:
+        """Return [B, width] from what is given.
 
         Raises:
             UnknownNameError: a name that is no condition of this network.
             AnydiffError: a condition of the wrong shape or a class out of range.
         """
-        known = [*self.conditions, *(f"{name}_present" for name in self.conditions)]
-        for name in condition:
-            if name not in known:
-                raise UnknownNameError("condition", name, known)
+        for name in (*condition.given, *condition.present):
+            if name not in self.conditions:
+                raise UnknownNameError("condition", name, self.conditions)
         anchor = self.get_buffer("_anchor")
         total = anchor.new_zeros(batch_size, self.width)
         for name, kind in self.conditions.items():
             null = self.nulls[name].expand(batch_size, -1)
-            value = condition.get(name)
+            value = condition.given.get(name)
             if value is None:
                 total = total + null
                 continue
-            present = condition.get(f"{name}_present")
-            if present is None:
-                present = torch.ones(batch_size, dtype=torch.bool, device=anchor.device)
+            present = condition.presence(name)
             embedded = self._embed(name, kind, value, present, batch_size)
             # `where` keeps both branches in the graph, so that no parameter is ever unused under DDP.
             total = total + torch.where(present[:, None], embedded, null)
@@ -192,7 +148,7 @@ class ConditionEncoder(nn.Module):
         assert isinstance(embedding, nn.Linear)
         if present.shape != (batch_size,):
             raise AnydiffError(
-                f"condition '{name}_present' has shape {tuple(present.shape)}, but must be ({batch_size},)."
+                f"the presence of condition {name!r} has shape {tuple(present.shape)}, but must be ({batch_size},)."
             )
         if isinstance(kind, ClassCondition) and not value.is_floating_point():
             if value.shape != (batch_size,):
@@ -214,7 +170,7 @@ class ConditionEncoder(nn.Module):
         return functional.linear(values, embedding.weight, embedding.bias)
 
 
-class Conditioning(nn.Module):
+class ConditionEmbedding(nn.Module):
     """log-SNR and conditions to one vector: Linear(SiLU(Linear(features(λ)) + Σ conditions)), then SiLU.
 
     Computed in float32 even under autocast: it is one row per sample, and λ needs the digits.
@@ -228,7 +184,7 @@ class Conditioning(nn.Module):
         self.encoder = ConditionEncoder(conditions, width)
         self.exit = nn.Linear(width, width)
 
-    def forward(self, log_snr: Tensor, batch_size: int, condition: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, log_snr: Tensor, batch_size: int, condition: Conditioning) -> Tensor:
         """Return [B, width] from λ ([B] or a scalar) and the condition."""
         if log_snr.ndim == 0:
             log_snr = log_snr.expand(batch_size)
@@ -238,5 +194,5 @@ class Conditioning(nn.Module):
             )
         with torch.autocast(log_snr.device.type, enabled=False):
             features = self.log_snr_embedding(log_snr).to(self.entry.weight.dtype)
-            hidden = self.entry(features) + self.encoder(batch_size, **condition)
+            hidden = self.entry(features) + self.encoder(batch_size, condition)
             return functional.silu(self.exit(functional.silu(hidden)))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.networks.conditioning import Condition, Conditioning
+from anydiff.networks.conditioning import ConditionEmbedding
 from anydiff.networks.layers import (
     SelfAttention,
     attention_heads,
@@ -25,6 +25,7 @@ from anydiff.networks.layers import (
     spatial_shape,
     zero_initialised,
 )
+from anydiff.states import UNCONDITIONAL, Condition, Conditioning
 
 if TYPE_CHECKING:
     from anydiff.states import StateSpec
@@ -74,7 +75,7 @@ class DiT(nn.Module):
 
     Args:
         spec: the state, of shape (C, *spatial).
-        conditions: name -> condition, see :mod:`anydiff.networks.conditioning`.
+        conditions: name -> condition, see :mod:`anydiff.states.conditions`.
         width: channels per token.
         blocks: number of transformer blocks.
         heads: attention heads; must divide ``width``.
@@ -113,7 +114,7 @@ class DiT(nn.Module):
             raise AnydiffError(f"width is {width}, but must be at least {2 * len(sizes)} to tell positions apart.")
         self.shape = (channels, *sizes)
         self.patch_size = patch_size
-        self.conditioning = Conditioning(conditions or {}, width)
+        self.conditioning = ConditionEmbedding(conditions or {}, width)
         patched = channels * patch_size ** len(sizes)
         self.entry = nn.Linear(patched, width)
         self.register_buffer(
@@ -124,7 +125,7 @@ class DiT(nn.Module):
         self.modulation = zero_initialised(nn.Linear(width, 2 * width))
         self.exit = zero_initialised(nn.Linear(width, patched))
 
-    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction [B, C, *spatial], in the dtype of ``x``, from the scaled state and λ [B]."""
         check_input(x, self.shape)
         embedding = self.conditioning(log_snr, x.shape[0], condition)

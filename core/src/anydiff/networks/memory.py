@@ -23,6 +23,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from anydiff.states import UNCONDITIONAL, Conditioning
+
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
 
@@ -49,30 +51,29 @@ def estimate_memory(
     shape: tuple[int, ...],
     *,
     batch: int = 1,
-    condition: Mapping[str, Tensor] | None = None,
+    condition: Conditioning = UNCONDITIONAL,
     training: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> MemoryEstimate:
-    """The peak memory of ``network(x, log_snr, **condition)`` with ``x [batch, *shape]``.
+    """The peak memory of ``network(x, log_snr, condition)`` with ``x [batch, *shape]``.
 
     Args:
         network: of any size; its parameters are not touched. Made under ``torch.device("meta")`` it takes no memory.
         shape: of one state.
         batch: rows of the call.
-        condition: tensors with ``batch`` rows; of class conditions give soft labels, whose values are not looked at.
+        condition: with ``batch`` rows; of class conditions give soft labels, whose values are not looked at.
         training: with a backward pass, gradients of the parameters included.
         dtype: of the state.
     """
-    given = dict(condition or {})
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         weights = {name: _fake(mode, tensor, tensor.requires_grad and training) for name, tensor in tensors.items()}
-        inputs = {name: torch.empty(tuple(value.shape), dtype=value.dtype) for name, value in given.items()}
+        inputs = {name: torch.empty(tuple(v.shape), dtype=v.dtype) for name, v in condition.tensors()}
         counted = _Counted(weights.values())
         with counted, torch.set_grad_enabled(training):
             x, log_snr = torch.empty(batch, *shape, dtype=dtype), torch.empty(batch)
             counted.add([x, log_snr, *inputs.values()])
-            result = torch.func.functional_call(network, weights, (x, log_snr), inputs)
+            result = torch.func.functional_call(network, weights, (x, log_snr, Conditioning.from_tensors(inputs)))
             if training:
                 torch.autograd.backward(result.float().square().mean())
     parameters = sum(map(_bytes, _distinct(tensors)))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import natural_number
-from anydiff.networks.conditioning import Condition, Conditioning
+from anydiff.networks.conditioning import ConditionEmbedding
 from anydiff.networks.layers import check_input, in_full_precision, probability, zero_initialised
+from anydiff.states import UNCONDITIONAL, Condition, Conditioning
 
 if TYPE_CHECKING:
     from anydiff.states import StateSpec
@@ -39,7 +40,7 @@ class MLP(nn.Module):
 
     Args:
         spec: the state; any shape, flattened inside.
-        conditions: name -> condition, see :mod:`anydiff.networks.conditioning`.
+        conditions: name -> condition, see :mod:`anydiff.states.conditions`.
         width: hidden size.
         blocks: number of residual blocks.
         dropout: probability inside each block, in [0, 1).
@@ -65,13 +66,13 @@ class MLP(nn.Module):
         probability("dropout", dropout)
         self.shape = tuple(spec.shape)
         size = math.prod(self.shape)
-        self.conditioning = Conditioning(conditions or {}, width)
+        self.conditioning = ConditionEmbedding(conditions or {}, width)
         self.entry = nn.Linear(size, width)
         self.blocks = nn.ModuleList(_Block(width, width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.exit = zero_initialised(nn.Linear(width, size))
 
-    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction [B, *shape], in the dtype of ``x``, from the scaled state and λ [B]."""
         check_input(x, self.shape)
         embedding = self.conditioning(log_snr, x.shape[0], condition)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.networks.conditioning import ArrayCondition, Condition, Conditioning, array_channels, split_conditions
+from anydiff.networks.conditioning import ConditionEmbedding, array_channels, split_conditions
 from anydiff.networks.layers import (
     SelfAttention,
     attention_heads,
@@ -33,6 +33,7 @@ from anydiff.networks.layers import (
     whole_numbers,
     zero_initialised,
 )
+from anydiff.states import UNCONDITIONAL, ArrayCondition, Condition, Conditioning
 
 if TYPE_CHECKING:
     from anydiff.states import StateSpec
@@ -112,7 +113,7 @@ class UNet(nn.Module):
 
     Args:
         spec: the state, of shape (C, *spatial).
-        conditions: name -> condition, see :mod:`anydiff.networks.conditioning`. An array condition must have the
+        conditions: name -> condition, see :mod:`anydiff.states.conditions`. An array condition must have the
             state's spatial shape; it enters as further channels beside the state.
         channels: channels of the first level.
         multipliers: channels of each level, in units of ``channels``; their number is the number of levels.
@@ -165,7 +166,7 @@ class UNet(nn.Module):
         self.multiple = patch_size * 2 ** (len(widths) - 1)
         embedding = 4 * channels
         vectors, self.array_conditions = split_conditions(conditions or {})
-        self.conditioning = Conditioning(vectors, embedding)
+        self.conditioning = ConditionEmbedding(vectors, embedding)
         extra = sum(_array_channels(name, kind, sizes) for name, kind in self.array_conditions.items())
 
         def stages(level: int, merges: bool) -> nn.ModuleList:
@@ -183,12 +184,11 @@ class UNet(nn.Module):
         self.norm = group_norm(widths[0])
         self.exit = zero_initialised(_convolution(dimensions, widths[0], patched, 3))
 
-    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction [B, C, *spatial], in the dtype of ``x``, from the scaled state and λ [B]."""
         check_input(x, self.shape)
         arrays = array_channels(self.array_conditions, condition, x)
-        vectors = {name: value for name, value in condition.items() if name.removesuffix("_present") not in arrays}
-        embedding = self.conditioning(log_snr, x.shape[0], vectors)
+        embedding = self.conditioning(log_snr, x.shape[0], condition.without(arrays))
         entry = torch.cat([x, *arrays.values()], dim=1) if arrays else x
         patches = space_to_depth(pad_to_multiple(entry, self.multiple), self.patch_size)
         hidden = self.entry(patches.to(self.norm.weight.dtype))

@@ -29,7 +29,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser, batch_times
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath, per_row
-from anydiff.states import NODE_MASK, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 
 
 def target_and_gain(path: GaussianPath, t: Tensor, kind: str, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,7 +72,7 @@ class Objective(ABC):
         """The weight w [B] of the squared error of the noise prediction at times t [B]."""
 
     def __call__(
-        self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, **condition: Tensor
+        self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, condition: Conditioning = UNCONDITIONAL
     ) -> Tensor:
         """Loss per example [B].
 
@@ -81,14 +81,13 @@ class Objective(ABC):
             clean: x0 [B, *shape].
             noise: ε [B, *shape] of unit scale.
             uniform: one number in (0, 1) per example, [B]; becomes its time.
-            condition: handed to the denoiser, but for ``loss_mask`` [B, *shape] (or broadcastable to it): non-negative
-                weights of the elements; the loss is then the weighted mean over the elements. With ``mask`` ``[B, N]``
-                entries of absent nodes are zero in x_t and left out of the mean. What the path leads to (``mu`` of a
-                mean-reverting one) is a part of x_t too.
+            condition: handed to the denoiser. With its ``loss_weight`` the loss is the weighted mean over the elements;
+                with its ``mask`` entries of absent nodes are zero in x_t and left out of the mean. What the path leads
+                to (``mu`` of a mean-reverting one) is a part of x_t too.
 
         Raises:
-            AnydiffError: ``loss_mask`` or ``uniform`` of a shape that does not fit, or the condition that the path
-                leads to is missing.
+            AnydiffError: a loss weight or ``uniform`` of a shape that does not fit, or what the path leads to is
+                missing.
         """
         clean, noise, mask = present_entries(denoiser.spec, clean, noise, condition)
         if uniform.shape != clean.shape[:1]:
@@ -96,7 +95,7 @@ class Objective(ABC):
         path = denoiser.path
         t = batch_times(self.times(path, uniform), clean)
         target_x0, target_noise, gain = target_and_gain(path, t, denoiser.native_kind, denoiser.sigma_data)
-        prediction = denoiser.native(path.mix(t, x0=clean, noise=noise, **path.given(condition)), t, **condition)
+        prediction = denoiser.native(path.mix(t, x0=clean, noise=noise, **path.given(condition)), t, condition)
         error = (prediction - per_row(target_x0, clean) * clean - per_row(target_noise, clean) * noise).square()
         weight = per_row(self.noise_weight(path, t, denoiser.sigma_data), gain) * gain
         if weight.ndim > 1:  # a product path: one weight per entry
@@ -105,13 +104,13 @@ class Objective(ABC):
 
 
 def present_entries(
-    spec: StateSpec | None, clean: Tensor, noise: Tensor, condition: dict[str, Tensor]
+    spec: StateSpec | None, clean: Tensor, noise: Tensor, condition: Conditioning
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(x0, ε, weights of the elements), zero where no entry is; takes ``loss_mask`` out of the condition."""
-    weights = condition.pop("loss_mask", None)
+    """(x0, ε, weights of the elements), zero where no entry is."""
+    weights = condition.loss_weight
     if spec is None or not spec.has_absent_entries:
         return clean, noise, weights
-    present = spec.present(condition.get(NODE_MASK)).to(clean)
+    present = spec.present(condition.mask).to(clean)
     clean, noise = torch.where(present > 0, clean, 0), torch.where(present > 0, noise, 0)
     return clean, noise, (present if weights is None else present * weights).expand(clean.shape)
 
@@ -122,7 +121,7 @@ def element_mean(error: Tensor, mask: Tensor | None) -> Tensor:
         return error.flatten(1).mean(1)
     if mask.ndim != error.ndim or any(m not in (1, e) for m, e in zip(mask.shape, error.shape, strict=True)):
         raise AnydiffError(
-            f"loss_mask has shape {tuple(mask.shape)}, "
+            f"loss_weight has shape {tuple(mask.shape)}, "
             f"but must be {tuple(error.shape)} or broadcast to it axis by axis."
         )
     mask = mask.to(error.dtype).expand(error.shape).flatten(1)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser, batch_times
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 
 def denoising_energy(
-    denoiser: Denoiser, states: Tensor, t: float | Tensor, noise: Tensor, **condition: Tensor
+    denoiser: Denoiser, states: Tensor, t: float | Tensor, noise: Tensor, condition: Conditioning = UNCONDITIONAL
 ) -> Tensor:
     """E(y) = Σ over elements of (ε - ε_θ(α_t y + σ_t ε, t))²: ``[B]``, low where the model finds y likely.
 
@@ -24,4 +25,4 @@ def denoising_energy(
         condition: handed to the denoiser.
     """
     noised = denoiser.path.mix(batch_times(t, states), x0=states, noise=noise, **denoiser.path.given(condition))
-    return (noise - denoiser.predict(noised, t, "noise", **condition)).square().flatten(1).sum(1)
+    return (noise - denoiser.predict(noised, t, "noise", condition)).square().flatten(1).sum(1)

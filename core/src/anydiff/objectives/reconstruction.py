@@ -11,6 +11,7 @@ from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError
 from anydiff.objectives.base import Objective, element_mean
 from anydiff.paths.base import GaussianPath
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 
 class Reconstruction(Objective):
@@ -44,9 +45,9 @@ class Reconstruction(Objective):
         return torch.ones_like(t)
 
     def __call__(
-        self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, **condition: Tensor
+        self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, condition: Conditioning = UNCONDITIONAL
     ) -> Tensor:
-        """Loss per example [B]; ``loss_mask`` weighs the entries of the state, other conditions are not used."""
+        """Loss per example [B]; the condition's ``loss_weight`` weighs the entries, all else is not used."""
         network: Any = getattr(denoiser, "network", None)
         if not (hasattr(network, "encode") and hasattr(network, "decode")):
             raise AnydiffError(
@@ -61,4 +62,4 @@ class Reconstruction(Objective):
             )
         draws = noise.flatten(1)[:, :size].reshape(means.shape)
         error = (network.decode(means + self.noise * draws) - clean).square()
-        return element_mean(error, condition.get("loss_mask")) + self.penalty / 2 * means.square().flatten(1).mean(1)
+        return element_mean(error, condition.loss_weight) + self.penalty / 2 * means.square().flatten(1).mean(1)

@@ -12,13 +12,14 @@ import functools
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError
+from anydiff.states.conditions import Conditioning
 from anydiff.states.noise import GaussianNoise, NoiseLaw
 from anydiff.states.spec import StateSpec
 
@@ -39,7 +40,8 @@ class LinearPath(ABC):
     Attributes:
         sources: the names of the u_k, in order.
         predicted: the sources a network has to predict; the others are known or follow.
-        known: the sources that are conditions of the same name (a degraded observation).
+        known: the sources that are given beside the data (a degraded observation), by their names in
+            :attr:`anydiff.states.Conditioning.sources`, or of a condition that networks read too.
         t_start: the greatest time T, where x_T is drawn from the prior.
         t_end: the least time a sampler visits.
         default_grid: the time grid that suits this path (see :mod:`anydiff.paths.grids`).
@@ -85,19 +87,20 @@ class LinearPath(ABC):
         terms = [per_row(c[name], sources[name]) * sources[name] for name in self.sources]
         return torch.stack(terms).sum(dim=0) if len(terms) > 2 else sum(terms[1:], terms[0])
 
-    def given(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The known sources of a batch, from its condition.
+    def given(self, condition: Conditioning) -> dict[str, Tensor]:
+        """The known sources of a batch: of its ``sources``, else the condition of that name.
 
         Raises:
             AnydiffError: the condition lacks one.
         """
+        found = {**condition.given, **condition.sources}
         for name in self.known:
-            if name not in condition:
+            if name not in found:
                 raise AnydiffError(
-                    f"{self!r} leads to the condition {name!r}, which these examples lack; choose a data set with it, "
-                    "or another path."
+                    f"{self!r} leads to a known {name!r}, which is not given; pass "
+                    f"Conditioning(sources={{{name!r}: tensor}}), choose a data set with it, or another path."
                 )
-        return {name: condition[name] for name in self.known}
+        return {name: found[name] for name in self.known}
 
 
 class GaussianPath(LinearPath):

@@ -30,9 +30,9 @@ _OFFSET = 0.008
 class MeanReverting(GaussianPath):
     """x_t = α_t x_0 + (1 - α_t) μ + σ_t ε with log α_t = log(α_T) Θ(t)/Θ(1), Θ = ∫θ, t in [t_end, 1].
 
-    Training and sampling need the condition ``mu`` ``[B, *shape]``, which the network sees as any other, and a denoiser
-    whose native prediction is the data (``parametrization: data``): the other kinds are not converted with μ, and are
-    refused. The prior is N(μ, s²).
+    Training and sampling need ``mu`` ``[B, *shape]``, a source of the conditioning or a condition that the network
+    reads too, and a denoiser whose native prediction is the data (``parametrization: data``): the other kinds are not
+    converted with μ, and are refused. The prior is N(μ, s²).
 
     Args:
         noise: s, the standard deviation of x_T about μ; 50/255 in the paper, for data in [0, 1].

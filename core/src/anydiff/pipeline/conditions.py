@@ -9,35 +9,49 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.wrappers import Wrapper
-from anydiff.denoisers.wrappers.known import KNOWN, MASK
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.recipes import Recipe
-from anydiff.states import NODE_MASK
+from anydiff.states import UNCONDITIONAL, Conditioning, Known
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def condition_tensors(
-    domain: Domain, condition: Mapping[str, Any] | None, count: int, guiding: Sequence[str] = ()
-) -> dict[str, Tensor]:
-    """Batch-first tensors of ``count`` rows from text that the domain understands, lists or tensors.
+Asked = Conditioning | Mapping[str, Any]
+"""What a caller asks for: everything as one object, or conditions by name (texts, lists, tensors)."""
 
-    Beside the domain's conditions, those called ``guiding`` may be given: they are for guidance alone.
+
+def conditioning_of(domain: Domain, condition: Asked | None, count: int, guiding: Sequence[str] = ()) -> Conditioning:
+    """What is asked for, of ``count`` rows: from text that the domain understands, lists or tensors by name.
+
+    Beside the domain's conditions, those called ``guiding`` may be given: they are for guidance alone. Where states
+    have masked leaves, ``mask`` says which nodes there are, unless the domain has a condition of that name.
+
+    Raises:
+        UnknownNameError: a condition that nothing here has.
     """
+    if isinstance(condition, Conditioning):
+        for name in (*condition.given, *condition.present):
+            if name not in domain.conditions and name not in guiding:
+                domain.parse_condition({name: ""}, count)  # raises, with the names that exist
+        return condition
     if not condition:
-        return {}
+        return UNCONDITIONAL
     text = {name: value for name, value in condition.items() if isinstance(value, str)}
     parsed = domain.parse_condition(text, count) if text else {}
-    known = [*domain.conditions, *guiding, *([NODE_MASK] if domain.spec.masked else [])]
+    mask = None
     for name, value in condition.items():
-        if name not in text:
-            if name.removesuffix("_present") not in known:
-                domain.parse_condition({name: ""}, count)  # raises, with the names that exist
-            tensor = torch.as_tensor(value)
-            parsed[name] = tensor.expand(count) if tensor.ndim == 0 else tensor
-    return parsed
+        if name in text:
+            continue
+        tensor = torch.as_tensor(value)
+        if name == "mask" and domain.spec.masked and name not in domain.conditions:
+            mask = tensor
+            continue
+        if name not in domain.conditions and name not in guiding:
+            domain.parse_condition({name: ""}, count)
+        parsed[name] = tensor.expand(count) if tensor.ndim == 0 else tensor
+    return Conditioning(parsed, mask=mask)
 
 
 def never_hidden(recipe: Recipe, network: nn.Module, domain: Domain) -> list[str]:
@@ -51,7 +65,7 @@ def never_hidden(recipe: Recipe, network: nn.Module, domain: Domain) -> list[str
     return [name for name in domain.conditions if read is None or name in read]
 
 
-def require_conditions(recipe: Recipe, network: nn.Module, domain: Domain, given: Mapping[str, Tensor]) -> None:
+def require_conditions(recipe: Recipe, network: nn.Module, domain: Domain, given: Conditioning) -> None:
     """Refuse to ask a network for what it was never trained to do: a prediction without one of its conditions.
 
     Raises:
@@ -60,7 +74,7 @@ def require_conditions(recipe: Recipe, network: nn.Module, domain: Domain, given
     missing = [
         name
         for name in never_hidden(recipe, network, domain)
-        if name not in given or not bool(given.get(f"{name}_present", torch.tensor(True)).bool().all())
+        if name not in given.given or not bool(given.presence(name).all())
     ]
     if not missing:
         return
@@ -89,13 +103,14 @@ def require_guidable(recipe: Recipe, network: nn.Module, domain: Domain, layers:
             )
 
 
-def number_of_cases(condition: Mapping[str, Any], cases: int | None) -> int:
+def number_of_cases(condition: Asked, cases: int | None) -> int:
     """How many rows ``condition`` has, which must be ``cases`` where that is given.
 
     Raises:
         AnydiffError: conditions of different numbers of rows, or no number at all.
     """
-    rows = {name: len(value) for name, value in condition.items() if not isinstance(value, str)}
+    held = dict(condition.tensors()) if isinstance(condition, Conditioning) else condition
+    rows = {name: len(value) for name, value in held.items() if not isinstance(value, str)}
     if cases is not None:
         rows = {"cases": natural_number("cases", cases), **rows}
     if len(set(rows.values())) > 1:
@@ -105,10 +120,10 @@ def number_of_cases(condition: Mapping[str, Any], cases: int | None) -> int:
     return next(iter(rows.values()))
 
 
-def known_conditions(
+def known_entries(
     domain: Domain, known: Tensor | Sequence[Any] | None, mask: Tensor | None, count: int
-) -> dict[str, Tensor]:
-    """The conditions of :class:`~anydiff.denoisers.wrappers.KnownEntries`, one row per sample; empty without ``known``.
+) -> Known | None:
+    """The entries that must come out as they are, one row per sample; None without ``known``.
 
     Args:
         domain: encodes what is known, where it is not a tensor already.
@@ -120,35 +135,29 @@ def known_conditions(
         missing, given = ("known_mask", "known") if mask is None else ("known", "known_mask")
         raise AnydiffError(f"{given} was given without {missing}; give both.")
     if known is None or mask is None:
-        return {}
+        return None
     states = known if isinstance(known, Tensor) else domain.encode(known)
     shape = tuple(domain.spec.shape)
-    out = {}
-    for name, value in ((KNOWN, states), (MASK, torch.as_tensor(mask))):
+    rows = []
+    for name, value in (("known", states), ("known_mask", torch.as_tensor(mask))):
         one = value.reshape(1, *value.shape) if tuple(value.shape) == shape else value
         if tuple(one.shape[1:]) != shape or len(one) not in (1, count):
             raise AnydiffError(
                 f"{name} has shape {tuple(value.shape)}, but must be {shape} or {(count, *shape)}: one state, or "
                 "one per sample."
             )
-        out[name] = one.expand(count, *shape)
-    return {KNOWN: out[KNOWN], MASK: out[MASK].bool()}
+        rows.append(one.expand(count, *shape))
+    return Known(rows[0], rows[1].bool())
 
 
-def fixed_by(domain: Domain, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The conditions of :class:`~anydiff.denoisers.wrappers.KnownEntries` that the domain derives from its own."""
-    fixed = domain.known_entries(conditions)
-    return {} if fixed is None else {KNOWN: fixed[0], MASK: fixed[1]}
-
-
-def with_known_nodes(domain: Domain, mask: Tensor, fixed: Mapping[str, Tensor], sized: bool) -> Tensor:
+def with_known_nodes(domain: Domain, mask: Tensor, fixed: Known, sized: bool) -> Tensor:
     """``mask`` with every node of which a known entry is not zero; what a caller ``sized`` must have them already.
 
     Raises:
         AnydiffError: a known node is absent by the caller's own mask.
     """
     spec = domain.spec
-    nodes = spec.mask_of(torch.where(fixed[MASK], fixed[KNOWN], 0.0))
+    nodes = spec.mask_of(torch.where(fixed.mask, fixed.values, 0.0))
     mask = spec.check_mask(mask).bool()
     if len(mask) != len(nodes):  # the sampler says so
         return mask

@@ -15,7 +15,7 @@ from anydiff.plugins import hooks
 from anydiff.recipes import Recipe
 from anydiff.recipes.build import build_metrics
 from anydiff.registry import registry
-from anydiff.states import NODE_MASK
+from anydiff.states import Conditioning
 
 if TYPE_CHECKING:
     from anydiff.domains import Report
@@ -45,8 +45,8 @@ def like(pipeline: Pipeline, reference: SampleSet, count: int, options: Mapping[
 def paired(pipeline: Pipeline, objects: Sequence[Any], reference: SampleSet) -> tuple[SampleSet, SampleSet]:
     """Native ``objects`` as samples, and the rows of ``reference`` that they belong to."""
     states = pipeline.domain.encode(objects)
-    condition = {NODE_MASK: pipeline.domain.spec.mask_of(states)} if pipeline.domain.spec.masked else {}
-    samples = SampleSet(states, condition, pipeline.domain)
+    mask = pipeline.domain.spec.mask_of(states) if pipeline.domain.spec.masked else None
+    samples = SampleSet(states, Conditioning(mask=mask), pipeline.domain)
     case_of = None if reference.labels is None else pipeline.domain.match(objects, reference.labels)
     if case_of is None:
         _check_cases(pipeline.recipe, samples, len(reference))
@@ -61,7 +61,7 @@ def _check_cases(recipe: Recipe, samples: SampleSet, cases: int) -> None:
         return
     for part, metric in zip(recipe.metrics, build_metrics(recipe), strict=True):
         asks = registry().get("metrics", part.name).metadata.get("paired", False)
-        if asks and set(metric.needs) <= set(samples.condition):
+        if asks and set(metric.needs) <= set(samples.condition.given):
             raise AnydiffError(
                 f"{part.name} compares each sample with its own case, but the {len(samples)} samples do not tell "
                 f"their cases and cannot be as many for each of the {cases} held-out ones; say of how many cases "
@@ -78,7 +78,7 @@ def scores(
         AnydiffError: no metric is left.
     """
     named = list(zip((part.name for part in recipe.metrics), build_metrics(recipe), strict=True))
-    metrics = [(name, metric) for name, metric in named if set(metric.needs) <= set(samples.condition)]
+    metrics = [(name, metric) for name, metric in named if set(metric.needs) <= set(samples.condition.given)]
     if not metrics and not more:
         raise AnydiffError(
             f"{recipe.name!r} cannot be evaluated: each of its metrics needs a condition that these samples "

@@ -21,7 +21,7 @@ from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet
 from anydiff.networks import Autoencoder
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff.training import weights_hash
 
 if TYPE_CHECKING:
@@ -72,8 +72,9 @@ def reconstruct(domain: Domain, autoencoder: Autoencoder, reference: SampleSet, 
     """The first ``count`` samples of ``reference`` (at most all) encoded and decoded, by which it is judged."""
     rows = min(count, len(reference))
     space = Latent(domain, autoencoder)
-    condition = {name: value[:rows] for name, value in reference.condition.items()}
-    return SampleSet(space.to_data(space.to_latent(reference.states[:rows])), condition, domain)
+    return SampleSet(
+        space.to_data(space.to_latent(reference.states[:rows])), reference.condition.rows(slice(rows)), domain
+    )
 
 
 def no_sampling_options(recipe: str, options: Mapping[str, Any]) -> None:
@@ -125,7 +126,7 @@ class LatentDataset(Dataset):
     def __len__(self) -> int:
         return len(self.inner)
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """Latents and the data's own conditions."""
         states, condition = self.inner.batch(indices)
         return torch.stack([self._encoded(index, states[row]) for row, index in enumerate(indices)]), condition

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -11,9 +12,9 @@ from anydiff.denoisers import Denoiser
 from anydiff.denoisers.wrappers import PresentNodes
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
+from anydiff.pipeline.conditions import Asked
 from anydiff.plugins import hooks
 from anydiff.recipes.build import build_guidance
-from anydiff.states import NODE_MASK
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
@@ -33,7 +34,7 @@ def require_density(domain: Domain) -> None:
 
 
 def ode_inputs(
-    pipeline: Pipeline, objects: Sequence[Any], condition: Mapping[str, Any] | None, options: Mapping[str, Any]
+    pipeline: Pipeline, objects: Sequence[Any], condition: Asked | None, options: Mapping[str, Any]
 ) -> tuple[Denoiser, Tensor, dict[str, Any]]:
     """What :class:`~anydiff.samplers.AdaptiveODE` asks for: the denoiser, the states of ``objects``, its options.
 
@@ -48,9 +49,9 @@ def ode_inputs(
     states = states.to(next(pipeline.denoiser.parameters()).device)
     denoiser = hooks().transform("wrap_denoiser", denoiser=pipeline.denoiser, recipe=pipeline.recipe)
     guidance = build_guidance(options.get("guidance"))
-    conditions = pipeline.conditions(condition, len(states))
-    if pipeline.domain.spec.masked:
-        conditions.setdefault(NODE_MASK, pipeline.domain.spec.mask_of(states))
+    asked = pipeline.conditioning(condition, len(states))
+    if pipeline.domain.spec.masked and asked.mask is None:
+        asked = replace(asked, mask=pipeline.domain.spec.mask_of(states))
     if pipeline.domain.spec.has_absent_entries:
         guidance = [*guidance, PresentNodes(pipeline.domain.spec)]
-    return denoiser, states, {**options, "guidance": guidance, "condition": conditions}
+    return denoiser, states, {**options, "guidance": guidance, "condition": asked}

@@ -17,7 +17,7 @@ from anydiff.errors import AnydiffError, natural_number
 from anydiff.metrics import SampleSet, Score
 from anydiff.metrics.ensembles import members_per_case
 from anydiff.pipeline.companions import companions_of, joint_hash, recorded_text
-from anydiff.pipeline.conditions import condition_tensors, number_of_cases, require_conditions
+from anydiff.pipeline.conditions import Asked, conditioning_of, number_of_cases, require_conditions
 from anydiff.pipeline.evaluate import evaluate, like, paired, scores
 from anydiff.pipeline.latent import Latent, latent_of
 from anydiff.pipeline.likelihood import ode_inputs, require_density
@@ -30,6 +30,7 @@ from anydiff.samplers import AdaptiveODE, PlanSampler, Sampler, as_sampler
 from anydiff.solvers import Solver
 from anydiff.solvers.base import preferred_grid
 from anydiff.solvers.plan import Plan
+from anydiff.states import Conditioning
 from anydiff.training import save_weights, weights_hash
 
 
@@ -141,7 +142,8 @@ class Pipeline:
             guidance: classifier-free scale, or guidances (default: the recipe's).
             condition: what to ask for: ``{"label": "sneaker"}`` as text the domain understands, or tensors or lists
                 with one row per sample; ``mask`` ``[count, N]`` says which nodes each sample has, where samples differ
-                in size (default: drawn by the domain).
+                in size (default: drawn by the domain). Or a :class:`~anydiff.states.Conditioning`, which can also say
+                in which rows a condition is present.
             batch_size: rows per network call; does not change the samples beyond the network's own rounding.
             device: where to sample.
             start: states at the plan's first node, instead of the prior.
@@ -159,7 +161,7 @@ class Pipeline:
         return self.domain.decode(samples.states, samples.condition)
 
     def ensemble_set(
-        self, members: int | Sequence[int], condition: Mapping[str, Any], *, cases: int | None = None, **options: Any
+        self, members: int | Sequence[int], condition: Asked, *, cases: int | None = None, **options: Any
     ) -> SampleSet:
         """``members`` samples for each case of ``condition`` as states: row i is member i // n of case i % n.
 
@@ -181,7 +183,7 @@ class Pipeline:
         return self.sample_set(rows, condition=condition, cases=count, **options)
 
     def ensemble(
-        self, members: int | Sequence[int], condition: Mapping[str, Any], *, cases: int | None = None, **options: Any
+        self, members: int | Sequence[int], condition: Asked, *, cases: int | None = None, **options: Any
     ) -> list[list[Any]]:
         """``members`` samples for each case of ``condition`` as native objects, one list per case.
 
@@ -197,7 +199,7 @@ class Pipeline:
         self,
         objects: Sequence[Any],
         *,
-        condition: Mapping[str, Any] | None = None,
+        condition: Asked | None = None,
         ode: AdaptiveODE | None = None,
         **options: Any,
     ) -> Tensor:
@@ -219,7 +221,7 @@ class Pipeline:
         self,
         objects: Sequence[Any],
         *,
-        condition: Mapping[str, Any] | None = None,
+        condition: Asked | None = None,
         ode: AdaptiveODE | None = None,
         **options: Any,
     ) -> Tensor:
@@ -332,17 +334,15 @@ class Pipeline:
         metadata = {**self.metadata, **needed, "recipe": self.recipe.canonical(), "recipe_hash": self.recipe.hash}
         save_weights(path, tensors, metadata, overwrite)
 
-    def conditions(
-        self, condition: Mapping[str, Any] | None, count: int, guiding: Sequence[str] = ()
-    ) -> dict[str, Tensor]:
-        """Batch-first tensors of ``count`` rows from text that the domain understands, lists or tensors.
+    def conditioning(self, condition: Asked | None, count: int, guiding: Sequence[str] = ()) -> Conditioning:
+        """What is asked for, of ``count`` rows: from text that the domain understands, lists or tensors by name.
 
         Beside the domain's conditions, those called ``guiding`` may be given: they are for guidance alone.
 
         Raises:
             AnydiffError: a condition is missing without which the network was never trained.
         """
-        found = condition_tensors(self.domain, condition, count, guiding)
+        found = conditioning_of(self.domain, condition, count, guiding)
         require_conditions(self.recipe, self.denoiser.network, self.domain, found)
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,14 +14,14 @@ from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.metrics import SampleSet
 from anydiff.networks import Autoencoder
-from anydiff.pipeline.conditions import fixed_by, known_conditions, require_guidable, with_known_nodes
+from anydiff.pipeline.conditions import Asked, known_entries, require_guidable, with_known_nodes
 from anydiff.plugins import hooks
 from anydiff.recipes.build import build_guidance
 from anydiff.samplers import Sampler, SampleRequest
 from anydiff.solvers import Solver
 from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
-from anydiff.states import NODE_MASK
+from anydiff.states import Conditioning
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
@@ -39,7 +39,7 @@ class SampleOptions:
     solver: str | Solver | Plan | Sampler | None = None
     seed: int = 0
     guidance: float | Wrapper | list[Wrapper] | None = None
-    condition: Mapping[str, Any] | None = None
+    condition: Asked | None = None
     batch_size: int = 256
     device: torch.device | str | None = None
     start: Tensor | None = None
@@ -73,63 +73,67 @@ def sample_states(pipeline: Pipeline, count: int | Sequence[int], options: Sampl
     distinct = rows if options.cases is None else natural_number("cases", options.cases)
     domain, latent, hook = pipeline.domain, pipeline.latent, hooks()
     layers = build_guidance(pipeline.recipe.sampling.guidance if options.guidance is None else options.guidance)
-    conditions = pipeline.conditions(options.condition, distinct, [name for layer in layers for name in layer.reads])
+    asked = pipeline.conditioning(options.condition, distinct, [name for layer in layers for name in layer.reads])
     numbers = range(distinct) if options.cases is not None or isinstance(count, int) else count
-    fixed = _sized_and_fixed(domain, conditions, numbers, options)
-    layers = _fitting(pipeline, layers, conditions, fixed, options)
+    condition = _sized_and_fixed(domain, asked, numbers, options)
+    layers = _fitting(pipeline, layers, condition, options)
     device = next(pipeline.denoiser.parameters()).device if options.device is None else options.device
     denoiser = hook.transform("wrap_denoiser", denoiser=pipeline.denoiser.to(device), recipe=pipeline.recipe)
     notified = [_notify_step] if hook.has("sampling_step") else []
     request = SampleRequest(
-        count, seed=options.seed, guidance=layers, condition={**conditions, **fixed}, cases=options.cases,
+        count, seed=options.seed, guidance=layers, condition=condition, cases=options.cases,
         start=options.start, temperature=options.temperature, batch_size=options.batch_size, device=device,
         callbacks=[*options.callbacks, *notified],
     )  # fmt: skip
     sampler = pipeline.sampler(options.nfe, options.solver, **options.solving)
     states = sampler.sample(request, denoiser, domain.spec if latent is None else latent.spec).float()
+    condition = replace(condition, known=None)
     if options.cases is not None:
-        conditions = {name: value[torch.arange(rows) % options.cases] for name, value in conditions.items()}
+        condition = condition.rows(torch.arange(rows) % options.cases)
     states = states.cpu() if latent is None else latent.to_data(states)
     states = hook.transform(
-        "samples_ready", states=states, condition=conditions, recipe=pipeline.recipe, say=domain.spec.moved_out
+        "samples_ready", states=states, condition=condition, recipe=pipeline.recipe, say=domain.spec.moved_out
     )
-    return SampleSet(states, conditions, domain)
+    return SampleSet(states, condition, domain)
 
 
 def _sized_and_fixed(
-    domain: Domain, conditions: dict[str, Tensor], numbers: Sequence[int], options: SampleOptions
-) -> dict[str, Tensor]:
-    """The entries that are fixed, as conditions; sizes that are not given are drawn into ``conditions``."""
-    sized = NODE_MASK in conditions
+    domain: Domain, condition: Conditioning, numbers: Sequence[int], options: SampleOptions
+) -> Conditioning:
+    """With sizes, drawn where none are given, and with the entries that are fixed: by the caller or by the domain.
+
+    Raises:
+        AnydiffError: entries are fixed twice.
+    """
+    sized = condition.mask is not None
     if domain.spec.masked and not sized:
-        conditions[NODE_MASK] = domain.sample_mask(numbers, options.seed)
-    fixed = known_conditions(domain, options.known, options.known_mask, len(numbers)) or fixed_by(domain, conditions)
-    if fixed and domain.spec.masked:
-        conditions[NODE_MASK] = with_known_nodes(domain, conditions[NODE_MASK], fixed, sized)
-    return fixed
+        condition = replace(condition, mask=domain.sample_mask(numbers, options.seed))
+    named = known_entries(domain, options.known, options.known_mask, len(numbers))
+    if named is not None and condition.known is not None:
+        raise AnydiffError("known is given twice: as known= and within the condition; leave one of them out.")
+    fixed = named or condition.known or domain.known_entries(condition)
+    if fixed is not None and condition.mask is not None and domain.spec.masked:
+        condition = replace(condition, mask=with_known_nodes(domain, condition.mask, fixed, sized))
+    return replace(condition, known=fixed)
 
 
 def _fitting(
-    pipeline: Pipeline,
-    layers: list[Wrapper],
-    conditions: Mapping[str, Tensor],
-    fixed: Mapping[str, Tensor],
-    options: SampleOptions,
+    pipeline: Pipeline, layers: list[Wrapper], condition: Conditioning, options: SampleOptions
 ) -> list[Wrapper]:
-    """The guidance that these conditions allow, and what keeps fixed entries.
+    """The guidance that this conditioning allows, and what keeps fixed entries.
 
     Raises:
         AnydiffError: the network cannot be guided so, or entries of data are fixed while latents are diffused.
     """
-    if not set(conditions) - {NODE_MASK} and options.guidance is None:
+    if not condition.given and options.guidance is None:
         # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
         layers = [layer for layer in layers if not layer.needs_condition]
     require_guidable(pipeline.recipe, pipeline.denoiser.network, pipeline.domain, layers)
-    if fixed and pipeline.latent is not None:
+    if condition.known is None:
+        return layers
+    if pipeline.latent is not None:
         raise AnydiffError("known entries are data, but this recipe diffuses latents; use a recipe without latent.")
-    if fixed and not any(isinstance(layer, KnownEntries) for layer in layers):
-        return [*layers, KnownEntries()]
-    return layers
+    return layers if any(isinstance(layer, KnownEntries) for layer in layers) else [*layers, KnownEntries()]
 
 
 def _notify_step(step: Step) -> None:

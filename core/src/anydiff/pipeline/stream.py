@@ -14,13 +14,12 @@ import hashlib
 import importlib.metadata
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from anydiff.data.reading import read_json
 from anydiff.domains import LabelledArray
@@ -28,11 +27,13 @@ from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_folder
 from anydiff.locks import Lock
 from anydiff.optional import require
-from anydiff.pipeline.conditions import number_of_cases
+from anydiff.pipeline.conditions import Asked, number_of_cases
 from anydiff.pipeline.pipeline import Pipeline
 from anydiff.plugins.source import transforming_code
 from anydiff.recipes.build import build_guidance
 from anydiff.solvers.plan import Plan
+from anydiff.states import Conditioning
+from anydiff.states.conditions import hashed_names
 
 if TYPE_CHECKING:
     import zarr
@@ -45,7 +46,7 @@ def stream(
     pipeline: Pipeline,
     path: str | Path,
     members: int,
-    condition: Mapping[str, Any] | None = None,
+    condition: Asked | None = None,
     *,
     cases: int | None = None,
     labels: Sequence[Any] | None = None,
@@ -85,11 +86,15 @@ def stream(
     """
     require("zarr", "streaming samples", "anydiff[scale]")
     target = Path(path)
-    condition = condition or {}
-    if cases is None and all(isinstance(value, str) for value in condition.values()):
+    condition = {} if condition is None else condition
+    if cases is None and not (
+        condition
+        if isinstance(condition, Conditioning)
+        else any(not isinstance(value, str) for value in condition.values())
+    ):
         cases = 1
     count = number_of_cases(condition, cases)
-    job = _Job(pipeline, natural_number("members", members), count, pipeline.conditions(condition, count))
+    job = _Job(pipeline, natural_number("members", members), count, pipeline.conditioning(condition, count))
     job.chunk, job.seed, job.options = natural_number("chunk", chunk), seed, options
     job.labels = pipeline.domain.label_arrays(labels) if labels else {}
     try:
@@ -114,7 +119,7 @@ class _Job:
     pipeline: Pipeline
     members: int
     cases: int
-    condition: dict[str, Tensor]
+    condition: Conditioning
     chunk: int = 256
     seed: int = 0
 
@@ -140,7 +145,7 @@ class _Job:
         guidance = self.options.get("guidance")
         layers = build_guidance(recipe.sampling.guidance if guidance is None else guidance)
         digest = hashlib.sha256()
-        for name, value in sorted(self.condition.items()):
+        for name, value in hashed_names(self.condition).items():
             digest.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
             digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         for name, array in sorted(self.labels.items()):
@@ -169,7 +174,7 @@ class _Job:
         """Make the group beside its place and move it there, so that it is whole or not there."""
         import zarr
 
-        first = {name: value[:1] for name, value in self.condition.items()}
+        first = self.condition.rows(slice(1))
         domain = self.pipeline.domain
         layout = domain.arrays(torch.zeros(1, *domain.spec.shape), first)
         with atomic_folder(target) as folder:
@@ -178,7 +183,7 @@ class _Job:
                 self._create_samples(group, name, array)
             axes = {"member": torch.arange(self.members), "case": torch.arange(self.cases)}
             extra = {name: LabelledArray(value.numpy(), (name,)) for name, value in axes.items()}
-            for name, value in self.condition.items():
+            for name, value in hashed_names(self.condition).items():
                 dimensions = ("case", *(f"condition_{name}_{axis}" for axis in range(value.ndim - 1)))
                 extra[f"condition_{name}"] = LabelledArray(value.cpu().numpy(), dimensions)
             extra.update(self.labels)
@@ -244,7 +249,7 @@ class _Job:
 
     def _draw(self, members: range, cases: range) -> dict[str, LabelledArray]:
         indices = [member * self.cases + case for member in members for case in cases]
-        condition = {name: value[cases.start : cases.stop] for name, value in self.condition.items()}
+        condition = self.condition.rows(slice(cases.start, cases.stop))
         options = {"batch_size": self.chunk, **self.options, "cases": len(cases)}
         samples = self.pipeline.sample_set(indices, seed=self.seed, condition=condition, **options)
         return self.pipeline.domain.arrays(samples.states, samples.condition)

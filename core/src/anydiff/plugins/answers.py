@@ -67,7 +67,7 @@ def _watch_batch(arguments: Mapping[str, Any]) -> Watch:
     def wrong(answer: Any) -> str:
         now = batch if answer is None else answer
         if not _is_batch(now):
-            return "gives no pair of states and a dictionary of conditions"
+            return "gives no pair of states and their Conditioning"
         found = _tensors(now)
         if found.keys() != faces.keys():
             return f"gives {sorted(found)}, but the batch has {sorted(faces)}"
@@ -77,13 +77,13 @@ def _watch_batch(arguments: Mapping[str, Any]) -> Watch:
 
 
 def _is_batch(value: Any) -> bool:
-    return (
-        isinstance(value, tuple | list) and len(value) == 2 and _is_tensor(value[0]) and isinstance(value[1], Mapping)
-    )
+    # By what it can do: this room knows nothing of the states' classes, which would load torch.
+    pair = isinstance(value, tuple | list) and len(value) == 2 and _is_tensor(value[0])
+    return pair and callable(getattr(value[1], "tensors", None))
 
 
 def _tensors(batch: Any) -> dict[str, Any]:
-    return {"states": batch[0], **{f"condition {name!r}": value for name, value in batch[1].items()}}
+    return {"states": batch[0], **dict(batch[1].tensors())}
 
 
 def _watch_denoiser(arguments: Mapping[str, Any]) -> Watch:

@@ -158,12 +158,12 @@ class _Solve:
     def _noise(self, y: Tensor, node: Node, mean: Tensor | float) -> Tensor:
         if isinstance(mean, Tensor):
             return (y - node.alpha * self._data(y, node, mean)) / node.sigma
-        noise = self.denoiser.predict(y, node.t, "noise", **self.condition)
+        noise = self.denoiser.predict(y, node.t, "noise", self.condition)
         self._count(y, node, noise, "noise")
         return noise
 
     def _data(self, y: Tensor, node: Node, mean: Tensor | float) -> Tensor:
-        data = self.denoiser(y + mean, node.t, **self.condition)
+        data = self.denoiser(y + mean, node.t, self.condition)
         self._count(y + mean, node, data, "data")
         return data - mean
 

@@ -13,6 +13,7 @@ from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath
 from anydiff.samplers.sampler import Chunk
+from anydiff.states import Conditioning
 
 
 class Place:
@@ -65,7 +66,7 @@ class Flow:
         if isinstance(self.mean, Tensor):
             p, q = conversion(self.path, t, "data", "edm", self.denoiser.sigma_data, without_known=True)
             return -(self._data(state, t) * q + state * p).flatten(1)
-        slope = self.denoiser.predict(state, t, "edm", **self.condition)
+        slope = self.denoiser.predict(state, t, "edm", self.condition)
         self._count(state, t, slope, "edm")
         return -slope.flatten(1)
 
@@ -89,7 +90,7 @@ class Flow:
     def _data(self, state: Tensor, t: float) -> Tensor:
         """D less the known source, if there is one."""
         mean = self._mean(state)
-        data = self.denoiser(state + mean, t, **self.condition)
+        data = self.denoiser(state + mean, t, self.condition)
         self._count(state + mean, t, data, "data")
         return data - mean
 
@@ -121,9 +122,9 @@ class AtNetworkPrecision(Wrapper):
     """The state in float64, the network in the precision of its own weights."""
 
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The inner prediction, in the precision of the state."""
         first = next(denoiser.parameters(), None) if isinstance(denoiser, nn.Module) else None
-        value = denoiser.native(x if first is None else x.to(first.dtype), t, **condition).to(x.dtype)
+        value = denoiser.native(x if first is None else x.to(first.dtype), t, condition).to(x.dtype)
         return convert(denoiser, x, t, value, denoiser.native_kind, kind)

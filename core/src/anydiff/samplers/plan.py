@@ -16,6 +16,7 @@ from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest
 from anydiff.solvers.base import Solver, compile_plan
 from anydiff.solvers.executor import execute
 from anydiff.solvers.plan import Plan
+from anydiff.states.conditions import Conditioning
 from anydiff.states.spec import StateSpec
 
 DEFAULT_SOLVER = "dpm-solver++-2m"
@@ -57,11 +58,9 @@ class PlanSampler(Sampler):
 
     def draw(self, chunk: Chunk) -> Tensor:
         """The plan's result ``[B, *shape]``."""
-        found = {name: chunk.given(name) for name in self.plan.constants}
-        constants = {name: value for name, value in found.items() if value is not None}
         return execute(
             self.plan, chunk.denoiser, chunk.first, noise=chunk.noise, samples=chunk.samples,
-            condition=chunk.condition, constants=constants, callbacks=chunk.callbacks,
+            condition=chunk.condition, callbacks=chunk.callbacks,
         )  # fmt: skip
 
 
@@ -145,7 +144,6 @@ def sample(
         AnydiffError: a count, seed, shape or budget is wrong.
     """
     wanted = {name: options.pop(name) for name in REQUEST if name in options}
-    if wanted.get("condition", {}) is None:
-        del wanted["condition"]
+    wanted["condition"] = Conditioning.of(wanted.get("condition"))
     sampler = as_sampler(solver, denoiser.path, nfe, grid, end, options)
     return sampler.sample(SampleRequest(count, **wanted), denoiser, spec)

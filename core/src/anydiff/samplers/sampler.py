@@ -9,8 +9,8 @@ optimiser, element by element.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -23,8 +23,9 @@ from anydiff.denoisers.wrappers.present import PresentNodes
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.paths.base import GaussianPath
 from anydiff.solvers.executor import Callback, DrawsNoise, Step
+from anydiff.states.conditions import UNCONDITIONAL, Conditioning, check_rows
 from anydiff.states.noise import NoiseSource
-from anydiff.states.spec import NODE_MASK, StateSpec
+from anydiff.states.spec import StateSpec
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,8 @@ class SampleRequest:
         count: how many samples (indices 0 .. count-1), or the indices themselves.
         seed: whole number in [0, 2^64).
         guidance: one or several guidances or other wrappers, the first innermost.
-        condition: tensors with one row per sample (or per case), encoded once per chunk, not once per network call;
-            ``mask`` ``[count, N]`` says which nodes of a sample exist;
-            ``known`` and ``known_mask`` belong to :class:`~anydiff.denoisers.wrappers.KnownEntries`.
+        condition: what is given, one row per sample (or per case); encoded once per chunk, not once per network call. A
+            dictionary of tensors is what networks are told, by the names of conditions.
         cases: several samples share a condition: it has one row per case, and row i of the samples belongs to case
             i % cases. A case is encoded once per chunk however many samples of it are drawn.
         start: states to begin with ``[count, *shape]``, instead of draws from the prior.
@@ -53,7 +53,7 @@ class SampleRequest:
     count: int | Sequence[int]
     seed: int = 0
     guidance: Wrapper | Sequence[Wrapper] | None = None
-    condition: Mapping[str, Tensor] = field(default_factory=dict)
+    condition: Conditioning | Mapping[str, Tensor] = UNCONDITIONAL
     cases: int | None = None
     start: Tensor | None = None
     temperature: float = 1.0
@@ -72,7 +72,7 @@ class Chunk:
         first: states to begin with ``[B, *shape]``.
         samples: the index of each row in its sample set.
         noise: the rows' own streams.
-        condition: B rows, encoded by the denoiser.
+        condition: B rows, encoded by the denoiser, with their indices.
         rows: the places of the rows in the request.
         callbacks: called after each network call.
     """
@@ -81,14 +81,9 @@ class Chunk:
     first: Tensor
     samples: Sequence[int]
     noise: DrawsNoise
-    condition: dict[str, Tensor]
+    condition: Conditioning
     rows: slice
     callbacks: Sequence[Callback]
-    _given: Callable[[str], Tensor | None]
-
-    def given(self, name: str) -> Tensor | None:
-        """The B rows of a condition as they were given, on the device; None if it was not."""
-        return self._given(name)
 
     def tell(self, call: int, t: float, state: Tensor, prediction: Tensor, kind: str, total: int = 0) -> None:
         """Tell the callbacks of a network call; a sampler that chooses its own steps does not know their total."""
@@ -104,14 +99,9 @@ class Chunk:
         """The known source μ of the path ``[B, *shape]``; None where the path has none.
 
         Raises:
-            AnydiffError: the path needs μ and the condition does not have it.
+            AnydiffError: the path needs μ and it is not given.
         """
-        if "mu" not in self.path.sources:
-            return None
-        mean = self.given("mu")
-        if mean is None:
-            raise AnydiffError(f"{self.path!r} needs the condition 'mu'; pass condition={{'mu': tensor}}.")
-        return mean
+        return self.path.given(self.condition).get("mu")
 
 
 class Sampler(ABC):
@@ -160,9 +150,10 @@ class Sampler(ABC):
         indices, path = sample_indices(request.count), denoiser.path
         layers, inner = guidance_layers(request.guidance, spec), self.inner(denoiser)
         cases = len(indices) if request.cases is None else natural_number("cases", request.cases)
-        condition = checked_rows(request.condition, cases)
+        condition = Conditioning.of(request.condition).checked(cases)
         warn_approximate(layers, condition)
-        checked_rows({} if request.start is None else {"start": request.start}, len(indices))
+        if request.start is not None:
+            check_rows("start", request.start, len(indices))
         batch_size = natural_number("batch_size", request.batch_size)
         dtype = self.dtype if request.dtype is None else request.dtype
         for begin in range(0, len(indices), batch_size):
@@ -170,31 +161,24 @@ class Sampler(ABC):
             samples = indices[rows]
             wanted = torch.arange(len(indices))[rows] % cases
 
-            def given(name: str, wanted: Tensor = wanted) -> Tensor | None:
-                return condition[name][wanted].to(request.device) if name in condition else None
-
-            source = noise_source(spec, request.seed, path, request.temperature, given(NODE_MASK))
+            guided = wrapped(inner, [layer.for_run(samples) for layer in layers])
+            part = encoded_rows(guided, condition, wanted, request.device)
+            part = replace(part, index=torch.tensor(samples, device=request.device))
+            source = noise_source(spec, request.seed, path, request.temperature, part.mask)
             if request.start is None:
-                first = prior_states(path, source, samples, dtype, request.device, given("mu"))
+                first = prior_states(path, source, samples, dtype, request.device, path.given(part).get("mu"))
             else:
                 first = request.start[rows].to(request.device, dtype)
             spec.check(first)
-            guided = wrapped(inner, [layer.for_run(samples) for layer in layers])
-            part = encoded_rows(guided, condition, wanted, request.device)
-            yield Chunk(guided, first, samples, source, part, rows, request.callbacks, given)
+            yield Chunk(guided, first, samples, source, part, rows, request.callbacks)
 
 
 @torch.no_grad()
-def encoded_rows(
-    denoiser: Denoiser, condition: Mapping[str, Tensor], rows: Tensor, device: torch.device | str
-) -> dict[str, Tensor]:
+def encoded_rows(denoiser: Denoiser, condition: Conditioning, rows: Tensor, device: torch.device | str) -> Conditioning:
     """The ``rows`` (indices, which may repeat) of ``condition`` as the denoiser encodes them, each one once."""
     unique, places = torch.unique(rows, return_inverse=True)
-    part = {name: value[unique].to(device) for name, value in condition.items()}
-    part = denoiser.encode_condition(**part)
-    if torch.equal(unique, rows):
-        return part
-    return {name: value[places.to(value.device)] for name, value in part.items()}
+    part = denoiser.encode_condition(condition.rows(unique).to(device))
+    return part if torch.equal(unique, rows) else part.rows(places)
 
 
 def guidance_layers(guidance: Wrapper | Sequence[Wrapper] | None, spec: StateSpec) -> list[Wrapper]:
@@ -243,15 +227,4 @@ def prior_states(
 ) -> Tensor:
     """x_T ``[len(samples), *shape]``: draw 0 of each sample's stream, scaled as the prior, around a known μ."""
     first = path.prior(source.draw(samples, 0, dtype, torch.device(device)))
-    return first + mean.to(first) if "mu" in path.sources and mean is not None else first
-
-
-def checked_rows(condition: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    """``condition``, each entry with one row per sample, or a sentence that says which has not."""
-    for name, value in condition.items():
-        if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] != count:
-            rows = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise AnydiffError(
-                f"{name} has {rows} where {count} rows are needed; give a tensor with one row per sample."
-            )
-    return dict(condition)
+    return first if mean is None else first + mean.to(first)

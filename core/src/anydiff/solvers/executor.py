@@ -16,6 +16,7 @@ from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, NonFiniteError
 from anydiff.solvers.operations import find_operation
 from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 #: Entries updated at a time. A Combine of k terms makes k passes over its registers; blocks keep huge states near the
 #: cache between the passes (measured: 1.2 to 1.7 times faster at 1.6e7 floats). Smaller blocks cost more in calls than
@@ -66,7 +67,7 @@ def execute(
     *,
     noise: DrawsNoise | None = None,
     samples: Sequence[int] | None = None,
-    condition: Mapping[str, Tensor] | None = None,
+    condition: Conditioning = UNCONDITIONAL,
     constants: Mapping[str, Tensor] | None = None,
     operations: Mapping[str, Operation] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -81,7 +82,8 @@ def execute(
         noise: source of the noise draws; needed by stochastic plans.
         samples: index of each row in its sample set (keys of the random streams); ``range(B)`` by default.
         condition: handed through to the denoiser.
-        constants: the tensors that the plan names in ``plan.constants``; what is not here is taken from ``condition``.
+        constants: the tensors that the plan names in ``plan.constants``; what is not here is a source of the
+            ``condition``, or a condition of that name.
         operations: functions ``f(*registers, t=..., **options) -> Tensor`` for Apply instructions, beside (or in place
             of) those of :mod:`anydiff.solvers.operations` and of plugins.
         callbacks: called after each network call with a :class:`Step`.
@@ -94,11 +96,11 @@ def execute(
 
     def machine(callbacks: Sequence[Callback], watch: bool = False) -> _Machine:
         out = _Machine(
-            plan, denoiser, start, noise, samples, dict(condition or {}), dict(operations or {}),
+            plan, denoiser, start, noise, samples, condition, dict(operations or {}),
             callbacks, differentiable, watch,
         )  # fmt: skip
-        # A constant may come with the condition: the network is usually conditioned on it too.
-        out.load_constants({**(condition or {}), **(constants or {})})
+        # A known source may be a condition: the network is usually conditioned on it too.
+        out.load_constants({**condition.given, **condition.sources, **(constants or {})})
         return out
 
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
@@ -118,7 +120,7 @@ class _Machine:
         start: Tensor,
         noise: DrawsNoise | None,
         samples: Sequence[int] | None,
-        condition: dict[str, Tensor],
+        condition: Conditioning,
         operations: dict[str, Operation],
         callbacks: Sequence[Callback],
         differentiable: bool,
@@ -213,7 +215,7 @@ class _Machine:
         return prediction
 
     def _predict(self, state: Tensor, instruction: Evaluate) -> Tensor:
-        return self.denoiser.predict(state, instruction.t, instruction.kind, **self.condition)  # type: ignore[arg-type]
+        return self.denoiser.predict(state, instruction.t, instruction.kind, self.condition)  # type: ignore[arg-type]
 
     def _apply(self, instruction: Apply) -> Tensor:
         operation = find_operation(instruction.function, self.operations)

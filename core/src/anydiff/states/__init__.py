@@ -1,17 +1,31 @@
 """The shape, leaves and symmetries of one sample; packing; per-sample random streams (DESIGN 2 and 6)."""
 
+from anydiff.states.conditions import (
+    UNCONDITIONAL,
+    ArrayCondition,
+    ClassCondition,
+    Condition,
+    Conditioning,
+    Known,
+    VectorCondition,
+)
 from anydiff.states.noise import GaussianNoise, NoiseLaw, NoiseSource
-from anydiff.states.spec import NODE_MASK, TRUTH, Leaf, StateSpec
+from anydiff.states.spec import Leaf, StateSpec
 from anydiff.states.streams import permutation, standard_normal, uniform
 
 __all__ = [
-    "NODE_MASK",
-    "TRUTH",
+    "UNCONDITIONAL",
+    "ArrayCondition",
+    "ClassCondition",
+    "Condition",
+    "Conditioning",
     "GaussianNoise",
+    "Known",
     "Leaf",
     "NoiseLaw",
     "NoiseSource",
     "StateSpec",
+    "VectorCondition",
     "permutation",
     "standard_normal",
     "uniform",

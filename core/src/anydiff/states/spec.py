@@ -17,12 +17,6 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
 
-TRUTH = "truth_"
-"""Names of conditions that begin so hold what metrics may know of an example; no network and no objective sees them."""
-
-NODE_MASK = "mask"
-"""The condition ``[B, N]`` that says which of a sample's N nodes exist; entries of absent ones are zero throughout."""
-
 
 @dataclass(frozen=True)
 class Leaf:

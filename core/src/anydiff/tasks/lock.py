@@ -32,6 +32,7 @@ from anydiff.recipes import Recipe, load_recipe
 from anydiff.recipes.build import build_dataset
 from anydiff.registry import registry
 from anydiff.states import standard_normal
+from anydiff.states.conditions import hashed_names
 from anydiff.tasks.canonical import canonical, plain
 from anydiff.tasks.task import Task, load_task
 
@@ -210,7 +211,7 @@ def _facts(dataset: Dataset, sketch: bool) -> dict[str, Any]:
 def _chunks(dataset: Dataset) -> Iterator[tuple[int, dict[str, Tensor]]]:
     for begin in range(0, len(dataset), _CHUNK):
         states, condition = dataset.batch(range(begin, min(begin + _CHUNK, len(dataset))))
-        yield begin, {"states": states, **dict(sorted(condition.items()))}
+        yield begin, {"states": states, **hashed_names(condition)}
 
 
 def _same_data(published: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

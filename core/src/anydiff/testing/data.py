@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.networks import ArrayCondition, ClassCondition, VectorCondition
 from anydiff.recipes.build import codec_differences
 from anydiff.registry import Entry
-from anydiff.states import TRUTH
+from anydiff.states import ArrayCondition, ClassCondition, Conditioning, VectorCondition
+from anydiff.states.conditions import hashed_names
 from anydiff.testing.kit import check
 from anydiff.testing.offline import closed_network
 from anydiff.testing.subject import Subject, require
@@ -29,9 +28,9 @@ def _spread(dataset: Dataset, rows: int) -> list[int]:
     return sorted({round(i * (count - 1) / max(rows - 1, 1)) for i in range(min(rows, count))})
 
 
-def _same(one: tuple[Tensor, Mapping[str, Tensor]], two: tuple[Tensor, Mapping[str, Tensor]]) -> bool:
-    names = one[1].keys() == two[1].keys()
-    return names and torch.equal(one[0], two[0]) and all(torch.equal(one[1][name], two[1][name]) for name in one[1])
+def _same(one: tuple[Tensor, Conditioning], two: tuple[Tensor, Conditioning]) -> bool:
+    before, after = ({"": states, **dict(condition.tensors())} for states, condition in (one, two))
+    return before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
 def _bytes(values: Tensor) -> bytes:
@@ -48,7 +47,7 @@ def repeatable(plugin: Subject, entry: Entry) -> None:
     require(_same(first, dataset.batch(indices)), f"the items {indices} differ when they are asked for again.")
     for row, index in enumerate(indices[:3]):
         alone = dataset.batch([index])
-        expected = first[0][row : row + 1], {name: value[row : row + 1] for name, value in first[1].items()}
+        expected = first[0][row : row + 1], first[1].rows(slice(row, row + 1))
         require(_same(alone, expected), f"item {index} alone is not what it is in the batch {indices}.")
 
 
@@ -64,7 +63,7 @@ def disjoint(plugin: Subject, entry: Entry) -> None:
             part = indices[begin : begin + 512]
             states, condition = dataset.batch(part)
             # A few numbers coincide by chance (a dry day is like another); then the condition has to differ.
-            told = [condition[name] for name in sorted(condition)] if states[0].numel() < FEW else []
+            told = list(hashed_names(condition).values()) if states[0].numel() < FEW else []
             for row, index in enumerate(part):
                 key = b"".join(_bytes(values[row]) for values in (states, *told))
                 if split == "train":
@@ -88,7 +87,7 @@ def declared(plugin: Subject, entry: Entry) -> None:
         _check_conditions(dataset, condition, len(indices))
 
 
-def _check_leaves(dataset: Dataset, states: Tensor, condition: Mapping[str, Tensor]) -> None:
+def _check_leaves(dataset: Dataset, states: Tensor, condition: Conditioning) -> None:
     spec = dataset.spec
     for name, view in spec.unpack(states.contiguous()).items():
         bounds = spec.leaf(name).range
@@ -98,21 +97,18 @@ def _check_leaves(dataset: Dataset, states: Tensor, condition: Mapping[str, Tens
                 bounds[0] - 1e-5 <= low and high <= bounds[1] + 1e-5,
                 f"leaf {name!r} holds values from {low:.4g} to {high:.4g}, but its range is {bounds}.",
             )
-    mask = condition.get("mask")
+    mask = condition.mask
     if mask is None and any(leaf.mask_axes for leaf in spec.leaves):
-        require(False, "a leaf has mask_axes, but the condition holds no mask [B, N].")
+        require(False, "a leaf has mask_axes, but the batch's Conditioning holds no mask [B, N].")
     projected = spec.project(states, mask)
     require(torch.allclose(projected, states, atol=1e-6), "the states break their leaves' symmetry or mask.")
 
 
-def _check_conditions(dataset: Dataset, condition: Mapping[str, Tensor], rows: int) -> None:
-    own = ("mask", "loss_mask")
-    given = {
-        name for name in condition if name not in own and not name.endswith("_present") and not name.startswith(TRUTH)
-    }
+def _check_conditions(dataset: Dataset, condition: Conditioning, rows: int) -> None:
+    given = set(condition.given)
     require(given == set(dataset.conditions), f"it gives {sorted(given)}, but declares {sorted(dataset.conditions)}.")
     for name, kind in dataset.conditions.items():
-        value = condition[name]
+        value = condition.given[name]
         if isinstance(kind, ClassCondition) and not value.is_floating_point():
             right = value.shape == (rows,) and bool(((value >= 0) & (value < kind.classes)).all())
             require(right, f"condition {name!r} must hold one class in 0 to {kind.classes - 1} per row.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.networks import ClassCondition
 from anydiff.registry import Entry
-from anydiff.states import NoiseSource
+from anydiff.states import UNCONDITIONAL, ClassCondition, Conditioning, NoiseSource
 from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require, skip
 
@@ -43,7 +42,7 @@ def _domain(plugin: Subject, entry: Entry) -> Domain:
     return built
 
 
-def _states(plugin: Subject, domain: Domain) -> tuple[Tensor, Mapping[str, Tensor], bool]:
+def _states(plugin: Subject, domain: Domain) -> tuple[Tensor, Conditioning, bool]:
     """Some states with their conditions, and whether they are real data (else numbers drawn within the range)."""
     for entry in plugin.of_kind("datasets"):
         if not plugin.unavailable(entry):
@@ -52,7 +51,7 @@ def _states(plugin: Subject, domain: Domain) -> tuple[Tensor, Mapping[str, Tenso
                 states, condition = dataset.batch(range(min(COUNT, len(dataset))))
                 return states, condition, True
     drawn = NoiseSource(domain.spec, 0).draw(range(COUNT), 0, torch.float32)
-    return drawn.clamp(-1, 1), {}, False
+    return drawn.clamp(-1, 1), UNCONDITIONAL, False
 
 
 def _close(one: Tensor, two: Tensor) -> bool:
@@ -152,8 +151,8 @@ def picture(plugin: Subject, entry: Entry) -> None:
     objects = domain.decode(states, condition)
     titles = domain.describe_condition(condition)
     require(len(titles) in (0, len(objects)), f"describe_condition gives {len(titles)} titles for {len(objects)} rows.")
-    nothing = domain.describe_condition({})
-    require(len(nothing) in (0, len(objects)), f"describe_condition({{}}) gives {len(nothing)} titles.")
+    nothing = domain.describe_condition(UNCONDITIONAL)
+    require(len(nothing) in (0, len(objects)), f"describe_condition of nothing gives {len(nothing)} titles.")
     rounds = [(objects, None), (objects, titles or None), (domain.decode(states), nothing or None)]
     for number, (drawn, given) in enumerate(rounds):
         path = plugin.scratch / f"{entry.name.replace('/', '-')}-{number}.png"
@@ -230,7 +229,7 @@ def _come_back(domain: Domain, name: str, texts: Sequence[str]) -> None:
     """Each class that the domain knows, asked for by its text, is described by that text and by no other's."""
     seen: dict[str, str] = {}
     for text in texts[:CLASSES]:
-        (title,) = set(domain.describe_condition(domain.parse_condition({name: text}, 3))) or {""}
+        (title,) = set(domain.describe_condition(Conditioning(domain.parse_condition({name: text}, 3)))) or {""}
         require(text.lower() in title.lower(), f"{name}={text} was asked for, but is described as {title!r}.")
         require(title not in seen, f"{name}={text} and {name}={seen.get(title)} are both described as {title!r}.")
         seen[title] = text
@@ -239,7 +238,7 @@ def _come_back(domain: Domain, name: str, texts: Sequence[str]) -> None:
 def _all_classes(domain: Domain, name: str, classes: int) -> None:
     """A class as text is the class that it describes, for every class whose description is such a text."""
     numbers = torch.arange(min(classes, CLASSES))
-    titles = domain.describe_condition({name: numbers})
+    titles = domain.describe_condition(Conditioning({name: numbers}))
     require(len(titles) in (0, len(numbers)), f"describe_condition gives {len(titles)} titles for {len(numbers)} rows.")
     require(len(set(titles)) == len(titles), f"two classes of {name!r} are described alike: {sorted(titles)[:3]}.")
     for number, title in enumerate(titles):

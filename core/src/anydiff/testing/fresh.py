@@ -8,6 +8,7 @@ import sys
 import torch
 
 from anydiff.plugins.report import report_to
+from anydiff.states import Conditioning
 from anydiff.testing.networks import build_network
 from anydiff.testing.subject import subject
 from anydiff.training import load_into, load_weights, save_weights
@@ -26,7 +27,7 @@ def main() -> None:
     inputs = load_weights(question["inputs"])[0]
     x, log_snr = inputs.pop("x"), inputs.pop("log_snr")
     with torch.no_grad():
-        prediction = network(x, log_snr, **inputs)
+        prediction = network(x, log_snr, Conditioning.from_tensors(inputs))
     save_weights(question["answer"], {"prediction": prediction}, {}, overwrite=True)
 
 

@@ -13,6 +13,7 @@ from anydiff.denoisers.wrappers import Wrapper
 from anydiff.paths import VPCosine
 from anydiff.registry import Entry
 from anydiff.samplers import sample
+from anydiff.states import Conditioning
 from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require, skip
 
@@ -30,9 +31,9 @@ def _oracle() -> Denoiser:
     return GaussianMixtureOracle(VPCosine(), MEANS, 0.3, classes=torch.tensor([0, 1, 1]))
 
 
-def _inputs() -> tuple[Tensor, dict[str, Tensor]]:
+def _inputs() -> tuple[Tensor, Conditioning]:
     x = torch.tensor([[0.3, -0.4], [-1.2, 0.5], [1.0, 0.9], [0.0, 0.1]], dtype=torch.float64)
-    return x, {"label": torch.tensor([0, 1, 1, 0])}
+    return x, Conditioning({"label": torch.tensor([0, 1, 1, 0])})
 
 
 def _guidance(plugin: Subject, entry: Entry, **options: object) -> Wrapper:
@@ -82,15 +83,13 @@ def _run(plugin: Subject, entry: Entry, inner: Denoiser, samples: Sequence[int])
     return _guidance(plugin, entry).for_run(samples)(inner)
 
 
-def _check_prediction(
-    runs: Sequence[Denoiser], inner: Denoiser, x: Tensor, t: float, condition: dict[str, Tensor]
-) -> None:
-    data = runs[0].predict(x, t, "data", **condition)
+def _check_prediction(runs: Sequence[Denoiser], inner: Denoiser, x: Tensor, t: float, condition: Conditioning) -> None:
+    data = runs[0].predict(x, t, "data", condition)
     what = f"for states of shape {tuple(x.shape[1:])} at t={t}"
     right = data.shape == x.shape and data.dtype == x.dtype
     require(right, f"{what} it gives {tuple(data.shape)} {data.dtype}, not {tuple(x.shape)} {x.dtype}.")
     require(data.isfinite().all(), f"{what} the prediction is not finite.")
-    noise = runs[1].predict(x, t, "noise", **condition)
+    noise = runs[1].predict(x, t, "noise", condition)
     rounding = 1e-7 if x.dtype == torch.float64 else 1e-3
     back = inner.path.alpha(t) * data + inner.path.sigma(t) * noise
     same = torch.allclose(back, x, rtol=rounding, atol=rounding)
@@ -105,10 +104,10 @@ def rows(plugin: Subject, entry: Entry) -> None:
         runs = [_run(plugin, entry, inner, [row]) for row in range(len(x))]
         rounding = 1e-7 if x.dtype == torch.float64 else 1e-3
         for t in TIMES:
-            together = everyone(x, t, **condition)
+            together = everyone(x, t, condition)
             for row in range(len(x)):
                 part = slice(row, row + 1)
-                alone = runs[row](x[part], t, **{name: value[part] for name, value in condition.items()})
+                alone = runs[row](x[part], t, condition.rows(part))
                 same = torch.allclose(alone, together[part], rtol=rounding, atol=rounding)
                 what = f"at t={t} row {row} of shape {tuple(x.shape[1:])}"
                 require(same, f"{what} alone is guided differently than among {len(x)}.")
@@ -118,7 +117,7 @@ def rows(plugin: Subject, entry: Entry) -> None:
 def runs(plugin: Subject, entry: Entry) -> None:
     """What it draws or remembers is of one run (``for_run``): nothing that it guided before changes a sample."""
     inner, x, condition = _problems(plugin, entry)[0]
-    last = {name: value[2:] for name, value in condition.items()}
+    last = condition.rows(slice(2, None))
     options: dict[str, Any] = {"nfe": 6, "solver": "ddim", "batch_size": 2, "dtype": x.dtype}
     shape, fresh, used = x.shape[1:], _guidance(plugin, entry), _guidance(plugin, entry)
     alone = sample(inner, shape, [2, 3], condition=last, guidance=fresh, **options)
@@ -127,14 +126,14 @@ def runs(plugin: Subject, entry: Entry) -> None:
     require(same, "samples differ by what it guided before; keep what it remembers in what for_run(samples) returns.")
 
 
-def _problems(plugin: Subject, entry: Entry) -> list[tuple[Denoiser, Tensor, dict[str, Tensor]]]:
+def _problems(plugin: Subject, entry: Entry) -> list[tuple[Denoiser, Tensor, Conditioning]]:
     """Denoisers and states to try: points, sets of points, images, whole numbers, in double and single precision.
 
     Only what claims the law of the problem of two numbers (``posterior=True``) is tried on that alone; other guidance
     must take each shape, or refuse it in a sentence and register ``shapes=[[1, 24]]``, those that it is made for.
     """
     x, condition = _inputs()
-    found: list[tuple[Denoiser, Tensor, dict[str, Tensor]]] = []
+    found: list[tuple[Denoiser, Tensor, Conditioning]] = []
     asked = entry.metadata.get("shapes")
     if asked is None:
         found.append((_oracle(), x, condition))

@@ -14,10 +14,9 @@ from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
 from anydiff.metrics import Metric, MetricCard, SampleSet
 from anydiff.metrics.judging import Judge
-from anydiff.networks import ClassCondition
 from anydiff.recipes import Recipe
 from anydiff.registry import Entry
-from anydiff.states import NoiseSource
+from anydiff.states import ClassCondition, NoiseSource
 from anydiff.testing.kit import check
 from anydiff.testing.points import Points
 from anydiff.testing.subject import Subject, require, skip
@@ -106,17 +105,17 @@ def _worse(real: SampleSet) -> SampleSet:
     """Bad samples: off by two deviations, drowned in noise, and of another class than asked for."""
     spread = float(real.states.std())
     noise = NoiseSource(real.domain.spec, 5).draw(range(len(real)), 0, torch.float32)
-    conditions = {
+    given = {
         name: (value + 1) % real.domain.conditions[name].classes
         if isinstance(real.domain.conditions.get(name), ClassCondition) and not value.is_floating_point()
         else value
-        for name, value in real.condition.items()
+        for name, value in real.condition.given.items()
     }
-    return SampleSet(real.states + 2 * spread + 2 * spread * noise, conditions, real.domain)
+    return SampleSet(real.states + 2 * spread + 2 * spread * noise, replace(real.condition, given=given), real.domain)
 
 
 def _rows(samples: SampleSet, rows: Tensor) -> SampleSet:
-    return SampleSet(samples.states[rows], {n: v[rows] for n, v in samples.condition.items()}, samples.domain)
+    return samples.rows(rows.tolist())
 
 
 @check("metric.card", "metrics")

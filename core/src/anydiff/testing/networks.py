@@ -6,20 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from anydiff.networks import ArrayCondition, ClassCondition
 from anydiff.registry import Entry
-from anydiff.states import StateSpec
+from anydiff.states import UNCONDITIONAL, ArrayCondition, ClassCondition, Conditioning, StateSpec
 from anydiff.testing.kit import check
 from anydiff.testing.loading import search_path
 from anydiff.testing.subject import Subject, require, skip
 from anydiff.training import load_into, load_weights, save_weights
 
 LIMIT_SECONDS = 120.0
-Inputs = tuple[Tensor, Tensor, dict[str, Tensor]]
+Inputs = tuple[Tensor, Tensor, Conditioning]
 
 
 def build_network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Module, StateSpec]:
@@ -51,7 +51,7 @@ def awake(network: nn.Module) -> nn.Module:
 def _inputs(network: nn.Module, spec: StateSpec, rows: int, seed: int = 11) -> Inputs:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, *spec.shape, generator=generator)
-    condition = {}
+    condition: dict[str, Tensor] = {}
     for module in network.modules():
         for name, kind in getattr(module, "conditions", {}).items() if hasattr(module, "nulls") else ():
             if isinstance(kind, ClassCondition):
@@ -62,7 +62,7 @@ def _inputs(network: nn.Module, spec: StateSpec, rows: int, seed: int = 11) -> I
                 condition[name] = torch.randn(rows, kind.size, generator=generator)
     for name, kind in getattr(network, "array_conditions", {}).items():
         condition[name] = torch.randn(rows, *kind.shape, generator=generator)
-    return x, torch.linspace(-2, 2, rows), condition
+    return x, torch.linspace(-2, 2, rows), Conditioning(condition)
 
 
 @check("network.shape", "networks")
@@ -71,9 +71,9 @@ def shape(plugin: Subject, entry: Entry) -> None:
     network, spec = build_network(plugin, entry)
     for rows in (1, 2, 5):
         x, log_snr, condition = _inputs(network, spec, rows)
-        for given in ({}, condition):
+        for given in (UNCONDITIONAL, condition):
             with torch.no_grad():
-                out = network(x, log_snr, **given)
+                out = network(x, log_snr, given)
             require(out.shape == x.shape, f"{tuple(x.shape)} goes in, but {tuple(out.shape)} comes out.")
             require(out.dtype == x.dtype and out.isfinite().all(), "the prediction is not finite float32.")
 
@@ -84,10 +84,10 @@ def rows(plugin: Subject, entry: Entry) -> None:
     network, spec = build_network(plugin, entry)
     x, log_snr, condition = _inputs(awake(network), spec, 4)
     with torch.no_grad():
-        together = network(x, log_snr, **condition)
+        together = network(x, log_snr, condition)
         for row in range(4):
             part = slice(row, row + 1)
-            alone = network(x[part], log_snr[part], **{name: value[part] for name, value in condition.items()})
+            alone = network(x[part], log_snr[part], condition.rows(part))
             close = torch.allclose(alone, together[part], rtol=1e-3, atol=1e-4)
             require(close, f"row {row} alone is predicted differently than among four.")
 
@@ -100,15 +100,15 @@ def reads(plugin: Subject, entry: Entry) -> None:
     if named is None:
         skip("it has no reads_conditions, so every condition counts as read.")
     x, log_snr, found = _inputs(awake(network), spec, 2)
-    conditions = {**found, **_of_domain(plugin, entry, 2)}
+    condition = found.with_given(**_of_domain(plugin, entry, 2))
     for name in named:
-        require(name in conditions, f"reads_conditions names {name!r}, but its conditions are {sorted(conditions)}.")
-    for name in conditions:
+        known = sorted(condition.given)
+        require(name in known, f"reads_conditions names {name!r}, but its conditions are {known}.")
+    for name in condition.given:
         if name in named:
             continue
         with torch.no_grad():
-            rest = {other: value for other, value in conditions.items() if other != name}
-            same = torch.equal(network(x, log_snr, **conditions), network(x, log_snr, **rest))
+            same = torch.equal(network(x, log_snr, condition), network(x, log_snr, condition.without([name])))
         require(same, f"{name!r} changes the prediction, but is not in reads_conditions; name it there.")
 
 
@@ -120,7 +120,7 @@ def _of_domain(plugin: Subject, entry: Entry, rows: int) -> dict[str, Tensor]:
     from anydiff.recipes.build import build_dataset, build_domain
 
     condition = build_dataset(recipe, "train").batch(range(rows))[1]
-    return {name: value for name, value in condition.items() if name in build_domain(recipe).conditions}
+    return dict(condition.only(build_domain(recipe).conditions).given)
 
 
 @check("network.saves", "networks")
@@ -133,7 +133,7 @@ def saves(plugin: Subject, entry: Entry) -> None:
     other, _ = build_network(plugin, entry, seed=1)
     load_into(other, load_weights(path)[0], repr(str(path)))
     with torch.no_grad():
-        one, two = (each(inputs[0], inputs[1], **inputs[2]) for each in (network, other))
+        one, two = (each(*inputs) for each in (network, other))
     require(torch.equal(one, two), "loaded from its own weights it predicts something else: a state is not saved.")
 
 
@@ -145,7 +145,7 @@ def fresh(plugin: Subject, entry: Entry) -> None:
     stem = str(plugin.scratch / entry.name.replace("/", "-"))
     files = {name: f"{stem}-{name}.safetensors" for name in ("weights", "inputs", "answer")}
     save_weights(files["weights"], network.state_dict(), {}, overwrite=True)
-    save_weights(files["inputs"], {"x": x, "log_snr": log_snr, **condition}, {}, overwrite=True)
+    save_weights(files["inputs"], {"x": x, "log_snr": log_snr, **dict(condition.tensors())}, {}, overwrite=True)
     question = {"plugin": plugin.name, "network": entry.name, "threads": torch.get_num_threads(), **files}
     command = [sys.executable, "-m", "anydiff.testing.fresh", json.dumps(question)]
     environment = {**os.environ, "PYTHONPATH": search_path()}
@@ -153,7 +153,7 @@ def fresh(plugin: Subject, entry: Entry) -> None:
     said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
     require(done.returncode == 0, f"in a process of its own it cannot be loaded and called ({said}).")
     with torch.no_grad():
-        here = network(x, log_snr, **condition)
+        here = network(x, log_snr, condition)
     there = load_weights(files["answer"])[0]["prediction"]
     close = here.shape == there.shape and torch.allclose(here, there, rtol=1e-4, atol=1e-5)
     require(close, "the same weights predict something else in another process: it depends on more than its state.")
@@ -167,8 +167,8 @@ def compiled(plugin: Subject, entry: Entry) -> None:
     torch.compiler.reset()
     try:
         with torch.no_grad():
-            eager = network(x, log_snr, **condition)
-            captured = torch.compile(network, backend="eager")(x, log_snr, **condition)
+            eager = network(x, log_snr, condition)
+            captured = torch.compile(network, backend="eager")(x, log_snr, condition)
     finally:
         torch.compiler.reset()
     close = torch.allclose(eager, captured, rtol=1e-4, atol=1e-5)
@@ -189,8 +189,8 @@ def equivariant(plugin: Subject, entry: Entry) -> None:
     x = spec.project(x, mask)
     order = torch.randperm(nodes, generator=torch.Generator().manual_seed(17))
     with torch.no_grad():
-        plain = network(x, log_snr, mask=mask, **condition)
-        turned = network(_permuted(spec, x, order), log_snr, mask=mask[:, order], **condition)
+        plain = network(x, log_snr, replace(condition, mask=mask))
+        turned = network(_permuted(spec, x, order), log_snr, replace(condition, mask=mask[:, order]))
     close = torch.allclose(_permuted(spec, plain, order), turned, rtol=1e-4, atol=1e-5)
     require(close, "for permuted nodes the prediction is not the permuted one.")
 
@@ -215,7 +215,7 @@ def gradients(plugin: Subject, entry: Entry) -> None:
         x, log_snr, condition = _inputs(network, spec, 4, seed)
         weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(13))
         # Once with the conditions and once without, so that the embeddings of absent conditions are used too.
-        ((network(x, log_snr, **condition) + network(x, log_snr)) * weight).sum().backward()
+        ((network(x, log_snr, condition) + network(x, log_snr)) * weight).sum().backward()
         missed = [name for name, parameter in network.named_parameters() if not _has_gradient(parameter)]
         if not missed:
             return

@@ -14,7 +14,7 @@ from anydiff.objectives import Objective
 from anydiff.paths import VPLinear
 from anydiff.recipes.build import build_dataset, build_denoiser
 from anydiff.registry import Entry
-from anydiff.states import NoiseSource, StateSpec, uniform
+from anydiff.states import UNCONDITIONAL, Conditioning, NoiseSource, StateSpec, uniform
 from anydiff.testing.kit import check
 from anydiff.testing.networks import awake, build_network
 from anydiff.testing.points import Points
@@ -47,17 +47,17 @@ def _problem(plugin: Subject, entry: Entry) -> tuple[NetworkDenoiser, Examples]:
         named = plugin.registry.get("networks", str(entry.metadata["network"]))
         network, spec = build_network(plugin, named)
         denoiser = NetworkDenoiser(network, VPLinear(), spec=spec)
-        examples = _random(spec, {})
+        examples = _random(spec, UNCONDITIONAL)
     else:
         network = MLP(Points().spec, Points().conditions, width=16, blocks=1)
         denoiser = NetworkDenoiser(network, VPLinear(), spec=Points().spec)
-        examples = _random(Points().spec, {"label": torch.arange(ROWS) % 2})
+        examples = _random(Points().spec, Conditioning({"label": torch.arange(ROWS) % 2}))
     awake(denoiser.network)
     denoiser.eval()
     return denoiser, examples
 
 
-def _random(spec: StateSpec, condition: dict[str, Tensor]) -> Examples:
+def _random(spec: StateSpec, condition: Conditioning) -> Examples:
     clean = 0.7 * NoiseSource(spec, 5).draw(range(ROWS), 0, torch.float32)
     noise = NoiseSource(spec, 6).draw(range(ROWS), 0, torch.float32)
     return Examples(clean, noise, uniform(6, range(ROWS), 0, "time"), condition, list(range(ROWS)))
@@ -65,9 +65,9 @@ def _random(spec: StateSpec, condition: dict[str, Tensor]) -> Examples:
 
 def _loss(objective: Objective, denoiser: Any, examples: Examples, rows: slice = slice(None), **changes: Any) -> Tensor:
     given = {"clean": examples.clean, "noise": examples.noise, "uniform": examples.uniform, **changes}
-    condition = {**examples.condition, **given.pop("condition", {})}
+    condition = given.pop("condition", examples.condition)
     parts = {name: value[rows] for name, value in given.items()}
-    return objective(denoiser, **parts, **{name: value[rows] for name, value in condition.items()})
+    return objective(denoiser, **parts, condition=condition.rows(rows))
 
 
 @check("objective.rows", "objectives")
@@ -116,16 +116,16 @@ def gradients(plugin: Subject, entry: Entry) -> None:
 class _Entrywise(nn.Module):
     """Predicts each entry from itself, so that no other entry of the state can carry an influence."""
 
-    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         return 0.1 + 0.5 * torch.sigmoid(x)
 
 
 @check("objective.weights", "objectives", optional=True)
 def weights(plugin: Subject, entry: Entry) -> None:
-    """Entries whose ``loss_mask`` is zero have no influence on the loss, and those of a larger one have a larger."""
+    """Entries whose ``loss_weight`` is zero have no influence on the loss, and those of a larger one have a larger."""
     objective = _objective(plugin, entry)
     spec = StateSpec.single((4, 3), name="rows")
-    examples = _random(spec, {})
+    examples = _random(spec, UNCONDITIONAL)
     mask = torch.ones_like(examples.clean)
     mask[:, 2] = 0.0
     other = torch.where(mask > 0, examples.clean, examples.clean.abs() + 0.5)
@@ -133,15 +133,15 @@ def weights(plugin: Subject, entry: Entry) -> None:
         for kind in ("noise", "data"):
             denoiser = NetworkDenoiser(_Entrywise(), VPLinear(), kind, spec=spec)
             try:
-                before = _loss(objective, denoiser, examples, condition={"loss_mask": mask})
+                before = _loss(objective, denoiser, examples, condition=Conditioning(loss_weight=mask))
             except AnydiffError as error:
                 refused = error
                 continue
             break
         else:
             skip(f"it takes no network that predicts each entry by itself: {refused}")
-        after = _loss(objective, denoiser, examples, clean=other, condition={"loss_mask": mask})
-        plain = _loss(objective, denoiser, examples, condition={"loss_mask": torch.ones_like(mask)})
+        after = _loss(objective, denoiser, examples, clean=other, condition=Conditioning(loss_weight=mask))
+        plain = _loss(objective, denoiser, examples, condition=Conditioning(loss_weight=torch.ones_like(mask)))
     same = torch.allclose(before, after, rtol=1e-5, atol=1e-6)
-    require(same, "other numbers in entries whose loss_mask is zero change the loss.")
-    require(not torch.allclose(before, plain, rtol=1e-5), "a loss_mask that leaves entries out changes nothing.")
+    require(same, "other numbers in entries whose loss_weight is zero change the loss.")
+    require(not torch.allclose(before, plain, rtol=1e-5), "a loss_weight that leaves entries out changes nothing.")

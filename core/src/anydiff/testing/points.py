@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ from torch import Tensor
 
 from anydiff.domains import Domain
 from anydiff.metrics import SampleSet
-from anydiff.networks import ClassCondition
-from anydiff.states import NoiseSource, StateSpec
+from anydiff.states import ClassCondition, Conditioning, NoiseSource, StateSpec
 
 
 class Points(Domain):
@@ -34,7 +33,7 @@ class Points(Domain):
         """States of pairs."""
         return torch.tensor(objects, dtype=torch.float32).reshape(-1, 2)
 
-    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Any]:
+    def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[Any]:
         """Pairs of floats."""
         return [tuple(row) for row in states.tolist()]
 
@@ -56,4 +55,4 @@ class Points(Domain):
         label = torch.arange(count) % 2
         centre = torch.stack([2.0 * label - 1, torch.zeros(count)], 1)
         noise = NoiseSource(cls().spec, 2).draw(range(count), 0, torch.float32)
-        return SampleSet(centre + 0.3 * noise, {"label": label}, cls())
+        return SampleSet(centre + 0.3 * noise, Conditioning({"label": label}), cls())

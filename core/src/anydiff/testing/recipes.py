@@ -111,17 +111,20 @@ def masked(plugin: Subject, entry: Entry) -> None:
     clean, condition = dataset.batch(rows)
     noise = NoiseSource(domain.spec, 3, denoiser.path.noise_law).draw(rows, 0, torch.float32)
     times = uniform(3, rows, 0, "time")
-    absent = 1 - domain.spec.project(torch.ones_like(clean), condition["mask"])
+    absent = 1 - domain.spec.project(torch.ones_like(clean), condition.mask)
     require(absent.any(), f"in the first {len(rows)} examples no node is absent, so the mask cannot be tried.")
 
     def loss(clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return objective(denoiser, clean, noise, times, **condition)
+            return objective(denoiser, clean, noise, times, condition)
 
     before = loss(clean, noise)
     for what, after in (("clean", loss(clean + 3 * absent, noise)), ("noise", loss(clean, noise + 3 * absent))):
         same = torch.allclose(before, after, rtol=1e-5, atol=1e-6)
-        require(same, f"other numbers in masked entries of the {what} state change the loss; mask them, and loss_mask.")
+        require(
+            same,
+            f"other numbers in masked entries of the {what} state change the loss; mask them, and the loss weight.",
+        )
 
 
 def _short(plugin: Subject, entry: Entry) -> Recipe:

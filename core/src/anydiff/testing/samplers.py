@@ -12,7 +12,7 @@ from anydiff.paths import VPLinear
 from anydiff.registry import Entry
 from anydiff.samplers import Sampler, SampleRequest, sample
 from anydiff.solvers.executor import Step
-from anydiff.states import StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require
 
@@ -66,10 +66,10 @@ def calls(plugin: Subject, entry: Entry) -> None:
     made = 0
     native = oracle.native
 
-    def counted(x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def counted(x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         nonlocal made
         made += 1
-        return native(x, t, **condition)
+        return native(x, t, condition)
 
     oracle.native = counted  # type: ignore[method-assign]
     sampler.sample(SampleRequest(2, callbacks=[told.append]), oracle, StateSpec.single((2,)))

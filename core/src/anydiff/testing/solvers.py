@@ -17,6 +17,7 @@ from anydiff.registry import Entry
 from anydiff.samplers import sample
 from anydiff.solvers import Solver, build_plan, compile_plan, execute
 from anydiff.solvers.plan import Apply, Evaluate, Plan
+from anydiff.states import UNCONDITIONAL, Conditioning
 from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require, skip
 
@@ -49,9 +50,9 @@ class _Counting(Denoiser):
         self.native_kind, self.sigma_data, self.spec = inner.native_kind, inner.sigma_data, inner.spec
         self.calls = 0
 
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         self.calls += 1
-        return self.inner.native(x, t, **condition)
+        return self.inner.native(x, t, condition)
 
 
 class _UnitDraws:

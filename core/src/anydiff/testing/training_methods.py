@@ -29,7 +29,7 @@ class _Data(ArrayDataset):
 
     def __init__(self) -> None:
         cloud = Points.cloud(24)
-        super().__init__(cloud.states, label=cloud.condition["label"])
+        super().__init__(cloud.states, label=cloud.condition.given["label"])
 
 
 def _method(plugin: Subject, entry: Entry) -> TrainingMethod:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from anydiff.states.conditions import spoken
 from anydiff.training.examples import Examples
 
 
@@ -28,12 +29,13 @@ def first_bad_tensor(module: nn.Module, examples: Examples, loss: Callable[[Exam
 
 def _bad_data(examples: Examples) -> str | None:
     named = {"states": examples.clean, "noise": examples.noise}
-    for name, value in examples.condition.items():
-        present = examples.condition.get(f"{name}_present")
-        if present is not None and value.is_floating_point():
+    condition = examples.condition
+    for name, value in condition.tensors():
+        if name.startswith("given.") and value.is_floating_point():
             # Absent rows have no influence, whatever they hold.
+            present = condition.presence(name.removeprefix("given."))
             value = value.masked_fill(~present.reshape(-1, *[1] * (value.ndim - 1)), 0.0)
-        named[f"condition {name!r}"] = value
+        named[spoken(name)] = value
     for name, tensor in named.items():
         if not _finite(tensor):
             row = int((~torch.isfinite(tensor)).nonzero()[0, 0])

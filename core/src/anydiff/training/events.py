@@ -8,8 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-Batch = tuple[Tensor, dict[str, Tensor]]
-"""States [B, *shape] float32 and the condition."""
+from anydiff.states import Conditioning
+
+Batch = tuple[Tensor, Conditioning]
+"""States [B, *shape] float32 and what is given beside them."""
 
 
 class TrainingEvents:

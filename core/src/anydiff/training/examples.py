@@ -20,7 +20,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath
-from anydiff.states import TRUTH, NoiseSource, permutation, uniform
+from anydiff.states import Conditioning, NoiseSource, permutation, uniform
 from anydiff.training.events import TrainingEvents
 from anydiff.training.settings import TrainingSettings
 
@@ -39,27 +39,27 @@ class Examples:
         clean: x0 [B, *shape].
         noise: ε [B K, *shape], the K noises of an example one after the other (``TrainingSettings.noise_levels``).
         uniform: numbers in (0, 1), float64 [B K].
-        condition: dict of batch-first tensors, B rows.
+        condition: what is given beside the states, B rows, without the truth.
         indices: where in the data set each example comes from.
     """
 
     clean: Tensor
     noise: Tensor
     uniform: Tensor
-    condition: dict[str, Tensor]
+    condition: Conditioning
     indices: list[int]
 
     def to(self, device: torch.device) -> Examples:
         """The same batch on ``device``."""
-        condition = {name: value.to(device) for name, value in self.condition.items()}
-        return Examples(self.clean.to(device), self.noise.to(device), self.uniform.to(device), condition, self.indices)
+        states = (self.clean.to(device), self.noise.to(device), self.uniform.to(device))
+        return Examples(*states, self.condition.to(device), self.indices)
 
 
 class Drawn(NamedTuple):
     """A batch as it was drawn: states and condition of the data set, and the fields of :class:`Examples`."""
 
     states: Tensor
-    condition: dict[str, Tensor]
+    condition: Conditioning
     noise: Tensor
     uniform: Tensor
     indices: list[int]
@@ -100,22 +100,21 @@ class ExampleStream:
         """
         indices = self.indices(positions)
         states, condition = self.dataset.batch(indices)
-        return Drawn(states, dict(condition), self._noise(positions), self._uniform(positions), indices)
+        return Drawn(states, condition, self._noise(positions), self._uniform(positions), indices)
 
     def finish(self, drawn: Drawn, step: int, positions: Sequence[int]) -> Examples:
         """Let listeners transform what was drawn, check it, and hide conditions. Belongs into the training's thread:
         a transform may be a plugin's code that is not made for threads, and is told of each step in its turn.
         """
-        states = drawn.states
-        condition = {name: value for name, value in drawn.condition.items() if not name.startswith(TRUTH)}
+        states, condition = drawn.states, drawn.condition.without_truth()
         for listener in self.events:
             changed = listener.transform_batch((states, condition), step, positions)
             if changed is not None:
-                states, condition = changed[0], dict(changed[1])
+                states, condition = changed
         self.dataset.spec.check(states)
         if states.shape[0] != len(positions):
             raise AnydiffError(f"the data set gave {states.shape[0]} states for {len(positions)} indices; repair it.")
-        self._hide(condition, positions)
+        condition = self._hidden(condition, positions)
         return Examples(states.to(self.dtype), drawn.noise, drawn.uniform, condition, drawn.indices)
 
     def examples(self, step: int, positions: Sequence[int]) -> Examples:
@@ -138,15 +137,12 @@ class ExampleStream:
         spread = (first[:, None] + torch.arange(levels, dtype=torch.float64) / levels) % 1
         return spread.clamp(min=2.0**-54).flatten()  # the sum may round to 1, and 0 is no time
 
-    def _hide(self, condition: dict[str, Tensor], positions: Sequence[int]) -> None:
+    def _hidden(self, condition: Conditioning, positions: Sequence[int]) -> Conditioning:
         rate = self.settings.condition_dropout
-        if rate == 0:
-            return
-        for name in self.dataset.conditions:
-            if name in condition:
-                present = uniform(self.seed, positions, 0, f"hide/{name}") >= rate
-                given = condition.get(f"{name}_present")
-                condition[f"{name}_present"] = present if given is None else present & given.bool()
+        for name in self.dataset.conditions if rate else ():
+            if name in condition.given:
+                condition = condition.hidden([name], uniform(self.seed, positions, 0, f"hide/{name}") < rate)
+        return condition
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         return permutation(self.seed, epoch, "order", self.size)

@@ -100,12 +100,9 @@ class TrainingMethod(ABC):
         clean, condition = examples.clean, examples.condition
         levels = len(examples.uniform) // len(clean)
         if levels > 1:
-            weights = {name: condition[name] for name in ("loss_mask",) if name in condition}
-            given = {name: value for name, value in condition.items() if name not in weights}
-            encoded = {**self.denoiser.encode_condition(**given), **weights}
-            condition = {name: value.repeat_interleave(levels, dim=0) for name, value in encoded.items()}
+            condition = self.denoiser.encode_condition(condition).repeat(levels)
             clean = clean.repeat_interleave(levels, dim=0)
-        loss = self.objective(self.denoiser, clean, examples.noise, examples.uniform, **condition)
+        loss = self.objective(self.denoiser, clean, examples.noise, examples.uniform, condition)
         return loss if levels == 1 else loss.reshape(-1, levels).mean(dim=1)
 
 

@@ -22,6 +22,7 @@ from anydiff.data.dataset import Dataset
 from anydiff.domains import Domain
 from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff.states import Conditioning
 from anydiff_images import ledger
 from anydiff_images.bundle import read_bundle
 from anydiff_images.domain import Images
@@ -88,7 +89,7 @@ class ImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States float32 ``[B, C, H, W]`` in the domain's range and, with labels, ``{"label": long [B]}``."""
         rows = torch.as_tensor(indices, dtype=torch.long)
         states = self._images.scale(self.pixels[rows])

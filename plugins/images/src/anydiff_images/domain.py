@@ -16,11 +16,11 @@ from torch import Tensor
 from anydiff.data.frames import MODES, Conversion, frame_bytes, picture_bytes
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_images.files import SUFFIXES, draw_grid, read_images, to_image, write_images
 
 if TYPE_CHECKING:
-    from anydiff.networks.conditioning import ClassCondition
+    from anydiff.states import ClassCondition
 
 
 class Images(Domain):
@@ -74,7 +74,7 @@ class Images(Domain):
     @property
     def conditions(self) -> dict[str, ClassCondition]:
         """``label`` where the images have classes."""
-        from anydiff.networks.conditioning import ClassCondition
+        from anydiff.states import ClassCondition
 
         return {"label": ClassCondition(len(self.classes))} if self.classes else {}
 
@@ -107,7 +107,7 @@ class Images(Domain):
             return torch.empty(0, *self.spec.shape)
         return self.scale(torch.from_numpy(np.stack(arrays)).movedim(-1, 1))
 
-    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Image.Image]:
+    def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[Image.Image]:
         """PIL images (mode L, RGB or RGBA) of ``states [B, C, H, W]``.
 
         Raises:
@@ -196,7 +196,7 @@ class Images(Domain):
             raise AnydiffError(f"label is {text['label']!r}, but must name a class: {', '.join(self.classes)}.")
         return {"label": torch.tensor([wanted[index % len(wanted)] for index in range(count)])}
 
-    def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
+    def describe_condition(self, condition: Conditioning) -> list[str]:
         """The class name of each sample."""
         if not self.classes or "label" not in condition:
             return []

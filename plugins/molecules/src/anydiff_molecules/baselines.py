@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.states import NODE_MASK
+from anydiff.states import Conditioning
 
 _ROWS = 4096
 
 
-def _masks(training: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+def _masks(training: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The masks asked for, or sizes of training examples drawn with replacement."""
     if NODE_MASK in condition:
         return condition[NODE_MASK].bool()
@@ -25,7 +24,7 @@ def _masks(training: Dataset, condition: Mapping[str, Tensor], count: int, seed:
     return mask
 
 
-def marginal(training: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+def marginal(training: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """States whose nodes and edges are drawn independently, with the frequencies of training graphs of the same size.
 
     Knows sizes, kinds and densities of the data and nothing of how they fit together.
@@ -73,7 +72,7 @@ def _one_hot(share: NDArray[np.float64], count: int, generator: np.random.Genera
     return torch.nn.functional.one_hot(drawn, len(share))[:, :-1].float()
 
 
-def erdos_renyi(training: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+def erdos_renyi(training: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """Random graphs of the sizes asked for, with the mean density of the training graphs, encoded like them."""
     import networkx as nx
 

@@ -21,7 +21,7 @@ from anydiff.data.reading import read_text
 from anydiff.domains import Domain
 from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff.states import NODE_MASK
+from anydiff.states import Conditioning
 from anydiff_molecules import ledger
 from anydiff_molecules.bundle import PARTS, Table, read_bundle, tabulate
 from anydiff_molecules.domain import Molecules
@@ -79,7 +79,7 @@ class MoleculeSet(Dataset):
     def __len__(self) -> int:
         return len(self.table)
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States float32 ``[B, D]``, the mask ``[B, N]`` and, where the domain has it, the standardised property."""
         rows = torch.as_tensor(list(indices), dtype=torch.long)
         size = self._domain.size

@@ -14,11 +14,11 @@ from torch import Tensor
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_molecules.sizes import decodable, sampled_mask
 
 if TYPE_CHECKING:
-    from anydiff.networks.conditioning import VectorCondition
+    from anydiff.states import VectorCondition
 
 QM9_TYPES = ("C", "N", "O", "F", "N+", "O-", "C-")
 
@@ -89,7 +89,7 @@ class Molecules(Domain):
     @property
     def conditions(self) -> dict[str, VectorCondition]:
         """The property that samples can be asked for, standardised."""
-        from anydiff.networks.conditioning import VectorCondition
+        from anydiff.states import VectorCondition
 
         return {} if self.condition is None else {self.condition: VectorCondition(1)}
 
@@ -132,7 +132,7 @@ class Molecules(Domain):
             bonds[row, : len(kinds), : len(kinds)] = torch.from_numpy(orders)
         return self.pack(count, atoms, bonds)[0]
 
-    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Any]:
+    def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[Any]:
         """The nearest molecules, sanitised where that is possible; the others stay as they are (``is_valid`` tells).
 
         Absent atoms are those that ``condition["mask"]`` says, or without it those whose entries are all zero.
@@ -239,7 +239,7 @@ class Molecules(Domain):
             out[name] = self.standardised(wanted)
         return out
 
-    def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
+    def describe_condition(self, condition: Conditioning) -> list[str]:
         """The property that was asked for, in its own units."""
         if self.condition is None or self.condition not in condition:
             return []

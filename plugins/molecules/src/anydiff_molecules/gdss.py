@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.networks.conditioning import Condition
 from anydiff.networks.layers import attention_heads, check_input
 from anydiff.paths.variance_preserving import VPLinear
+from anydiff.states import Condition
 from anydiff_molecules.networks import graph_leaves, row_groups
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from torch import Tensor
 from anydiff.data.dataset import Dataset
 from anydiff.domains.kit import Split, check_split, content_hash, every_tenth
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.states import NODE_MASK
+from anydiff.states import Conditioning
 from anydiff_molecules.graph_domain import Graphs
 from anydiff_molecules.sizes import histogram
 
@@ -65,7 +65,7 @@ class GraphSet(Dataset):
     def __len__(self) -> int:
         return len(self.graphs)
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States float32 ``[B, D]`` and the mask ``[B, N]``."""
         rows = torch.as_tensor(list(indices), dtype=torch.long)
         return self._states[rows], {NODE_MASK: self._mask[rows]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from anydiff.data.reading import check_file_size, reading
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_path, check_suffix
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_molecules.sizes import decodable, sampled_mask
 
 MAX_BYTES = 1 << 30
@@ -95,7 +95,7 @@ class Graphs(Domain):
             )
         return graph
 
-    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[nx.Graph]:
+    def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[nx.Graph]:
         """The nearest graphs.
 
         Absent nodes are those that ``condition["mask"]`` says, or without it those whose entries are all zero.

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.networks.conditioning import Condition, Conditioning
+from anydiff.networks.conditioning import ConditionEmbedding
 from anydiff.networks.layers import attention_heads, check_input, probability, zero_initialised
+from anydiff.states import UNCONDITIONAL, Condition, Conditioning
 
 if TYPE_CHECKING:
     from anydiff.states import Leaf, StateSpec
@@ -183,7 +184,7 @@ class GraphTransformer(nn.Module):
         self.spec, self.sigma_data = spec, sigma_data
         self.nodes, self.edges = graph_leaves("graph-transformer", spec)
         kinds, orders = self.nodes.shape[1], _channels(self.edges)
-        self.conditioning = Conditioning(conditions or {}, width)
+        self.conditioning = ConditionEmbedding(conditions or {}, width)
         self.node_prior = nn.Parameter(torch.zeros(kinds))
         self.edge_prior = nn.Parameter(torch.zeros(orders))
         self.node_entry = nn.Linear(2 * kinds, width)
@@ -193,7 +194,9 @@ class GraphTransformer(nn.Module):
         self.node_exit = zero_initialised(nn.Linear(width, kinds))
         self.edge_exit = zero_initialised(nn.Linear(edge_width, orders))
 
-    def forward(self, x: Tensor, log_snr: Tensor, mask: Tensor | None = None, **condition: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, log_snr: Tensor, mask: Tensor | None = None, condition: Conditioning = UNCONDITIONAL
+    ) -> Tensor:
         """Class probabilities as a packed state ``[B, D]`` from the scaled state, λ ``[B]`` and ``mask [B, N]``."""
         check_input(x, self.spec.shape)
         embedding = self.conditioning(log_snr, x.shape[0], condition)

@@ -19,6 +19,7 @@ from anydiff.objectives import Objective
 from anydiff.objectives.base import present_entries
 from anydiff.objectives.times import TimeLaw
 from anydiff.paths.base import GaussianPath
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 LEAST = 1e-7
 """Probabilities are cut here, so that the loss of an impossible class is finite."""
@@ -58,7 +59,7 @@ class CrossEntropy(Objective):
         return torch.ones_like(t)
 
     def __call__(
-        self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, **condition: Tensor
+        self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, condition: Conditioning = UNCONDITIONAL
     ) -> Tensor:
         """Loss per example [B]; arguments as for :meth:`Objective.__call__`.
 
@@ -74,7 +75,7 @@ class CrossEntropy(Objective):
         clean, noise, present = present_entries(spec, clean, noise, condition)
         path = denoiser.path
         t = batch_times(self.times(path, uniform), clean)
-        predicted = denoiser.native(path.mix(t, x0=clean, noise=noise, **path.given(condition)), t, **condition)
+        predicted = denoiser.native(path.mix(t, x0=clean, noise=noise, **path.given(condition)), t, condition)
         total = torch.zeros(len(clean), dtype=clean.dtype, device=clean.device)
         weights = spec.unpack((torch.ones_like(clean) if present is None else present.to(clean)).contiguous())
         targets, guesses = spec.unpack(clean.contiguous()), spec.unpack(predicted.contiguous())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError
-from anydiff.states import NODE_MASK, StateSpec, uniform
+from anydiff.states import Conditioning, StateSpec, uniform
 
 
 def sampled_mask(counts: Sequence[float] | None, size: int, samples: Sequence[int], seed: int) -> Tensor:
@@ -32,9 +32,7 @@ def sampled_mask(counts: Sequence[float] | None, size: int, samples: Sequence[in
     return torch.arange(size) <= torch.from_numpy(np.minimum(drawn, np.flatnonzero(weights)[-1])).reshape(-1, 1)
 
 
-def decodable(
-    spec: StateSpec, states: Tensor, condition: Mapping[str, Tensor] | None, what: str
-) -> tuple[Tensor, Tensor]:
+def decodable(spec: StateSpec, states: Tensor, condition: Conditioning | None, what: str) -> tuple[Tensor, Tensor]:
     """(states on the host, which nodes are there ``[B, N]``): what both codecs read.
 
     Absent nodes are those that ``condition["mask"]`` says, or without it those whose entries are all zero.

@@ -16,6 +16,7 @@ from anydiff.data.frames import Conversion
 from anydiff.domains import Domain
 from anydiff.domains.kit import check_split, domain_of_data
 from anydiff.errors import AnydiffError, natural_number
+from anydiff.states import Conditioning
 from anydiff_pose.coco import KeypointFile, read_keypoint_file
 from anydiff_pose.crops import Crop
 from anydiff_pose.domain import Poses
@@ -112,7 +113,7 @@ class AnnotatedVideo(Dataset):
         except AnydiffError as error:
             raise AnydiffError(f"annotation {count} of frame {pose.image!r}: {error}") from error
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States float32 ``[B, J, h, w]`` with frames, loss mask and truth."""
         chosen = [self.examples[index] for index in indices]
         poses = [self.pose(index) for index in indices]

@@ -18,6 +18,7 @@ from anydiff.data.dataset import Dataset
 from anydiff.domains import Domain
 from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data
 from anydiff.errors import AnydiffError, natural_number
+from anydiff.states import Conditioning
 from anydiff_pose.clips import ClipSettings, Example, render_example
 from anydiff_pose.domain import Poses
 from anydiff_pose.motion import Clip, bundled_clips, deepmimic_clips
@@ -90,7 +91,7 @@ class HumanoidVideo(Dataset):
         """Example ``index`` with its frames and truth."""
         return self._shelf.example(range(self.size)[index])
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States float32 ``[B, J, h, w]`` with frames, loss mask and truth."""
         examples = [self.example(index) for index in indices]
         points = torch.from_numpy(np.stack([each.keypoints for each in examples]))

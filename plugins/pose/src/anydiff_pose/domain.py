@@ -14,14 +14,14 @@ from torch import Tensor
 
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_pose.coco import SUFFIXES, read_poses, write_poses
 from anydiff_pose.heatmaps import Decoding, decode_heatmaps, draw_heatmaps
 from anydiff_pose.poses import EDGE, VISIBLE, Pose, outside
 from anydiff_pose.skeletons import load_skeleton
 
 if TYPE_CHECKING:
-    from anydiff.networks import ArrayCondition
+    from anydiff.states import ArrayCondition
 
 
 class Poses(Domain):
@@ -102,7 +102,7 @@ class Poses(Domain):
     @property
     def conditions(self) -> dict[str, ArrayCondition]:
         """``frames``: ``[frames, 3, height, width]``, RGB in [-1, 1]."""
-        from anydiff.networks import ArrayCondition
+        from anydiff.states import ArrayCondition
 
         return {"frames": ArrayCondition((self.frames, 3, self.height, self.width))}
 
@@ -154,7 +154,7 @@ class Poses(Domain):
         drawn = torch.from_numpy(np.stack([pose.visibility > 0 for pose in objects]))
         return self.states(points, drawn, torch.from_numpy(np.stack([np.asarray(pose.scores) for pose in objects])))
 
-    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Pose]:
+    def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[Pose]:
         """Poses in crop coordinates; each carries its keyframe where the condition has ``frames``.
 
         A joint is flagged visible where its heatmap reaches ``threshold``, else not labelled (heatmaps do not tell

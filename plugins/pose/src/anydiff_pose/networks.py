@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.networks import ArrayCondition
-from anydiff.networks.conditioning import Conditioning
+from anydiff.networks.conditioning import ConditionEmbedding
 from anydiff.networks.layers import SelfAttention, attention_heads, check_input, group_norm
+from anydiff.states import UNCONDITIONAL, ArrayCondition, Conditioning
 
 if TYPE_CHECKING:
     from anydiff.states import StateSpec
@@ -131,7 +131,7 @@ class _Decoder(nn.Module):
 
     def __init__(self, joints: int, channels: int, width: int, heads: int, layers: int) -> None:
         super().__init__()
-        self.conditioning = Conditioning({}, width)
+        self.conditioning = ConditionEmbedding({}, width)
         self.entry = nn.Conv2d(joints + channels, channels, 3, padding=1)
         self.block = _Convolutions(channels, width)
         self.sharpness = nn.Linear(width, len(SCALES))
@@ -216,7 +216,7 @@ class VideoHeatmaps(nn.Module):
         sizes = [(channels, rows, columns)] + [(width, rows // scale, columns // scale) for scale in SCALES[1:]]
         self.absent = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes)
 
-    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+    def encode_condition(self, condition: Conditioning = UNCONDITIONAL) -> Conditioning:
         """``frames`` as features of three scales, ``frames.0`` (finest) to ``frames.2``."""
         frames = condition.get("frames")
         if frames is None or "frames.0" in condition:
@@ -233,10 +233,10 @@ class VideoHeatmaps(nn.Module):
         features = self.encoder(frames.to(self.decoder.joints.dtype))
         return {**condition, **{f"frames.{number}": each for number, each in enumerate(features)}}
 
-    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction [B, J, h, w], in the dtype of ``x``, from the scaled state and λ [B]."""
         check_input(x, self.shape)
-        condition = self.encode_condition(**condition)
+        condition = self.encode_condition(condition)
         features = [condition.get(f"frames.{number}") for number in range(len(SCALES))]
         present = condition.get("frames_present")
         seen = [

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
 from anydiff.pipeline import load
+from anydiff.states import Conditioning
 from anydiff.tasks import Task
 from anydiff_pose.domain import Poses
 
@@ -26,7 +25,7 @@ def video() -> Task:
     )
 
 
-def mean_pose(training_data: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+def mean_pose(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The mean of the training key points in the crop, for everybody: states ``[count, J, h, w]``."""
     truth = training_data.batch(range(len(training_data)))[1]
     labelled = truth["truth_visibility"].numpy() > 0
@@ -38,6 +37,6 @@ def mean_pose(training_data: Dataset, condition: Mapping[str, Tensor], count: in
     return states.expand(count, *states.shape[1:]).clone()
 
 
-def regression(training_data: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+def regression(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """Heatmap regression from the keyframe alone (recipe ``pose/regression`` with its weights)."""
     return load("pose/regression").sample_set(count, condition=condition, seed=seed).states

@@ -12,23 +12,23 @@ from torch import Tensor
 
 from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
-from anydiff.states import standard_normal
+from anydiff.states import Conditioning, standard_normal
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.scaling import level, relative
 
 
-def seasonal_naive(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
+def seasonal_naive(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The last season of the context, repeated; a point forecast. A gap takes the season before, else the level."""
     domain = cast(TimeSeries, training_data.domain)
     return _repeated(condition["observed"], domain, domain.season)
 
 
-def weekly_naive(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
+def weekly_naive(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """As :func:`seasonal_naive`, with a week of hours as the season."""
     return _repeated(condition["observed"], cast(TimeSeries, training_data.domain), 168)
 
 
-def linear_gaussian(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
+def linear_gaussian(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """Samples of the Gaussian with the training windows' mean and covariance, given what was observed, gaps and all.
 
     Its mean is the best linear forecast from the whole context.

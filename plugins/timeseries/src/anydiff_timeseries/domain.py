@@ -15,13 +15,13 @@ from torch import Tensor
 from anydiff.domains import Domain, LabelledArray
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_timeseries.frequency import frequency
 from anydiff_timeseries.origins import Origin, match, origin_arrays
 from anydiff_timeseries.scaling import level, observation
 
 if TYPE_CHECKING:
-    from anydiff.networks import ArrayCondition
+    from anydiff.states import ArrayCondition
     from anydiff_timeseries.series import Series
 
 
@@ -83,7 +83,7 @@ class TimeSeries(Domain):
     @property
     def conditions(self) -> dict[str, ArrayCondition]:
         """``observed``: values and mask, ``(2, L)``."""
-        from anydiff.networks import ArrayCondition
+        from anydiff.states import ArrayCondition
 
         return {"observed": ArrayCondition((2, self.length))}
 
@@ -104,13 +104,13 @@ class TimeSeries(Domain):
         scale = level(observation(windows[:, : self.context], self.prediction).double())
         return (torch.from_numpy(windows) / scale[:, None]).float()[:, None]
 
-    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[pd.Series]:
+    def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[pd.Series]:
         """Windows of ``states [B, 1, L]``, in the units of the condition ``observed`` if it is given."""
         self.spec.check(states)
         values = self.values(states, condition).numpy()
         return [pd.Series(row, index=self.steps, name="target") for row in values]
 
-    def values(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> Tensor:
+    def values(self, states: Tensor, condition: Conditioning | None = None) -> Tensor:
         """``states [B, 1, L]`` as float64 ``[B, L]`` in the units of ``observed``, else of the level."""
         values = states.detach().to("cpu", torch.float64)[:, 0]
         if condition and "observed" in condition:
@@ -218,7 +218,7 @@ class TimeSeries(Domain):
         """The held-out window of each window that has time stamps, by its name and its first stamp."""
         return match(objects, labels, self.frequency)
 
-    def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
+    def describe_condition(self, condition: Conditioning) -> list[str]:
         """One title per distinct observation, so that the members of a case are drawn together."""
         if "observed" not in condition:
             return []
@@ -226,7 +226,7 @@ class TimeSeries(Domain):
         rows = condition["observed"].cpu().contiguous().numpy()
         return [f"case {seen.setdefault(row.tobytes(), len(seen))}" for row in rows]
 
-    def arrays(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> dict[str, LabelledArray]:
+    def arrays(self, states: Tensor, condition: Conditioning | None = None) -> dict[str, LabelledArray]:
         """``target [B, step]`` in the units of ``observed``."""
         return {"target": LabelledArray(self.values(states, condition).numpy(), ("step",), {"units": self.unit})}
 

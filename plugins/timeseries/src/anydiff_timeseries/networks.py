@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.networks.conditioning import ArrayCondition, Conditioning, split_conditions
+from anydiff.networks.conditioning import ConditionEmbedding, split_conditions
 from anydiff.networks.layers import (
     check_input,
     crop,
@@ -33,6 +33,7 @@ from anydiff.networks.layers import (
     space_to_depth,
     zero_initialised,
 )
+from anydiff.states import UNCONDITIONAL, ArrayCondition, Conditioning
 from anydiff_timeseries.scaling import relative
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class WindowNetwork(nn.Module):
         self.reads = _readable(reads, arrays, self.shape[1])
         self.reads_conditions = (*vectors, *self.reads)
         embedding = 2 * natural_number("width", width)
-        self.conditioning = Conditioning(vectors, embedding)
+        self.conditioning = ConditionEmbedding(vectors, embedding)
         channels = self.shape[0] + sum(arrays[name].shape[0] for name in self.reads)
         self.entry = nn.Conv1d(channels * patch_size, width, 1)
         self.blocks = nn.ModuleList(
@@ -151,7 +152,7 @@ class WindowNetwork(nn.Module):
         self.middle = nn.Conv1d(width, width, 1)
         self.exit = zero_initialised(nn.Conv1d(width, self.shape[0] * patch_size, 1))
 
-    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction [B, C, L], in the dtype of ``x``, from the scaled state and λ [B]."""
         check_input(x, self.shape)
         vectors = {
@@ -170,7 +171,7 @@ class WindowNetwork(nn.Module):
         total = functional.silu(self.middle(functional.silu(self.norm(total))))
         return crop(depth_to_space(in_full_precision(self.exit, total), self.patch_size), x.shape[2:]).to(x.dtype)
 
-    def _array(self, name: str, x: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+    def _array(self, name: str, x: Tensor, condition: Conditioning) -> Tensor:
         """``observed`` in units of its level, zeros where it is absent."""
         value = condition.get(name)
         if value is None:

@@ -32,7 +32,7 @@ from anydiff.denoisers.wrappers import samples_of_rows
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.guidance import LinearGuidance, Scale, ScoreGuidance
 from anydiff.paths import GaussianPath, VPLogSNR
-from anydiff.states import uniform
+from anydiff.states import UNCONDITIONAL, Conditioning, uniform
 from anydiff_timeseries.scaling import known_values, relative
 
 ENERGIES = ("quantile", "squared")
@@ -101,7 +101,7 @@ class ObservationGuidance(LinearGuidance):
         return run
 
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The prediction with the score shifted by -s ∇E; the inner one where nothing is observed."""
         if "observed" in condition:
@@ -109,7 +109,7 @@ class ObservationGuidance(LinearGuidance):
             return shifted.predict(denoiser, x, t, kind, condition)
         return denoiser.predict(x, t, kind, **{name: c for name, c in condition.items() if name not in self.reads})
 
-    def log_density(self, data: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def log_density(self, data: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """-E ``[B]`` of the data prediction ``[B, 1, L]``."""
         observed = condition["observed"]
         rows, length = data.shape[0], data.shape[-1]
@@ -123,7 +123,7 @@ class ObservationGuidance(LinearGuidance):
             return -squared_energy(data, observed)
         return -quantile_energy(data, observed, self._levels(rows, condition))
 
-    def _levels(self, rows: int, condition: dict[str, Tensor]) -> Tensor:
+    def _levels(self, rows: int, condition: Conditioning) -> Tensor:
         level = condition.get("quantile_level")
         if level is None:
             if not self._samples:

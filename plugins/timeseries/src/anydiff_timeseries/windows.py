@@ -14,7 +14,7 @@ from torch import Tensor
 from anydiff.data.dataset import Dataset
 from anydiff.domains.kit import check_split, content_hash
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.states import permutation
+from anydiff.states import Conditioning, permutation
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.frequency import frequency
 from anydiff_timeseries.origins import Origin
@@ -114,7 +114,7 @@ class WindowDataset(Dataset):
         rows = [self.chosen[index] for index in indices]
         return np.stack([self.series[number].values[start : start + length] for number, start in rows])
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States float32 ``[B, 1, L]`` and ``{"observed": [B, 2, L]}``, in the series' own units, prediction unseen.
         A missing value of the context is 0 in the state. With ``loss="prediction"``, ``loss_mask [B, 1, L]`` too.
         """

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
 from anydiff.metrics import Score
+from anydiff.states import Conditioning
 from anydiff_trajectories.controllers import PendulumController, WaypointController
 from anydiff_trajectories.data import EpisodeWindows
 from anydiff_trajectories.domain import Trajectories
@@ -102,31 +102,31 @@ def agents_beside(data: EpisodeWindows, seed: int) -> dict[str, Agent]:
     return found
 
 
-def random_actions(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> dict[str, Score]:
+def random_actions(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> dict[str, Score]:
     """Uniform actions."""
     _, domain = _windows(training_data)
     return _score(RandomAgent(domain.environment, domain.environment_options, seed), domain, count, seed)
 
 
-def cloning(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> dict[str, Score]:
+def cloning(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> dict[str, Score]:
     """Behaviour cloning of the training episodes, given the goal where episodes have one."""
     data, domain = _windows(training_data)
     return _score(_cloned(data, "goal" in domain.known, False, seed), domain, count, seed)
 
 
-def hindsight_cloning(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> dict[str, Score]:
+def hindsight_cloning(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> dict[str, Score]:
     """Behaviour cloning with goals in hindsight: places the training episodes came to later."""
     data, domain = _windows(training_data)
     return _score(_cloned(data, True, True, seed), domain, count, seed)
 
 
-def expert(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> dict[str, Score]:
+def expert(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> dict[str, Score]:
     """The controller without noise."""
     _, domain = _windows(training_data)
     return _score(ExpertAgent(domain.environment, domain.environment_options), domain, count, seed)
 
 
-def the_data(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> dict[str, Score]:
+def the_data(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> dict[str, Score]:
     """The returns of the training episodes themselves (their own starts and goals, their own length)."""
     data, domain = _windows(training_data)
     chosen = data.episodes[:count]

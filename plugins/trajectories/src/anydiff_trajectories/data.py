@@ -14,6 +14,7 @@ from anydiff.data.dataset import Dataset
 from anydiff.domains import Domain
 from anydiff.domains.kit import TENTH, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, natural_number
+from anydiff.states import Conditioning
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.episodes import Episode, returns_to_go, windows
 from anydiff_trajectories.files import read_episodes, require_same_environment
@@ -64,7 +65,7 @@ class EpisodeWindows(Dataset):
     def __len__(self) -> int:
         return len(self._first)
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States float32 ``[B, horizon, width]`` and conditions of the windows at ``indices``."""
         chosen = torch.as_tensor(list(indices), dtype=torch.int64)
         steps, present = torch.arange(self._domain.horizon), self._present[chosen][:, None]
@@ -73,7 +74,7 @@ class EpisodeWindows(Dataset):
         if self.padded:
             states = torch.where(padding[..., None], self._domain.at_rest(states), states)
         observation = states[..., self._domain.layout["observation"]]
-        condition: dict[str, Tensor] = {}
+        condition: Conditioning = {}
         if "start" in self._domain.known:
             condition["start"] = observation[:, 0].clone()
         if "goal" in self._domain.known:
@@ -147,7 +148,7 @@ class MazeRuns(EpisodeWindows):
     def __len__(self) -> int:
         return len(self._held)
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """As of :class:`EpisodeWindows`; entries from the number of windows on are the copies that stop."""
         chosen = torch.as_tensor(list(indices), dtype=torch.int64)
         states, condition = super().batch((chosen % super().__len__()).tolist())

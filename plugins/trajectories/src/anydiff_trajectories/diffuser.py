@@ -9,7 +9,7 @@ actions by inverse dynamics. Both are the one class here; which it is depends on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from anydiff.errors import AnydiffError, natural_number
 from anydiff.guidance import ClassifierFree, ScoreGuidance
 from anydiff.pipeline import Pipeline
 from anydiff.recipes.build import build_guidance
+from anydiff.states import UNCONDITIONAL, Conditioning
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.networks import Planner
 
@@ -56,7 +57,7 @@ def value_guidance(pipeline: Pipeline, scale: float = 0.1, stop: float = 0.05) -
     """
     planner, path = _with_value(pipeline), pipeline.denoiser.path
 
-    def log_density(x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def log_density(x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         log_snr = path.log_snr(torch.as_tensor(t, dtype=torch.float64)).to(x.dtype).expand(x.shape[0])
         return planner.value_of(x, log_snr, condition)
 
@@ -113,9 +114,7 @@ class DiffusionPlanner:
             layers = [*layers, value_guidance(pipeline, value_scale, value_stop)]
         self.options: dict[str, Any] = {"guidance": layers, "temperature": temperature, **options}
 
-    def plan(
-        self, condition: Mapping[str, Tensor], indices: Sequence[int], seed: int, history: Tensor | None = None
-    ) -> Tensor:
+    def plan(self, condition: Conditioning, indices: Sequence[int], seed: int, history: Tensor | None = None) -> Tensor:
         """Plans ``[B, horizon, width]``, one per row of ``condition``.
 
         Args:
@@ -126,11 +125,11 @@ class DiffusionPlanner:
         """
         return self.best(self._sample(condition, indices, seed))
 
-    def _sample(self, condition: Mapping[str, Tensor], indices: Sequence[int], seed: int) -> Tensor:
+    def _sample(self, condition: Conditioning, indices: Sequence[int], seed: int) -> Tensor:
         repeated, keys = self.candidate_rows(condition, indices)
         return self.pipeline.sample_set(keys, seed=seed, condition=repeated, **self.options_for(condition)).states
 
-    def options_for(self, condition: Mapping[str, Tensor]) -> dict[str, Any]:
+    def options_for(self, condition: Conditioning) -> dict[str, Any]:
         """The sampler's options; guidance by a condition that is not given (no return asked for) is left out."""
         layers = [
             layer
@@ -139,9 +138,7 @@ class DiffusionPlanner:
         ]
         return {**self.options, "guidance": layers}
 
-    def candidate_rows(
-        self, condition: Mapping[str, Tensor], indices: Sequence[int]
-    ) -> tuple[dict[str, Tensor], list[int]]:
+    def candidate_rows(self, condition: Conditioning, indices: Sequence[int]) -> tuple[dict[str, Tensor], list[int]]:
         """Conditions and sample numbers of all candidates, those of one decision side by side."""
         count = self.candidates
         repeated = {name: value.repeat_interleave(count, dim=0) for name, value in condition.items()}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_trajectories.episodes import CUT, Episode, returns_to_go
 from anydiff_trajectories.files import SUFFIXES, read_episodes, write_episodes
 from anydiff_trajectories.layout import Layout
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from anydiff.domains import Report
     from anydiff.metrics import Score
-    from anydiff.networks.conditioning import Condition
     from anydiff.pipeline.pipeline import Pipeline
+    from anydiff.states import Condition
 
 PLANNING = (
     "replan_every", "target_return", "warm_start", "warm_nfe", "candidates", "value_scale", "value_stop", "temperature",
@@ -141,7 +141,7 @@ class Trajectories(Domain):
     @property
     def conditions(self) -> dict[str, Condition]:
         """``start`` and ``goal`` (normalised observations) and ``returns``, where this domain has them."""
-        from anydiff.networks.conditioning import VectorCondition
+        from anydiff.states import VectorCondition
 
         sizes = {"start": self.layout.size("observation"), "goal": self.goal_size}
         found: dict[str, Condition] = {name: VectorCondition(sizes[name]) for name in self.known}
@@ -225,7 +225,7 @@ class Trajectories(Domain):
         done[-1] = float(episode.terminal)
         return done
 
-    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Episode]:
+    def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[Episode]:
         """Episodes of ``states [B, horizon, width]``; a part this domain does not have is zero.
 
         Raises:
@@ -252,7 +252,7 @@ class Trajectories(Domain):
 
     # Conditions -----------------------------------------------------------------------------------------------------
 
-    def known_entries(self, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def known_entries(self, condition: Conditioning) -> tuple[Tensor, Tensor] | None:
         """(known, known_mask) ``[B, horizon, width]`` of the start and goal in ``condition``; None without either."""
         given = [name for name in self.known if name in condition]
         if not given:
@@ -318,7 +318,7 @@ class Trajectories(Domain):
         full[..., : value.shape[-1]] = value.double().cpu()
         return self.restore("observation", full)[..., : value.shape[-1]]
 
-    def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
+    def describe_condition(self, condition: Conditioning) -> list[str]:
         """``(1.0, 1.2) to (5.0, 4.9)`` or ``return 3.2`` for each sample."""
         titles: Iterable[str] = []
         if "start" in condition and "goal" in condition:

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.networks import UNet
-from anydiff.networks.conditioning import Condition, Conditioning
-from anydiff.states import StateSpec
+from anydiff.networks.conditioning import ConditionEmbedding
+from anydiff.states import UNCONDITIONAL, Condition, Conditioning, StateSpec
 from anydiff_trajectories.layout import Layout
 
 HEADS = ("inverse", "rollout", "value")
@@ -100,7 +100,7 @@ class Planner(nn.Module):
         goal = self.ends.get("goal", 0)
         self.rollout = Rollout(observation, goal, returns, hidden) if "rollout" in heads else None
 
-    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction ``[B, horizon, width]`` from the scaled state and λ ``[B]``."""
         x, mask = self.with_known(x * self.seen, condition)
         elsewhere = (*self.ends, *self.unread)
@@ -118,7 +118,7 @@ class Planner(nn.Module):
         full[..., self.layout["action"]] = functional.pad(actions, (0, 0, 0, 1)).to(out.dtype)
         return out + full
 
-    def value_of(self, x: Tensor, log_snr: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+    def value_of(self, x: Tensor, log_snr: Tensor, condition: Conditioning) -> Tensor:
         """J(x_t, λ) ``[B]`` of a noisy plan ``[B, horizon, width]``, the given start and goal in place.
 
         The head reads x_t / sqrt(1 + exp(-2λ)), for a variance-preserving path α x_t, which is E[x_0 | x_t] of data of
@@ -135,7 +135,7 @@ class Planner(nn.Module):
         values: Tensor = self.value(seen, log_snr)
         return values
 
-    def with_known(self, x: Tensor, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def with_known(self, x: Tensor, condition: Conditioning) -> tuple[Tensor, Tensor]:
         """``x`` with the given start and goal in place, and which entries they are (bool of the same shape)."""
         mask = torch.zeros_like(x, dtype=torch.bool)
         known = torch.zeros_like(x)
@@ -179,7 +179,7 @@ class Value(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.conditioning = Conditioning({}, hidden)
+        self.conditioning = ConditionEmbedding({}, hidden)
         self.entry = nn.Conv1d(width, hidden, 5, stride=2, padding=2)
         self.middle = nn.Conv1d(hidden, hidden, 5, stride=2, padding=2)
         self.exit = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1))

@@ -10,6 +10,7 @@ from anydiff.denoisers.base import Denoiser, batch_times
 from anydiff.errors import AnydiffError
 from anydiff.objectives import Denoising
 from anydiff.objectives.base import element_mean
+from anydiff.states import UNCONDITIONAL, Conditioning
 from anydiff_trajectories.networks import Planner
 
 
@@ -55,7 +56,7 @@ class Planning(Denoising):
         self.head_weight, self.first_action_weight = float(head_weight), float(first_action_weight)
 
     def __call__(
-        self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, **condition: Tensor
+        self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, condition: Conditioning = UNCONDITIONAL
     ) -> Tensor:
         """Loss per example ``[B]``; arguments as for :class:`~anydiff.objectives.base.Objective`."""
         planner = denoiser.network if isinstance(denoiser, NetworkDenoiser) else None
@@ -74,7 +75,7 @@ class Planning(Denoising):
 
     def _heads(
         self, denoiser: NetworkDenoiser, planner: Planner, clean: Tensor, noise: Tensor, uniform: Tensor,
-        present: Tensor | None, condition: dict[str, Tensor],
+        present: Tensor | None, condition: Conditioning,
     ) -> Tensor:  # fmt: skip
         pairs = None if present is None else present[:, :-1] * present[:, 1:]
         total = clean.new_zeros(clean.shape[0])
@@ -94,7 +95,7 @@ class Planning(Denoising):
 
     def _value(
         self, denoiser: NetworkDenoiser, planner: Planner, clean: Tensor, noise: Tensor, uniform: Tensor,
-        condition: dict[str, Tensor],
+        condition: Conditioning,
     ) -> Tensor:  # fmt: skip
         if "returns" not in condition:
             raise AnydiffError("the value head learns the condition 'returns', which this data does not give.")

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from anydiff.errors import AnydiffError
 from anydiff.files import atomic_path
+from anydiff.states import Conditioning
 from anydiff_trajectories.environments import MAZE
 from anydiff_trajectories.episodes import Episode
 from anydiff_trajectories.maze import Maze
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from torch import Tensor
 
     from anydiff.pipeline import Pipeline
     from anydiff.solvers.executor import Step
@@ -116,7 +116,7 @@ def draw_reverse_process(
 
 
 def plan_frames(
-    pipeline: Pipeline, condition: Mapping[str, Tensor], seed: int = 0, frames: int = 8, **options: Any
+    pipeline: Pipeline, condition: Conditioning, seed: int = 0, frames: int = 8, **options: Any
 ) -> list[tuple[float, Array]]:
     """(t, D(x_t)) of one plan, raw observations ``[horizon, d_o]``: at most ``frames`` evenly chosen network calls.
 

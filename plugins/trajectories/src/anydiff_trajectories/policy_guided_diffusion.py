@@ -37,7 +37,7 @@ from anydiff.solvers import Plan, Solver, compile_plan
 from anydiff.solvers.executor import execute
 from anydiff.solvers.program import LinearForm, Node, Program
 from anydiff.solvers.runge_kutta import EDMHeun
-from anydiff.states import NoiseSource
+from anydiff.states import UNCONDITIONAL, Conditioning, NoiseSource
 from anydiff_trajectories.domain import Trajectories
 
 MODES = ("score", "shift")
@@ -72,7 +72,7 @@ class GaussianPolicy:
 
 
 def policy_log_likelihood(domain: Trajectories, policy: Policy, normalised: bool = False) -> Callable[..., Tensor]:
-    """Σ_t log π(a_t | o_t) of states ``[B, horizon, width]`` as a function ``f(x, t, **condition) -> [B]``.
+    """Σ_t log π(a_t | o_t) of states ``[B, horizon, width]`` as a function ``f(x, t, condition) -> [B]``.
 
     Its gradient reaches x through the actions alone.
 
@@ -82,12 +82,12 @@ def policy_log_likelihood(domain: Trajectories, policy: Policy, normalised: bool
         normalised: the gradient is g / (||g|| + 1e-8) per trajectory, and the value its inner product with x.
     """
 
-    def log_likelihood(x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def log_likelihood(x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         observation = domain.raw("observation", x.detach())
         total: Tensor = policy.log_prob(observation, domain.raw("action", x)).sum(dim=1)
         return total
 
-    def direction(x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def direction(x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         point = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(log_likelihood(point, t).sum(), point)
         norm = gradient.flatten(1).norm(dim=1).reshape(-1, 1, 1)

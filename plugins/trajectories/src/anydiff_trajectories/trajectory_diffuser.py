@@ -8,7 +8,7 @@ without noise; both are offered (``renoise``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from anydiff.paths import GaussianPath
 from anydiff.pipeline import Pipeline
 from anydiff.recipes.build import build_solver
 from anydiff.solvers import Plan, Solver, compile_plan
+from anydiff.states import Conditioning
 from anydiff.states.streams import standard_normal
 from anydiff_trajectories.diffuser import DiffusionPlanner, planner_of
 
@@ -55,7 +56,7 @@ def refine(
     renoise: bool = True,
     seed: int = 0,
     indices: Sequence[int] | None = None,
-    condition: Mapping[str, Tensor] | None = None,
+    condition: Conditioning | None = None,
     **options: Any,
 ) -> Tensor:
     """Given clean ``states [B, *shape]`` put at time ``level`` and denoised from there: ``[B, *shape]``.
@@ -111,9 +112,7 @@ class TrajectoryPlanner(DiffusionPlanner):
             )
         self.level, self.nfe, self.renoise, self.solver = level, nfe, renoise, solver
 
-    def plan(
-        self, condition: Mapping[str, Tensor], indices: Sequence[int], seed: int, history: Tensor | None = None
-    ) -> Tensor:
+    def plan(self, condition: Conditioning, indices: Sequence[int], seed: int, history: Tensor | None = None) -> Tensor:
         """Plans ``[B, horizon, width]``; ``history [B, h, d_o (+1)]`` are the normalised rows up to now."""
         repeated, keys = self.candidate_rows(condition, indices)
         first = self.autoregressive(
@@ -125,7 +124,7 @@ class TrajectoryPlanner(DiffusionPlanner):
         )  # fmt: skip
         return self.best(states)
 
-    def autoregressive(self, condition: Mapping[str, Tensor], history: Tensor | None = None) -> Tensor:
+    def autoregressive(self, condition: Conditioning, history: Tensor | None = None) -> Tensor:
         """The autoregressive plan ``[B, horizon, width]`` from the last row of the history on; actions by inverse.
 
         Raises:

@@ -8,22 +8,23 @@ import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
+from anydiff.states import Conditioning
 from anydiff_volumes import extrapolation
 
 Predictor = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def last_frame(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
+def last_frame(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The latest frame that was seen."""
     return _predicted(extrapolation.last_frame, condition)
 
 
-def interpolation(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
+def interpolation(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """Every voxel on the straight line through its two latest values."""
     return _predicted(extrapolation.interpolation, condition)
 
 
-def population_mean(training_data: Dataset, condition: dict[str, Tensor], count: int, seed: int) -> Tensor:
+def population_mean(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The mean of (at most 256, evenly spread) training volumes, for everyone."""
     size = len(training_data)
     rows = sorted({round(place * (size - 1) / 255) for place in range(256)})
@@ -31,6 +32,6 @@ def population_mean(training_data: Dataset, condition: dict[str, Tensor], count:
     return mean.expand(count, *mean.shape).clone()
 
 
-def _predicted(predictor: Predictor, condition: dict[str, Tensor]) -> Tensor:
+def _predicted(predictor: Predictor, condition: Conditioning) -> Tensor:
     given = (condition["frames"], condition["seen"] > 0.5, condition["times"], condition["target_time"])
     return predictor(*given)[:, None]

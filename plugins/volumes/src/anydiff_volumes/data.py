@@ -20,7 +20,7 @@ from anydiff.data.dataset import Dataset
 from anydiff.domains import Domain
 from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.states import standard_normal, uniform
+from anydiff.states import Conditioning, standard_normal, uniform
 from anydiff_volumes import subjects
 from anydiff_volumes.domain import MNI_ORIGIN, Volumes
 from anydiff_volumes.subjects import Anatomy
@@ -86,7 +86,7 @@ class Population(_Generated):
     def __len__(self) -> int:
         return self.size
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States ``[B, 1, 28, 32, 28]`` in [-1, 1]; no condition."""
         levels = [_brain(self.first + index, self.anatomy) for index in indices]
         return _states(torch.stack(levels)[:, None]), {}
@@ -212,7 +212,7 @@ class Sequences(_Generated):
         kept[0] = kept[target - 1] = True
         return torch.tensor(kept + [False] * (self.frames - target))
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """The targets ``[B, 1, X, Y, Z]`` in [-1, 1] and what is known of their subjects."""
         states, frames, seen, times, wanted = [], [], [], [], []
         for index in indices:
@@ -290,6 +290,6 @@ class Folder(Dataset):
     def __len__(self) -> int:
         return len(self._states)
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States ``[B, 1, *shape]`` in [-1, 1]; no condition."""
         return self._states[torch.as_tensor(np.asarray(indices), dtype=torch.long)], {}

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_volumes.dicom import stated_modality
 from anydiff_volumes.files import SUFFIXES, read_volumes, write_volumes
 from anydiff_volumes.intensity import CT_WINDOW, MODALITIES, Window
 from anydiff_volumes.placement import Placement, as_nifti, check_geometry, millimetres, place, squeezed, values_of
 
 if TYPE_CHECKING:
-    from anydiff.networks import ArrayCondition
+    from anydiff.states import ArrayCondition
 
 MNI_ORIGIN = (-81.5, -110.5, -75.5)
 """Centre of the first voxel of the data sets' grid, RAS+ millimetres of MNI152 space."""
@@ -93,7 +93,7 @@ class Volumes(Domain):
         """With ``frames``: the frames before the target, which of them were seen and when, and the target's time."""
         if not self.frames:
             return {}
-        from anydiff.networks import ArrayCondition
+        from anydiff.states import ArrayCondition
 
         return {
             "frames": ArrayCondition((self.frames, *self.shape)),
@@ -135,7 +135,7 @@ class Volumes(Domain):
             return torch.empty(0, *self.spec.shape)
         return torch.stack(rows)[:, None] * 2 - 1
 
-    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[Any]:
+    def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[Any]:
         """NIfTI images (float32) of ``states [B, 1, X, Y, Z]`` on this domain's grid; values are clamped to the range.
 
         Raises:
@@ -218,7 +218,7 @@ class Volumes(Domain):
 
         return asked_sequence(self, text, count)
 
-    def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
+    def describe_condition(self, condition: Conditioning) -> list[str]:
         """How much of the sequence each sample was made from, and for which time."""
         if "seen" not in condition or "target_time" not in condition:
             return []

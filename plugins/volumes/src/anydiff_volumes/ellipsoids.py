@@ -19,7 +19,7 @@ from torch import Tensor
 from anydiff.data.dataset import Dataset
 from anydiff.domains.kit import check_split
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.states import standard_normal, uniform
+from anydiff.states import Conditioning, standard_normal, uniform
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.sadm import sequence_condition
 
@@ -124,7 +124,7 @@ class Ellipsoids(Dataset):
         kept[target:] = False
         return kept
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """The targets ``[B, 1, 8, 16, 16]`` and what is known of their sequences."""
         states: list[Tensor] = []
         conditions: list[dict[str, Tensor]] = []

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.networks import ArrayCondition, UNet
+from anydiff.networks import UNet
 from anydiff.networks.layers import (
     attention_heads,
     crop,
@@ -35,6 +35,7 @@ from anydiff.networks.layers import (
     space_to_depth,
     zero_initialised,
 )
+from anydiff.states import UNCONDITIONAL, ArrayCondition, Conditioning
 from anydiff_volumes.extrapolation import interpolation, last_frame
 
 if TYPE_CHECKING:
@@ -262,10 +263,10 @@ class SequenceUNet(nn.Module):
             channels += 1 if encoder == "previous" else 2
         self.unet = UNet(spec, {"context": ArrayCondition((channels, *self.shape))}, **options)
 
-    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction ``[B, 1, X, Y, Z]``; the condition may be encoded already."""
         rows = x.shape[0]
-        encoded = condition if "frames.map" in condition or not condition else self.encode_condition(**condition)
+        encoded = condition if "frames.map" in condition or not condition else self.encode_condition(condition)
         if not condition:
             context, known = self._nothing(rows), x.new_zeros(rows, 3, *self.shape)
         else:
@@ -289,7 +290,7 @@ class SequenceUNet(nn.Module):
         correction: Tensor = self.unet(difference * scale, log_snr, context=context)
         return centre + (spread * scale) ** 2 * difference + spread * noise * scale * correction
 
-    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+    def encode_condition(self, condition: Conditioning = UNCONDITIONAL) -> Conditioning:
         """The condition with the map of its sequence, ``frames.map``, that of no sequence, ``frames.nothing``, and
         ``frames.known``: the centre of the prediction (see ``spread``), the latest frame that is seen and the straight
         line through the two latest, zero without any.
@@ -333,7 +334,7 @@ class SequenceUNet(nn.Module):
             return _known(frames, seen, since)[0][:, None]
         return _stacked(frames, seen, since)
 
-    def _visible(self, condition: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _visible(self, condition: Conditioning) -> tuple[Tensor, Tensor, Tensor]:
         """Frames, which of them may be looked at, and their times relative to the target's."""
         rows = len(condition["frames"])
         shapes = {"frames": (self.frames, *self.shape), "seen": (self.frames,), "times": (self.frames,)}
@@ -352,7 +353,7 @@ class SequenceUNet(nn.Module):
         return condition["frames"].to(dtype), seen & (since < 0), since
 
 
-def _present(condition: Mapping[str, Tensor], rows: int) -> Tensor:
+def _present(condition: Conditioning, rows: int) -> Tensor:
     """Whether all of a row's sequence may be looked at: bool ``[B]``."""
     present = torch.ones(rows, dtype=torch.bool, device=condition["frames.map"].device)
     for name in CONDITIONS:

@@ -23,6 +23,7 @@ from anydiff.data.dataset import Dataset
 from anydiff.data.reading import reading
 from anydiff.domains.kit import check_split
 from anydiff.errors import AnydiffError, natural_number
+from anydiff.states import Conditioning
 from anydiff_volumes import ledger
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.placement import check_geometry, values_of
@@ -101,7 +102,7 @@ class CTOrgans(Dataset):
     def __len__(self) -> int:
         return len(self.corners)
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States ``[B, 1, *shape]`` in [-1, 1] and the labels of their voxels."""
         corners = [self.corners[index] for index in indices]
         return self._cut(self._scan, corners)[:, None], {"truth_labels": self._cut(self._labels, corners)}

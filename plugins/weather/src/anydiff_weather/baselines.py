@@ -5,19 +5,17 @@ Each gives states for rows of a condition laid out as ensembles are: row i is me
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
-from anydiff.states import permutation
+from anydiff.states import Conditioning, permutation
 from anydiff_weather.data import ForecastCases, Lorenz96Cases
 
 
-def climatology(training_data: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+def climatology(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """Past truths, drawn at random: the anomalies of other years, whatever the forecast says."""
     cases = _cases(training_data)
     past = cases.truth if cases.truth is not None else cases.members[:, 0]
@@ -26,7 +24,7 @@ def climatology(training_data: Dataset, condition: Mapping[str, Tensor], count: 
     return past[torch.from_numpy(order[:count])]
 
 
-def persistence(training_data: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+def persistence(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The analysis of the base day, kept: one field for all members of a case.
 
     Raises:
@@ -38,14 +36,14 @@ def persistence(training_data: Dataset, condition: Mapping[str, Tensor], count: 
     return test.analysis[_case_numbers(test, condition)[:count]]
 
 
-def seeds_alone(training_data: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+def seeds_alone(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The seed members themselves, in turn; a score of them repeated is the score of them."""
     members = condition["members"][:count]
     member = _member_numbers(members) % members.shape[1]
     return members[torch.arange(len(members)), member]
 
 
-def full_ensemble(training_data: Dataset, condition: Mapping[str, Tensor], count: int, seed: int) -> Tensor:
+def full_ensemble(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The physical ensemble that the seeds come from, in turn where more members are asked for than it has."""
     test = _test_cases(training_data)
     case = _case_numbers(test, condition)[:count]
@@ -71,7 +69,7 @@ def _keys(members: Tensor) -> list[bytes]:
     return [row.contiguous().numpy().tobytes() for row in members]
 
 
-def _case_numbers(test: ForecastCases, condition: Mapping[str, Tensor]) -> Tensor:
+def _case_numbers(test: ForecastCases, condition: Conditioning) -> Tensor:
     """Which test case each row of the condition is, known by its seeds.
 
     Raises:

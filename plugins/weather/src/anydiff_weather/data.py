@@ -17,6 +17,7 @@ from torch import Tensor
 from anydiff.data.dataset import Dataset
 from anydiff.domains.kit import Split, check_split, content_hash, last_share
 from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.states import Conditioning
 from anydiff_weather.checks import check_fields, standard_axes
 from anydiff_weather.domain import Weather
 from anydiff_weather.ensembles import Case, forecast_cases
@@ -105,7 +106,7 @@ class ForecastCases(Dataset):
         """The forecast case of each example; None where the data tell no times."""
         return None if self.cases is None else [self.cases[index // len(self._label)] for index in indices]
 
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """Labels as states, and the conditions: index i is choice i mod P of case i // P."""
         index = torch.as_tensor(list(indices), dtype=torch.int64)
         case, pair = index // len(self._label), index % len(self._label)

@@ -17,7 +17,7 @@ from torch import Tensor
 from anydiff.domains import Domain, LabelledArray
 from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_weather import ensembles
 from anydiff_weather.checks import canonical_unit, check_fields, levels, standard_axes
 from anydiff_weather.climatology import DAYS, Climatology
@@ -85,7 +85,7 @@ class Weather(Domain):
     @property
     def conditions(self) -> dict[str, Any]:
         """``members``, ``climatology`` and ``valid_day``; see the class."""
-        from anydiff.networks import ArrayCondition, VectorCondition
+        from anydiff.states import ArrayCondition, VectorCondition
 
         shape = self._spec.shape
         return {
@@ -128,7 +128,7 @@ class Weather(Domain):
             return torch.empty(0, *self._spec.shape)
         return torch.from_numpy(np.concatenate(rows))
 
-    def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[xarray.Dataset]:
+    def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[xarray.Dataset]:
         """Data sets with units and coordinates; ``dayofyear`` where the condition tells the valid day.
 
         Raises:
@@ -147,7 +147,7 @@ class Weather(Domain):
             objects.append(made if day is None else made.assign_coords(dayofyear=int(day[row])))
         return objects
 
-    def arrays(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> dict[str, LabelledArray]:
+    def arrays(self, states: Tensor, condition: Conditioning | None = None) -> dict[str, LabelledArray]:
         """Each variable ``[B, *grid]`` in its own units, with its CF attributes."""
         self._spec.check(states)
         values, _ = self._denormalised(states, condition)
@@ -165,7 +165,7 @@ class Weather(Domain):
         }
 
     def _denormalised(
-        self, states: Tensor, condition: Mapping[str, Tensor] | None
+        self, states: Tensor, condition: Conditioning | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
         day = None
         if condition and "valid_day" in condition:
@@ -318,7 +318,7 @@ class Weather(Domain):
         """
         return ensembles.match(objects, labels)
 
-    def describe_condition(self, condition: Mapping[str, Tensor]) -> list[str]:
+    def describe_condition(self, condition: Conditioning) -> list[str]:
         """The valid day of each sample."""
         if "valid_day" not in condition:
             return []

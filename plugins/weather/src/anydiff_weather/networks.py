@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.networks import ArrayCondition
-from anydiff.networks.conditioning import Conditioning
+from anydiff.networks.conditioning import ConditionEmbedding
 from anydiff.networks.layers import SelfAttention, attention_heads, check_input, in_full_precision, zero_initialised
-from anydiff.states import StateSpec
+from anydiff.states import UNCONDITIONAL, ArrayCondition, Conditioning, StateSpec
 
 
 class _Neighbours(nn.Module):
@@ -139,7 +138,7 @@ class SetAxialAttention(nn.Module):
         natural_number("blocks", blocks)
         self.conditions = {name: given[name] for name in ("members", "climatology")}
         vectors = {name: kind for name, kind in given.items() if not isinstance(kind, ArrayCondition)}
-        self.conditioning = Conditioning(vectors, width)
+        self.conditioning = ConditionEmbedding(vectors, width)
         self.places = nn.ParameterList(nn.Parameter(0.5 * torch.randn(size, width)) for size in sizes if size > 1)
         self.place_axes = [axis for axis, size in enumerate(sizes) if size > 1]
         self.member_entry = nn.Linear(channels, width)
@@ -152,7 +151,7 @@ class SetAxialAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.exit = zero_initialised(nn.Linear(width, channels))
 
-    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+    def encode_condition(self, condition: Conditioning = UNCONDITIONAL) -> Conditioning:
         """The condition with the encoded members and climatology beside them; made once per case by samplers."""
         out = dict(condition)
         members, climatology = condition.get("members"), condition.get("climatology")
@@ -173,10 +172,10 @@ class SetAxialAttention(nn.Module):
             out["climatology.tokens"] = (self.climatology_entry(field) + self._place()).unsqueeze(-2)
         return out
 
-    def forward(self, x: Tensor, log_snr: Tensor, **condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction ``[B, C, *grid]`` from the scaled state and λ ``[B]``."""
         check_input(x, self.shape)
-        encoded = self.encode_condition(**condition)
+        encoded = self.encode_condition(condition)
         arrays = {name: encoded.pop(name) for name in list(encoded) if name.split(".")[0] in self._array_names}
         embedding = self.conditioning(log_snr, len(x), encoded)
         noisy = x.to(self.entry.weight.dtype).movedim(1, -1)

@@ -6,7 +6,6 @@ table is part of their R package (GPL), so it is read through the optional packa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from anydiff.domains.kit import last_share, require
 from anydiff.errors import AnydiffError
+from anydiff.states import Conditioning
 from anydiff_weather.climatology import DAYS, Climatology
 from anydiff_weather.domain import Weather
 
@@ -48,7 +48,7 @@ class Rain(Weather):
         return np.sqrt(amounts)
 
     def _denormalised(
-        self, states: Tensor, condition: Mapping[str, Tensor] | None
+        self, states: Tensor, condition: Conditioning | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
         roots, day = super()._denormalised(states, condition)
         return np.square(np.maximum(roots, 0)), day

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser, PredictionKind
 from anydiff.errors import AnydiffError
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 
 class Wrapper(ABC):
@@ -28,7 +29,7 @@ class Wrapper(ABC):
 
     @abstractmethod
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The prediction of ``kind`` ``[B, *shape]`` at the state ``x [B, *shape]``.
 
@@ -70,15 +71,17 @@ class WrappedDenoiser(Denoiser):
         self.path, self.sigma_data, self.spec = inner.path, inner.sigma_data, inner.spec
         self.native_kind = wrapper.native_kind(inner)
 
-    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+    def encode_condition(self, condition: Conditioning) -> Conditioning:
         """As the inner denoiser encodes it."""
-        return self.inner.encode_condition(**condition)
+        return self.inner.encode_condition(condition)
 
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """The prediction of kind ``native_kind``."""
-        return self.predict(x, t, self.native_kind, **condition)
+        return self.predict(x, t, self.native_kind, condition)
 
-    def predict(self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", **condition: Tensor) -> Tensor:
+    def predict(
+        self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", condition: Conditioning = UNCONDITIONAL
+    ) -> Tensor:
         """The wrapper's prediction; arguments as for :meth:`Denoiser.predict`."""
         return self.wrapper.predict(self.inner, x, t, kind, condition)
 

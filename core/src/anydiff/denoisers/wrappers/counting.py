@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from anydiff.denoisers.network import NetworkDenoiser
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 
 class CountingDenoiser(NetworkDenoiser):
@@ -25,8 +26,8 @@ class CountingDenoiser(NetworkDenoiser):
         self.calls = 0
         self.rows = 0
 
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """The inner denoiser's prediction."""
         self.calls += 1
         self.rows += int(x.shape[0])
-        return self.inner.native(x, t, **condition)
+        return self.inner.native(x, t, condition)

@@ -15,8 +15,8 @@ deviations, with 20 calls as with 100. So :func:`warn_approximate` says it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -25,18 +25,17 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser, PredictionKind, convert
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError, UnknownNameError
-
-KNOWN, MASK = "known", "known_mask"
+from anydiff.states import Conditioning, Known
 
 Shown = Literal["noised", "clean"]
 
 
 @dataclass(frozen=True)
 class KnownEntries(Wrapper):
-    """D ← m ⊙ y + (1 - m) ⊙ D, with the conditions ``known`` = y and ``known_mask`` = m, both ``[B, *shape]``.
+    """D ← m ⊙ y + (1 - m) ⊙ D, with y and m ``[B, *shape]`` from the conditioning's ``known``.
 
-    Put it outermost: the two conditions end here, and the inner denoiser does not see them. Without them it does
-    nothing. Known values are states of clean data; entries outside the mask may hold anything, NaN included.
+    Put it outermost: known entries end here, and the inner denoiser is not told of them. Without any it does nothing.
+    Known values are states of clean data; entries outside the mask may hold anything, NaN included.
 
     Attributes:
         shown: what the inner denoiser sees at known entries: ``noised`` the state as it is (a network trained on noised
@@ -55,23 +54,24 @@ class KnownEntries(Wrapper):
         return "data"
 
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The prediction of ``kind`` that has the known entries in its D."""
         return convert(denoiser, x, t, self._data(denoiser, x, t, condition), "data", kind)
 
-    def _data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: dict[str, Tensor]) -> Tensor:
-        if KNOWN not in condition and MASK not in condition:
-            return denoiser(x, t, **condition)
-        known, mask = checked_known(condition, x)
-        rest = {name: value for name, value in condition.items() if name not in (KNOWN, MASK)}
+    def _data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
+        if condition.known is None:
+            return denoiser(x, t, condition)
+        known, mask = checked_known(condition.known, x)
         seen = torch.where(mask, known, x) if self.shown == "clean" else x
-        return torch.where(mask, known, denoiser(seen, t, **rest))
+        return torch.where(mask, known, denoiser(seen, t, replace(condition, known=None)))
 
 
-def warn_approximate(layers: Sequence[Wrapper], condition: Mapping[str, Tensor]) -> None:
+def warn_approximate(layers: Sequence[Wrapper], condition: Conditioning) -> None:
     """Warn where known entries are kept by a network that sees them noised; see the module for what was measured."""
-    if KNOWN in condition and any(isinstance(layer, KnownEntries) and layer.shown == "noised" for layer in layers):
+    if condition.known is not None and any(
+        isinstance(layer, KnownEntries) and layer.shown == "noised" for layer in layers
+    ):
         warnings.warn(
             "known entries are kept, but the others are not drawn from their exact law given these: the network sees "
             "the known entries noised (on a Gaussian field 1.4 to 1.9 times the right spread and means 1.7 deviations "
@@ -81,31 +81,28 @@ def warn_approximate(layers: Sequence[Wrapper], condition: Mapping[str, Tensor])
         )
 
 
-def with_known_entries(states: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+def with_known_entries(states: Tensor, condition: Conditioning) -> Tensor:
     """``states`` with the known entries of ``condition``, if it has any, exactly as they were given."""
-    if KNOWN not in condition:
+    if condition.known is None:
         return states
-    known, mask = checked_known(condition, states)
+    known, mask = checked_known(condition.known, states)
     return torch.where(mask, known, states)
 
 
-def checked_known(condition: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """(known values in the dtype of ``x``, boolean mask), both of the shape of ``x``.
+def checked_known(known: Known, x: Tensor) -> Known:
+    """The known values in the dtype of ``x`` and their boolean mask, both of the shape of ``x``.
 
     Raises:
-        AnydiffError: one of the two is missing, of another shape, or a known value is not finite.
+        AnydiffError: one of the two is of another shape, or a known value is not finite.
     """
-    for name in (KNOWN, MASK):
-        if name not in condition:
-            other = MASK if name == KNOWN else KNOWN
-            raise AnydiffError(f"{other} was given without {name}; give both, of the shape of the states.")
-        if condition[name].shape != x.shape:
+    for name, value in zip(("known", "known_mask"), known, strict=True):
+        if value.shape != x.shape:
             raise AnydiffError(
-                f"{name} has shape {tuple(condition[name].shape)}, but the states have {tuple(x.shape)}; give one "
-                "entry per entry of each state."
+                f"{name} has shape {tuple(value.shape)}, but the states have {tuple(x.shape)}; give one entry per "
+                "entry of each state."
             )
-    mask = condition[MASK].to(dtype=torch.bool, device=x.device)
-    known = condition[KNOWN].to(dtype=x.dtype, device=x.device)
-    if not bool((known.isfinite() | ~mask).all()):
+    mask = known.mask.to(dtype=torch.bool, device=x.device)
+    values = known.values.to(dtype=x.dtype, device=x.device)
+    if not bool((values.isfinite() | ~mask).all()):
         raise AnydiffError("known holds a value that is not finite inside known_mask; mask it out or repair it.")
-    return known, mask
+    return Known(values, mask)

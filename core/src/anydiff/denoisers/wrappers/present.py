@@ -8,23 +8,23 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser, PredictionKind
 from anydiff.denoisers.wrappers.base import Wrapper
-from anydiff.states import NODE_MASK, StateSpec
+from anydiff.states import Conditioning, StateSpec
 
 
 @dataclass(frozen=True)
 class PresentNodes(Wrapper):
     """M(x, t) <- p M(p x, t) for every kind of prediction, p = 1 at entries of present nodes and 0 elsewhere.
 
-    Present is what the condition ``mask`` ``[B, N]`` says; a diagonal that must be zero counts as absent. Noise draws
-    are masked too, so absent entries are zero at every step of every plan, and cannot influence the others. Samplers
-    put it around all other guidance where the state has such entries.
+    Present is what the conditioning's ``mask`` ``[B, N]`` says; a diagonal that must be zero counts as absent. Noise
+    draws are masked too, so absent entries are zero at every step of every plan, and cannot influence the others.
+    Samplers put it around all other guidance where the state has such entries.
     """
 
     spec: StateSpec
 
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The inner prediction at present entries, of a state that is zero elsewhere."""
-        present = self.spec.present(condition.get(NODE_MASK)).to(x)
-        return present * denoiser.predict(present * x, t, kind, **condition)
+        present = self.spec.present(condition.mask).to(x)
+        return present * denoiser.predict(present * x, t, kind, condition)

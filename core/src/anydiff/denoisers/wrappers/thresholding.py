@@ -11,6 +11,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser, PredictionKind, convert
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
+from anydiff.states import Conditioning
 
 
 class Limit(Wrapper):
@@ -25,10 +26,10 @@ class Limit(Wrapper):
         return "data"
 
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The limited data prediction as ``kind``."""
-        return convert(denoiser, x, t, self.limit(denoiser(x, t, **condition)), "data", kind)
+        return convert(denoiser, x, t, self.limit(denoiser(x, t, condition)), "data", kind)
 
 
 @dataclass(frozen=True)

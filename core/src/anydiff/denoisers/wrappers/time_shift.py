@@ -21,6 +21,7 @@ from anydiff.denoisers.base import Denoiser, PredictionKind, convert
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath
+from anydiff.states import Conditioning
 
 CARRIED = ("noise", "native", "data")
 #: Candidate times in a window; their distance is far below what a variance can resolve.
@@ -71,14 +72,14 @@ class TimeShift(Wrapper):
         return kinds[self.carry]
 
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The carried prediction of the shifted time, as ``kind`` at ``t``."""
         times = self.times(denoiser.path, x, t)
         if times is None:
-            return denoiser.predict(x, t, kind, **condition)
+            return denoiser.predict(x, t, kind, condition)
         carries = self.native_kind(denoiser)
-        return convert(denoiser, x, t, denoiser.predict(x, times, carries, **condition), carries, kind)
+        return convert(denoiser, x, t, denoiser.predict(x, times, carries, condition), carries, kind)
 
     def resolution(self, path: GaussianPath, t: float, size: int) -> float:
         """Standard deviation of τ for states of ``size`` independent entries, a fraction of t_start.

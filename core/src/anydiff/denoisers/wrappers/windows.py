@@ -27,6 +27,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser, PredictionKind, convert
 from anydiff.denoisers.wrappers.base import WrappedDenoiser, Wrapper
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.states import Conditioning
 
 Blend = Literal["constant", "linear", "gaussian"]
 BLENDS = ("constant", "linear", "gaussian")
@@ -83,14 +84,14 @@ class Windows(Wrapper):
         return _Large(denoiser, self)
 
     def predict(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The blended prediction, made in the inner denoiser's own kind."""
         native = denoiser.native_kind
         return convert(denoiser, x, t, self._blended(denoiser, x, t, native, condition), native, kind)
 
     def _blended(
-        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: dict[str, Tensor]
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         sizes = x.shape[-len(self.window) :]
         result = torch.zeros_like(x)
@@ -100,11 +101,8 @@ class Windows(Wrapper):
             some = places[begin : begin + self.batch]
             stacked = torch.cat([_cut(x, where) for where, _ in some])
             times = t.repeat(len(some)) if isinstance(t, Tensor) and t.ndim else t
-            cut = {
-                name: torch.cat([_cut(value, where) if _spans(value, sizes) else value for where, _ in some])
-                for name, value in condition.items()
-            }
-            predicted = denoiser.predict(stacked, times, kind, **cut)
+            cut = Conditioning.joined([_cut_condition(condition, where, sizes) for where, _ in some])
+            predicted = denoiser.predict(stacked, times, kind, cut)
             for number, (where, weights) in enumerate(some):
                 part = predicted[number * rows : (number + 1) * rows]
                 _cut(result, where).add_(part * torch.from_numpy(weights).to(part))
@@ -165,7 +163,7 @@ class _Large(WrappedDenoiser):
         super().__init__(inner, wrapper)
         self.spec = None  # the inner one is that of a window, not of the whole
 
-    def encode_condition(self, **condition: Tensor) -> dict[str, Tensor]:
+    def encode_condition(self, condition: Conditioning) -> Conditioning:
         """As it is: the inner denoiser encodes the condition of one window, not of the whole."""
         return condition
 
@@ -174,6 +172,12 @@ def _cut(value: Tensor, where: Slices) -> Tensor:
     """A view of one window along the last axes."""
     lead: Slices = (slice(None),) * (value.ndim - len(where))
     return value[lead + where]
+
+
+def _cut_condition(condition: Conditioning, where: Slices, sizes: Sequence[int]) -> Conditioning:
+    """What a window is told: everything that lies along the state's axes cut with it, all else whole."""
+    cut = {name: _cut(value, where) if _spans(value, sizes) else value for name, value in condition.tensors()}
+    return Conditioning.from_tensors(cut)
 
 
 def _spans(value: Tensor, sizes: Sequence[int]) -> bool:

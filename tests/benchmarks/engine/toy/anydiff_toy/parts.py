@@ -18,11 +18,10 @@ from anydiff.domains import Domain
 from anydiff.metrics import Metric, MetricCard, Score
 from anydiff.metrics.distances import frechet_distance
 from anydiff.metrics.ensembles import EnsembleMetric
-from anydiff.networks.conditioning import ClassCondition
 from anydiff.paths import VPCosine
 from anydiff.recipes import Recipe
 from anydiff.solvers import Solver
-from anydiff.states import StateSpec
+from anydiff.states import ClassCondition, StateSpec
 from anydiff.tasks import Task
 from anydiff.training import TrainingSettings
 

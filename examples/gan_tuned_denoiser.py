@@ -45,7 +45,7 @@ class GanTuned(TrainingMethod):
         t = torch.full((len(clean),), path.t_end + 0.2 * (path.t_start - path.t_end), dtype=torch.float64)
         noise = examples.noise[:: len(examples.noise) // len(clean)]
         return self.denoiser(
-            path.mix(t.to(clean.device), x0=clean, noise=noise), t.to(clean.device), **examples.condition
+            path.mix(t.to(clean.device), x0=clean, noise=noise), t.to(clean.device), examples.condition
         )
 
     def step(self, examples, progress, groups):

@@ -37,7 +37,7 @@ class AnnealedLangevin(Sampler):
             alpha, kappa = path.alpha(t), path.sigma(t) / path.alpha(t)
             for _ in range(self.steps):
                 calls += 1
-                data = chunk.denoiser(alpha * y, t, **chunk.condition)
+                data = chunk.denoiser(alpha * y, t, chunk.condition)
                 chunk.tell(calls, t, alpha * y, data, "data")
                 noise = chunk.noise.draw(chunk.samples, calls, y.dtype, y.device)
                 y = y + self.size * (data - y) + (2 * self.size) ** 0.5 * kappa * noise

@@ -182,7 +182,7 @@ class MovingFigure:
         points = torch.from_numpy(self.points[rows])
         side = PIXELS // STRIDE
         drawn = draw_heatmaps(points, torch.ones(points.shape[:2], dtype=torch.bool), side, side, STRIDE, SIGMA)
-        return (2 * drawn - 1).float(), {"frames": torch.from_numpy(self.frames[rows])}
+        return (2 * drawn - 1).float(), Conditioning({"frames": torch.from_numpy(self.frames[rows])})
 
 
 def trained(data: MovingFigure, seed: int, **options: bool) -> NetworkDenoiser:

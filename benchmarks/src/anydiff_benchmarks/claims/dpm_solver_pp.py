@@ -10,6 +10,7 @@ from torch import Tensor
 from anydiff.denoisers import Denoiser, FunctionDenoiser, GaussianMixtureOracle
 from anydiff.denoisers.wrappers import DynamicThreshold
 from anydiff.guidance import ClassifierFree
+from anydiff.states import Conditioning
 from anydiff_benchmarks.claims._ode_targets import end_of, exact_end, mean, root_mean_square, starts
 from anydiff_benchmarks.claims.base import Claim, Verdict
 from anydiff_benchmarks.peers.targets import PATH, target
@@ -38,7 +39,7 @@ def guided(scale: float) -> Denoiser:
     layer = ClassifierFree(scale)(GaussianMixtureOracle(PATH, plain.means, 0.3, plain.weights, classes))
 
     def data(x: Tensor, t: float) -> Tensor:
-        return layer(x, t, label=torch.zeros(len(x), dtype=torch.long))
+        return layer(x, t, Conditioning({"label": torch.zeros(len(x), dtype=torch.long)}))
 
     return FunctionDenoiser(data, PATH)
 

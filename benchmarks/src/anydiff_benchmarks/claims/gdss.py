@@ -159,7 +159,8 @@ def trained(seed: int) -> dict[str, float]:
     assert isinstance(held_out, Community)
     drawn = {name: _drawn(recipe, train, sequential, seed) for name, sequential in (("gdss", False), ("seq", True))}
     mask = _mask(recipe, seed)
-    drawn["er"] = train.domain.decode(erdos_renyi(train, {"mask": mask}, SAMPLES, seed), {"mask": mask})
+    sized = Conditioning(mask=mask)
+    drawn["er"] = train.domain.decode(erdos_renyi(train, sized, SAMPLES, seed), sized)
     numbers = {}
     for name, graphs in drawn.items():
         for statistic, metric in zip(STATISTICS, (DegreeMMD(), ClusteringMMD(), OrbitMMD()), strict=True):
@@ -195,18 +196,19 @@ def _drawn(recipe: Recipe, train: Any, sequential: bool, seed: int) -> list[nx.G
     denoiser.eval()
     solver, mask = build_solver(recipe.sampling.solver), _mask(recipe, seed)
 
-    def draw(condition: Conditioning = UNCONDITIONAL) -> Tensor:
+    def draw(condition: Conditioning) -> Tensor:
         return sample(
             denoiser, domain.spec, SAMPLES, solver=solver, nfe=recipe.sampling.nfe, grid=recipe.sampling.grid,
-            end=recipe.sampling.end, seed=seed, condition={"mask": mask, **condition},
+            end=recipe.sampling.end, seed=seed, condition=condition,
         )  # fmt: skip
 
-    states = draw()
+    sized = Conditioning(mask=mask)
+    states = draw(sized)
     if sequential:
         nodes = domain.spec.unpack(states)["nodes"]
         nearest = torch.nn.functional.one_hot(nodes.argmax(dim=2), nodes.shape[2]) * mask[..., None]
-        states = draw(clean_nodes=nearest.float())
-    return domain.decode(states, {"mask": mask})
+        states = draw(sized.with_given(clean_nodes=nearest.float()))
+    return domain.decode(states, sized)
 
 
 class _WithNodes:
@@ -222,7 +224,7 @@ class _WithNodes:
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States and conditions, ``clean_nodes [B, N, F]`` among them."""
         states, condition = self.base.batch(indices)
-        return states, {**condition, "clean_nodes": self.spec.unpack(states)["nodes"]}
+        return states, condition.with_given(clean_nodes=self.spec.unpack(states)["nodes"])
 
 
 def judge(rows: list[dict[str, float]]) -> Verdict:

@@ -15,7 +15,7 @@ from anydiff.solvers.ddim import DDPM
 from anydiff.solvers.dpm_solver_pp import DPMSolverPP
 from anydiff.solvers.predictor_corrector import EulerMaruyama
 from anydiff.solvers.runge_kutta import Euler
-from anydiff.states import NoiseSource, StateSpec
+from anydiff.states import Conditioning, NoiseSource, StateSpec
 from anydiff_benchmarks.claims._ode_targets import energy_distance, mean, root_mean_square
 from anydiff_benchmarks.claims.base import Claim, Verdict
 
@@ -47,7 +47,7 @@ def problem() -> tuple[FunctionDenoiser, GaussianMixtureOracle, Tensor]:
     means = 0.5 + 0.15 * torch.randn(6, SIZE, dtype=torch.float64, generator=generator)
     mu = 0.3 + 0.1 * torch.randn(1, SIZE, dtype=torch.float64, generator=generator)
     shifted = GaussianMixtureOracle(PATH, means - mu, 0.04)
-    return FunctionDenoiser(lambda x, t, mu: shifted(x - mu, t) + mu, PATH), shifted, mu
+    return FunctionDenoiser(lambda x, t: shifted(x - mu.to(x), t) + mu.to(x), PATH), shifted, mu
 
 
 def run(solver: Solver, start: Tensor, grid: str, nfe: int, seed: int = 0) -> Tensor:
@@ -55,7 +55,7 @@ def run(solver: Solver, start: Tensor, grid: str, nfe: int, seed: int = 0) -> Te
     denoiser, _, mu = problem()
     plan = compile_plan(solver, PATH, nfe, grid, "stop")
     noise = NoiseSource(StateSpec.single((SIZE,)), seed)
-    return execute(plan, denoiser, start, noise=noise, condition={"mu": mu.expand_as(start)})
+    return execute(plan, denoiser, start, noise=noise, condition=Conditioning(sources={"mu": mu.expand_as(start)}))
 
 
 def measure(seed: int) -> dict[str, float]:
@@ -64,7 +64,7 @@ def measure(seed: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(seed)
     start = mu + PATH.noise * torch.randn(COUNT, SIZE, dtype=torch.float64, generator=generator)
     fine = build_plan(ExponentialAdams(order=4), PATH, time_grid(PATH, 600, "log-snr"), "stop")
-    end = execute(fine, denoiser, start, condition={"mu": mu.expand_as(start)})
+    end = execute(fine, denoiser, start, condition=Conditioning(sources={"mu": mu.expand_as(start)}))
     data = law.sample(3000, generator) + mu
     second = DPMSolverPP(2, form="taylor", lower_order_final=True)
     numbers = {

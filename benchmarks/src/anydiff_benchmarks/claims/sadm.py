@@ -53,13 +53,14 @@ def measure(seed: int) -> dict[str, float]:
     for gaps, missing in (("full", 0.0), ("gaps", 0.5)):
         data = Ellipsoids("test", test_size=TEST, missing=missing, seed=seed)
         truth, condition = data.batch(range(TEST))
-        given = (condition["frames"], condition["seen"] > 0.5, condition["times"], condition["target_time"])
+        told = condition.given
+        given = (told["frames"], told["seen"] > 0.5, told["times"], told["target_time"])
         guesses = {"latest": extrapolation.last_frame(*given), "extrapolation": extrapolation.interpolation(*given)}
         guesses |= {name: _mean(model, condition, seed) for name, model in models.items()}
         guesses["exact"] = _exact(data.sequences, given[1], seed)
         if gaps == "full":
             order = torch.tensor([3, 1, 4, 0, 2, 5])
-            guesses["shuffled"] = _mean(models["sequence"], {**condition, "frames": given[0][:, order]}, seed)
+            guesses["shuffled"] = _mean(models["sequence"], condition.with_given(frames=given[0][:, order]), seed)
         for name, guess in guesses.items():
             pairs = [(one.double().numpy(), two.double().numpy()) for one, two in zip(guess, truth[:, 0], strict=True)]
             numbers[f"psnr_{name}_{gaps}"] = statistics.fmean(psnr(*pair) for pair in pairs)

@@ -152,6 +152,7 @@ def _gate_errors(scores: dict[str, Tensor], inside: dict[str, Tensor]) -> dict[s
 def trained(seed: int, members: int = 9) -> dict[str, float]:
     """Mean weighted quantile losses on traffic, refinement and the linear predictive score."""
     from anydiff.metrics import SampleSet
+    from anydiff.metrics.ensembles import repeat_cases
     from anydiff.pipeline import load
     from anydiff.recipes.build import build_dataset, sample_set
     from anydiff_timeseries.baselines import linear_gaussian, seasonal_naive, weekly_naive
@@ -162,13 +163,13 @@ def trained(seed: int, members: int = 9) -> dict[str, float]:
     pipeline, conditional = load("timeseries/traffic"), load("timeseries/traffic-conditional")
     train = build_dataset(pipeline.recipe, "train")
     reference = pipeline.reference()
-    cases, condition = len(reference), {"observed": reference.condition["observed"]}
+    cases, condition = len(reference), reference.condition.only(["observed"])
     loss = MeanWeightedQuantileLoss()
     numbers = {}
     for name, baseline in (("seasonal naive", seasonal_naive), ("weekly naive", weekly_naive)):
         states = baseline(train, condition, cases, seed)
         numbers[f"traffic {name}"] = loss.compute(SampleSet(states, condition, pipeline.domain), reference)
-    repeated = {"observed": condition["observed"].repeat(members, 1, 1)}
+    repeated = repeat_cases(condition, members)
     states = linear_gaussian(train, repeated, cases * members, seed)
     numbers["traffic linear Gaussian"] = loss.compute(SampleSet(states, repeated, pipeline.domain), reference)
     for name, energy, scale in (("Q", "quantile", 1.0), ("MS", "squared", 0.3)):
@@ -178,11 +179,11 @@ def trained(seed: int, members: int = 9) -> dict[str, float]:
     numbers["traffic refined naive"] = loss.compute(_refined(pipeline, reference, train, members, seed), reference)
     for hide in ("random", "start", "end"):
         hidden = sample_set(Traffic("test", hide=hide), range(cases))
-        given = {"observed": hidden.condition["observed"]}
+        given = hidden.condition.only(["observed"])
         for name, model in (("Q", pipeline), ("Cond", conditional)):
             drawn = model.ensemble_set(members, given, seed=seed)
             numbers[f"traffic {name}, half hidden ({hide})"] = loss.compute(drawn, hidden)
-        repeated = {"observed": given["observed"].repeat(members, 1, 1)}
+        repeated = repeat_cases(given, members)
         states = linear_gaussian(train, repeated, cases * members, seed)
         drawn = SampleSet(states, repeated, pipeline.domain)
         numbers[f"traffic linear Gaussian, half hidden ({hide})"] = loss.compute(drawn, hidden)
@@ -195,15 +196,17 @@ def trained(seed: int, members: int = 9) -> dict[str, float]:
 def _refined(pipeline: Pipeline, reference, train, members: int, seed: int):  # type: ignore[no-untyped-def]
     """The seasonal naive forecast of every case, refined, as a sample set in the ensemble layout."""
     from anydiff.metrics import SampleSet
+    from anydiff.metrics.ensembles import repeat_cases
     from anydiff_timeseries.baselines import seasonal_naive
     from anydiff_timeseries.refine import Refinement
     from anydiff_timeseries.tsdiff import quantile_levels
 
-    observed = reference.condition["observed"].repeat(members, 1, 1)
-    start = seasonal_naive(train, {"observed": observed}, len(observed), seed)
+    condition = repeat_cases(reference.condition.only(["observed"]), members)
+    observed = condition.given["observed"]
+    start = seasonal_naive(train, condition, len(observed), seed)
     levels = quantile_levels(members).repeat_interleave(len(reference))
     states = Refinement()(pipeline.denoiser, start, observed[:, 1], levels, seed)
-    return SampleSet(states, {"observed": observed}, pipeline.domain)
+    return SampleSet(states, condition, pipeline.domain)
 
 
 def expected_crps(members: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ the ceiling (what the first two moments alone give). All work on any :class:`~an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.metrics import SampleSet
-from anydiff.states import Conditioning, permutation, standard_normal
+from anydiff.states import UNCONDITIONAL, Conditioning, permutation, standard_normal
 
 BASELINES = ("resample", "gaussian", "gaussian-diagonal")
 FULL_COVARIANCE_LIMIT = 4096
@@ -22,7 +22,7 @@ _CHUNK = 1024
 
 
 def baseline(
-    name: str, dataset: Dataset, count: int, seed: int = 0, condition: Conditioning | None = None
+    name: str, dataset: Dataset, count: int, seed: int = 0, condition: Conditioning = UNCONDITIONAL
 ) -> SampleSet:
     """The baseline called ``name``, one of :data:`BASELINES`; ``condition`` as for :func:`resample`."""
     if name == "resample":
@@ -32,7 +32,7 @@ def baseline(
     raise UnknownNameError("baseline", name, BASELINES)
 
 
-def resample(dataset: Dataset, count: int, seed: int = 0, condition: Conditioning | None = None) -> SampleSet:
+def resample(dataset: Dataset, count: int, seed: int = 0, condition: Conditioning = UNCONDITIONAL) -> SampleSet:
     """``count`` different examples of ``dataset``, drawn without replacement; which ones depends on ``seed`` alone.
 
     Give the training split, and judge against the test split as for any model.
@@ -54,8 +54,8 @@ def resample(dataset: Dataset, count: int, seed: int = 0, condition: Conditionin
             f"count is {count}, but {dataset.name!r} has {len(dataset)} examples; ask for at most that many."
         )
     order = permutation(seed, 0, "baseline/resample", len(dataset)).tolist()
-    classes = [name for name, value in (condition or {}).items() if not value.is_floating_point()]
-    indices = _of_same_class(dataset, order, condition or {}, classes, count) if classes else order[:count]
+    classes = [name for name, value in condition.given.items() if not value.is_floating_point()]
+    indices = _of_same_class(dataset, order, condition, classes, count) if classes else order[:count]
     states, found = dataset.batch(indices)
     return SampleSet(states, found, dataset.domain)
 
@@ -65,8 +65,9 @@ def _of_same_class(
 ) -> list[int]:
     """For each row of ``condition`` the first unused index in ``order`` with the same classes, or the first unused."""
 
-    def keys(given: Mapping[str, Tensor]) -> list[str]:
-        rows = zip(*(given[name].reshape(len(given[name]), -1).tolist() for name in classes), strict=True)
+    def keys(condition: Conditioning) -> list[str]:
+        columns = [condition.given[name] for name in classes]
+        rows = zip(*(column.reshape(len(column), -1).tolist() for column in columns), strict=True)
         return [str(row) for row in rows]
 
     known: list[str] = []
@@ -92,7 +93,7 @@ def gaussian(
     count: int,
     seed: int = 0,
     diagonal: bool = False,
-    condition: Conditioning | None = None,
+    condition: Conditioning = UNCONDITIONAL,
 ) -> SampleSet:
     """``count`` draws of the Gaussian that has the mean and covariance of the states of ``dataset``.
 
@@ -122,7 +123,7 @@ def gaussian(
     mean, factor = _moments(dataset, diagonal)
     flat = mean + (noise * factor if diagonal else noise @ factor.T)
     states = flat.to(chosen.states.dtype).reshape(count, *spec.shape)
-    return SampleSet(states, {name: value[rows] for name, value in chosen.condition.items()}, dataset.domain)
+    return SampleSet(states, chosen.condition.rows(rows), dataset.domain)
 
 
 def _moments(dataset: Dataset, diagonal: bool) -> tuple[Tensor, Tensor]:

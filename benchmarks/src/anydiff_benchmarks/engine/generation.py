@@ -40,9 +40,7 @@ class Generator:
         AnydiffError: the model is of another domain than the task.
     """
 
-    def __init__(
-        self, task: Task, source: str, asked: Mapping[str, Tensor], size: int, device: str, batch_size: int
-    ) -> None:
+    def __init__(self, task: Task, source: str, asked: Conditioning, size: int, device: str, batch_size: int) -> None:
         self.task = task
         self.asked = asked
         self.size = size
@@ -83,7 +81,7 @@ class Generator:
         """Samples of the held-out cases' conditions."""
         cases = self.cases(count)
         if self.asked:
-            options["condition"] = {name: value[:cases] for name, value in self.asked.items()}
+            options["condition"] = self.asked.rows(slice(cases))
             options["cases"] = cases
         options = {"batch_size": self.batch_size, "device": self.device, **options}
         return self.pipeline.sample_set(count, seed=seed, **options)
@@ -144,16 +142,13 @@ class Generator:
         data = self.training_data
         if name == "resample" and count > len(data):
             rows = torch.arange(count) % len(data)
-            drawn = baselines.resample(data, len(data), seed)
-            found = {key: value[rows] for key, value in drawn.condition.items()}
-            drawn = SampleSet(drawn.states[rows], found, data.domain)
+            drawn = baselines.resample(data, len(data), seed).rows(rows.tolist())
         else:
             drawn = baselines.baseline(name, data, count, seed, condition)
         return SampleSet(drawn.states, condition, data.domain) if self.paired else drawn
 
-    def _condition(self, count: int) -> dict[str, Tensor]:
-        rows = torch.arange(count) % self.cases(count)
-        return {name: value[rows] for name, value in self.asked.items()}
+    def _condition(self, count: int) -> Conditioning:
+        return self.asked.rows(torch.arange(count) % self.cases(count))
 
     def _cost(self, cost: Cost, count: int) -> dict[str, Any]:
         calls, rows = self.denoiser.calls, self.denoiser.rows

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError
 from anydiff.metrics import MetricCard, SampleSet
+from anydiff.metrics.ensembles import repeat_cases
 from anydiff.metrics.judging import Judge
 from anydiff.recipes import load_recipe
 from anydiff.recipes.build import build_dataset, sample_set
@@ -51,7 +52,7 @@ class Opening:
     """
 
     frozen: str
-    asked: Mapping[str, Tensor]
+    asked: Conditioning
     size: int
     cards: tuple[MetricCard, ...]
     least: int
@@ -145,7 +146,7 @@ class Truth:
         truth = _rows(self.reference, torch.arange(cases))
         spread = truth.states.std() * _SPREAD + 1
         hopeless = [truth.states.roll(shift + 1, 0) + spread * (shift + 1) for shift in range(members - 1)]
-        condition = {key: torch.cat([value] * members) for key, value in truth.condition.items()}
+        condition = repeat_cases(truth.condition, members)
         try:
             best = metric.compute(SampleSet(torch.cat([truth.states, *hopeless]), condition, self.domain), truth)
             worst = metric.compute(SampleSet(torch.cat([hopeless[0], *hopeless]), condition, self.domain), truth)
@@ -160,7 +161,7 @@ def drawn(samples: SampleSet, count: int) -> tuple[bytes, str]:
     if not count:
         return b"", ""
     states = samples.states[:count]
-    condition = {name: value[:count] for name, value in samples.condition.items()}
+    condition = samples.condition.rows(slice(count))
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "picture.png"
@@ -178,8 +179,7 @@ def reason(error: BaseException) -> str:
 
 
 def _rows(samples: SampleSet, rows: Tensor) -> SampleSet:
-    condition = {name: value[rows] for name, value in samples.condition.items()}
-    return SampleSet(samples.states[rows], condition, samples.domain)
+    return SampleSet(samples.states[rows], samples.condition.rows(rows), samples.domain)
 
 
 # The process ----------------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ class TruthProcess:
 
     def judge(self, task_id: str, samples: SampleSet) -> Judged:
         """See :meth:`Truth.judge`."""
-        judged: Judged = self._ask("judge", task_id, samples.states, dict(samples.condition))
+        judged: Judged = self._ask("judge", task_id, samples.states, samples.condition)
         return judged
 
     def real(self, task_id: str, count: int, seed: int) -> Judged:

@@ -16,6 +16,7 @@ edm         F of EDM's D = c_skip y + c_out F, y=x/α    -c_skip/(α c_out)     
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -176,7 +177,7 @@ def convert(
 
 
 class FunctionDenoiser(Denoiser):
-    """A plain function ``(x, t, condition) -> prediction`` as a denoiser of the given kind."""
+    """A plain function ``(x, t) -> prediction`` or ``(x, t, condition) -> prediction`` as a denoiser of that kind."""
 
     def __init__(
         self,
@@ -186,13 +187,25 @@ class FunctionDenoiser(Denoiser):
         sigma_data: float = 1.0,
     ) -> None:
         self.function = function
+        self._asks = _takes_three(function)
         self.path = path
         self.native_kind = kind
         self.sigma_data = sigma_data
 
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Call the function."""
-        return self.function(x, t, condition)
+        return self.function(x, t, condition) if self._asks else self.function(x, t)
+
+
+def _takes_three(function: Callable[..., Tensor]) -> bool:
+    """Whether ``function(x, t, condition)`` can be called so; else it is one of the state and the time alone."""
+    try:
+        inspect.signature(function).bind(None, None, None)
+    except TypeError:
+        return False
+    except ValueError:  # written in another language: nothing tells
+        return True
+    return True
 
 
 def as_denoiser(function: Callable[..., Tensor] | Denoiser, path: GaussianPath) -> Denoiser:

@@ -1,4 +1,4 @@
-"""What training minimises: losses per example, ``objective(denoiser, clean, noise, uniform, **condition)``."""
+"""What training minimises: losses per example, ``objective(denoiser, clean, noise, uniform, condition)``."""
 
 from anydiff.objectives.base import Objective
 from anydiff.objectives.denoising import Denoising

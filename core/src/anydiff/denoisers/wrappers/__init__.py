@@ -1,6 +1,6 @@
 """What goes around a denoiser and is no guidance: limits, known entries, absent nodes, windows, shifted times."""
 
-from anydiff.denoisers.wrappers.base import WrappedDenoiser, Wrapper, samples_of_rows, wrapped
+from anydiff.denoisers.wrappers.base import WrappedDenoiser, Wrapper, wrapped
 from anydiff.denoisers.wrappers.counting import CountingDenoiser
 from anydiff.denoisers.wrappers.known import KnownEntries
 from anydiff.denoisers.wrappers.present import PresentNodes
@@ -18,7 +18,6 @@ __all__ = [
     "Windows",
     "WrappedDenoiser",
     "Wrapper",
-    "samples_of_rows",
     "sweep",
     "wrapped",
 ]

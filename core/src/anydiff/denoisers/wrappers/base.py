@@ -9,7 +9,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser, PredictionKind
-from anydiff.errors import AnydiffError
 from anydiff.states import UNCONDITIONAL, Conditioning
 
 
@@ -17,7 +16,7 @@ class Wrapper(ABC):
     """A function from denoiser to denoiser; its options are its fields. A subclass gives :meth:`predict`.
 
     The rows of a call are the samples of a chunk in their order. An outer wrapper may stack several copies of them in
-    one call, one whole copy after another, as classifier-free guidance and windows do.
+    one call, as classifier-free guidance and windows do; ``condition.index`` says for each row which sample it is of.
 
     Attributes:
         needs_condition: it has no meaning without a condition.
@@ -48,9 +47,9 @@ class Wrapper(ABC):
     def for_run(self, samples: Sequence[int]) -> Wrapper:
         """The wrapper for one run over the samples with these indices; by default itself.
 
-        A sampler calls it once per chunk, before the first network call. What draws numbers takes the indices, so that
-        they do not depend on the chunk; what remembers earlier calls returns a copy with an empty memory. Without a
-        run there are no indices and no memory but that of the object itself.
+        A sampler calls it once per chunk, before the first network call. What remembers earlier calls returns a copy with
+        an empty memory. What draws numbers keys them by ``condition.index``, so that they do not depend on the chunk.
+        Without a run there is no index, and no memory but that of the object itself.
         """
         return self
 
@@ -84,20 +83,6 @@ class WrappedDenoiser(Denoiser):
     ) -> Tensor:
         """The wrapper's prediction; arguments as for :meth:`Denoiser.predict`."""
         return self.wrapper.predict(self.inner, x, t, kind, condition)
-
-
-def samples_of_rows(samples: Sequence[int], rows: int) -> list[int]:
-    """The sample of each of the ``rows`` of a call: ``samples``, once for every copy that an outer wrapper stacked.
-
-    Raises:
-        AnydiffError: the rows are no whole number of copies.
-    """
-    if not samples or rows % len(samples):
-        raise AnydiffError(
-            f"a network call has {rows} rows for a run of {len(samples)} samples, but needs one or several whole "
-            "copies of them; use the wrapper that for_run(samples) returns, with the samples of this batch."
-        )
-    return [*samples] * (rows // len(samples))
 
 
 def wrapped(denoiser: Denoiser, wrappers: Wrapper | Sequence[Wrapper] | None) -> Denoiser:

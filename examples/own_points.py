@@ -27,7 +27,7 @@ class OwnPoints(ArrayDataset):
     def __init__(self, split="train"):
         points = np.random.default_rng(5).normal(size=(1000, 2)) * [0.5, 0.2]  # or np.load("points.npy")
         keep = (np.arange(len(points)) % 5 == 0) == (split == "test")
-        super().__init__(points[keep], label=points[keep, 0] > 0)
+        super().__init__(points[keep], {"label": points[keep, 0] > 0})
 
     @property
     def domain(self):

@@ -37,7 +37,7 @@ class Moons(ArrayDataset):
     def __init__(self, split="train", count=2000):
         random, label = np.random.default_rng(["train", "test"].index(split)), np.arange(count) % 2
         upper = np.stack([np.cos(angle := random.uniform(0, np.pi, count)) - 0.5, np.sin(angle) - 0.25], axis=1)
-        super().__init__(np.where(label[:, None], -upper, upper) + random.normal(0, 0.1, (count, 2)), label=label)
+        super().__init__(np.where(label[:, None], -upper, upper) + random.normal(0, 0.1, (count, 2)), {"label": label})
 
 
 class MeanDistance(Metric):

@@ -42,7 +42,7 @@ from anydiff.solvers.base import preferred_grid
 from anydiff.solvers.ddim import DDIM, DDPM
 from anydiff.solvers.plan import Evaluate, Noise, Plan
 from anydiff.solvers.runge_kutta import EDMHeun
-from anydiff.states import Leaf, NoiseSource, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, Leaf, NoiseSource, StateSpec
 
 #: Solvers that step in t, where a few steps of a stiff path may be far off.
 IN_TIME = ("euler", "heun", "midpoint", "rk4")
@@ -223,9 +223,9 @@ def check_classifier_free(path: GaussianPath) -> None:
     x = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     label = torch.tensor([0, 1, 2, 0, 1])
     for t in times(path, 3):
-        conditional, unconditional = oracle(x, t, label=label), oracle(x, t)
+        conditional, unconditional = oracle(x, t, Conditioning({"label": label})), oracle(x, t)
         for scale in (-1.0, 0.0, 0.3, 1.0, 2.5, 8.0):
-            guided = ClassifierFree(scale)(oracle)(x, t, label=label)
+            guided = ClassifierFree(scale)(oracle)(x, t, Conditioning({"label": label}))
             expected = unconditional + scale * (conditional - unconditional)
             torch.testing.assert_close(guided, expected, rtol=1e-12, atol=1e-12)
 
@@ -394,7 +394,7 @@ def linear_measurement(
     measurement, noise_std = torch.tensor([[0.7, -0.4]], dtype=torch.float64), 0.3
     truth = LinearGaussianOracle(path, mean, covariance, operator, noise_std)
 
-    def log_density(data: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def log_density(data: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """y | x_t ~ N(A D, A S_t Aᵀ + s² I) with S_t = C - α² C (α² C + σ² I)^-1 C."""
         alpha, sigma = path.alpha(float(t)), path.sigma(float(t))
         noisy = alpha**2 * covariance + sigma**2 * torch.eye(3, dtype=torch.float64)

@@ -13,6 +13,7 @@ from anydiff.denoisers import Denoiser, GaussianMixtureOracle, GaussianOracle
 from anydiff.paths import EDM, VE, Flow, GaussianPath, SubVP, VPCosine, VPLinear, VPLogSNR
 from anydiff.registry import registry
 from anydiff.solvers.plan import Combine, Evaluate, Noise, Plan
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 
 def log_snr_line(t: Tensor) -> Tensor:
@@ -110,9 +111,9 @@ class Counting(Denoiser):
         self.native_kind, self.sigma_data = inner.native_kind, inner.sigma_data
         self.calls: list[tuple[float, int]] = []
 
-    def native(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+    def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         self.calls.append((float(t) if not isinstance(t, Tensor) or t.ndim == 0 else math.nan, x.shape[0]))
-        return self.inner.native(x, t, **condition)
+        return self.inner.native(x, t, condition)
 
 
 def moments(plan: Plan, path: GaussianPath, mean: float, variance: float, start: tuple[float, float] | None = None):

@@ -65,7 +65,7 @@ def test_a_plugins_guidance_changes_what_is_drawn(tmp_path, monkeypatch, capsys)
         "from anydiff import hookimpl\nfrom anydiff.guidance import Guidance\n\n"
         "@dataclass(frozen=True)\nclass Dark(Guidance):\n    value: float = -1.0\n\n"
         "    def data(self, denoiser, x, t, condition):\n"
-        "        return denoiser(x, t, **condition) * 0 + self.value\n\n"
+        "        return denoiser(x, t, condition) * 0 + self.value\n\n"
         "@hookimpl\ndef register_guidance(register):\n    register('zoo_dark', 'black', 'zoo_dark:Dark')\n"
     )
     monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", str(folder))

@@ -23,6 +23,7 @@ from anydiff.denoisers import (
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths import EDM, Flow, VPLinear
 from anydiff.solvers import compile_plan, execute
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 NAMES = sorted(PATHS)
 
@@ -96,19 +97,19 @@ def test_network_input_has_unit_scale_and_its_time_is_the_log_snr():
     seen = {}
 
     class Spy(nn.Module):
-        def forward(self, x, log_snr, **condition):
-            seen.update(x=x, log_snr=log_snr, **condition)
+        def forward(self, x, log_snr, condition=UNCONDITIONAL):
+            seen.update(x=x, log_snr=log_snr, condition=condition)
             return x
 
     path = EDM()
     denoiser = NetworkDenoiser(Spy(), path, "data", sigma_data=0.5)
     x = torch.ones(3, 2)
-    denoiser(x, 0.5, label=torch.arange(3))
+    denoiser(x, 0.5, Conditioning({"label": torch.arange(3)}))
     assert seen["log_snr"].shape == (3,)
     assert seen["log_snr"].dtype == torch.float32
     torch.testing.assert_close(seen["log_snr"], torch.full((3,), math.log(2.0)))
     torch.testing.assert_close(seen["x"], x / math.sqrt(0.5))
-    assert torch.equal(seen["label"], torch.arange(3))
+    assert torch.equal(seen["condition"].given["label"], torch.arange(3))
     denoiser(x, torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64))
     torch.testing.assert_close(seen["log_snr"], -torch.tensor([0.5, 1.0, 2.0]).log())
     clean = torch.full((100, 50), 0.0).normal_(generator=torch.Generator().manual_seed(0)) * 0.5
@@ -140,9 +141,10 @@ def test_conditional_mixture_is_the_mixture_of_the_class():
     alone = GaussianMixtureOracle(path, CENTRES[1:], 0.3, torch.tensor([2.0, 3.0]))
     x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     label = torch.ones(4, dtype=torch.long)
-    torch.testing.assert_close(oracle(x, 0.4, label=label), alone(x, 0.4), rtol=1e-12, atol=0)
+    torch.testing.assert_close(oracle(x, 0.4, Conditioning({"label": label})), alone(x, 0.4), rtol=1e-12, atol=0)
     absent = torch.zeros(4, dtype=torch.bool)
-    torch.testing.assert_close(oracle(x, 0.4, label=label, label_present=absent), oracle(x, 0.4), rtol=0, atol=0)
+    hidden = Conditioning({"label": label}, {"label": absent})
+    torch.testing.assert_close(oracle(x, 0.4, hidden), oracle(x, 0.4), rtol=0, atol=0)
 
 
 def test_mixture_draws_have_its_moments():
@@ -192,7 +194,7 @@ def test_sampling_draws_from_the_linear_gaussian_posterior():
     measurement = torch.tensor([0.4, -1.0], dtype=torch.float64).expand(4, 2)
     start = torch.cat([torch.zeros(1, 3), torch.eye(3)]).double() * oracle.path.prior_std
     plan = compile_plan("dpm-solver++-2m", oracle.path, 600)
-    out = execute(plan, oracle, start, condition={"measurement": measurement})
+    out = execute(plan, oracle, start, condition=Conditioning({"measurement": measurement}))
     columns = out[1:] - out[0]
     torch.testing.assert_close(out[0], oracle.posterior(measurement)[0], rtol=0, atol=2e-2)
     torch.testing.assert_close(columns.T @ columns, oracle.covariance, rtol=0, atol=1e-3)

@@ -13,6 +13,7 @@ from anydiff.guidance import ClassifierFree
 from anydiff.objectives import Denoising
 from anydiff.paths import VPCosine
 from anydiff.samplers import AdaptiveODE, sample
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 FRAMES = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -25,33 +26,34 @@ class Sees(nn.Module):
         self.anchor = nn.Parameter(torch.zeros(1))
         self.reads: list[int] = []
 
-    def encode_condition(self, **condition):
-        if "frames" not in condition:
+    def encode_condition(self, condition=UNCONDITIONAL):
+        if "frames" not in condition.given or "frames" in condition.parts:
             return condition
-        frames = condition.pop("frames")
+        frames = condition.given["frames"]
         self.reads.append(len(frames))
-        return {**condition, "frames.sum": frames.sum(1), "frames.tokens": frames.sin()[:, :2]}
+        return condition.with_parts("frames", sum=frames.sum(1), tokens=frames.sin()[:, :2])
 
-    def forward(self, x, log_snr, **condition):
-        condition = self.encode_condition(**condition)
-        if "frames.sum" not in condition:
+    def forward(self, x, log_snr, condition=UNCONDITIONAL):
+        condition = self.encode_condition(condition)
+        if "frames" not in condition.parts:
             return 0.1 * x
-        seen = 0.3 * condition["frames.sum"][:, None] + condition["frames.tokens"]
-        present = condition.get("frames_present", torch.ones(len(x), dtype=torch.bool))
-        return 0.1 * x + torch.where(present[:, None], seen, 0) + condition.get("other", torch.zeros(len(x)))[:, None]
+        made = condition.parts["frames"]
+        seen = 0.3 * made["sum"][:, None] + made["tokens"]
+        other = condition.given.get("other", torch.zeros(len(x)))
+        return 0.1 * x + torch.where(condition.presence("frames")[:, None], seen, 0) + other[:, None]
 
 
 class Unencoded(NetworkDenoiser):
     """The same network without the seam: every call reads the frames anew."""
 
-    def encode_condition(self, **condition):
+    def encode_condition(self, condition=UNCONDITIONAL):
         return condition
 
 
 def draw(kind=NetworkDenoiser, **options):
     network = Sees()
     settings = {"nfe": 6, "solver": "ddim", "dtype": torch.float64, **options}
-    condition = {"frames": FRAMES, **settings.pop("more", {})}
+    condition = settings.pop("more", UNCONDITIONAL).with_given(frames=FRAMES)
     out = sample(kind(network, VPCosine(), "data"), (2,), settings.pop("count", 4), condition=condition, **settings)
     return out, network.reads
 
@@ -69,7 +71,8 @@ def test_the_condition_is_encoded_once_whatever_the_number_of_calls(nfe):
     ids=str,
 )
 def test_guidance_hides_what_was_encoded_as_it_hides_the_condition(guidance):
-    more = {"other": torch.arange(4, dtype=torch.float64), "frames_present": torch.tensor([True, False, True, True])}
+    other, present = torch.arange(4, dtype=torch.float64), torch.tensor([True, False, True, True])
+    more = Conditioning({"other": other}, {"frames": present})
     out, reads = draw(guidance=[guidance, Clamp(-3, 3)], more=more)
     assert reads == [4]
     assert torch.equal(out, draw(Unencoded, guidance=[guidance, Clamp(-3, 3)], more=more)[0])
@@ -94,7 +97,7 @@ def test_samples_of_one_case_share_its_encoding():
 
 
 def test_cases_and_rows_must_agree():
-    with pytest.raises(AnydiffError, match=r"frames has .* where 3 rows are needed"):
+    with pytest.raises(AnydiffError, match=r"condition 'frames' has .* where 3 rows are needed"):
         draw(count=12, cases=3)
     with pytest.raises(AnydiffError, match="cases is 0"):
         draw(count=12, cases=0)
@@ -122,7 +125,11 @@ def test_training_reads_the_frames_in_its_one_call_and_gradients_reach_them():
     frames = FRAMES.clone().requires_grad_()
     clean = torch.zeros(4, 2, dtype=torch.float64)
     loss = Denoising("data")(
-        NetworkDenoiser(network, VPCosine(), "data"), clean, clean + 1, torch.full((4,), 0.5), frames=frames
+        NetworkDenoiser(network, VPCosine(), "data"),
+        clean,
+        clean + 1,
+        torch.full((4,), 0.5),
+        Conditioning({"frames": frames}),
     )
     loss.sum().backward()
     assert network.reads == [4]

@@ -18,6 +18,7 @@ from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree
 from anydiff.paths import EDM, VPLinear
 from anydiff.solvers import compile_plan, execute
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 LABEL = torch.tensor([0, 1, 2, 0, 1])
 
@@ -33,13 +34,15 @@ def states(rows: int = 5) -> torch.Tensor:
 @pytest.mark.parametrize("scale", [1.0, 1, torch.tensor(1.0), torch.ones(5), lambda t: 1.0])
 def test_scale_1_is_the_conditional_model_bit_for_bit(scale):
     guided = ClassifierFree(scale)(oracle())
-    assert torch.equal(guided(states(), 0.4, label=LABEL), oracle()(states(), 0.4, label=LABEL))
+    assert torch.equal(
+        guided(states(), 0.4, Conditioning({"label": LABEL})), oracle()(states(), 0.4, Conditioning({"label": LABEL}))
+    )
 
 
 @pytest.mark.parametrize("scale", [0.0, 0, torch.tensor(0.0), torch.zeros(5), lambda t: 0.0])
 def test_scale_0_is_the_unconditional_model_bit_for_bit(scale):
     guided = ClassifierFree(scale)(oracle())
-    assert torch.equal(guided(states(), 0.4, label=LABEL), oracle()(states(), 0.4))
+    assert torch.equal(guided(states(), 0.4, Conditioning({"label": LABEL})), oracle()(states(), 0.4))
 
 
 @pytest.mark.parametrize("name", sorted(PATHS))
@@ -49,37 +52,43 @@ def test_formula_on_every_path(name):
 
 @pytest.mark.parametrize("kind", ["data", "noise", "velocity", "score", "flow", "edm"])
 def test_the_same_in_every_native_kind(kind):
-    inner = FunctionDenoiser(lambda x, t, **c: oracle().predict(x, t, kind, **c), VPLinear(), kind)
+    inner = FunctionDenoiser(lambda x, t, c: oracle().predict(x, t, kind, c), VPLinear(), kind)
     x = states()
     expected = ClassifierFree(3.0)(oracle())
     for target in ("data", "noise", "score"):
-        value = ClassifierFree(3.0)(inner).predict(x, 0.4, target, label=LABEL)
-        torch.testing.assert_close(value, expected.predict(x, 0.4, target, label=LABEL), rtol=1e-10, atol=1e-10)
+        value = ClassifierFree(3.0)(inner).predict(x, 0.4, target, Conditioning({"label": LABEL}))
+        torch.testing.assert_close(
+            value, expected.predict(x, 0.4, target, Conditioning({"label": LABEL})), rtol=1e-10, atol=1e-10
+        )
 
 
 def test_two_predictions_are_one_call_of_twice_the_rows():
     counting = Counting(oracle())
-    ClassifierFree(3.0)(counting)(states(), 0.4, label=LABEL)
+    ClassifierFree(3.0)(counting)(states(), 0.4, Conditioning({"label": LABEL}))
     assert counting.calls == [(0.4, 10)]
     for scale in (1.0, 0.0):
         counting.calls.clear()
-        ClassifierFree(scale)(counting)(states(), 0.4, label=LABEL)
+        ClassifierFree(scale)(counting)(states(), 0.4, Conditioning({"label": LABEL}))
         assert counting.calls == [(0.4, 5)]
 
 
 def test_tensor_scale_is_per_sample_and_callable_is_of_time():
     scales = torch.tensor([0.0, 0.5, 1.0, 2.0, 7.0])
-    together = ClassifierFree(scales)(oracle())(states(), 0.4, label=LABEL)
+    together = ClassifierFree(scales)(oracle())(states(), 0.4, Conditioning({"label": LABEL}))
     for row, scale in enumerate(scales.tolist()):
-        alone = ClassifierFree(scale)(oracle())(states()[row : row + 1], 0.4, label=LABEL[row : row + 1])
+        alone = ClassifierFree(scale)(oracle())(
+            states()[row : row + 1], 0.4, Conditioning({"label": LABEL[row : row + 1]})
+        )
         torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-13, atol=1e-13)
     timed = ClassifierFree(lambda t: 10 * t)(oracle())
     fixed = ClassifierFree(4.0)(oracle())
-    assert torch.equal(timed(states(), 0.4, label=LABEL), fixed(states(), 0.4, label=LABEL))
+    assert torch.equal(
+        timed(states(), 0.4, Conditioning({"label": LABEL})), fixed(states(), 0.4, Conditioning({"label": LABEL}))
+    )
     with pytest.raises(AnydiffError, match="function of time"):
         timed(states(), torch.full((5,), 0.4), label=LABEL)
     with pytest.raises(AnydiffError, match="scale has shape"):
-        ClassifierFree(torch.ones(4))(oracle())(states(), 0.4, label=LABEL)
+        ClassifierFree(torch.ones(4))(oracle())(states(), 0.4, Conditioning({"label": LABEL}))
 
 
 def test_interval_is_in_noise_levels_and_includes_its_ends():
@@ -88,13 +97,17 @@ def test_interval_is_in_noise_levels_and_includes_its_ends():
     guided = ClassifierFree(3.0, interval=(0.5, 2.0))(counting)
     for level, rows in ((0.49, 5), (0.5, 10), (1.0, 10), (2.0, 10), (2.01, 5)):
         counting.calls.clear()
-        value = guided(states(), level, label=LABEL)
+        value = guided(states(), level, Conditioning({"label": LABEL}))
         assert counting.calls == [(level, rows)]
-        expected = ClassifierFree(3.0 if rows == 10 else 1.0)(oracle(path))(states(), level, label=LABEL)
+        expected = ClassifierFree(3.0 if rows == 10 else 1.0)(oracle(path))(
+            states(), level, Conditioning({"label": LABEL})
+        )
         assert torch.equal(value, expected)
     levels = torch.tensor([0.1, 0.5, 1.0, 2.0, 9.0], dtype=torch.float64)
-    mixed = guided(states(), levels, label=LABEL)
-    single = [guided(states()[i : i + 1], float(t), label=LABEL[i : i + 1]) for i, t in enumerate(levels)]
+    mixed = guided(states(), levels, Conditioning({"label": LABEL}))
+    single = [
+        guided(states()[i : i + 1], float(t), Conditioning({"label": LABEL[i : i + 1]})) for i, t in enumerate(levels)
+    ]
     torch.testing.assert_close(mixed, torch.cat(single), rtol=1e-12, atol=1e-12)
 
 
@@ -104,19 +117,21 @@ def test_only_the_named_conditions_are_dropped():
     class Spy(Denoiser):
         path = VPLinear()
 
-        def native(self, x, t, **condition):
+        def native(self, x, t, condition=UNCONDITIONAL):
             seen.append(condition)
             return x
 
-    ClassifierFree(2.0, names=("label",))(Spy())(states(), 0.4, label=LABEL, mask=torch.ones(5, 2))
+    ClassifierFree(2.0, names=("label",))(Spy())(
+        states(), 0.4, Conditioning({"label": LABEL, "dose": torch.ones(5, 2)}, mask=torch.ones(5, 2))
+    )
     (both,) = seen
-    assert torch.equal(both["label_present"], torch.tensor([True] * 5 + [False] * 5))
-    assert "mask_present" not in both
-    assert both["mask"].shape == (10, 2)
+    assert torch.equal(both.present["label"], torch.tensor([True] * 5 + [False] * 5))
+    assert "dose" not in both.present
+    assert both.mask.shape == (10, 2)
     seen.clear()
     present = torch.tensor([True, False, True, True, True])
-    ClassifierFree(2.0)(Spy())(states(), 0.4, label=LABEL, label_present=present)
-    assert torch.equal(seen[0]["label_present"], torch.cat([present, torch.zeros(5, dtype=torch.bool)]))
+    ClassifierFree(2.0)(Spy())(states(), 0.4, Conditioning({"label": LABEL}, {"label": present}))
+    assert torch.equal(seen[0].present["label"], torch.cat([present, torch.zeros(5, dtype=torch.bool)]))
 
 
 def test_bad_guidance():
@@ -127,7 +142,7 @@ def test_bad_guidance():
     with pytest.raises(AnydiffError, match="drops the condition"):
         ClassifierFree(2.0)(oracle())(states(), 0.4)
     with pytest.raises(AnydiffError, match="drops the condition 'text'"):
-        ClassifierFree(2.0, names=("text",))(oracle())(states(), 0.4, label=LABEL)
+        ClassifierFree(2.0, names=("text",))(oracle())(states(), 0.4, Conditioning({"label": LABEL}))
     with pytest.raises(AnydiffError, match="low"):
         Clamp(1.0, -1.0)
     with pytest.raises(AnydiffError, match="quantile"):
@@ -139,9 +154,9 @@ def test_guidance_moves_samples_into_the_class():
     plan = compile_plan("dpm-solver++-2m", VPLinear(), 40)
     x = torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     label = torch.zeros(200, dtype=torch.long)
-    out = execute(plan, ClassifierFree(1.0)(oracle()), x, condition={"label": label})
+    out = execute(plan, ClassifierFree(1.0)(oracle()), x, condition=Conditioning({"label": label}))
     torch.testing.assert_close(out.mean(0), CENTRES[0], rtol=0, atol=0.08)
-    strong = execute(plan, ClassifierFree(3.0)(oracle()), x, condition={"label": label})
+    strong = execute(plan, ClassifierFree(3.0)(oracle()), x, condition=Conditioning({"label": label}))
     assert float((strong - CENTRES[0])[:, 0].mean()) < float((out - CENTRES[0])[:, 0].mean()) - 0.05
 
 
@@ -161,8 +176,8 @@ def test_clamp():
 def test_order_of_guidance_is_from_the_inside_out():
     inner = oracle()
     both = wrapped(inner, [ClassifierFree(9.0), Clamp(-0.1, 0.1)])
-    guided = ClassifierFree(9.0)(inner)(states(), 0.4, label=LABEL)
-    assert torch.equal(both(states(), 0.4, label=LABEL), guided.clamp(-0.1, 0.1))
+    guided = ClassifierFree(9.0)(inner)(states(), 0.4, Conditioning({"label": LABEL}))
+    assert torch.equal(both(states(), 0.4, Conditioning({"label": LABEL})), guided.clamp(-0.1, 0.1))
     assert wrapped(inner, None) is inner
 
 

@@ -19,20 +19,20 @@ from anydiff.denoisers.wrappers import (
 from anydiff.guidance import ClassifierFree, ScoreGuidance
 from anydiff.objectives import Denoising
 from anydiff.paths import VPLinear
-from anydiff.states import StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 
 SPEC = StateSpec.single((4, 2), mask_axes=(0,))
 
 
 class Zero(nn.Module):
-    def forward(self, x, log_snr, **condition):
+    def forward(self, x, log_snr, condition=UNCONDITIONAL):
         return torch.zeros_like(x)
 
 
 DENOISER = NetworkDenoiser(Zero(), VPLinear(), "noise", 1.0, SPEC)
 LAYERS = [
     Clamp(), ClassifierFree(1.0), DynamicThreshold(), KnownEntries(), PresentNodes(SPEC),
-    ScoreGuidance(lambda x, t, **c: x.flatten(1).sum(1), 0.0), TimeShift(),
+    ScoreGuidance(lambda x, t, condition: x.flatten(1).sum(1), 0.0), TimeShift(),
 ]  # fmt: skip
 
 
@@ -43,8 +43,8 @@ def test_a_guided_denoiser_keeps_the_spec_and_so_the_loss_its_mask(layer):
     clean = torch.zeros(2, 4, 2)
     noise = torch.ones(2, 4, 2)
     mask = torch.tensor([[True, True, False, False], [True, False, False, False]])
-    loss = Denoising("uniform")(guided, clean, noise, torch.tensor([0.3, 0.6]), mask=mask)
-    plain = Denoising("uniform")(DENOISER, clean, noise, torch.tensor([0.3, 0.6]), mask=mask)
+    loss = Denoising("uniform")(guided, clean, noise, torch.tensor([0.3, 0.6]), Conditioning(mask=mask))
+    plain = Denoising("uniform")(DENOISER, clean, noise, torch.tensor([0.3, 0.6]), Conditioning(mask=mask))
     if layer.__class__ in (ClassifierFree, PresentNodes, ScoreGuidance):
         assert torch.allclose(loss, plain)
 

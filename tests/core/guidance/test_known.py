@@ -11,15 +11,16 @@ from anydiff.denoisers.wrappers import KnownEntries
 from anydiff.errors import AnydiffError
 from anydiff.paths import EDM, VPCosine
 from anydiff.samplers import sample
+from anydiff.states import Conditioning, Known
 
 COVARIANCE = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
 MEAN = torch.tensor([0.5, -0.3], dtype=torch.float64)
 MASK = torch.tensor([True, False])
 
 
-def known(rows: int, value: float = 1.2) -> dict[str, torch.Tensor]:
+def known(rows: int, value: float = 1.2) -> Conditioning:
     values = torch.tensor([[value, float("nan")]], dtype=torch.float64).expand(rows, 2)
-    return {"known": values, "known_mask": MASK.expand(rows, 2)}
+    return Conditioning(known=Known(values, MASK.expand(rows, 2)))
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in solver_entries()])
@@ -40,7 +41,7 @@ def test_every_plan_brings_them_to_the_known_values(name):
 def test_a_network_that_sees_them_clean_samples_the_exact_conditional(path):
     """Entry 1 given entry 0 = y of a correlated Gaussian is N(m + 0.8 (y - m0), 1 - 0.8²)."""
 
-    def conditional(x, t, **_):
+    def conditional(x, t):
         y = x[:, 0]
         mean, variance = MEAN[1] + 0.8 * (y - MEAN[0]), 1 - 0.8**2
         alpha, sigma = path.alpha(t), path.sigma(t)
@@ -71,14 +72,14 @@ def test_without_known_values_it_does_nothing_bit_for_bit():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"known": None}, "known_mask was given without known"),
-        ({"known_mask": None}, "known was given without known_mask"),
-        ({"known": torch.zeros(3, 5)}, "known has shape"),
-        ({"known": torch.full((3, 2), float("nan"))}, "not finite inside known_mask"),
+        ({"values": torch.zeros(3, 5)}, "known has shape"),
+        ({"mask": torch.ones(3, 5, dtype=torch.bool)}, "known_mask has shape"),
+        ({"values": torch.zeros(4, 2)}, "known.values has .* where 3 rows are needed"),
+        ({"values": torch.full((3, 2), float("nan"))}, "not finite inside known_mask"),
     ],
 )
 def test_bad_input_is_one_sentence(change, sentence):
-    condition = {name: value for name, value in {**known(3), **change}.items() if value is not None}
+    condition = Conditioning(known=known(3).known._replace(**change))
     oracle = GaussianOracle(VPCosine(), MEAN, COVARIANCE)
     with pytest.raises(AnydiffError, match=sentence):
         sample(oracle, (2,), 3, nfe=2, guidance=KnownEntries(), condition=condition)

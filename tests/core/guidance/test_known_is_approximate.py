@@ -12,6 +12,7 @@ from anydiff.denoisers import GaussianOracle
 from anydiff.denoisers.wrappers import KnownEntries
 from anydiff.paths import VPLinear
 from anydiff.samplers import sample
+from anydiff.states import Conditioning, Known
 
 SIDE, COUNT = 8, 400
 
@@ -34,7 +35,7 @@ def test_spread_and_mean_on_a_field_are_as_wrong_as_the_docs_say(solver, low, hi
     mean = gain @ draw[known]
     deviation = (covariance[rest][:, rest] - gain @ covariance[known][:, rest]).diagonal().sqrt()
     oracle = GaussianOracle(VPLinear(), torch.zeros(SIDE**2, dtype=torch.float64), covariance)
-    condition = {"known": draw.expand(COUNT, -1), "known_mask": known.expand(COUNT, -1)}
+    condition = Conditioning(known=Known(draw.expand(COUNT, -1), known.expand(COUNT, -1)))
     with pytest.warns(UserWarning, match="are not drawn from their exact law") as told:
         states = sample(
             oracle, (SIDE**2,), COUNT, nfe=20, solver=solver, dtype=torch.float64, guidance=KnownEntries(),
@@ -47,7 +48,7 @@ def test_spread_and_mean_on_a_field_are_as_wrong_as_the_docs_say(solver, low, hi
 
 def test_no_warning_without_known_entries_or_where_the_network_sees_them_clean():
     oracle = GaussianOracle(VPLinear(), torch.zeros(2, dtype=torch.float64), 1.0)
-    known = {"known": torch.zeros(2, 2), "known_mask": torch.tensor([[True, False]] * 2)}
+    known = Conditioning(known=Known(torch.zeros(2, 2), torch.tensor([[True, False]] * 2)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sample(oracle, (2,), 2, nfe=2, guidance=KnownEntries())

@@ -15,7 +15,7 @@ from anydiff.objectives import Denoising, FlowMatching
 from anydiff.paths import VPCosine
 from anydiff.registry import registry
 from anydiff.samplers import AdaptiveODE, sample
-from anydiff.states import Leaf, NoiseSource, StateSpec, VectorCondition, uniform
+from anydiff.states import UNCONDITIONAL, Conditioning, Leaf, NoiseSource, StateSpec, VectorCondition, uniform
 
 SPEC = StateSpec(
     [
@@ -27,7 +27,7 @@ MASK = torch.tensor([[True, True, True, True], [True, True, False, False], [True
 PATH = VPCosine()
 
 
-def _mixing(x, t, **condition):
+def _mixing(x, t, condition=UNCONDITIONAL):
     """A denoiser in which every entry depends on all others, absent ones too if they are let in."""
     return torch.tanh(x + x.sum(dim=1, keepdim=True))
 
@@ -40,7 +40,7 @@ def absent() -> torch.Tensor:
 def test_absent_entries_are_zero_at_every_step_and_the_sample_is_symmetric(solver):
     seen = []
     states = sample(
-        FunctionDenoiser(_mixing, PATH), SPEC, 3, solver=solver, nfe=8, condition={"mask": MASK},
+        FunctionDenoiser(_mixing, PATH), SPEC, 3, solver=solver, nfe=8, condition=Conditioning(mask=MASK),
         callbacks=[lambda step: seen.append((step.state.clone(), step.prediction.clone()))],
     )  # fmt: skip
     for value in (*(tensor for pair in seen for tensor in pair), states):
@@ -60,7 +60,7 @@ def test_an_absent_node_is_as_if_it_did_not_exist():
     views = SPEC.unpack(noise)
     start = small.pack({"points": views["points"][:, :2], "links": views["links"][:, :2, :2]})
     options = {"solver": "dpm-solver++-2m", "nfe": 6, "dtype": torch.float64}
-    big = sample(inner, SPEC, 1, start=noise, condition={"mask": mask}, **options)
+    big = sample(inner, SPEC, 1, start=noise, condition=Conditioning(mask=mask), **options)
     little = sample(inner, small, 1, start=start, **options)
     cut = SPEC.unpack(big)
     found = small.pack({"points": cut["points"][:, :2], "links": cut["links"][:, :2, :2]})
@@ -70,7 +70,7 @@ def test_an_absent_node_is_as_if_it_did_not_exist():
 def test_the_adaptive_solver_masks_too():
     pytest.importorskip("torchdiffeq")
     solver = AdaptiveODE(rtol=1e-3, atol=1e-3)
-    states = sample(FunctionDenoiser(_mixing, PATH), SPEC, 3, condition={"mask": MASK}, solver=solver)
+    states = sample(FunctionDenoiser(_mixing, PATH), SPEC, 3, condition=Conditioning(mask=MASK), solver=solver)
     assert (states[absent()] == 0).all()
 
 
@@ -82,10 +82,10 @@ def test_absent_entries_have_no_influence_on_the_loss(objective):
     noise = NoiseSource(SPEC, 2).draw(range(3), 0)
     times = uniform(0, range(3), 0, "time")
     with torch.no_grad():
-        before = objective(denoiser, clean, noise, times, mask=MASK)
+        before = objective(denoiser, clean, noise, times, Conditioning(mask=MASK))
         junk = torch.where(absent(), torch.nan, 0.0)
-        assert torch.equal(before, objective(denoiser, clean + junk, noise + junk, times, mask=MASK))
-        assert not torch.equal(before, objective(denoiser, clean + 0.1, noise, times, mask=MASK))
+        assert torch.equal(before, objective(denoiser, clean + junk, noise + junk, times, Conditioning(mask=MASK)))
+        assert not torch.equal(before, objective(denoiser, clean + 0.1, noise, times, Conditioning(mask=MASK)))
 
 
 def test_the_loss_is_a_mean_over_the_entries_that_exist():
@@ -95,37 +95,36 @@ def test_the_loss_is_a_mean_over_the_entries_that_exist():
 
     denoiser = NetworkDenoiser(Zero(), PATH, "noise", spec=SPEC)
     noise = NoiseSource(SPEC, 2).draw(range(3), 0)
-    loss = Denoising()(denoiser, torch.zeros_like(noise), noise, torch.full((3,), 0.5), mask=MASK)
+    loss = Denoising()(denoiser, torch.zeros_like(noise), noise, torch.full((3,), 0.5), Conditioning(mask=MASK))
     present = SPEC.present(MASK)
     expected = (noise.square() * present).sum(1) / present.sum(1)
     assert torch.allclose(loss, expected, rtol=1e-5)
 
 
-def test_a_network_reads_the_mask_only_if_it_says_so():
+def test_a_network_may_read_the_mask_and_another_may_not():
     class Reader(nn.Module):
-        reads_mask = True
-
-        def forward(self, x, log_snr, mask=None):
-            assert mask is not None
+        def forward(self, x, log_snr, condition=UNCONDITIONAL):
+            assert condition.mask is MASK
             return x
 
     x = NoiseSource(SPEC, 1).draw(range(3), 0)
-    NetworkDenoiser(Reader(), PATH)(x, 0.5, mask=MASK)
-    NetworkDenoiser(MLP(SPEC, width=8, blocks=1), PATH)(x, 0.5, mask=MASK)
+    NetworkDenoiser(Reader(), PATH)(x, 0.5, Conditioning(mask=MASK))
+    NetworkDenoiser(MLP(SPEC, width=8, blocks=1), PATH)(x, 0.5, Conditioning(mask=MASK))
 
 
 def test_classifier_free_guidance_does_not_drop_the_mask():
     seen = []
 
-    def network(x, t, **condition):
-        seen.append(sorted(condition))
+    def network(x, t, condition=UNCONDITIONAL):
+        seen.append(sorted(name for name, _ in condition.tensors()))
         return x * 0
 
     guided = ClassifierFree(2.0)(FunctionDenoiser(network, PATH))
     x = NoiseSource(SPEC, 1).draw(range(3), 0)
-    guided(x, 0.5, mask=MASK, dose=torch.ones(3, 1))
-    ClassifierFree(0.0)(FunctionDenoiser(network, PATH))(x, 0.5, mask=MASK, dose=torch.ones(3, 1))
-    assert seen == [["dose", "dose_present", "mask"], ["mask"]]
+    condition = Conditioning({"dose": torch.ones(3, 1)}, mask=MASK)
+    guided(x, 0.5, condition)
+    ClassifierFree(0.0)(FunctionDenoiser(network, PATH))(x, 0.5, condition)
+    assert seen == [["given.dose", "mask", "present.dose"], ["mask"]]
     assert VectorCondition(1).size == 1
 
 
@@ -139,7 +138,9 @@ def test_which_nodes_are_there_can_be_read_from_a_state():
 
 def test_a_mask_of_another_size_is_refused():
     with pytest.raises(AnydiffError, match=r"mask has shape \(3, 5\)"):
-        PresentNodes(SPEC)(FunctionDenoiser(_mixing, PATH))(torch.zeros(3, 24), 0.5, mask=torch.ones(3, 5))
+        PresentNodes(SPEC)(FunctionDenoiser(_mixing, PATH))(
+            torch.zeros(3, 24), 0.5, Conditioning(mask=torch.ones(3, 5))
+        )
     two = StateSpec([Leaf("a", (2, 1), mask_axes=(0,)), Leaf("b", (3, 1), mask_axes=(0,))])
     with pytest.raises(AnydiffError, match="one mask fits one number of nodes"):
         two.present(torch.ones(1, 2, dtype=torch.bool))

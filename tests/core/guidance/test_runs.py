@@ -10,12 +10,11 @@ from exact import Counting
 from torch import Tensor
 
 from anydiff.denoisers import GaussianMixtureOracle
-from anydiff.denoisers.wrappers import PresentNodes, TimeShift, Windows, samples_of_rows, wrapped
-from anydiff.errors import AnydiffError
+from anydiff.denoisers.wrappers import PresentNodes, TimeShift, Windows, wrapped
 from anydiff.guidance import ClassifierFree, Guidance, with_and_without
 from anydiff.paths import VPLinear
 from anydiff.samplers import sample
-from anydiff.states import StateSpec
+from anydiff.states import Conditioning, StateSpec
 
 MEANS = torch.tensor([[-1.0, 0.0], [1.0, 0.5], [0.6, -0.9]], dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 2, 1, 0])
@@ -29,18 +28,16 @@ def oracle():
 class Remembering(Guidance):
     """The mean of all data predictions of this run so far, shifted by the number of the sample."""
 
-    samples: tuple[int, ...] = ()
     total: Tensor | float = field(default=0.0, init=False)
     calls: int = field(default=0, init=False)
 
     def for_run(self, samples):
-        return replace(self, samples=tuple(samples))
+        return replace(self)
 
     def data(self, denoiser, x, t, condition):
-        numbers = samples_of_rows(self.samples, len(x))
-        self.total = self.total + denoiser(x, t, **condition)
+        self.total = self.total + denoiser(x, t, condition)
         self.calls += 1
-        return self.total / self.calls + 0.01 * torch.tensor(numbers, dtype=x.dtype)[:, None]
+        return self.total / self.calls + 0.01 * condition.index.to(x)[:, None]
 
 
 @pytest.mark.parametrize("solver", ["ddim", "ddpm", "heun"])
@@ -66,7 +63,7 @@ def test_a_guidance_is_told_which_sample_it_guides():
             return self
 
         def data(self, denoiser, x, t, condition):
-            return denoiser(x, t, **condition)
+            return denoiser(x, t, condition)
 
     sample(oracle(), (2,), [7, 3, 5], nfe=3, solver="ddim", guidance=[Numbered()], batch_size=2)
     assert seen == [[7, 3], [5]]
@@ -80,11 +77,6 @@ def test_an_inner_guidance_sees_whole_copies_of_its_samples():
         for rows in (5, 2)
     )
     torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-9)
-    assert samples_of_rows((4, 2), 4) == [4, 2, 4, 2]
-    with pytest.raises(AnydiffError, match="3 rows for a run of 2 samples"):
-        samples_of_rows((4, 2), 3)
-    with pytest.raises(AnydiffError, match="for_run"):
-        Remembering()(oracle())(torch.zeros(2, 2, dtype=torch.float64), 0.5)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +86,9 @@ def test_an_inner_guidance_sees_whole_copies_of_its_samples():
 def test_every_wrapper_has_native_and_predict_of_one_kind(layer):
     x = torch.tensor([[0.3, -0.4], [-1.2, 0.5]], dtype=torch.float64)
     guided = layer(oracle())
-    condition = {"label": torch.tensor([0, 2])}
-    native = guided.native(x, 0.5, **condition)
-    assert torch.equal(native, guided.predict(x, 0.5, guided.native_kind, **condition))
+    condition = Conditioning({"label": torch.tensor([0, 2])})
+    native = guided.native(x, 0.5, condition)
+    assert torch.equal(native, guided.predict(x, 0.5, guided.native_kind, condition))
     assert guided.path is guided.inner.path
     assert wrapped(oracle(), None).__class__ is GaussianMixtureOracle
 
@@ -104,10 +96,10 @@ def test_every_wrapper_has_native_and_predict_of_one_kind(layer):
 def test_both_predictions_are_one_call_of_twice_the_rows():
     counting = Counting(oracle())
     x = torch.tensor([[0.3, -0.4], [-1.2, 0.5]], dtype=torch.float64)
-    condition = {"label": torch.tensor([0, 2])}
+    condition = Conditioning({"label": torch.tensor([0, 2])})
     given, free = with_and_without(counting, x, 0.5, condition)
     assert counting.calls == [(0.5, 4)]
-    torch.testing.assert_close(given, oracle()(x, 0.5, **condition))
+    torch.testing.assert_close(given, oracle()(x, 0.5, condition))
     torch.testing.assert_close(free, oracle()(x, 0.5))
     assert ClassifierFree(2.0).hides(["a", "b"]) == ("a", "b")
     assert ClassifierFree(2.0, names=("b",)).hides(["a", "b"]) == ("b",)

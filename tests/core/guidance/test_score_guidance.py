@@ -17,14 +17,14 @@ from anydiff.paths import Flow, VPCosine, VPLinear
 from anydiff.samplers import sample
 from anydiff.solvers import build_plan, compile_plan, execute
 from anydiff.solvers.ddim import DDPM
-from anydiff.states import NoiseSource, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, NoiseSource, StateSpec
 
 
 def states(rows: int = 5, size: int = 2) -> Tensor:
     return torch.randn(rows, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def towards_one(value: Tensor, t: float | Tensor, **condition: Tensor) -> Tensor:
+def towards_one(value: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
     return -(value - 1).square().sum(1) / 2
 
 
@@ -70,7 +70,12 @@ def test_mixture_with_its_own_classifier_is_the_class(name):
     guided = ScoreGuidance(log_class, at="state", names=("label",))(oracle)
     for t in times(path, 4):
         x = path.alpha(t) * CENTRES[label] + path.sigma(t) * states()
-        torch.testing.assert_close(guided(x, t, label=label), oracle(x, t, label=label), rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(
+            guided(x, t, Conditioning({"label": label})),
+            oracle(x, t, Conditioning({"label": label})),
+            rtol=1e-8,
+            atol=1e-8,
+        )
 
 
 def test_tilted_gaussian_is_the_product():
@@ -200,17 +205,18 @@ def test_conditions_for_f_alone_do_not_reach_the_network():
     class Spy(Denoiser):
         path = VPLinear()
 
-        def native(self, x, t, **condition):
-            seen.append(sorted(condition))
+        def native(self, x, t, condition=UNCONDITIONAL):
+            seen.append(sorted(condition.given))
             return 0.5 * x
 
-    def towards(value, t, target, label):
-        assert label.shape == (5,)
-        return -(value - target).square().sum(1)
+    def towards(value, t, condition):
+        assert condition.given["label"].shape == (5,)
+        return -(value - condition.given["target"]).square().sum(1)
 
     label = torch.zeros(5, dtype=torch.long)
     for scale in (1.0, 0.0):
-        ScoreGuidance(towards, scale, names=("target",))(Spy())(states(), 0.4, target=states(), label=label)
+        asked = Conditioning({"target": states(), "label": label})
+        ScoreGuidance(towards, scale, names=("target",))(Spy())(states(), 0.4, asked)
     assert seen == [["label"], ["label"]]
 
 

@@ -18,7 +18,7 @@ from anydiff.paths import EDM, GaussianPath, VPLinear
 from anydiff.registry import registry
 from anydiff.samplers import sample
 from anydiff.solvers.plan import Evaluate
-from anydiff.states import StateSpec
+from anydiff.states import UNCONDITIONAL, StateSpec
 
 VP = VPLinear()
 
@@ -162,9 +162,9 @@ def test_a_network_is_told_the_shifted_log_snr() -> None:
     seen: list[torch.Tensor] = []
 
     class Network(MLP):
-        def forward(self, x, log_snr, **condition):
+        def forward(self, x, log_snr, condition=UNCONDITIONAL):
             seen.append(log_snr)
-            return super().forward(x, log_snr, **condition)
+            return super().forward(x, log_snr, condition)
 
     network: Denoiser = NetworkDenoiser(Network(StateSpec.single((6,)), {}, width=8, blocks=1), VP)
     x = torch.randn(3, 6)

@@ -13,6 +13,7 @@ from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree
 from anydiff.paths import VPCosine
 from anydiff.samplers import sample
+from anydiff.states import Conditioning
 
 PATH = VPCosine()
 blends = st.sampled_from(["constant", "linear", "gaussian"])
@@ -36,7 +37,7 @@ def test_the_weights_of_every_position_sum_to_one(data, blend):
 @pytest.mark.parametrize("blend", ["constant", "linear", "gaussian"])
 def test_the_identity_stays_the_identity(blend):
     x = torch.randn(2, 3, 17, 9, generator=torch.Generator().manual_seed(0))
-    identity = FunctionDenoiser(lambda x, t, **condition: x, PATH)
+    identity = FunctionDenoiser(lambda x, t: x, PATH)
     assert torch.allclose(Windows((8, 6), 3, blend=blend, batch=3)(identity)(x, 0.5), x, atol=1e-6)
 
 
@@ -46,7 +47,8 @@ def local(dimensions, generator):
     first = torch.randn(4, 2, *[3] * dimensions, generator=generator) / 3**dimensions**0.5
     second = torch.randn(1, 4, *[5] * dimensions, generator=generator) / 5**dimensions**0.5
 
-    def network(x, t, *, map=None, shift=None):
+    def network(x, t, condition):
+        map, shift = condition.given.get("map"), condition.given.get("shift")
         both = torch.cat([x, torch.zeros_like(x) if map is None else map], dim=1)
         out = convolution(torch.tanh(convolution(both, first, padding=1)), second, padding=2)
         return out if shift is None else out + shift.reshape(-1, 1, *[1] * dimensions)
@@ -60,14 +62,14 @@ def test_windows_of_a_local_network_equal_the_whole(dimensions, size, window, bl
     generator = torch.Generator().manual_seed(1)
     denoiser = local(dimensions, generator)
     x = torch.randn(2, 1, *[size] * dimensions, generator=generator)
-    condition = {"map": torch.randn(x.shape, generator=generator), "shift": torch.tensor([0.3, -2.0])}
+    condition = Conditioning({"map": torch.randn(x.shape, generator=generator), "shift": torch.tensor([0.3, -2.0])})
     windowed = Windows((window,) * dimensions, overlap=6, margin=3, blend=blend, batch=5)(denoiser)
-    whole = denoiser(x, 0.4, **condition)
-    assert torch.allclose(windowed(x, 0.4, **condition), whole, atol=1e-5)
+    whole = denoiser(x, 0.4, condition)
+    assert torch.allclose(windowed(x, 0.4, condition), whole, atol=1e-5)
     times = torch.tensor([0.4, 0.7], dtype=torch.float64)
-    assert torch.allclose(windowed(x, times, **condition), denoiser(x, times, **condition), atol=1e-5)
+    assert torch.allclose(windowed(x, times, condition), denoiser(x, times, condition), atol=1e-5)
     no_margin = Windows((window,) * dimensions, overlap=6, blend=blend)(denoiser)
-    assert not torch.allclose(no_margin(x, 0.4, **condition), whole, atol=1e-3), "or the test could not fail"
+    assert not torch.allclose(no_margin(x, 0.4, condition), whole, atol=1e-3), "or the test could not fail"
 
 
 def test_a_plan_runs_through_windows_as_through_the_whole():
@@ -79,16 +81,16 @@ def test_a_plan_runs_through_windows_as_through_the_whole():
 
 
 def test_an_inner_guidance_and_an_outer_one_agree():
-    def network(x, t, *, shift=None, shift_present=None):
-        shift = torch.where(shift_present, shift, 0) if shift_present is not None else shift
+    def network(x, t, condition):
+        shift = torch.where(condition.presence("shift"), condition.given["shift"], 0)
         return x.tanh() + shift.reshape(-1, 1, 1)
 
     denoiser, free, windows = FunctionDenoiser(network, PATH), ClassifierFree(2.0), Windows((6,), 2)
     x, condition = (
         torch.randn(2, 1, 15, generator=torch.Generator().manual_seed(4)),
-        {"shift": torch.tensor([1.0, 3.0])},
+        Conditioning({"shift": torch.tensor([1.0, 3.0])}),
     )
-    assert torch.allclose(windows(free(denoiser))(x, 0.3, **condition), free(windows(denoiser))(x, 0.3, **condition))
+    assert torch.allclose(windows(free(denoiser))(x, 0.3, condition), free(windows(denoiser))(x, 0.3, condition))
 
 
 def test_sweep_writes_to_a_file_one_window_at_a_time(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from anydiff.networks import UNet, estimate_memory
-from anydiff.states import ClassCondition, StateSpec
+from anydiff.states import ClassCondition, Conditioning, StateSpec
 from anydiff.testing.memory import can_measure, measured_memory
 
 
@@ -33,9 +33,11 @@ def test_nothing_is_allocated_and_conditions_are_counted():
     with torch.device("meta"):
         network = UNet(StateSpec.single((1, 128, 128, 128)), {"label": ClassCondition(3)}, channels=32)
     label = torch.zeros(1, 3)
-    estimate = estimate_memory(network, (1, 128, 128, 128), condition={"label": label})
+    estimate = estimate_memory(network, (1, 128, 128, 128), condition=Conditioning({"label": label}))
     assert 0.5e9 < estimate.activations < 8e9, "a volume of 128 voxels a side fits into 8 GB"
-    double = estimate_memory(network, (1, 128, 128, 128), batch=2, condition={"label": label.expand(2, -1)})
+    double = estimate_memory(
+        network, (1, 128, 128, 128), batch=2, condition=Conditioning({"label": label.expand(2, -1)})
+    )
     assert double.activations == pytest.approx(2 * estimate.activations, rel=0.01)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.networks import MLP, ConditionEncoder, DiT, LogSNREmbedding, UNet
 from anydiff.networks.layers import depth_to_space, space_to_depth
-from anydiff.states import ArrayCondition, ClassCondition, StateSpec, VectorCondition
+from anydiff.states import UNCONDITIONAL, ArrayCondition, ClassCondition, Conditioning, StateSpec, VectorCondition
 
 CONDITIONS = {"label": ClassCondition(3), "context": VectorCondition(4)}
 CASES = [
@@ -40,17 +41,17 @@ def inputs(shape, batch=4):
     x = torch.randn(batch, *shape, generator=generator)
     log_snr = torch.linspace(-3, 3, batch)
     condition = {"label": torch.arange(batch) % 3, "context": torch.randn(batch, 4, generator=generator)}
-    return x, log_snr, condition
+    return x, log_snr, Conditioning(condition)
 
 
 @pytest.mark.parametrize(("kind", "shape", "options"), CASES)
 def test_untrained_output_is_zero_and_every_parameter_learns(kind, shape, options):
     x, log_snr, condition = inputs(shape)
     network = kind(SimpleNamespace(shape=shape), CONDITIONS, **options)
-    assert torch.equal(network(x, log_snr, **condition), torch.zeros_like(x))
+    assert torch.equal(network(x, log_snr, condition), torch.zeros_like(x))
     network = build(kind, shape, options)
-    present = {"label_present": torch.tensor([True, False, True, True]), "context_present": torch.ones(4).bool()}
-    output = network(x, log_snr, **condition, **present)
+    present = {"label": torch.tensor([True, False, True, True]), "context": torch.ones(4).bool()}
+    output = network(x, log_snr, replace(condition, present=present))
     assert output.shape == x.shape
     output.square().sum().backward()
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
@@ -60,15 +61,15 @@ def test_untrained_output_is_zero_and_every_parameter_learns(kind, shape, option
 def test_rows_do_not_see_each_other_and_every_input_acts(kind, shape, options):
     network = build(kind, shape, options)
     x, log_snr, condition = inputs(shape)
-    base = network(x, log_snr, **condition)
-    alone = network(x[2:3], log_snr[2:3], **{name: value[2:3] for name, value in condition.items()})
+    base = network(x, log_snr, condition)
+    alone = network(x[2:3], log_snr[2:3], condition.rows(slice(2, 3)))
     torch.testing.assert_close(alone, base[2:3], rtol=1e-4, atol=1e-5)
     for changed in (
-        network(x + 0.3, log_snr, **condition),
-        network(x, log_snr + 0.5, **condition),
-        network(x, log_snr, **{**condition, "label": (condition["label"] + 1) % 3}),
-        network(x, log_snr, **{**condition, "context": -condition["context"]}),
-        network(x, log_snr, label=condition["label"]),
+        network(x + 0.3, log_snr, condition),
+        network(x, log_snr + 0.5, condition),
+        network(x, log_snr, condition.with_given(label=(condition.given["label"] + 1) % 3)),
+        network(x, log_snr, condition.with_given(context=-condition.given["context"])),
+        network(x, log_snr, condition.only(["label"])),
     ):
         assert (changed - base).abs().flatten(1).amax(1).min() > 1e-4
 
@@ -77,12 +78,12 @@ def test_rows_do_not_see_each_other_and_every_input_acts(kind, shape, options):
 def test_mixed_precision_returns_the_input_type_and_stays_close(kind, shape, options):
     network = build(kind, shape, options)
     x, log_snr, condition = inputs(shape)
-    exact = network(x, log_snr, **condition)
+    exact = network(x, log_snr, condition)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = network(x, log_snr, **condition)
+        rough = network(x, log_snr, condition)
     assert rough.dtype == x.dtype
     assert (rough - exact).norm() / exact.norm() < 0.05
-    assert network(x.double(), log_snr.double(), **condition).dtype == torch.float64
+    assert network(x.double(), log_snr.double(), condition).dtype == torch.float64
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
@@ -122,8 +123,9 @@ def test_absent_rows_get_the_null_embedding_whatever_they_hold():
     present = torch.tensor([True, False, False])
     label = torch.tensor([1, -1, 2])
     context = torch.full((3, 4), float("nan"))
-    encoded = encoder(3, label=label, label_present=present, context=context, context_present=torch.zeros(3).bool())
-    nothing = encoder(3)
+    hidden = {"label": present, "context": torch.zeros(3).bool()}
+    encoded = encoder(3, Conditioning({"label": label, "context": context}, hidden))
+    nothing = encoder(3, UNCONDITIONAL)
     assert torch.equal(encoded[1:], nothing[1:])
     assert not torch.equal(encoded[0], nothing[0])
     assert torch.isfinite(encoded).all()
@@ -133,7 +135,8 @@ def test_soft_labels_agree_with_hard_ones():
     torch.manual_seed(0)
     encoder = ConditionEncoder({"label": ClassCondition(3)}, 8)
     hard = torch.tensor([2, 0])
-    torch.testing.assert_close(encoder(2, label=hard), encoder(2, label=torch.nn.functional.one_hot(hard, 3).float()))
+    soft = torch.nn.functional.one_hot(hard, 3).float()
+    torch.testing.assert_close(encoder(2, Conditioning({"label": hard})), encoder(2, Conditioning({"label": soft})))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +165,7 @@ def test_bad_calls_are_named():
     with pytest.raises(UnknownNameError, match="did you mean 'label'"):
         network(x, log_snr, labels=torch.zeros(2).long())
     with pytest.raises(AnydiffError, match="class 7"):
-        network(x, log_snr, label=torch.tensor([0, 7]))
+        network(x, log_snr, Conditioning({"label": torch.tensor([0, 7])}))
     with pytest.raises(AnydiffError, match=r"'context' has shape \(2, 3\)"):
         network(x, log_snr, context=torch.zeros(2, 3))
     with pytest.raises(AnydiffError, match="the network expects"):
@@ -181,11 +184,11 @@ def test_unet_reads_array_conditions_beside_the_state():
     x, log_snr, past = torch.randn(4, 2, 8), torch.zeros(4), torch.randn(4, 3, 8)
     with torch.no_grad():
         without = network(x, log_snr)
-        given = network(x, log_snr, past=past)
+        given = network(x, log_snr, Conditioning({"past": past}))
         hidden = network(
-            x, log_snr, past=torch.full_like(past, float("nan")), past_present=torch.zeros(4, dtype=torch.bool)
+            x, log_snr, Conditioning({"past": torch.full_like(past, float("nan"))}, {"past": torch.zeros(4).bool()})
         )
-        zeros = network(x, log_snr, past=torch.zeros_like(past))
+        zeros = network(x, log_snr, Conditioning({"past": torch.zeros_like(past)}))
     assert torch.equal(hidden, without)
     assert not torch.allclose(given, without)
     assert not torch.allclose(zeros, without)  # zeros that are there differ from nothing

@@ -11,6 +11,7 @@ from anydiff.denoisers import KINDS, FunctionDenoiser, GaussianOracle
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives import TIME_LAWS, Denoising, FlowMatching, TimeLaw, denoising_energy
 from anydiff.paths import EDM, VE, Flow, SubVP, VPCosine, VPLinear
+from anydiff.states import Conditioning
 
 PATHS = [VPLinear(), VPCosine(), SubVP(), VE(), EDM(), Flow()]
 VARIANCE, MEAN, SIGMA_DATA = 0.36, 0.2, 0.6
@@ -45,7 +46,7 @@ def draws(count: int, size: int = 64, variance: float = VARIANCE):
 
 def predicting(exact, path, kind="data", sigma_data=1.0, change=1.0):
     """``exact``, which predicts data, times ``change``, as a denoiser of another native kind."""
-    return FunctionDenoiser(lambda x, t, **_: exact.predict(x, t, kind) * change, path, kind, sigma_data)
+    return FunctionDenoiser(lambda x, t: exact.predict(x, t, kind) * change, path, kind, sigma_data)
 
 
 def oracle(path, kind="data", change=1.0):
@@ -153,25 +154,25 @@ def test_log_normal_is_truncated_not_clamped():
 def test_mask_weighs_elements_and_hides_unknown_ones():
     path = VPLinear()
     clean, noise, uniform = draws(3, 8)
-    denoiser = FunctionDenoiser(lambda x, t, **_: torch.zeros_like(x), path, "noise")
+    denoiser = FunctionDenoiser(lambda x, t: torch.zeros_like(x), path, "noise")
     mask = torch.zeros(3, 8)
     mask[0, :4], mask[1, 2] = 1, 0.5
     clean[0, 6] = float("nan")
-    loss = Denoising()(denoiser, clean, noise, uniform, loss_mask=mask)
+    loss = Denoising()(denoiser, clean, noise, uniform, Conditioning(loss_weight=mask))
     expected = torch.stack([noise[0, :4].square().mean(), noise[1, 2].square(), torch.zeros(()).double()])
     torch.testing.assert_close(loss, expected)
     with pytest.raises(AnydiffError, match="loss_mask has shape"):
-        Denoising()(denoiser, clean, noise, uniform, loss_mask=torch.ones(3, 7))
+        Denoising()(denoiser, clean, noise, uniform, Conditioning(loss_weight=torch.ones(3, 7)))
 
 
 def test_a_masked_nan_gives_no_gradient():
     path = VPLinear()
     clean, noise, uniform = draws(1, 4)
     scale = torch.ones(4, dtype=torch.float64, requires_grad=True)
-    denoiser = FunctionDenoiser(lambda x, t, **_: x * scale, path, "noise")
+    denoiser = FunctionDenoiser(lambda x, t: x * scale, path, "noise")
     mask = torch.tensor([[True, True, False, False]])
     clean[0, 3] = float("nan")
-    Denoising()(denoiser, clean, noise, uniform, loss_mask=mask).sum().backward()
+    Denoising()(denoiser, clean, noise, uniform, Conditioning(loss_weight=mask)).sum().backward()
     assert scale.grad is not None
     assert torch.isfinite(scale.grad[:3]).all()
 

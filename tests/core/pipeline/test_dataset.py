@@ -17,14 +17,14 @@ class Rows(ArrayDataset):
 
 def test_rows_come_back_in_any_order_with_their_conditions():
     states = np.arange(8, dtype=np.int32).reshape(4, 2)
-    rows = Rows(states, label=np.array([True, False, True, True]), size=torch.arange(4.0).double())
+    rows = Rows(states, {"label": np.array([True, False, True, True]), "size": torch.arange(4.0).double()})
     assert len(rows) == 4
     batch, condition = rows.batch([3, 0])
     assert torch.equal(batch, torch.tensor([[6.0, 7.0], [0.0, 1.0]]))
     assert batch.dtype == torch.float32
-    assert torch.equal(condition["label"], torch.tensor([1, 1]))
-    assert condition["size"].dtype == torch.float32
-    assert rows.batch(np.array([1]))[1]["label"].item() == 0
+    assert torch.equal(condition.given["label"], torch.tensor([1, 1]))
+    assert condition.given["size"].dtype == torch.float32
+    assert rows.batch(np.array([1]))[1].given["label"].item() == 0
     states[0] = 99  # the arrays are copied
     assert rows.batch([0])[0].max() == 1
     assert Rows(states).hash != rows.hash
@@ -42,4 +42,4 @@ def test_rows_come_back_in_any_order_with_their_conditions():
 )
 def test_what_does_not_fit_is_refused(states, condition, sentence):
     with pytest.raises(AnydiffError, match=sentence):
-        Rows(states, **condition)
+        Rows(states, condition)

@@ -13,6 +13,7 @@ from anydiff.pipeline import Pipeline
 from anydiff.registry import registry
 from anydiff.samplers import AdaptiveDPMSolver
 from anydiff.solvers.ddim import DDIM
+from anydiff.states import Conditioning
 
 NEVER_HIDDEN = ["training.condition_dropout=0", "sampling.nfe=2"]
 
@@ -31,7 +32,7 @@ def test_a_condition_that_was_never_hidden_is_demanded(demanding):
         demanding.ensemble_set(2, {}, cases=2)
     labels = torch.tensor([0, 1])
     with pytest.raises(AnydiffError, match=says):  # declared absent is absent
-        demanding.sample(2, condition={"label": labels, "label_present": torch.tensor([True, False])})
+        demanding.sample(2, condition=Conditioning({"label": labels}, {"label": torch.tensor([True, False])}))
     with pytest.raises(AnydiffError, match=says):
         demanding.encode(demanding.sample(2, condition={"label": labels}))
     assert len(demanding.sample(2, condition={"label": labels})) == 2

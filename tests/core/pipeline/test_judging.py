@@ -49,7 +49,7 @@ def zero_by_numpy(samples, reference):
 
 
 def relabel(samples, reference):
-    samples.condition["label"][0] = 1
+    samples.condition.given["label"][0] = 1
 
 
 def zero_the_reference(samples, reference):
@@ -83,7 +83,7 @@ def leave(samples, reference):
 def test_a_bad_metric_is_named_and_the_next_reads_what_it_would_have_read(told, act, says):
     samples, reference = Points.cloud(12), Points.cloud(8)
     right = float(samples.states.std())
-    before = samples.states.clone(), samples.condition["label"].clone(), reference.states.clone()
+    before = samples.states.clone(), samples.condition.given["label"].clone(), reference.states.clone()
     scores = judge([("bad", Spread("bad", act)), ("good", Spread("good"))], samples, reference)
     assert scores["good"].value == right
     assert scores["good"].problem == ""
@@ -91,7 +91,7 @@ def test_a_bad_metric_is_named_and_the_next_reads_what_it_would_have_read(told, 
     assert says in scores["bad"].problem
     assert scores["bad"].problem.startswith("metric 'bad'")
     assert told == [scores["bad"].problem]
-    after = samples.states, samples.condition["label"], reference.states
+    after = samples.states, samples.condition.given["label"], reference.states
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 

@@ -44,7 +44,7 @@ def test_objects_are_compared_with_their_own_case_in_any_order():
     objects = [("d", 3.0), ("b", 1.0), ("b", 1.5), ("d", 2.0)]
     samples, truth = pipeline.paired(objects, reference)
     assert truth.labels == ["b", "d"]
-    assert truth.condition["x"].tolist() == [1, 3]
+    assert truth.condition.given["x"].tolist() == [1, 3]
     np.testing.assert_array_equal(samples.states[:, 0], [1.0, 3.0, 1.5, 2.0])
     unlabelled = SampleSet(reference.states, reference.condition, domain)
     samples, truth = pipeline.paired(objects, unlabelled)

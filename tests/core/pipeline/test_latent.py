@@ -14,7 +14,7 @@ from anydiff.pipeline.latent import Latent, LatentDataset
 from anydiff.plugins import forget, use_folder
 from anydiff.recipes import load_recipe
 from anydiff.registry import registry
-from anydiff.states import StateSpec
+from anydiff.states import Conditioning, StateSpec
 
 WAVES = Path(__file__).parent / "latent_plugin"
 
@@ -145,7 +145,9 @@ def test_the_loss_has_its_closed_form():
     # Row 0: the code 4 + 0.5 * 2 = 5 gives 2.5 twice: errors 1.5 and -0.5; penalty 0.05 * 16.
     assert loss.tolist() == pytest.approx([(1.5**2 + 0.5**2) / 2 + 0.8, 0.25**2 + 0.8])
     mask = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    masked = Reconstruction(noise=0.5, penalty=0.0)(denoiser, clean, noise, torch.rand(2), loss_mask=mask)
+    masked = Reconstruction(noise=0.5, penalty=0.0)(
+        denoiser, clean, noise, torch.rand(2), Conditioning(loss_weight=mask)
+    )
     assert masked.tolist() == pytest.approx([1.5**2, 0.25**2])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from anydiff.pipeline import Pipeline, load, train
 from anydiff.plugins import hooks
 from anydiff.samplers import AdaptiveODE
 from anydiff.solvers import compile_plan
+from anydiff.states import Known
 
 
 def test_a_run_holds_what_it_promises(run):
@@ -160,8 +161,8 @@ class _Towards(Guidance):
     reads = ("target",)
 
     def data(self, denoiser, x, t, condition):
-        def log_density(value, t, target, **condition):
-            return -(value - target).square().sum(1)
+        def log_density(value, t, condition):
+            return -(value - condition.given["target"]).square().sum(1)
 
         return ScoreGuidance(log_density, 0.5, names=("target",)).data(denoiser, x, t, condition)
 
@@ -201,8 +202,9 @@ def test_a_domain_says_which_entries_a_condition_fixes(run, monkeypatch):
     pipeline = load(run)
 
     def fixed(condition):
-        known = torch.stack([condition["label"].float(), torch.zeros(len(condition["label"]))], dim=1)
-        return known, torch.tensor([True, False]).expand_as(known)
+        label = condition.given["label"]
+        known = torch.stack([label.float(), torch.zeros(len(label))], dim=1)
+        return Known(known, torch.tensor([True, False]).expand_as(known))
 
     monkeypatch.setattr(pipeline.domain, "known_entries", fixed, raising=False)
     states = pipeline.sample_set(4, nfe=4, condition={"label": [0, 1, 1, 0]}).states
@@ -316,7 +318,7 @@ def test_an_ensemble_has_members_for_each_case_and_keeps_them(run):
     pipeline = load(run)
     condition = {"label": torch.tensor([0, 1, 1])}
     few = pipeline.ensemble_set(2, condition, nfe=3, seed=5)
-    assert few.condition["label"].tolist() == [0, 1, 1, 0, 1, 1]
+    assert few.condition.given["label"].tolist() == [0, 1, 1, 0, 1, 1]
     assert torch.equal(few.states, pipeline.sample_set(6, nfe=3, seed=5, condition=few.condition).states)
     more = pipeline.ensemble_set(4, condition, nfe=3, seed=5)
     torch.testing.assert_close(more.states[:6], few.states)
@@ -334,10 +336,10 @@ def test_an_ensemble_has_members_for_each_case_and_keeps_them(run):
 def test_what_only_metrics_may_know_reaches_no_model(run):
     pipeline = load(run)
     reference = pipeline.reference(12)
-    secret = {"truth_radius": torch.ones(12), "loss_mask": torch.ones(12, 1)}
-    known = SampleSet(reference.states, {**reference.condition, **secret}, reference.domain)
-    assert set(known.asked(4)) == set(reference.condition)
-    assert all(len(value) == 4 for value in known.asked(4).values())
+    secret = replace(reference.condition, truth={"radius": torch.ones(12)}, loss_weight=torch.ones(12, 1))
+    known = SampleSet(reference.states, secret, reference.domain)
+    assert [name for name, _ in known.asked(4).tensors()] == [name for name, _ in reference.condition.tensors()]
+    assert all(len(value) == 4 for _, value in known.asked(4).tensors())
     metric = "two_moons/mean-distance"
     assert (
         pipeline.evaluate(24, nfe=2, reference=known)[metric]
@@ -350,4 +352,4 @@ def test_samples_of_one_case_are_those_of_its_repeated_condition(run):
     shared = pipeline.sample_set(6, nfe=3, condition={"label": [0, 1, 1]}, cases=3)
     repeated = pipeline.sample_set(6, nfe=3, condition={"label": [0, 1, 1, 0, 1, 1]})
     assert torch.equal(shared.states, repeated.states)
-    assert torch.equal(shared.condition["label"], repeated.condition["label"])
+    assert torch.equal(shared.condition.given["label"], repeated.condition.given["label"])

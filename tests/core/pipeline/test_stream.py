@@ -159,7 +159,7 @@ def test_the_command_line_draws_ensembles_of_held_out_cases(pipeline, tmp_path):
     assert "3 members for each of 5 cases" in done.stderr
     with xarray.open_zarr(tmp_path / "e.zarr", consolidated=False) as found:
         assert found["point"].shape == (3, 5, 2)
-        labels = load(weights).reference(5).condition["label"]
+        labels = load(weights).reference(5).condition.given["label"]
         assert found["condition_label"].to_numpy().tolist() == labels.tolist()
     done = run("--members", "3", "--cases", "5", "--out", str(tmp_path / "e.npy"))
     assert done.returncode == 0, done.stderr

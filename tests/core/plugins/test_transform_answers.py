@@ -7,7 +7,7 @@ import torch
 
 from anydiff.errors import PluginError
 from anydiff.plugins import hooks, report_to
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, Leaf, StateSpec
 
 HEAD = "import torch\nfrom anydiff.hookspecs import hookimpl\n"
 
@@ -30,7 +30,7 @@ def plugin(site, hook, body, argument):
 def test_samples(site, body, says):
     plugin(site, "samples_ready", body, "states")
     with pytest.raises(PluginError, match="plugin 'bad'") as error:
-        hooks().transform("samples_ready", states=torch.ones(3, 2), condition={}, recipe=None)
+        hooks().transform("samples_ready", states=torch.ones(3, 2), condition=UNCONDITIONAL, recipe=None)
     assert says in str(error.value)
     assert "in samples_ready; repair it, or `anydiff plugins disable bad`." in str(error.value)
 
@@ -40,17 +40,18 @@ def test_samples(site, body, says):
     [
         ("return batch[0] * float('nan'), batch[1]", "gives states that are not finite"),
         (
-            "return batch[0], {'label': batch[1]['label'].float()}",
-            "gives condition 'label' of shape (3,) and torch.float32",
+            "return batch[0], batch[1].with_given(label=batch[1].given['label'].float())",
+            "gives given.label of shape (3,) and torch.float32",
         ),
-        ("return batch[0], {}", "gives ['states'], but the batch has"),
+        ("return batch[0], batch[1].without(['label'])", "gives ['states'], but the batch has"),
+        ("return batch[0], {}", "gives no pair of states and their Conditioning"),
         ("return batch[0]", "gives no pair"),
         ("batch[0].fill_(float('nan'))", "gives states that are not finite"),
     ],
 )
 def test_batches(site, body, says):
     plugin(site, "transform_batch", body, "batch")
-    batch = torch.ones(3, 2), {"label": torch.zeros(3, dtype=torch.int64)}
+    batch = torch.ones(3, 2), Conditioning({"label": torch.zeros(3, dtype=torch.int64)})
     with pytest.raises(PluginError, match="plugin 'bad'") as error:
         hooks().transform("transform_batch", batch=batch, recipe=None, step=0, positions=(0, 1, 2))
     assert says in str(error.value)
@@ -72,7 +73,7 @@ def test_values_out_of_range_are_said_once_per_call_and_kept(site):
     report_to(told.append)
     spec = StateSpec([Leaf("pixels", (2,), range=(-1.0, 1.0))])
     given = torch.tensor([[0.5, -1.0]])
-    found = hooks().transform("samples_ready", say=spec.moved_out, states=given, condition={}, recipe=None)
+    found = hooks().transform("samples_ready", say=spec.moved_out, states=given, condition=UNCONDITIONAL, recipe=None)
     assert torch.equal(found, given * 3)
     assert told == [
         "plugin 'bad' moves states out of their range (leaf 'pixels' now holds -3 to 1.5, but its range is -1 to 1) in "

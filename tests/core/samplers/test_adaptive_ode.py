@@ -17,7 +17,7 @@ from anydiff.networks import MLP
 from anydiff.paths import EDM, VE, Flow, GaussianPath, MeanReverting, SubVP, VPLinear
 from anydiff.samplers import AdaptiveODE, sample
 from anydiff.samplers.adaptive_ode import METHODS, spherical
-from anydiff.states import StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 
 pytest.importorskip("torchdiffeq")
 LOG_2PI = math.log(2 * math.pi)
@@ -258,7 +258,8 @@ def test_a_mean_reverting_path_is_shifted() -> None:
     path = MeanReverting()
     mu = torch.tensor([[0.5, 0.1], [-0.4, 0.3]], dtype=torch.float64)
 
-    def posterior(x: torch.Tensor, t: float, mu: torch.Tensor) -> torch.Tensor:
+    def posterior(x: torch.Tensor, t: float, condition: Conditioning) -> torch.Tensor:
+        mu = condition.given["mu"]
         alpha, sigma = path.alpha(t), path.sigma(t)
         residual = x - alpha * MEAN - (1 - alpha) * mu
         return MEAN + alpha * STD**2 / (alpha**2 * STD**2 + sigma**2) * residual
@@ -269,7 +270,7 @@ def test_a_mean_reverting_path_is_shifted() -> None:
     ratio = math.sqrt((a**2 * STD**2 + s**2) / (b**2 * STD**2 + r**2))
     expected = mu + a * (MEAN - mu) + ratio * b * (clean - MEAN)
     torch.testing.assert_close(latents, expected, rtol=0, atol=1e-5)
-    with pytest.raises(AnydiffError, match="needs the condition 'mu'"):
+    with pytest.raises(AnydiffError, match="leads to a known 'mu'"):
         solver.encode(FunctionDenoiser(posterior, path), clean)
 
 
@@ -278,9 +279,9 @@ def test_a_float32_network_is_solved_in_float64(kind: str) -> None:
     torch.manual_seed(0)
 
     class Strict(MLP):
-        def forward(self, x, log_snr, **condition):
+        def forward(self, x, log_snr, condition=UNCONDITIONAL):
             assert x.dtype == torch.float32
-            return super().forward(x, log_snr, **condition)
+            return super().forward(x, log_snr, condition)
 
     network = Strict(StateSpec.single((3,)), {}, width=16, blocks=1)
     denoiser: Denoiser = NetworkDenoiser(network, VPLinear(), kind, sigma_data=0.5).eval()

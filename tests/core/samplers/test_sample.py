@@ -14,16 +14,14 @@ from anydiff.paths import EDM, VPLinear
 from anydiff.samplers import sample
 from anydiff.solvers import compile_plan
 from anydiff.solvers.ddim import DDIM
+from anydiff.states import UNCONDITIONAL
 
 
 class OneByOne(GaussianMixtureOracle):
     """Batch-invariant bit for bit: every row is a call of its own (a matrix product may depend on its height)."""
 
-    def native(self, x, t, **condition):
-        rows = [
-            super(OneByOne, self).native(x[i : i + 1], t, **{k: v[i : i + 1] for k, v in condition.items()})
-            for i in range(len(x))
-        ]
+    def native(self, x, t, condition=UNCONDITIONAL):
+        rows = [super(OneByOne, self).native(x[i : i + 1], t, condition.rows(slice(i, i + 1))) for i in range(len(x))]
         return torch.cat(rows)
 
 

@@ -15,6 +15,7 @@ from anydiff.guidance import ClassifierFree
 from anydiff.paths import time_grid
 from anydiff.registry import registry
 from anydiff.solvers import build_plan, execute
+from anydiff.states import Conditioning
 
 LABEL = torch.arange(16) % 2
 
@@ -25,7 +26,7 @@ def guided(path: str, scale: float) -> Denoiser:
     means = torch.tensor([[-0.8, 0.1], [-0.3, 0.9], [0.9, -0.2], [0.2, -0.8]], dtype=torch.float64)
     weights, classes = torch.tensor([1.0, 2.0, 2.0, 1.0]), torch.tensor([0, 0, 1, 1])
     layer = ClassifierFree(scale)(GaussianMixtureOracle(PATHS[path], means, 0.3, weights, classes))
-    return FunctionDenoiser(lambda x, t: layer(x, t, label=LABEL), PATHS[path])
+    return FunctionDenoiser(lambda x, t: layer(x, t, Conditioning({"label": LABEL})), PATHS[path])
 
 
 @functools.cache

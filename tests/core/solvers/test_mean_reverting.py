@@ -17,7 +17,7 @@ from anydiff.solvers import build_plan, compile_plan, execute
 from anydiff.solvers.adams import ExponentialAdams
 from anydiff.solvers.dpm_solver_pp import DPMSolverPP
 from anydiff.solvers.program import Node
-from anydiff.states import NoiseSource, StateSpec
+from anydiff.states import Conditioning, NoiseSource, StateSpec
 
 PATH = MeanReverting()
 M, C, MU = torch.tensor([0.6, 0.3], dtype=torch.float64), 0.1, torch.tensor([[0.2, 0.9]], dtype=torch.float64)
@@ -71,7 +71,7 @@ def test_every_row_keeps_a_fixed_point_and_follows_a_shift(name: str) -> None:
     plan = compile_plan(name, PATH, 8)
     noise = NoiseSource(StateSpec.single((2,)), 0)
     x = MU + PATH.noise * torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    result = execute(plan, oracle(PATH), x, noise=noise, condition={"mu": MU.expand(5, 2)})
+    result = execute(plan, oracle(PATH), x, noise=noise, condition=Conditioning(sources={"mu": MU.expand(5, 2)}))
     shifted = FunctionDenoiser(lambda y, t: oracle(PATH)(y + MU, t, mu=MU) - MU, PATH)
     zero = execute(plan, shifted, x - MU, noise=noise, constants={"mu": torch.zeros(5, 2, dtype=torch.float64)})
     scale = float(result.abs().max()) + 1
@@ -91,7 +91,7 @@ def test_order_and_endpoint_on_gaussian_data(solver) -> None:
     errors = []
     for steps in (40, 80, 160):
         plan = build_plan(solver, PATH, time_grid(PATH, steps, "log-snr"), "stop")
-        result = execute(plan, oracle(PATH), x, condition={"mu": MU.expand(50, 2)})
+        result = execute(plan, oracle(PATH), x, condition=Conditioning(sources={"mu": MU.expand(50, 2)}))
         errors.append(float((result - exact).square().mean().sqrt()))
     assert errors[-1] < 1e-4
     assert np.log2(errors[1] / errors[2]) > 1.7

@@ -63,8 +63,10 @@ def register_objectives(register):
     register("mutant", "squared error of the noise", "anydiff_mutant.parts:Mine")
 """
 OBJECTIVE = """
+import dataclasses
 import torch
 from anydiff.objectives import Objective
+from anydiff.states import UNCONDITIONAL
 
 class Mine(Objective):
     def times(self, path, uniform):
@@ -73,8 +75,8 @@ class Mine(Objective):
     def noise_weight(self, path, t, sigma_data):
         return torch.ones_like(t)
 
-    def __call__(self, denoiser, clean, noise, uniform, **condition):
-        loss = super().__call__(denoiser, clean, noise, uniform, **condition)
+    def __call__(self, denoiser, clean, noise, uniform, condition=UNCONDITIONAL):
+        loss = super().__call__(denoiser, clean, noise, uniform, condition)
         return loss
 """
 INIT_METHOD = """
@@ -129,6 +131,7 @@ import math
 import torch
 from torch import nn
 from anydiff.networks import ConditionEncoder
+from anydiff.states import UNCONDITIONAL
 
 class Net(nn.Module):
     def __init__(self, spec, conditions=None):
@@ -138,8 +141,8 @@ class Net(nn.Module):
         self.encoder = ConditionEncoder(conditions or {}, 16)
         self.scale = 1.0  # buffers
 
-    def forward(self, x, log_snr, **condition):
-        h = self.entry(torch.cat([x.flatten(1), log_snr[:, None]], 1)) + self.encoder(len(x), **condition)
+    def forward(self, x, log_snr, condition=UNCONDITIONAL):
+        h = self.entry(torch.cat([x.flatten(1), log_snr[:, None]], 1)) + self.encoder(len(x), condition)
         h = h * self.scale
         return self.exit(torch.tanh(h)).reshape(x.shape)
 """
@@ -167,7 +170,7 @@ class Posterior(Guidance):
         scale = denoiser.path.sigma(t) ** 2 / denoiser.path.alpha(t)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            data = denoiser(x, t, **condition)
+            data = denoiser(x, t, condition)
             rows = [torch.autograd.grad(data[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])]
         covariance, data = scale * torch.stack(rows, 1), data.detach()
         seen = self.operator @ covariance
@@ -413,7 +416,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "objective",
         "parts",
         "        loss = super()",
-        "        condition.pop('loss_mask', None)\n        loss = super()",
+        "        condition = dataclasses.replace(condition, loss_weight=None)\n        loss = super()",
     ),
     ("objective.ends", "objective", "parts", "torch.ones_like(t)", "1 / (t - path.t_end).round(decimals=9)"),
     ("objective.gradients", "objective", "parts", "        return loss\n", "        return loss.detach()\n"),

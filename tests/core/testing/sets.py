@@ -67,9 +67,9 @@ class Data(ArrayDataset):
         random = np.random.default_rng(split == "test")
         mask = np.arange(4) < random.integers(2, 5, (100, 1))
         points = random.normal(size=(100, 4, 2)) * mask[:, :, None]
-        super().__init__(points, mask=mask, loss_mask=mask[:, :, None])
+        super().__init__(points, mask=mask, loss_weight=mask[:, :, None])
 
-    statistics = property(lambda self: {"most": int(self.batch(range(100))[1]["mask"].sum(1).max())})
+    statistics = property(lambda self: {"most": int(self.batch(range(100))[1].mask.sum(1).max())})
 
 class Net(nn.Module):
     def __init__(self, spec, conditions=None):
@@ -77,16 +77,16 @@ class Net(nn.Module):
         self.entry, self.exit = nn.Linear(5, 16), nn.Linear(16, 2)
         self.encoder = ConditionEncoder(conditions or {}, 16)
 
-    def forward(self, x, log_snr, mask=None, **condition):
-        mask = torch.ones_like(x[:, :, :1]) if mask is None else mask[:, :, None].to(x.dtype)
+    def forward(self, x, log_snr, condition=UNCONDITIONAL):
+        mask = torch.ones_like(x[:, :, :1]) if condition.mask is None else condition.mask[:, :, None].to(x.dtype)
         mean = (x * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
         level = log_snr[:, None, None].expand(-1, 4, 1)
-        h = self.entry(torch.cat([x, mean.expand_as(x), level], 2)) + self.encoder(len(x), **condition)[:, None]
+        h = self.entry(torch.cat([x, mean.expand_as(x), level], 2)) + self.encoder(len(x), condition)[:, None]
         return self.exit(torch.tanh(h)) * mask
 
 class Loss(Denoising):
-    def __call__(self, denoiser, clean, noise, uniform, **condition):
-        loss = super().__call__(denoiser, clean, noise, uniform, **condition)
+    def __call__(self, denoiser, clean, noise, uniform, condition=UNCONDITIONAL):
+        loss = super().__call__(denoiser, clean, noise, uniform, condition)
         return loss
 
 RECIPE = {

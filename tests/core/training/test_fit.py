@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from anydiff.denoisers import GaussianOracle
 from anydiff.errors import AnydiffError, FileFormatError, NonFiniteError
 from anydiff.networks import MLP
 from anydiff.objectives import Denoising
+from anydiff.states import UNCONDITIONAL
 from anydiff.training import (
     EMA,
     ObjectiveMethod,
@@ -89,9 +91,9 @@ def test_every_epoch_is_a_permutation_and_examples_depend_on_their_position_alon
         assert torch.equal(alone.clean[0], whole.clean[row])
         assert torch.equal(alone.noise[0], whole.noise[row])
         assert alone.uniform[0] == whole.uniform[row]
-        assert alone.condition["label_present"][0] == whole.condition["label_present"][row]
+        assert alone.condition.present["label"][0] == whole.condition.present["label"][row]
     assert not torch.equal(stream(seed=4).examples(0, [0]).noise, examples.examples(0, [0]).noise)
-    hidden = examples.examples(0, range(4000)).condition["label_present"]
+    hidden = examples.examples(0, range(4000)).condition.present["label"]
     assert abs((~hidden).float().mean() - 0.3) < 0.03
 
 
@@ -111,29 +113,28 @@ class Encoding(torch.nn.Module):
         super().__init__()
         self.inner, self.scale, self.encoded = denoiser(0.0).network, torch.nn.Parameter(torch.ones(2)), 0
 
-    def encode_condition(self, **condition):
+    def encode_condition(self, condition=UNCONDITIONAL):
         self.encoded += 1
-        assert len(condition["label"]) == 8
-        return {**condition, "shift": self.scale * condition["label"][:, None]}
+        assert len(condition.given["label"]) == 8
+        return condition.with_parts("label", shift=self.scale * condition.given["label"][:, None])
 
-    def forward(self, x, log_snr, *, shift, **condition):
-        return self.inner(x + shift, log_snr, **condition)
+    def forward(self, x, log_snr, condition=UNCONDITIONAL):
+        return self.inner(x + condition.parts["label"]["shift"], log_snr, condition)
 
 
 def test_several_noise_levels_share_one_encoding_and_are_spread_evenly(tmp_path):
     many, one = stream(noise_levels=4).examples(0, range(8)), stream().examples(0, range(8))
     assert torch.equal(many.noise[::4], one.noise)
     assert torch.equal(many.uniform[::4], one.uniform)
-    assert len(many.clean) == len(many.condition["label"]) == 8
+    assert len(many.clean) == len(many.condition.given["label"]) == 8
     assert torch.allclose(many.uniform.reshape(8, 4).sort(dim=1).values.diff(dim=1), torch.tensor(0.25).double())
     assert abs(torch.corrcoef(many.noise.reshape(8, 4, 2).permute(1, 0, 2).flatten(1)) - torch.eye(4)).max() < 0.8
 
     trained = denoiser(0.0)
     trained.network = Encoding()
     settings = TrainingSettings(**{**SETTINGS, "steps": 2, "log_every": 1, "noise_levels": 4})
-    by_hand = trained.network.encode_condition(**many.condition)
-    by_hand = {name: value.repeat_interleave(4, dim=0) for name, value in by_hand.items()}
-    expected = Denoising()(trained, many.clean.repeat_interleave(4, dim=0), many.noise, many.uniform, **by_hand).mean()
+    by_hand = trained.network.encode_condition(many.condition).repeat(4)
+    expected = Denoising()(trained, many.clean.repeat_interleave(4, dim=0), many.noise, many.uniform, by_hand).mean()
     trained.network.encoded = 0
     run = RunFolder.create(tmp_path / "run", {})
     fit(ObjectiveMethod(trained, Denoising()), Rings(), settings, run)
@@ -391,6 +392,6 @@ def test_what_only_metrics_may_know_is_not_trained_on():
     class Knowing(Rings):
         def batch(self, indices):
             points, condition = super().batch(indices)
-            return points, {**condition, "truth_angle": points[:, 0]}
+            return points, replace(condition, truth={"angle": points[:, 0]})
 
-    assert "truth_angle" not in stream(dataset=Knowing()).examples(0, [0, 1]).condition
+    assert not stream(dataset=Knowing()).examples(0, [0, 1]).condition.truth

@@ -16,7 +16,7 @@ from anydiff.domains import Domain
 from anydiff.domains.kit import content_hash_of
 from anydiff.errors import AnydiffError
 from anydiff.states import Conditioning, StateSpec
-from anydiff.states.conditions import hashed_names
+from anydiff.states.conditions import hashed_names, spoken
 
 
 class Dataset(ABC):
@@ -92,29 +92,45 @@ class ArrayDataset(Dataset):
             name, domain = "mine/points", Points()
 
             def __init__(self, split="train"):
-                super().__init__(np.load(f"{split}.npy"))
+                super().__init__(np.load(f"{split}.npy"), {"label": np.load(f"{split}-labels.npy")})
 
     Args:
         states: numbers ``[N, *domain.spec.shape]``, NumPy or torch; kept as float32.
-        condition: one array ``[N, ...]`` per condition; floats become float32, all else int64 class numbers.
+        given: one array ``[N, ...]`` per condition; floats become float32, all else int64 class numbers.
+        mask: bool ``[N, nodes]``: which nodes there are, where examples differ in size.
+        loss_weight: weights of the entries in the loss ``[N, *spec.shape]``, or broadcastable to that.
+        truth: what metrics alone may know, one array ``[N, ...]`` per name.
 
     Raises:
-        AnydiffError: states of another shape than the domain's, or a condition that has not one row per state.
+        AnydiffError: states of another shape than the domain's, or something that has not one row per state.
     """
 
-    def __init__(self, states: ArrayLike | Tensor, **condition: ArrayLike | Tensor) -> None:
+    def __init__(
+        self,
+        states: ArrayLike | Tensor,
+        given: Mapping[str, ArrayLike | Tensor] | None = None,
+        *,
+        mask: ArrayLike | Tensor | None = None,
+        loss_weight: ArrayLike | Tensor | None = None,
+        truth: Mapping[str, ArrayLike | Tensor] | None = None,
+    ) -> None:
         self._states = _tensor(states).float()
-        self._condition = {name: _tensor(value) for name, value in condition.items()}
+        self._condition = Conditioning(
+            {name: _tensor(value) for name, value in (given or {}).items()},
+            mask=None if mask is None else _tensor(mask).bool(),
+            loss_weight=None if loss_weight is None else _tensor(loss_weight).float(),
+            truth={name: _tensor(value) for name, value in (truth or {}).items()},
+        )
         wanted = tuple(self.spec.shape)
         if self._states.ndim == 0 or tuple(self._states.shape[1:]) != wanted:
             raise AnydiffError(
                 f"data set {self.name!r} was given states of shape {tuple(self._states.shape)}, but its domain wants "
                 f"[N, {', '.join(map(str, wanted))}]; reshape them."
             )
-        for name, value in self._condition.items():
+        for name, value in self._condition.tensors():
             if value.shape[:1] != self._states.shape[:1]:
                 raise AnydiffError(
-                    f"condition {name!r} of data set {self.name!r} has shape {tuple(value.shape)}, but there are "
+                    f"{spoken(name)} of data set {self.name!r} has shape {tuple(value.shape)}, but there are "
                     f"{len(self._states)} states; give one row per state."
                 )
 
@@ -124,7 +140,7 @@ class ArrayDataset(Dataset):
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """The arrays' rows at ``indices``."""
         rows = torch.as_tensor(list(indices), dtype=torch.int64)
-        return self._states[rows], Conditioning({name: value[rows] for name, value in self._condition.items()})
+        return self._states[rows], self._condition.rows(rows)
 
 
 def _tensor(values: ArrayLike | Tensor) -> Tensor:

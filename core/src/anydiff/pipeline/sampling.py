@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.wrappers import KnownEntries, Wrapper
+from anydiff.denoisers.wrappers import Wrapper
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.metrics import SampleSet
@@ -120,7 +120,7 @@ def _sized_and_fixed(
 def _fitting(
     pipeline: Pipeline, layers: list[Wrapper], condition: Conditioning, options: SampleOptions
 ) -> list[Wrapper]:
-    """The guidance that this conditioning allows, and what keeps fixed entries.
+    """The guidance that this conditioning allows.
 
     Raises:
         AnydiffError: the network cannot be guided so, or entries of data are fixed while latents are diffused.
@@ -129,11 +129,9 @@ def _fitting(
         # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
         layers = [layer for layer in layers if not layer.needs_condition]
     require_guidable(pipeline.recipe, pipeline.denoiser.network, pipeline.domain, layers)
-    if condition.known is None:
-        return layers
-    if pipeline.latent is not None:
+    if condition.known is not None and pipeline.latent is not None:
         raise AnydiffError("known entries are data, but this recipe diffuses latents; use a recipe without latent.")
-    return layers if any(isinstance(layer, KnownEntries) for layer in layers) else [*layers, KnownEntries()]
+    return layers
 
 
 def _notify_step(step: Step) -> None:

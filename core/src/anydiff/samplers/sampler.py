@@ -18,7 +18,7 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers.base import Wrapper, wrapped
-from anydiff.denoisers.wrappers.known import warn_approximate, with_known_entries
+from anydiff.denoisers.wrappers.known import KnownEntries, warn_approximate, with_known_entries
 from anydiff.denoisers.wrappers.present import PresentNodes
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.paths.base import GaussianPath
@@ -148,9 +148,9 @@ class Sampler(ABC):
         """The chunks of a request, in order; nothing of one depends on how the rows are cut."""
         self.check(request, denoiser)
         indices, path = sample_indices(request.count), denoiser.path
-        layers, inner = guidance_layers(request.guidance, spec), self.inner(denoiser)
         cases = len(indices) if request.cases is None else natural_number("cases", request.cases)
         condition = Conditioning.of(request.condition).checked(cases)
+        layers, inner = guidance_layers(request.guidance, spec, condition), self.inner(denoiser)
         warn_approximate(layers, condition)
         if request.start is not None:
             check_rows("start", request.start, len(indices))
@@ -181,9 +181,13 @@ def encoded_rows(denoiser: Denoiser, condition: Conditioning, rows: Tensor, devi
     return part if torch.equal(unique, rows) else part.rows(places)
 
 
-def guidance_layers(guidance: Wrapper | Sequence[Wrapper] | None, spec: StateSpec) -> list[Wrapper]:
-    """The wrappers in order, the first innermost, and outermost what keeps absent entries at zero, if any."""
+def guidance_layers(
+    guidance: Wrapper | Sequence[Wrapper] | None, spec: StateSpec, condition: Conditioning
+) -> list[Wrapper]:
+    """The wrappers in order, the first innermost, and outermost what keeps known entries and absent ones, if any."""
     layers = [guidance] if isinstance(guidance, Wrapper) else list(guidance or ())
+    if condition.known is not None and not any(isinstance(layer, KnownEntries) for layer in layers):
+        layers = [*layers, KnownEntries()]
     return [*layers, PresentNodes(spec)] if spec.has_absent_entries else layers
 
 

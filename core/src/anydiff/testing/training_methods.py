@@ -29,7 +29,7 @@ class _Data(ArrayDataset):
 
     def __init__(self) -> None:
         cloud = Points.cloud(24)
-        super().__init__(cloud.states, label=cloud.condition.given["label"])
+        super().__init__(cloud.states, cloud.condition.given)
 
 
 def _method(plugin: Subject, entry: Entry) -> TrainingMethod:

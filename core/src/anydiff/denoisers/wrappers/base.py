@@ -47,9 +47,9 @@ class Wrapper(ABC):
     def for_run(self, samples: Sequence[int]) -> Wrapper:
         """The wrapper for one run over the samples with these indices; by default itself.
 
-        A sampler calls it once per chunk, before the first network call. What remembers earlier calls returns a copy with
-        an empty memory. What draws numbers keys them by ``condition.index``, so that they do not depend on the chunk.
-        Without a run there is no index, and no memory but that of the object itself.
+        A sampler calls it once per chunk, before the first network call. What remembers earlier calls returns a copy
+        with an empty memory. What draws numbers keys them by ``condition.index``, so that they do not depend on the
+        chunk. Without a run there is no index, and no memory but that of the object itself.
         """
         return self
 

@@ -177,7 +177,7 @@ def train(data: ImageDataset, schedule: Schedule) -> ClassifierNetwork:
         order = torch.randperm(len(data), generator=generator)
         for indices in torch.split(order, schedule.batch)[: len(data) // schedule.batch]:
             states, condition = data.batch(indices.tolist())
-            loss = loss_function(network(_augment(states, schedule, generator)), condition["label"])
+            loss = loss_function(network(_augment(states, schedule, generator)), condition.given["label"])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -211,7 +211,7 @@ def accuracy(network: ClassifierNetwork, data: ImageDataset) -> float:
     right = 0
     for start in range(0, len(data), 500):
         states, condition = data.batch(range(start, min(start + 500, len(data))))
-        right += int((network(states).argmax(dim=1) == condition["label"]).sum())
+        right += int((network(states).argmax(dim=1) == condition.given["label"]).sum())
     return right / len(data)
 
 

@@ -90,10 +90,10 @@ class ImageDataset(Dataset):
         return len(self.pixels)
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
-        """States float32 ``[B, C, H, W]`` in the domain's range and, with labels, ``{"label": long [B]}``."""
+        """States float32 ``[B, C, H, W]`` in the domain's range and, with labels, ``label``, long ``[B]``."""
         rows = torch.as_tensor(indices, dtype=torch.long)
         states = self._images.scale(self.pixels[rows])
-        return states, {} if self.labels is None else {"label": self.labels[rows]}
+        return states, Conditioning() if self.labels is None else Conditioning({"label": self.labels[rows]})
 
 
 class FashionMNIST(ImageDataset):

@@ -198,9 +198,9 @@ class Images(Domain):
 
     def describe_condition(self, condition: Conditioning) -> list[str]:
         """The class name of each sample."""
-        if not self.classes or "label" not in condition:
+        if not self.classes or "label" not in condition.given:
             return []
-        return [self.classes[index] for index in cast("list[int]", condition["label"].tolist())]
+        return [self.classes[index] for index in cast("list[int]", condition.given["label"].tolist())]
 
     def _class_index(self, text: str) -> int:
         classes = cast("list[str]", self.classes)

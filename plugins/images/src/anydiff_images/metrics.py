@@ -241,7 +241,7 @@ class ClassConsistency(Metric):
             AnydiffError: the samples have no ``label``, or other classes than the classifier.
         """
         self.check(samples, reference)
-        if "label" not in samples.condition:
+        if "label" not in samples.condition.given:
             raise AnydiffError(
                 "class-consistency needs samples that were asked for with a label; give the condition label."
             )
@@ -252,7 +252,7 @@ class ClassConsistency(Metric):
                 f"{self.classifier.classes}; choose classifier= of the same data."
             )
         predicted = self.classifier.judge(_unit(samples)).logits.argmax(dim=1)
-        return float((predicted == samples.condition["label"].to(predicted)).double().mean())
+        return float((predicted == samples.condition.given["label"].to(predicted)).double().mean())
 
 
 @functools.cache

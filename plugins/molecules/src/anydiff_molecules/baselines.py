@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,11 +18,17 @@ _ROWS = 4096
 
 def _masks(training: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The masks asked for, or sizes of training examples drawn with replacement."""
-    if NODE_MASK in condition:
-        return condition[NODE_MASK].bool()
+    if condition.mask is not None:
+        return condition.mask.bool()
     rows = np.random.default_rng([seed, 1]).integers(len(training), size=count).tolist()
-    mask: Tensor = training.batch(rows)[1][NODE_MASK]
-    return mask
+    return _sizes(training, rows)[1]
+
+
+def _sizes(training: Dataset, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """States of these examples and which nodes each has, bool ``[B, N]``."""
+    states, condition = training.batch(rows)
+    assert condition.mask is not None
+    return states, condition.mask
 
 
 def marginal(training: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
@@ -30,8 +37,8 @@ def marginal(training: Dataset, condition: Conditioning, count: int, seed: int) 
     Knows sizes, kinds and densities of the data and nothing of how they fit together.
     """
     spec = training.spec
-    states, known = training.batch(range(min(len(training), _ROWS)))
-    sizes = known[NODE_MASK].sum(1)
+    states, there = _sizes(training, range(min(len(training), _ROWS)))
+    sizes = there.sum(1)
     mask = _masks(training, condition, count, seed)
     generator = np.random.default_rng([seed, 2])
     views = spec.unpack(states.contiguous())
@@ -40,7 +47,7 @@ def marginal(training: Dataset, condition: Conditioning, count: int, seed: int) 
     def shares(size: int) -> dict[str, NDArray[np.float64]]:
         """Frequencies of each leaf's classes in training graphs of the nearest size, what is left to 1 the last."""
         near = (sizes - size).abs() == (sizes - size).abs().min()
-        present = known[NODE_MASK][near]
+        present = there[near]
         found = {}
         for leaf in spec.leaves:
             if leaf.symmetric:

@@ -86,10 +86,9 @@ class MoleculeSet(Dataset):
         bonds = torch.zeros(len(rows), size, size, dtype=torch.long)
         bonds[:, self._upper[0], self._upper[1]] = self._bonds[rows].long()
         states, mask = self._domain.pack(self._count[rows], self._atoms[rows].long(), bonds + bonds.transpose(1, 2))
-        condition = {NODE_MASK: mask}
-        if self._domain.condition == "logp":
-            condition["logp"] = self._domain.standardised(self._logp[rows])
-        return states, condition
+        asks = self._domain.condition == "logp"
+        given = {"logp": self._domain.standardised(self._logp[rows])} if asks else {}
+        return states, Conditioning(given, mask=mask)
 
 
 def _content_hash(table: Table, domain: Molecules) -> str:

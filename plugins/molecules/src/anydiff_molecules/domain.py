@@ -14,7 +14,7 @@ from torch import Tensor
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
-from anydiff.states import Conditioning, Leaf, StateSpec
+from anydiff.states import Conditioning, Known, Leaf, StateSpec
 from anydiff_molecules.sizes import decodable, sampled_mask
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Molecules(Domain):
     def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[Any]:
         """The nearest molecules, sanitised where that is possible; the others stay as they are (``is_valid`` tells).
 
-        Absent atoms are those that ``condition["mask"]`` says, or without it those whose entries are all zero.
+        Absent atoms are those that ``condition.mask`` says, or without it those whose entries are all zero.
 
         Raises:
             AnydiffError: states of another shape or with values that are not finite.
@@ -159,7 +159,7 @@ class Molecules(Domain):
 
         return pyg.from_molecules(molecules)
 
-    def scaffold(self, molecule: Any, atoms: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+    def scaffold(self, molecule: Any, atoms: Sequence[int] | None = None) -> Known:
         """What ``Pipeline.sample(known=, known_mask=)`` needs to complete a molecule: its state and which entries stay.
 
         The types of the given ``atoms`` (by index; all by default) and all bonds among them are fixed; what else they
@@ -178,9 +178,9 @@ class Molecules(Domain):
         chosen[list(fixed)] = True
         nodes = chosen[:, None].expand(-1, len(self.types))
         edges = (chosen[:, None] & chosen)[..., None].expand(-1, -1, 3)
-        return state[0], self.spec.pack({"nodes": nodes[None], "edges": edges[None]})[0]
+        return Known(state[0], self.spec.pack({"nodes": nodes[None], "edges": edges[None]})[0])
 
-    def parse_known(self, text: str) -> tuple[Tensor, Tensor]:
+    def parse_known(self, text: str) -> Known:
         """:meth:`scaffold` of a SMILES."""
         return self.scaffold(text.strip())
 
@@ -241,9 +241,9 @@ class Molecules(Domain):
 
     def describe_condition(self, condition: Conditioning) -> list[str]:
         """The property that was asked for, in its own units."""
-        if self.condition is None or self.condition not in condition:
+        if self.condition is None or self.condition not in condition.given:
             return []
-        values = condition[self.condition].double().reshape(-1) * self.deviation + self.mean
+        values = condition.given[self.condition].double().reshape(-1) * self.deviation + self.mean
         return [f"{self.condition} {value:.1f}" for value in values.tolist()]
 
 

@@ -10,17 +10,17 @@ output for the score itself; here it is the noise on every leaf.)
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from anydiff.errors import AnydiffError, natural_number
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.networks.layers import attention_heads, check_input
 from anydiff.paths.variance_preserving import VPLinear
-from anydiff.states import Condition
+from anydiff.states import UNCONDITIONAL, Condition, Conditioning
 from anydiff_molecules.networks import graph_leaves, row_groups
 
 if TYPE_CHECKING:
@@ -207,8 +207,6 @@ class GDSSNetwork(nn.Module):
         AnydiffError: conditions, or a state with other leaves.
     """
 
-    reads_mask = True
-
     def __init__(
         self,
         spec: StateSpec,
@@ -237,9 +235,14 @@ class GDSSNetwork(nn.Module):
         self.node_score = NodeScore(features, width, node_depth)
         self.edge_score = EdgeScore(features, width, edge_layers, heads, attention, first, hidden, last)
 
-    def forward(self, x: Tensor, log_snr: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The noise in nodes and edges as one packed state."""
-        return self._by_size(x, mask)
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
+        """The noise in nodes and edges as one packed state.
+
+        Raises:
+            UnknownNameError: something is given that this network does not look at.
+        """
+        _check_given(condition, ())
+        return self._by_size(x, condition.mask)
 
     def _by_size(self, x: Tensor, mask: Tensor | None, given: Tensor | None = None) -> Tensor:
         """Both scores as one packed state, rows of similar size together; ``given [B, N, F]`` as in GDSS-seq."""
@@ -268,17 +271,27 @@ class GDSSNetwork(nn.Module):
 class GDSSSequential(GDSSNetwork):
     """GDSS-seq, the paper's ablation: nodes are generated first, without edges, then edges given the finished nodes.
 
-    The node network sees an empty graph; the edge network sees ``clean_nodes [B, N, F]`` in place of the noisy ones, or
-    none while nodes are drawn. Arguments as for :class:`GDSSNetwork`.
+    The node network sees an empty graph; the edge network sees the condition ``clean_nodes [B, N, F]`` in place of the
+    noisy ones, or none while nodes are drawn. Arguments as for :class:`GDSSNetwork`.
     """
 
-    def forward(
-        self, x: Tensor, log_snr: Tensor, mask: Tensor | None = None, clean_nodes: Tensor | None = None
-    ) -> Tensor:
-        """The noise in nodes and edges as one packed state."""
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
+        """The noise in nodes and edges as one packed state.
+
+        Raises:
+            UnknownNameError: something other than ``clean_nodes`` is given.
+        """
+        _check_given(condition, ("clean_nodes",))
+        clean_nodes = condition.given.get("clean_nodes")
         unknown = x.new_zeros(len(x), *self.nodes.shape)
-        return self._by_size(x, mask, unknown if clean_nodes is None else clean_nodes)
+        return self._by_size(x, condition.mask, unknown if clean_nodes is None else clean_nodes)
 
     def _scores(self, nodes: Tensor, edges: Tensor, flags: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of nodes without edges, and of edges given the nodes."""
         return self.node_score(nodes, torch.zeros_like(edges), flags), self.edge_score(given, edges, flags)
+
+
+def _check_given(condition: Conditioning, known: Sequence[str]) -> None:
+    for name in (*condition.given, *condition.present):
+        if name not in known:
+            raise UnknownNameError("condition", name, known)

@@ -68,7 +68,7 @@ class GraphSet(Dataset):
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States float32 ``[B, D]`` and the mask ``[B, N]``."""
         rows = torch.as_tensor(list(indices), dtype=torch.long)
-        return self._states[rows], {NODE_MASK: self._mask[rows]}
+        return self._states[rows], Conditioning(mask=self._mask[rows])
 
 
 def _split(draw: Callable[[Generator], nx.Graph], split: str, train: int, test: int, seed: int) -> list[nx.Graph]:

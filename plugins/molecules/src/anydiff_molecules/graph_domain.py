@@ -15,7 +15,7 @@ from anydiff.data.reading import check_file_size, reading
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_path, check_suffix
-from anydiff.states import Conditioning, Leaf, StateSpec
+from anydiff.states import Conditioning, Known, Leaf, StateSpec
 from anydiff_molecules.sizes import decodable, sampled_mask
 
 MAX_BYTES = 1 << 30
@@ -98,7 +98,7 @@ class Graphs(Domain):
     def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[nx.Graph]:
         """The nearest graphs.
 
-        Absent nodes are those that ``condition["mask"]`` says, or without it those whose entries are all zero.
+        Absent nodes are those that ``condition.mask`` says, or without it those whose entries are all zero.
 
         Raises:
             AnydiffError: states of another shape or with values that are not finite.
@@ -128,7 +128,7 @@ class Graphs(Domain):
         """The size, the channels of the degree, and whether nodes without edges are read back."""
         return {"size": self.size, "degrees": self.degrees, "isolated": self.isolated}
 
-    def scaffold(self, graph: Any) -> tuple[Tensor, Tensor]:
+    def scaffold(self, graph: Any) -> Known:
         """What ``Pipeline.sample(known=, known_mask=)`` needs to complete a graph: its state and which entries stay.
 
         Edges among its nodes, and edges that are not there, are fixed; degrees are not, as they may grow.
@@ -136,9 +136,10 @@ class Graphs(Domain):
         state = self.encode([graph])
         chosen = self.spec.mask_of(state)[0]
         open_nodes = torch.zeros(1, self.size, self.degrees, dtype=torch.bool)
-        return state[0], self.spec.pack({"nodes": open_nodes, "edges": (chosen[:, None] & chosen)[None]})[0]
+        fixed = self.spec.pack({"nodes": open_nodes, "edges": (chosen[:, None] & chosen)[None]})
+        return Known(state[0], fixed[0])
 
-    def parse_known(self, text: str) -> tuple[Tensor, Tensor]:
+    def parse_known(self, text: str) -> Known:
         """:meth:`scaffold` of the first graph in a file."""
         return self.scaffold(self.read(text)[0])
 

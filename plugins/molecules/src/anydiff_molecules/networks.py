@@ -160,8 +160,6 @@ class GraphTransformer(nn.Module):
         AnydiffError: an option out of range, or a state with other leaves.
     """
 
-    reads_mask = True
-
     def __init__(
         self,
         spec: StateSpec,
@@ -194,15 +192,13 @@ class GraphTransformer(nn.Module):
         self.node_exit = zero_initialised(nn.Linear(width, kinds))
         self.edge_exit = zero_initialised(nn.Linear(edge_width, orders))
 
-    def forward(
-        self, x: Tensor, log_snr: Tensor, mask: Tensor | None = None, condition: Conditioning = UNCONDITIONAL
-    ) -> Tensor:
-        """Class probabilities as a packed state ``[B, D]`` from the scaled state, λ ``[B]`` and ``mask [B, N]``."""
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
+        """Class probabilities as a packed state ``[B, D]`` from the scaled state, λ ``[B]`` and the nodes there are."""
         check_input(x, self.spec.shape)
         embedding = self.conditioning(log_snr, x.shape[0], condition)
         leaves = self.spec.unpack(x.contiguous())
         size = self.nodes.shape[0]
-        mask = None if mask is None else mask.bool()
+        mask = None if condition.mask is None else condition.mask.bool()
         groups = row_groups(x, size, mask)
         mask = torch.ones(x.shape[0], size, dtype=torch.bool, device=x.device) if mask is None else mask
         nodes = torch.zeros_like(leaves[self.nodes.name])

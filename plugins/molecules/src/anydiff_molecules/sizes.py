@@ -35,7 +35,7 @@ def sampled_mask(counts: Sequence[float] | None, size: int, samples: Sequence[in
 def decodable(spec: StateSpec, states: Tensor, condition: Conditioning | None, what: str) -> tuple[Tensor, Tensor]:
     """(states on the host, which nodes are there ``[B, N]``): what both codecs read.
 
-    Absent nodes are those that ``condition["mask"]`` says, or without it those whose entries are all zero.
+    Absent nodes are those that ``condition.mask`` says, or without it those whose entries are all zero.
 
     Raises:
         AnydiffError: states of another shape or with values that are not finite, named ``what`` in the sentence.
@@ -44,7 +44,7 @@ def decodable(spec: StateSpec, states: Tensor, condition: Conditioning | None, w
     if not states.isfinite().all():
         raise AnydiffError(f"the states hold a value that is not finite, so they are no {what}; look at the sampler.")
     states = states.detach().cpu().contiguous()
-    mask = (condition or {}).get(NODE_MASK)
+    mask = None if condition is None else condition.mask
     return states, spec.mask_of(states) if mask is None else spec.check_mask(mask).cpu().bool()
 
 

@@ -28,7 +28,7 @@ from anydiff_pose.video import Footage, Frames, read_footage
 class AnnotatedVideo(Dataset):
     """One example per annotated person and frame; the last quarter of the frames is for testing.
 
-    Joints that fall outside the crop count as not labelled. Conditions, loss mask and truth are those of
+    Joints that fall outside the crop count as not labelled. Conditions, weights of the loss and truth are those of
     :class:`~anydiff_pose.data.HumanoidVideo`.
 
     Args:
@@ -114,7 +114,7 @@ class AnnotatedVideo(Dataset):
             raise AnydiffError(f"annotation {count} of frame {pose.image!r}: {error}") from error
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
-        """States float32 ``[B, J, h, w]`` with frames, loss mask and truth."""
+        """States float32 ``[B, J, h, w]`` with frames, weights of the loss and truth."""
         chosen = [self.examples[index] for index in indices]
         poses = [self.pose(index) for index in indices]
         clips = np.stack([crop.cut(self.frames[moments]) for _, crop, moments in chosen])
@@ -125,15 +125,18 @@ class AnnotatedVideo(Dataset):
         areas = np.array(
             [box.prod() if pose.area is None else pose.area for (pose, _, _), box in zip(chosen, boxes, strict=True)]
         )
-        return self._domain.states(points, visibility > 0), {
-            "frames": self._domain.network_frames(clips),
-            "loss_mask": (visibility > 0)[..., None, None].float(),
-            "truth_keypoints": points,
-            "truth_visibility": visibility,
-            "truth_area": torch.from_numpy(areas * scales**2),
-            "truth_side": torch.from_numpy(boxes.max(axis=1) * scales),
-            **({"truth_head_size": self._heads(chosen)} if self._heads_known else {}),
+        truth = {
+            "keypoints": points,
+            "visibility": visibility,
+            "area": torch.from_numpy(areas * scales**2),
+            "side": torch.from_numpy(boxes.max(axis=1) * scales),
+            **({"head_size": self._heads(chosen)} if self._heads_known else {}),
         }
+        return self._domain.states(points, visibility > 0), Conditioning(
+            {"frames": self._domain.network_frames(clips)},
+            truth=truth,
+            loss_weight=(visibility > 0)[..., None, None].float(),
+        )
 
     def _heads(self, chosen: Sequence[tuple[Pose, Crop, np.ndarray]]) -> Tensor:
         """Head sizes in crop pixels ``[B]``; NaN for a person of whom neither it nor head and neck are known."""

@@ -34,9 +34,9 @@ TEST_SHARE, APART = 0.25, 12
 class HumanoidVideo(Dataset):
     """Clips of one person at the keyframe, rendered on first use; example i of a split never changes.
 
-    Beside ``frames`` a batch holds ``loss_mask`` ``[B, J, 1, 1]`` (1 for joints inside the crop, occluded or not) and
-    what only metrics may know: ``truth_keypoints`` ``[B, J, 2]``, ``truth_visibility`` ``[B, J]`` (2, 1, 0),
-    ``truth_head_size`` and ``truth_area`` ``[B]``.
+    Beside ``frames`` a batch holds ``loss_weight`` ``[B, J, 1, 1]`` (1 for joints inside the crop, occluded or not) and
+    as ``truth`` what only metrics may know: ``keypoints`` ``[B, J, 2]``, ``visibility`` ``[B, J]`` (2, 1, 0),
+    ``head_size`` and ``area`` ``[B]``.
 
     Args:
         split: ``train`` or ``test``; they share no moment of any motion.
@@ -92,19 +92,22 @@ class HumanoidVideo(Dataset):
         return self._shelf.example(range(self.size)[index])
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
-        """States float32 ``[B, J, h, w]`` with frames, loss mask and truth."""
+        """States float32 ``[B, J, h, w]`` with frames, weights of the loss and truth."""
         examples = [self.example(index) for index in indices]
         points = torch.from_numpy(np.stack([each.keypoints for each in examples]))
         visibility = torch.from_numpy(np.stack([each.visibility for each in examples]))
         labelled = visibility > 0
-        return self._domain.states(points, labelled), {
-            "frames": self._domain.network_frames(np.stack([each.frames for each in examples])),
-            "loss_mask": labelled[..., None, None].float(),
-            "truth_keypoints": points,
-            "truth_visibility": visibility,
-            "truth_head_size": torch.tensor([each.head_size for each in examples], dtype=torch.float64),
-            "truth_area": torch.tensor([each.area for each in examples], dtype=torch.float64),
+        truth = {
+            "keypoints": points,
+            "visibility": visibility,
+            "head_size": torch.tensor([each.head_size for each in examples], dtype=torch.float64),
+            "area": torch.tensor([each.area for each in examples], dtype=torch.float64),
         }
+        return self._domain.states(points, labelled), Conditioning(
+            {"frames": self._domain.network_frames(np.stack([each.frames for each in examples]))},
+            truth=truth,
+            loss_weight=labelled[..., None, None].float(),
+        )
 
 
 @dataclasses.dataclass(frozen=True)

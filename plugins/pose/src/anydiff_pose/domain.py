@@ -169,7 +169,7 @@ class Poses(Domain):
         points, scores = decode_heatmaps(self.heatmaps(states.detach().double()), self.stride, self.decoding)
         points = np.clip(points, 0, (self.width, self.height))
         flags = np.where(scores >= self.threshold, VISIBLE, 0)
-        frames = (condition or {}).get("frames")
+        frames = None if condition is None else condition.given.get("frames")
         keyframes = None if frames is None else self.pictures(frames)[:, self.frames // 2]
         return [
             Pose(points[i], flags[i], scores[i], image=i, frame=None if keyframes is None else keyframes[i])

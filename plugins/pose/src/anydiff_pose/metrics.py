@@ -2,7 +2,7 @@
 
 All judge members of cases: sample i is an estimate of case i % n of the reference, and several estimates of a case are
 aggregated before anything is decoded. The truth (exact key points, visibility, head size) comes from the reference's
-``truth_...`` entries where a data set gives them, else from the reference's own heatmaps.
+``truth`` where a data set gives it, else from the reference's own heatmaps.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ def judge(samples: SampleSet, reference: SampleSet, reduction: Reduction = "mean
     cases = min(len(samples), len(reference))
     heat = aggregate(domain.heatmaps(members_per_case(samples.states, cases).double()), reduction, domain.stride)
     keypoints, scores = decode_heatmaps(heat, domain.stride, domain.decoding)
-    known = {name: value[:cases].numpy() for name, value in reference.condition.items() if name.startswith("truth_")}
+    known = {name: value[:cases].numpy() for name, value in reference.condition.truth.items()}
     drawn, drawn_scores = decode_heatmaps(domain.heatmaps(reference.states[:cases].double()), domain.stride)
-    truth = known.get("truth_keypoints", drawn)
-    visibility = known.get("truth_visibility", np.where(drawn_scores >= domain.threshold, 2, 0))
+    truth = known.get("keypoints", drawn)
+    visibility = known.get("visibility", np.where(drawn_scores >= domain.threshold, 2, 0))
     # A joint that is not labelled lies anywhere, at (0, 0) in COCO's files, and lends no length.
     labelled = visibility > 0
     seen = labelled[..., None]
@@ -99,9 +99,9 @@ def judge(samples: SampleSet, reference: SampleSet, reduction: Reduction = "mean
         scores,
         truth,
         visibility,
-        known.get("truth_head_size", head_size_of(truth, labelled, domain.skeleton)),
-        known.get("truth_area", size.prod(axis=1)),
-        known.get("truth_side", size.max(axis=1)),
+        known.get("head_size", head_size_of(truth, labelled, domain.skeleton)),
+        known.get("area", size.prod(axis=1)),
+        known.get("side", size.max(axis=1)),
         domain.skeleton,
     )
 

@@ -144,7 +144,7 @@ class _Decoder(nn.Module):
         self.exit = nn.Conv2d(channels, channels + joints, 1)
 
     def forward(self, x: Tensor, log_snr: Tensor, features: list[Tensor]) -> Tensor:
-        embedding = self.conditioning(log_snr, x.shape[0], {})
+        embedding = self.conditioning(log_snr, x.shape[0], UNCONDITIONAL)
         fused = self.block(self.entry(torch.cat([x, features[0]], dim=1)), embedding)
         sharpness = functional.softplus(self.sharpness(embedding))
         tokens = self.joints + embedding[:, None]
@@ -217,34 +217,33 @@ class VideoHeatmaps(nn.Module):
         self.absent = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes)
 
     def encode_condition(self, condition: Conditioning = UNCONDITIONAL) -> Conditioning:
-        """``frames`` as features of three scales, ``frames.0`` (finest) to ``frames.2``."""
-        frames = condition.get("frames")
-        if frames is None or "frames.0" in condition:
+        """``frames`` as features of three scales, the parts ``0`` (finest) to ``2``."""
+        frames = condition.given.get("frames")
+        if frames is None or "frames" in condition.parts:
             return condition
         if frames.shape[1:] != self.array_conditions["frames"].shape:
             raise AnydiffError(
                 f"condition 'frames' has shape {tuple(frames.shape)}, but must be "
                 f"(batch, {', '.join(map(str, self.array_conditions['frames'].shape))})."
             )
-        present = condition.get("frames_present")
-        if present is not None:  # what an absent row holds (NaN, say) must not reach the others' gradients
-            frames = torch.where(present.reshape(-1, 1, 1, 1, 1).bool(), frames, 0)
+        if "frames" in condition.present:  # what an absent row holds (NaN, say) must not reach the others' gradients
+            frames = torch.where(condition.presence("frames").reshape(-1, 1, 1, 1, 1), frames, 0)
         frames = frames if self.neighbours else frames[:, self.middle : self.middle + 1]
         features = self.encoder(frames.to(self.decoder.joints.dtype))
-        return {**condition, **{f"frames.{number}": each for number, each in enumerate(features)}}
+        return condition.with_parts("frames", **{str(number): each for number, each in enumerate(features)})
 
     def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction [B, J, h, w], in the dtype of ``x``, from the scaled state and λ [B]."""
         check_input(x, self.shape)
         condition = self.encode_condition(condition)
-        features = [condition.get(f"frames.{number}") for number in range(len(SCALES))]
-        present = condition.get("frames_present")
-        seen = [
-            absent.expand(x.shape[0], *absent.shape) if given is None
-            else given if present is None
-            else torch.where(present.reshape(-1, 1, 1, 1).bool(), given, absent.to(given.dtype))
-            for given, absent in zip(features, self.absent, strict=True)
-        ]  # fmt: skip
+        parts = condition.parts.get("frames")
+        seen = [absent.expand(x.shape[0], *absent.shape) for absent in self.absent]
+        if parts is not None:
+            features = [parts[str(number)] for number in range(len(SCALES))]
+            if "frames" in condition.present:
+                present = condition.presence("frames").reshape(-1, 1, 1, 1)
+                features = [torch.where(present, *pair) for pair in zip(features, seen, strict=True)]
+            seen = features
         state = x.to(self.decoder.joints.dtype)
         if not self.reads_state:
             state, log_snr = torch.zeros_like(state), torch.zeros_like(log_snr)

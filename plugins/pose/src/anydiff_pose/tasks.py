@@ -27,9 +27,9 @@ def video() -> Task:
 
 def mean_pose(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The mean of the training key points in the crop, for everybody: states ``[count, J, h, w]``."""
-    truth = training_data.batch(range(len(training_data)))[1]
-    labelled = truth["truth_visibility"].numpy() > 0
-    points = truth["truth_keypoints"].numpy()
+    truth = training_data.batch(range(len(training_data)))[1].truth
+    labelled = truth["visibility"].numpy() > 0
+    points = truth["keypoints"].numpy()
     mean = np.where(labelled[..., None], points, 0).sum(axis=0) / np.maximum(labelled.sum(axis=0), 1)[:, None]
     domain = training_data.domain
     assert isinstance(domain, Poses)

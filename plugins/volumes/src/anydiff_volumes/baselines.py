@@ -33,5 +33,5 @@ def population_mean(training_data: Dataset, condition: Conditioning, count: int,
 
 
 def _predicted(predictor: Predictor, condition: Conditioning) -> Tensor:
-    given = (condition["frames"], condition["seen"] > 0.5, condition["times"], condition["target_time"])
-    return predictor(*given)[:, None]
+    given = condition.given
+    return predictor(given["frames"], given["seen"] > 0.5, given["times"], given["target_time"])[:, None]

@@ -89,7 +89,7 @@ class Population(_Generated):
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States ``[B, 1, 28, 32, 28]`` in [-1, 1]; no condition."""
         levels = [_brain(self.first + index, self.anatomy) for index in indices]
-        return _states(torch.stack(levels)[:, None]), {}
+        return _states(torch.stack(levels)[:, None]), Conditioning()
 
     def tissues(self, index: int) -> Tensor:
         """The true shares of grey and white matter of one subject, ``[2, 28, 32, 28]``."""
@@ -224,8 +224,8 @@ class Sequences(_Generated):
             seen.append(mask.float())
             times.append(torch.where(mask, moments, 0))
             wanted.append(moments[target : target + 1])
-        condition = {"frames": frames, "seen": seen, "times": times, "target_time": wanted}
-        return torch.stack(states), {name: torch.stack(value) for name, value in condition.items()}
+        given = {"frames": frames, "seen": seen, "times": times, "target_time": wanted}
+        return torch.stack(states), Conditioning({name: torch.stack(value) for name, value in given.items()})
 
 
 class Folder(Dataset):
@@ -292,4 +292,4 @@ class Folder(Dataset):
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States ``[B, 1, *shape]`` in [-1, 1]; no condition."""
-        return self._states[torch.as_tensor(np.asarray(indices), dtype=torch.long)], {}
+        return self._states[torch.as_tensor(np.asarray(indices), dtype=torch.long)], Conditioning()

@@ -220,9 +220,9 @@ class Volumes(Domain):
 
     def describe_condition(self, condition: Conditioning) -> list[str]:
         """How much of the sequence each sample was made from, and for which time."""
-        if "seen" not in condition or "target_time" not in condition:
+        if "seen" not in condition.given or "target_time" not in condition.given:
             return []
-        pairs = zip(condition["seen"], condition["target_time"], strict=True)
+        pairs = zip(condition.given["seen"], condition.given["target_time"], strict=True)
         return [f"{int(seen.sum())} frames, t = {float(time):.2f}" for seen, time in pairs]
 
 

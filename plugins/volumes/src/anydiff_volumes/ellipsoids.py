@@ -127,7 +127,7 @@ class Ellipsoids(Dataset):
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """The targets ``[B, 1, 8, 16, 16]`` and what is known of their sequences."""
         states: list[Tensor] = []
-        conditions: list[dict[str, Tensor]] = []
+        conditions: list[Conditioning] = []
         for index in indices:
             subject = index % self.size
             target = 1 + index // self.size if self.split == "train" else self.frames - 1
@@ -135,4 +135,4 @@ class Ellipsoids(Dataset):
             states.append(frames[:, target : target + 1])
             seen = self.seen(subject, target)[None]
             conditions.append(sequence_condition(frames, seen, self.times[None], target))
-        return torch.cat(states), {name: torch.cat([c[name] for c in conditions]) for name in conditions[0]}
+        return torch.cat(states), Conditioning.joined(conditions)

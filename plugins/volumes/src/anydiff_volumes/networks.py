@@ -266,16 +266,15 @@ class SequenceUNet(nn.Module):
     def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction ``[B, 1, X, Y, Z]``; the condition may be encoded already."""
         rows = x.shape[0]
-        encoded = condition if "frames.map" in condition or not condition else self.encode_condition(condition)
-        if not condition:
+        parts = self.encode_condition(condition).parts.get("frames")
+        if parts is None:
             context, known = self._nothing(rows), x.new_zeros(rows, 3, *self.shape)
         else:
-            present = _present(encoded, rows)[:, None, None, None, None]
-            context = torch.where(present, encoded["frames.map"].to(x.dtype), encoded["frames.nothing"].to(x.dtype))
-            known = torch.where(present, encoded["frames.known"].to(x.dtype), 0)
+            present = _present(condition)[:, None, None, None, None]
+            context = torch.where(present, parts["map"].to(x.dtype), parts["nothing"].to(x.dtype))
+            known = torch.where(present, parts["known"].to(x.dtype), 0)
         if not self.spread:
-            plain: Tensor = self.unet(x, log_snr, context=context)
-            return plain
+            return self._given(x, log_snr, context)
         shown = known[:, 1:2] if self.kind == "previous" else known[:, 1:]
         return self._around(x, log_snr, known[:, :1], torch.cat([context, shown], dim=1))
 
@@ -287,13 +286,18 @@ class SequenceUNet(nn.Module):
         # The network is handed x_t / sqrt(α² σ_data² + σ²), on every path.
         difference = x * torch.sqrt(self.sigma_data**2 + noise**2) - centre
         scale = torch.rsqrt(spread**2 + noise**2)
-        correction: Tensor = self.unet(difference * scale, log_snr, context=context)
+        correction = self._given(difference * scale, log_snr, context)
         return centre + (spread * scale) ** 2 * difference + spread * noise * scale * correction
 
+    def _given(self, x: Tensor, log_snr: Tensor, context: Tensor) -> Tensor:
+        """What the U-Net makes of the state beside the context."""
+        made: Tensor = self.unet(x, log_snr, Conditioning({"context": context}))
+        return made
+
     def encode_condition(self, condition: Conditioning = UNCONDITIONAL) -> Conditioning:
-        """The condition with the map of its sequence, ``frames.map``, that of no sequence, ``frames.nothing``, and
-        ``frames.known``: the centre of the prediction (see ``spread``), the latest frame that is seen and the straight
-        line through the two latest, zero without any.
+        """The condition with parts of ``frames``: ``map``, that of its sequence; ``nothing``, that of no sequence;
+        ``known``: the centre of the prediction (see ``spread``), the latest frame that is seen and the straight line
+        through the two latest, zero without any.
 
         All are ``[B, channels, X, Y, Z]``; a sampler has them made once.
 
@@ -301,23 +305,24 @@ class SequenceUNet(nn.Module):
             UnknownNameError: a condition this network does not have.
             AnydiffError: a condition that is missing or of another shape.
         """
-        if not condition:
-            return {}
-        for name in condition:
-            if name.removesuffix("_present").partition(".")[0] not in CONDITIONS:
+        names = (*condition.given, *condition.present)
+        for name in names:
+            if name not in CONDITIONS:
                 raise UnknownNameError("condition", name, CONDITIONS)
-        missing = [name for name in CONDITIONS if name not in condition]
+        missing = [name for name in CONDITIONS if name not in condition.given] if names else []
         if missing:
             raise AnydiffError(
                 f"the condition {missing[0]!r} is missing; a sequence is {', '.join(CONDITIONS)} together."
             )
+        if not names or "frames" in condition.parts:
+            return condition
         frames, seen, since = self._visible(condition)
         nothing = self._nothing(1).expand(len(frames), -1, -1, -1, -1)
         encoded = self._encode(frames, seen, since)
         latest, line = _known(frames, seen, since)
         centre = latest if self.encoder is None else latest + encoded[:, 0]
-        made = {"frames.map": encoded, "frames.nothing": nothing}
-        return {**condition, **made, "frames.known": torch.stack([centre, latest, line], dim=1)}
+        known = torch.stack([centre, latest, line], dim=1)
+        return condition.with_parts("frames", map=encoded, nothing=nothing, known=known)
 
     def _nothing(self, rows: int) -> Tensor:
         """The map of a sequence that is not known at all."""
@@ -336,29 +341,27 @@ class SequenceUNet(nn.Module):
 
     def _visible(self, condition: Conditioning) -> tuple[Tensor, Tensor, Tensor]:
         """Frames, which of them may be looked at, and their times relative to the target's."""
-        rows = len(condition["frames"])
+        given = condition.given
+        rows = len(given["frames"])
         shapes = {"frames": (self.frames, *self.shape), "seen": (self.frames,), "times": (self.frames,)}
         shapes["target_time"] = (1,)
         for name, shape in shapes.items():
-            if tuple(condition[name].shape) != (rows, *shape):
+            if tuple(given[name].shape) != (rows, *shape):
                 raise AnydiffError(
-                    f"condition {name!r} has shape {tuple(condition[name].shape)}, but must be {(rows, *shape)}: one "
+                    f"condition {name!r} has shape {tuple(given[name].shape)}, but must be {(rows, *shape)}: one "
                     "entry per frame of the sequence."
                 )
         dtype = next(self.parameters()).dtype
-        seen = condition["seen"] > 0.5
-        times = torch.where(seen, condition["times"].to(dtype), 0)
-        since = times - condition["target_time"].to(dtype)
+        seen = given["seen"] > 0.5
+        times = torch.where(seen, given["times"].to(dtype), 0)
+        since = times - given["target_time"].to(dtype)
         # What does not lie before the target is not looked at, whoever says it was seen.
-        return condition["frames"].to(dtype), seen & (since < 0), since
+        return given["frames"].to(dtype), seen & (since < 0), since
 
 
-def _present(condition: Conditioning, rows: int) -> Tensor:
+def _present(condition: Conditioning) -> Tensor:
     """Whether all of a row's sequence may be looked at: bool ``[B]``."""
-    present = torch.ones(rows, dtype=torch.bool, device=condition["frames.map"].device)
-    for name in CONDITIONS:
-        present = present & condition.get(f"{name}_present", present).bool()
-    return present
+    return torch.stack([condition.presence(name) for name in CONDITIONS]).all(dim=0)
 
 
 def _stacked(frames: Tensor, seen: Tensor, since: Tensor) -> Tensor:

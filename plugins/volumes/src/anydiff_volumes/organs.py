@@ -59,7 +59,7 @@ def _image(content: bytes, name: str) -> Any:
 
 
 class CTOrgans(Dataset):
-    """Patches of one CT scan in Hounsfield units from -1000 to 1000, with ``truth_labels [B, *shape]`` for metrics.
+    """Patches of one CT scan in Hounsfield units from -1000 to 1000, with the truth ``labels [B, *shape]`` for metrics.
 
     Patches for testing lie in the upper quarter of the scan, those for training wholly below it.
 
@@ -105,7 +105,7 @@ class CTOrgans(Dataset):
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """States ``[B, 1, *shape]`` in [-1, 1] and the labels of their voxels."""
         corners = [self.corners[index] for index in indices]
-        return self._cut(self._scan, corners)[:, None], {"truth_labels": self._cut(self._labels, corners)}
+        return self._cut(self._scan, corners)[:, None], Conditioning(truth={"labels": self._cut(self._labels, corners)})
 
     def _cut(self, volume: Tensor, corners: Sequence[tuple[int, ...]]) -> Tensor:
         shape = self._domain.shape

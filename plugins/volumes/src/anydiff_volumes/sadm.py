@@ -15,18 +15,21 @@ from torch import Tensor
 from anydiff.autoregressive import Context, Rollout, rollout
 from anydiff.errors import AnydiffError
 from anydiff.pipeline import Pipeline
+from anydiff.states import Conditioning
 
 
-def sequence_condition(frames: Tensor, seen: Tensor, times: Tensor, target: int) -> dict[str, Tensor]:
+def sequence_condition(frames: Tensor, seen: Tensor, times: Tensor, target: int) -> Conditioning:
     """The conditions of frame ``target``, from frames ``[B, T, X, Y, Z]``, seen bool ``[B, T]``, times ``[B, T]``."""
     before = seen.clone()
     before[:, target:] = False
-    return {
-        "frames": torch.where(before[:, :, None, None, None], frames, 0),
-        "seen": before.float(),
-        "times": torch.where(before, times, 0).float(),
-        "target_time": times[:, target : target + 1].float(),
-    }
+    return Conditioning(
+        {
+            "frames": torch.where(before[:, :, None, None, None], frames, 0),
+            "seen": before.float(),
+            "times": torch.where(before, times, 0).float(),
+            "target_time": times[:, target : target + 1].float(),
+        }
+    )
 
 
 def generate(

@@ -20,12 +20,12 @@ from anydiff_timeseries.scaling import level, relative
 def seasonal_naive(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The last season of the context, repeated; a point forecast. A gap takes the season before, else the level."""
     domain = cast(TimeSeries, training_data.domain)
-    return _repeated(condition["observed"], domain, domain.season)
+    return _repeated(condition.given["observed"], domain, domain.season)
 
 
 def weekly_naive(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """As :func:`seasonal_naive`, with a week of hours as the season."""
-    return _repeated(condition["observed"], cast(TimeSeries, training_data.domain), 168)
+    return _repeated(condition.given["observed"], cast(TimeSeries, training_data.domain), 168)
 
 
 def linear_gaussian(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
@@ -37,7 +37,7 @@ def linear_gaussian(training_data: Dataset, condition: Conditioning, count: int,
     windows, _ = training_data.batch(range(len(training_data)))
     windows = windows[:, 0].double()
     mean, covariance = windows.mean(0), windows.T.cov() + 1e-4 * torch.eye(domain.length, dtype=torch.float64)
-    observed = relative(condition["observed"].double())
+    observed = relative(condition.given["observed"].double())
     noise = torch.from_numpy(standard_normal(seed, range(len(observed)), 0, "timeseries/baseline", (domain.length,)))
     states = torch.empty(len(observed), domain.length, dtype=torch.float64)
     masks, places = torch.unique(observed[:, 1] > 0, dim=0, return_inverse=True)

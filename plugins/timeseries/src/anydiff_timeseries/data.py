@@ -227,7 +227,7 @@ class SeasonalGaussian(ArrayDataset):
         windows = torch.from_numpy(noise) @ root.T
         mask = (torch.arange(40) < self.context).float().expand(count, 40)
         observed = torch.stack([windows.float() * mask, mask], dim=1)
-        super().__init__((windows / level(observed.double())[:, None])[:, None], observed=observed)
+        super().__init__((windows / level(observed.double())[:, None])[:, None], {"observed": observed})
 
     @property
     def domain(self) -> TimeSeries:

@@ -113,8 +113,8 @@ class TimeSeries(Domain):
     def values(self, states: Tensor, condition: Conditioning | None = None) -> Tensor:
         """``states [B, 1, L]`` as float64 ``[B, L]`` in the units of ``observed``, else of the level."""
         values = states.detach().to("cpu", torch.float64)[:, 0]
-        if condition and "observed" in condition:
-            return values * level(condition["observed"].cpu().double())[:, None]
+        if condition is not None and "observed" in condition.given:
+            return values * level(condition.given["observed"].cpu().double())[:, None]
         return values
 
     def _window(self, window: Any, row: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -220,10 +220,10 @@ class TimeSeries(Domain):
 
     def describe_condition(self, condition: Conditioning) -> list[str]:
         """One title per distinct observation, so that the members of a case are drawn together."""
-        if "observed" not in condition:
+        if "observed" not in condition.given:
             return []
         seen: dict[bytes, int] = {}
-        rows = condition["observed"].cpu().contiguous().numpy()
+        rows = condition.given["observed"].cpu().contiguous().numpy()
         return [f"case {seen.setdefault(row.tobytes(), len(seen))}" for row in rows]
 
     def arrays(self, states: Tensor, condition: Conditioning | None = None) -> dict[str, LabelledArray]:

@@ -126,7 +126,7 @@ class ScaledError(ForecastMetric):
         """As every metric of forecasts, with the cases' own pasts."""
         self.check(samples, reference)
         domain = _domain(reference.domain)
-        observed = known_values(reference.condition["observed"].double())[:, :, : domain.context]
+        observed = known_values(reference.condition.given["observed"].double())[:, :, : domain.context]
         self._past = torch.where(observed[:, 1] > 0, observed[:, 0], torch.nan).numpy()
         self._season = domain.season
         return super().compute(samples, reference)

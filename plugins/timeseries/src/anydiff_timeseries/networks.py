@@ -155,11 +155,7 @@ class WindowNetwork(nn.Module):
     def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction [B, C, L], in the dtype of ``x``, from the scaled state and λ [B]."""
         check_input(x, self.shape)
-        vectors = {
-            name: value
-            for name, value in condition.items()
-            if name.removesuffix("_present") in self.conditioning.encoder.conditions
-        }
+        vectors = condition.only(self.conditioning.encoder.conditions)
         embedding = self.conditioning(log_snr, x.shape[0], vectors)
         inputs = torch.cat([x, *(self._array(name, x, condition) for name in self.reads)], dim=1)
         patches = space_to_depth(pad_to_multiple(inputs, self.patch_size), self.patch_size)
@@ -173,7 +169,7 @@ class WindowNetwork(nn.Module):
 
     def _array(self, name: str, x: Tensor, condition: Conditioning) -> Tensor:
         """``observed`` in units of its level, zeros where it is absent."""
-        value = condition.get(name)
+        value = condition.given.get(name)
         if value is None:
             return x.new_zeros(x.shape[0], 2, self.shape[1])
         if value.shape != (x.shape[0], 2, self.shape[1]):
@@ -182,7 +178,7 @@ class WindowNetwork(nn.Module):
                 "values and the mask."
             )
         value = relative(value.to(x.dtype))
-        present = condition.get(f"{name}_present")
+        present = condition.present.get(name)
         return value if present is None else value * present.to(x.dtype)[:, None, None]
 
 

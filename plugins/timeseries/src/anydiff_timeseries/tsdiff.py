@@ -21,14 +21,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from anydiff.denoisers import Denoiser, PredictionKind
-from anydiff.denoisers.wrappers import samples_of_rows
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.guidance import LinearGuidance, Scale, ScoreGuidance
 from anydiff.paths import GaussianPath, VPLogSNR
@@ -88,30 +87,23 @@ class ObservationGuidance(LinearGuidance):
     energy: str = "quantile"
     scale: Scale = 4.0
     scaled: bool = False
-    _samples: tuple[int, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.energy not in ENERGIES:
             raise UnknownNameError("energy", self.energy, ENERGIES)
 
-    def for_run(self, samples: Sequence[int]) -> ObservationGuidance:
-        """The guidance of the samples with these indices, which say what levels are drawn for them."""
-        run = replace(self)
-        object.__setattr__(run, "_samples", tuple(samples))
-        return run
-
     def predict(
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The prediction with the score shifted by -s ∇E; the inner one where nothing is observed."""
-        if "observed" in condition:
+        if "observed" in condition.given:
             shifted = ScoreGuidance(self.log_density, self.scale, names=self.reads)
             return shifted.predict(denoiser, x, t, kind, condition)
-        return denoiser.predict(x, t, kind, **{name: c for name, c in condition.items() if name not in self.reads})
+        return denoiser.predict(x, t, kind, condition.without(self.reads))
 
     def log_density(self, data: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """-E ``[B]`` of the data prediction ``[B, 1, L]``."""
-        observed = condition["observed"]
+        observed = condition.given["observed"]
         rows, length = data.shape[0], data.shape[-1]
         if data.ndim != 3 or observed.shape != (rows, 2, length):
             raise AnydiffError(
@@ -124,12 +116,12 @@ class ObservationGuidance(LinearGuidance):
         return -quantile_energy(data, observed, self._levels(rows, condition))
 
     def _levels(self, rows: int, condition: Conditioning) -> Tensor:
-        level = condition.get("quantile_level")
+        level = condition.given.get("quantile_level")
         if level is None:
-            if not self._samples:
+            if condition.index is None:
                 raise AnydiffError("the condition quantile_level is missing; give q in (0, 1) for each sample, [B].")
-            drawn = uniform(0, samples_of_rows(self._samples, rows), 0, "timeseries/quantile level")
-            return drawn.to(condition["observed"].device)
+            drawn = uniform(0, condition.index.tolist(), 0, "timeseries/quantile level")
+            return drawn.to(condition.index.device)
         if level.shape != (rows,) or not bool(((level > 0) & (level < 1)).all()):
             raise AnydiffError(
                 f"quantile_level must hold {rows} numbers in (0, 1), one per sample; see quantile_levels."

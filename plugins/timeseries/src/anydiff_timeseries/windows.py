@@ -115,19 +115,20 @@ class WindowDataset(Dataset):
         return np.stack([self.series[number].values[start : start + length] for number, start in rows])
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
-        """States float32 ``[B, 1, L]`` and ``{"observed": [B, 2, L]}``, in the series' own units, prediction unseen.
-        A missing value of the context is 0 in the state. With ``loss="prediction"``, ``loss_mask [B, 1, L]`` too.
+        """States float32 ``[B, 1, L]`` and ``observed [B, 2, L]``, in the series' own units, prediction unseen.
+
+        A missing value of the context is 0 in the state. With ``loss="prediction"`` the loss weighs that alone.
         """
         windows = self.windows(indices)
         context, prediction = self._domain.context, self._domain.prediction
-        condition = {"observed": observation(self._shown(windows[:, :context], indices), prediction)}
-        scale = level(condition["observed"].double())[:, None]
+        observed = observation(self._shown(windows[:, :context], indices), prediction)
+        scale = level(observed.double())[:, None]
         states = torch.nan_to_num(torch.from_numpy(windows) / scale, nan=0.0).float()[:, None]
+        weight = None
         if self.loss == "prediction":
-            mask = torch.zeros_like(states)
-            mask[..., context:] = 1
-            condition["loss_mask"] = mask
-        return states, condition
+            weight = torch.zeros_like(states)
+            weight[..., context:] = 1
+        return states, Conditioning({"observed": observed}, loss_weight=weight)
 
     def case_labels(self, indices: Sequence[int]) -> list[Origin]:
         """The name of the series and the time of each window."""

@@ -9,6 +9,7 @@ import typer
 
 from anydiff.cli.common import refuse_existing
 from anydiff.cli.output import tell
+from anydiff.states import Conditioning
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")]
 
@@ -144,10 +145,10 @@ def reverse(
     domain = pipeline.domain
     if not isinstance(domain, Trajectories) or domain.environment != MAZE:
         raise AnydiffError(f"recipe {pipeline.recipe.name!r} plans through no maze; give 'trajectories/maze', say.")
-    condition = domain.parse_condition({"start": start, "goal": goal}, 1)
+    condition = Conditioning(domain.parse_condition({"start": start, "goal": goal}, 1))
     frames = plan_frames(pipeline, condition, seed, nfe=nfe)
     maze = Maze(domain.environment_options.get("layout", "hallway"))
-    draw_reverse_process(frames, out, maze, domain.raw_condition("goal", condition["goal"])[0].numpy())
+    draw_reverse_process(frames, out, maze, domain.raw_condition("goal", condition.given["goal"])[0].numpy())
     tell(f"drew {len(frames)} times of one plan to {str(out)!r}.")
 
 

@@ -74,16 +74,15 @@ class EpisodeWindows(Dataset):
         if self.padded:
             states = torch.where(padding[..., None], self._domain.at_rest(states), states)
         observation = states[..., self._domain.layout["observation"]]
-        condition: Conditioning = {}
+        given: dict[str, Tensor] = {}
         if "start" in self._domain.known:
-            condition["start"] = observation[:, 0].clone()
+            given["start"] = observation[:, 0].clone()
         if "goal" in self._domain.known:
-            condition["goal"] = observation[:, -1, : self._domain.goal_size].clone()
+            given["goal"] = observation[:, -1, : self._domain.goal_size].clone()
         if self._returns is not None:
-            condition["returns"] = self._returns[chosen]
-        if self.padded:
-            condition["loss_mask"] = (~padding).float()[..., None]
-        return states, condition
+            given["returns"] = self._returns[chosen]
+        weight = (~padding).float()[..., None] if self.padded else None
+        return states, Conditioning(given, loss_weight=weight)
 
     def _table(self, episode: Episode) -> Tensor:
         """The normalised rows of a whole episode ``[T, width]``."""
@@ -162,8 +161,8 @@ class MazeRuns(EpisodeWindows):
         rest[:, place] = last[:, place]
         stopped = torch.arange(states.shape[1]) >= held[:, None]
         states = torch.where(stopped[..., None], rest[:, None], states)
-        if "goal" in condition:
-            condition["goal"] = states[:, -1, place].clone()
+        if "goal" in condition.given:
+            condition = condition.with_given(goal=states[:, -1, place].clone())
         return states, condition
 
 

@@ -69,7 +69,7 @@ def plan_values(pipeline: Pipeline, states: Tensor) -> Tensor:
     planner, path = _with_value(pipeline), pipeline.denoiser.path
     log_snr = torch.full((len(states),), path.log_snr(path.t_end), dtype=states.dtype)
     with torch.no_grad():
-        return planner.value_of(states, log_snr, {})
+        return planner.value_of(states, log_snr, UNCONDITIONAL)
 
 
 def _with_value(pipeline: Pipeline) -> Planner:
@@ -134,15 +134,14 @@ class DiffusionPlanner:
         layers = [
             layer
             for layer in self.options["guidance"]
-            if not isinstance(layer, ClassifierFree) or all(name in condition for name in layer.names or ())
+            if not isinstance(layer, ClassifierFree) or all(name in condition.given for name in layer.names or ())
         ]
         return {**self.options, "guidance": layers}
 
-    def candidate_rows(self, condition: Conditioning, indices: Sequence[int]) -> tuple[dict[str, Tensor], list[int]]:
+    def candidate_rows(self, condition: Conditioning, indices: Sequence[int]) -> tuple[Conditioning, list[int]]:
         """Conditions and sample numbers of all candidates, those of one decision side by side."""
         count = self.candidates
-        repeated = {name: value.repeat_interleave(count, dim=0) for name, value in condition.items()}
-        return repeated, [index * count + candidate for index in indices for candidate in range(count)]
+        return condition.repeat(count), [index * count + candidate for index in indices for candidate in range(count)]
 
     def best(self, states: Tensor) -> Tensor:
         """The candidate of greatest value of each decision."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.states import Conditioning, Leaf, StateSpec
+from anydiff.states import Conditioning, Known, Leaf, StateSpec
 from anydiff_trajectories.episodes import CUT, Episode, returns_to_go
 from anydiff_trajectories.files import SUFFIXES, read_episodes, write_episodes
 from anydiff_trajectories.layout import Layout
@@ -252,23 +252,22 @@ class Trajectories(Domain):
 
     # Conditions -----------------------------------------------------------------------------------------------------
 
-    def known_entries(self, condition: Conditioning) -> tuple[Tensor, Tensor] | None:
-        """(known, known_mask) ``[B, horizon, width]`` of the start and goal in ``condition``; None without either."""
-        given = [name for name in self.known if name in condition]
+    def known_entries(self, condition: Conditioning) -> Known | None:
+        """Values and mask ``[B, horizon, width]`` of the start and goal in ``condition``; None without either."""
+        given = condition.only(self.known).given
         if not given:
             return None
-        rows = condition[given[0]].shape[0]
-        known = torch.zeros(rows, *self.spec.shape, device=condition[given[0]].device)
-        mask = torch.zeros(rows, *self.spec.shape, dtype=torch.bool, device=known.device)
+        one = next(iter(given.values()))
+        known = torch.zeros(len(one), *self.spec.shape, device=one.device)
+        mask = torch.zeros(known.shape, dtype=torch.bool, device=known.device)
         first = self.layout["observation"].start
-        for name in given:
-            value = condition[name].float()
+        for name, raw in given.items():
+            value = raw.float()
             row = 0 if name == "start" else -1
             columns = slice(first, first + value.shape[1])
-            present = condition.get(f"{name}_present")
             known[:, row, columns] = value
-            mask[:, row, columns] = True if present is None else present.bool()[:, None]
-        return known, mask
+            mask[:, row, columns] = condition.presence(name)[:, None]
+        return Known(known, mask)
 
     def parse_condition(self, text: Mapping[str, str], count: int) -> dict[str, Tensor]:
         """``{"start": "1 1 0 0", "goal": "5 5", "returns": "0.9"}`` in raw units; several, parted by ``;``, are cycled.
@@ -321,14 +320,13 @@ class Trajectories(Domain):
     def describe_condition(self, condition: Conditioning) -> list[str]:
         """``(1.0, 1.2) to (5.0, 4.9)`` or ``return 3.2`` for each sample."""
         titles: Iterable[str] = []
-        if "start" in condition and "goal" in condition:
-            start, goal = self.raw_condition("start", condition["start"]), self.raw_condition("goal", condition["goal"])
+        given = condition.given
+        if "start" in given and "goal" in given:
+            start, goal = self.raw_condition("start", given["start"]), self.raw_condition("goal", given["goal"])
             ends = zip(start[:, : self.goal_size].tolist(), goal.tolist(), strict=True)
             titles = [f"{_place(one)} to {_place(two)}" for one, two in ends]
-        elif "returns" in condition:
-            titles = [
-                f"return {value:.1f}" for value in self.raw_condition("returns", condition["returns"])[:, 0].tolist()
-            ]
+        elif "returns" in given:
+            titles = [f"return {value:.1f}" for value in self.raw_condition("returns", given["returns"])[:, 0].tolist()]
         return list(titles)
 
     # Trials ---------------------------------------------------------------------------------------------------------

@@ -87,8 +87,8 @@ class GoalError(Metric):
         """The distance."""
         self.check(samples, reference)
         domain = _domain(samples)
-        if "goal" not in samples.condition:
+        if "goal" not in samples.condition.given:
             raise AnydiffError("goal-error needs samples that were asked for with a goal; give the condition goal.")
         ends = domain.raw("observation", samples.states.double().cpu())[:, -1, : domain.goal_size]
-        goals = domain.raw_condition("goal", samples.condition["goal"])
+        goals = domain.raw_condition("goal", samples.condition.given["goal"])
         return float((ends - goals).norm(dim=1).mean())

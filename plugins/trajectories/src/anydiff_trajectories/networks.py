@@ -103,12 +103,11 @@ class Planner(nn.Module):
     def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction ``[B, horizon, width]`` from the scaled state and λ ``[B]``."""
         x, mask = self.with_known(x * self.seen, condition)
-        elsewhere = (*self.ends, *self.unread)
-        rest = {name: value for name, value in condition.items() if name.removesuffix("_present") not in elsewhere}
+        rest = condition.without((*self.ends, *self.unread))
         channels = torch.cat([x, mask.to(x.dtype)], dim=-1) if self.ends else x
         # The U-Net notes the length it was made for; a convolution does not care.
         self.unet.shape = (channels.shape[2], channels.shape[1])
-        wide: Tensor = self.unet(channels.transpose(1, 2), log_snr, **rest).transpose(1, 2)
+        wide: Tensor = self.unet(channels.transpose(1, 2), log_snr, rest).transpose(1, 2)
         out = wide[..., : self.layout.width] * self.seen
         if self.inverse is None or not self.fills_actions:
             return out
@@ -141,7 +140,7 @@ class Planner(nn.Module):
         known = torch.zeros_like(x)
         first = self.layout["observation"].start
         for name, size in self.ends.items():
-            value = condition.get(name)
+            value = condition.given.get(name)
             if value is None:
                 continue
             if value.shape != (x.shape[0], size):
@@ -149,8 +148,7 @@ class Planner(nn.Module):
                     f"condition {name!r} has shape {tuple(value.shape)}, but must be ({x.shape[0]}, {size})."
                 )
             row, columns = 0 if name == "start" else x.shape[1] - 1, slice(first, first + size)
-            present = condition.get(f"{name}_present")
-            mask[:, row, columns] = True if present is None else present.bool()[:, None]
+            mask[:, row, columns] = condition.presence(name)[:, None]
             known[:, row, columns] = value.to(x.dtype)
         return torch.where(mask, known, x), mask
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -23,8 +25,8 @@ class Planning(Denoising):
     - L_rollout = mean ||g(o_1..o_k, R_1..R_k) - (o_{k+1}, R_{k+1})||² on clean rows (Trajectory Diffuser).
     - L_value = (J(x_t, λ_t) - R)² at the same noisy state (Diffuser), R the condition ``returns``.
 
-    Rows whose ``loss_mask`` ``[B, horizon, 1]`` is 0 (padding behind a short episode) count nowhere: a transition only
-    where both of its rows do.
+    Rows whose ``loss_weight`` ``[B, horizon, 1]`` is 0 (padding behind a short episode) count nowhere: a transition
+    counts where both of its rows do.
 
     Args:
         weighting: as for :class:`~anydiff.objectives.Denoising`.
@@ -63,13 +65,13 @@ class Planning(Denoising):
         if not isinstance(denoiser, NetworkDenoiser) or not isinstance(planner, Planner):
             raise AnydiffError("the objective 'trajectories/planning' trains the network 'trajectories/planner' alone.")
         _, known = planner.with_known(clean, condition)
-        present = condition.pop("loss_mask", None)
+        present = condition.loss_weight
         weight = (~known & planner.seen).to(clean.dtype)
         if present is not None:
             weight = weight * present
         if "action" in planner.layout and self.first_action_weight != 1.0:
             weight[:, 0, planner.layout["action"]] *= self.first_action_weight
-        loss = super().__call__(denoiser, clean, noise, uniform, **condition, loss_mask=weight)
+        loss = super().__call__(denoiser, clean, noise, uniform, replace(condition, loss_weight=weight))
         heads = self._heads(denoiser, planner, clean, noise, uniform, present, condition)
         return loss + self.head_weight * heads
 
@@ -87,7 +89,7 @@ class Planning(Denoising):
             rows = observation
             if planner.rollout.returns:
                 rows = torch.cat([observation, clean[..., planner.layout["return"]]], dim=-1)
-            predicted = planner.rollout(rows[:, :-1], condition.get("goal"))
+            predicted = planner.rollout(rows[:, :-1], condition.given.get("goal"))
             total = total + element_mean((predicted - rows[:, 1:]).square(), pairs)
         if planner.value is not None:
             total = total + self._value(denoiser, planner, clean, noise, uniform, condition)
@@ -97,11 +99,11 @@ class Planning(Denoising):
         self, denoiser: NetworkDenoiser, planner: Planner, clean: Tensor, noise: Tensor, uniform: Tensor,
         condition: Conditioning,
     ) -> Tensor:  # fmt: skip
-        if "returns" not in condition:
+        if "returns" not in condition.given:
             raise AnydiffError("the value head learns the condition 'returns', which this data does not give.")
         path = denoiser.path
         t = batch_times(self.times(path, uniform), clean)
         noisy = path.mix(t, x0=clean, noise=noise, **path.given(condition))
         predicted = planner.value_of(noisy, path.log_snr(t).to(noisy), condition)
-        error: Tensor = (predicted - condition["returns"][:, 0]).square()
+        error: Tensor = (predicted - condition.given["returns"][:, 0]).square()
         return error

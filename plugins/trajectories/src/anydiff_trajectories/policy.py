@@ -13,6 +13,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.pipeline import Pipeline
+from anydiff.states import Conditioning
 from anydiff_trajectories.diffuser import DiffusionPlanner, planner_of
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.trajectory_diffuser import TrajectoryPlanner, refine
@@ -129,12 +130,13 @@ class DiffusionPolicy:
         return actions[0] if single else actions
 
     def _plan(self, state: Array, goal: Array | None) -> Tensor:
-        condition = {"start": self.domain.condition("start", state)}
+        given = {"start": self.domain.condition("start", state)}
         if "goal" in self.domain.known and goal is not None:
-            condition["goal"] = self.domain.condition("goal", goal[:, : self.domain.goal_size])
+            given["goal"] = self.domain.condition("goal", goal[:, : self.domain.goal_size])
         if self.domain.returns and self.target_return is not None:
             target = np.full((len(state), 1), self.target_return)
-            condition["returns"] = self.domain.condition("returns", target)
+            given["returns"] = self.domain.condition("returns", target)
+        condition = Conditioning(given)
         indices = [self.decisions * _DECISION + row for row in range(len(state))]
         self.decisions += 1
         if self.warm_start is None or self.states is None or len(self.states) != len(state):

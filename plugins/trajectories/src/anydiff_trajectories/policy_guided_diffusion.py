@@ -215,7 +215,7 @@ def synthesise(
             denoiser, domain.spec, count, nfe=nfe, solver=solver, grid=grid, seed=seed, guidance=guidance,
             batch_size=batch_size,
         )  # fmt: skip
-        return SampleSet(states, {}, domain)
+        return SampleSet(states, UNCONDITIONAL, domain)
     path = denoiser.path
     if path.alpha(path.t_start) != 1.0 or path.sigma(1.0) != 1.0:
         raise AnydiffError("mode 'shift' moves x itself, which needs the path 'edm' (σ = t, α = 1); use mode 'score'.")
@@ -225,7 +225,7 @@ def synthesise(
         [_shifted(denoiser, domain, plan, shift, range(begin, min(begin + batch_size, count)), seed)
          for begin in range(0, count, batch_size)]
     )  # fmt: skip
-    return SampleSet(states, {}, domain)
+    return SampleSet(states, UNCONDITIONAL, domain)
 
 
 def _shifted(

@@ -134,13 +134,13 @@ class TrajectoryPlanner(DiffusionPlanner):
         rollout, layout, horizon = network.rollout, network.layout, self.pipeline.domain.spec.shape[0]
         assert rollout is not None
         if history is None:
-            if "start" not in condition:
+            if "start" not in condition.given:
                 raise AnydiffError("an autoregressive plan needs the condition start, or a history; give one.")
-            history = condition["start"][:, None].float()
+            history = condition.given["start"][:, None].float()
             if rollout.returns:
-                returns = condition.get("returns", history.new_zeros(len(history), 1))
+                returns = condition.given.get("returns", history.new_zeros(len(history), 1))
                 history = torch.cat([history, returns[:, None]], dim=-1)
-        rows = rollout.generate(history, horizon - 1, condition.get("goal"))[:, -horizon:]
+        rows = rollout.generate(history, horizon - 1, condition.given.get("goal"))[:, -horizon:]
         states = rows.new_zeros(len(rows), horizon, layout.width)
         size = layout.size("observation")
         states[..., layout["observation"]] = rows[..., :size]

@@ -38,7 +38,7 @@ def persistence(training_data: Dataset, condition: Conditioning, count: int, see
 
 def seeds_alone(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The seed members themselves, in turn; a score of them repeated is the score of them."""
-    members = condition["members"][:count]
+    members = condition.given["members"][:count]
     member = _member_numbers(members) % members.shape[1]
     return members[torch.arange(len(members)), member]
 
@@ -47,7 +47,7 @@ def full_ensemble(training_data: Dataset, condition: Conditioning, count: int, s
     """The physical ensemble that the seeds come from, in turn where more members are asked for than it has."""
     test = _test_cases(training_data)
     case = _case_numbers(test, condition)[:count]
-    member = _member_numbers(condition["members"][:count]) % test.members.shape[1]
+    member = _member_numbers(condition.given["members"][:count]) % test.members.shape[1]
     return test.members[case, member]
 
 
@@ -77,7 +77,7 @@ def _case_numbers(test: ForecastCases, condition: Conditioning) -> Tensor:
     """
     known = {key: number for number, key in enumerate(_keys(test.members[:, : test.domain.seeds]))}
     try:
-        return torch.tensor([known[key] for key in _keys(condition["members"])])
+        return torch.tensor([known[key] for key in _keys(condition.given["members"])])
     except KeyError:
         raise AnydiffError("the seeds in the condition are those of no test case; ask for held-out cases.") from None
 

@@ -115,11 +115,12 @@ class ForecastCases(Dataset):
         if self.truth is not None:
             is_truth = (label == TRUTH).reshape(-1, *[1] * (states.ndim - 1))
             states = torch.where(is_truth, self.truth[case], states)
-        return states, {
+        given = {
             "members": self.members[case[:, None], self._seeds[pair]],
             "climatology": self.climatology[case],
             "valid_day": self.valid_day[case],
         }
+        return states, Conditioning(given)
 
 
 class Lorenz96Cases(ForecastCases):

@@ -168,8 +168,8 @@ class Weather(Domain):
         self, states: Tensor, condition: Conditioning | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
         day = None
-        if condition and "valid_day" in condition:
-            day = decode_day(condition["valid_day"])
+        if condition is not None and "valid_day" in condition.given:
+            day = decode_day(condition.given["valid_day"])
         return self.climatology.denormalise(states.detach().cpu().double().numpy(), day), day
 
     def case_conditions(
@@ -320,9 +320,9 @@ class Weather(Domain):
 
     def describe_condition(self, condition: Conditioning) -> list[str]:
         """The valid day of each sample."""
-        if "valid_day" not in condition:
+        if "valid_day" not in condition.given:
             return []
-        return [f"day {day}" for day in decode_day(condition["valid_day"])]
+        return [f"day {day}" for day in decode_day(condition.given["valid_day"])]
 
 
 def encode_day(day: NDArray[np.int64]) -> Tensor:

@@ -153,34 +153,35 @@ class SetAxialAttention(nn.Module):
 
     def encode_condition(self, condition: Conditioning = UNCONDITIONAL) -> Conditioning:
         """The condition with the encoded members and climatology beside them; made once per case by samplers."""
-        out = dict(condition)
-        members, climatology = condition.get("members"), condition.get("climatology")
-        if members is not None and "members.tokens" not in condition:
+        members, climatology = condition.given.get("members"), condition.given.get("climatology")
+        if members is not None and "members" not in condition.parts:
             self._check("members", members, (members.shape[1] if members.ndim > 1 else 0, *self.shape))
             fields = members.to(self.entry.weight.dtype).movedim(2, -1)
             tokens = self.member_entry(fields) + self._place()
             flat = tokens.flatten(0, 1)
             for axis, mixing in zip(self.place_axes, self.member_mixing, strict=True):
                 flat = flat + functional.silu(along(axis, flat, mixing))
-            out["members.tokens"] = self.member_exit(flat).unflatten(0, fields.shape[:2]).movedim(1, -2)
             spread = fields.std(dim=1, correction=0)
-            out["members.moments"] = torch.cat([fields.mean(dim=1), spread], dim=-1)
-        if climatology is not None and "climatology.tokens" not in condition:
+            condition = condition.with_parts(
+                "members",
+                tokens=self.member_exit(flat).unflatten(0, fields.shape[:2]).movedim(1, -2),
+                field=torch.cat([fields.mean(dim=1), spread], dim=-1),
+            )
+        if climatology is not None and "climatology" not in condition.parts:
             self._check("climatology", climatology, self.shape)
             field = climatology.to(self.entry.weight.dtype).movedim(1, -1)
-            out["climatology.field"] = field
-            out["climatology.tokens"] = (self.climatology_entry(field) + self._place()).unsqueeze(-2)
-        return out
+            tokens = (self.climatology_entry(field) + self._place()).unsqueeze(-2)
+            condition = condition.with_parts("climatology", tokens=tokens, field=field)
+        return condition
 
     def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction ``[B, C, *grid]`` from the scaled state and λ ``[B]``."""
         check_input(x, self.shape)
         encoded = self.encode_condition(condition)
-        arrays = {name: encoded.pop(name) for name in list(encoded) if name.split(".")[0] in self._array_names}
-        embedding = self.conditioning(log_snr, len(x), encoded)
+        embedding = self.conditioning(log_snr, len(x), encoded.without(("members", "climatology")))
         noisy = x.to(self.entry.weight.dtype).movedim(1, -1)
-        members = self._source(arrays, "members", "moments", noisy, 2 * self.shape[0])
-        climatology = self._source(arrays, "climatology", "field", noisy, self.shape[0])
+        members = self._source(encoded, "members", noisy, 2 * self.shape[0])
+        climatology = self._source(encoded, "climatology", noisy, self.shape[0])
         tokens, fields, shown = zip(members, climatology, strict=True)
         hidden = self.entry(torch.cat([noisy, *fields], dim=-1)) + self._place()
         for block in self.blocks:
@@ -188,29 +189,23 @@ class SetAxialAttention(nn.Module):
         out = in_full_precision(self.exit, functional.silu(self.norm(hidden)))
         return out.movedim(-1, 1).to(x.dtype)
 
-    def _source(
-        self, arrays: Mapping[str, Tensor], name: str, beside: str, noisy: Tensor, channels: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _source(self, encoded: Conditioning, name: str, noisy: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens ``[B, *grid, M, C]``, fields ``[B, *grid, channels]`` and which tokens count ``[B, M]``.
 
         Where the condition is absent or hidden one null token counts, and the fields are zero.
         """
         null = self.nulls[name].expand(*noisy.shape[:-1], 1, -1)
         nothing = noisy.new_zeros(*noisy.shape[:-1], channels)
-        token, field = arrays.get(f"{name}.tokens"), arrays.get(f"{name}.{beside}")
-        if token is None or field is None:
+        if name not in encoded.parts:
             return null, nothing, torch.ones(len(noisy), 1, dtype=torch.bool, device=noisy.device)
+        token, field = (encoded.parts[name][part] for part in ("tokens", "field"))
         counts = torch.ones(len(noisy), token.shape[-2], dtype=torch.bool, device=noisy.device)
-        if f"{name}_present" in arrays:
-            present = arrays[f"{name}_present"].bool()
+        if name in encoded.present:
+            present = encoded.presence(name)
             rows = present.reshape(-1, *[1] * (noisy.ndim - 1))
             token, field = torch.where(rows[..., None], token, null), torch.where(rows, field, nothing)
             counts = present[:, None] | (torch.arange(counts.shape[1], device=noisy.device) == 0)
         return token, field, counts
-
-    @property
-    def _array_names(self) -> tuple[str, ...]:
-        return ("members", "climatology", "members_present", "climatology_present")
 
     def _place(self) -> Tensor:
         """Sum of one embedding per axis of the grid ``[*grid, C]``."""

@@ -76,7 +76,7 @@ def test_a_batch_is_scaled_and_labelled():
     states, condition = data.batch([5, 0, 5])
     assert states.shape == (3, 1, 28, 28)
     assert states.dtype == torch.float32
-    assert condition["label"].tolist() == [5, 0, 5]
+    assert condition.given["label"].tolist() == [5, 0, 5]
     assert torch.equal(states[0], states[2])
     assert torch.equal(states, data.pixels[[5, 0, 5]].float() / 127.5 - 1) or torch.allclose(
         states, data.pixels[[5, 0, 5]].float() / 127.5 - 1, atol=1e-6
@@ -208,7 +208,7 @@ def test_a_folder_without_classes_and_with_own_splits(tmp_path):
             picture(tmp_path / split / f"{index}.png", mode="L", value=index)
     data = ImageFolder(tmp_path, "train")
     assert (len(data), data.classes, data.labels, data.conditions) == (3, None, None, {})
-    assert data.batch([0, 2])[1] == {}
+    assert not data.batch([0, 2])[1]
     assert len(ImageFolder(tmp_path, "test")) == 2
 
 

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff.states import Conditioning
 from anydiff_images.domain import Images
 
 CLASSES = ["T-shirt/top", "Ankle boot", "Sneaker"]
@@ -166,12 +167,12 @@ def test_conditions_by_name_index_and_list():
     assert parse("t-shirt/top, 2") == [0, 2, 0, 2]
     assert parse("1", count=2) == [1, 1]
     assert domain.parse_condition({}, 4) == {}
-    assert domain.describe_condition(domain.parse_condition({"label": "2,Ankle Boot"}, 3)) == [
+    assert domain.describe_condition(Conditioning(domain.parse_condition({"label": "2,Ankle Boot"}, 3))) == [
         "Sneaker",
         "Ankle boot",
         "Sneaker",
     ]
-    assert domain.describe_condition({}) == []
+    assert domain.describe_condition(Conditioning()) == []
     assert domain.conditions["label"].classes == 3
 
 

@@ -7,6 +7,7 @@ import torch
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.metrics import SampleSet, require_same_card
 from anydiff.registry import registry
+from anydiff.states import Conditioning
 from anydiff_benchmarks.engine.baselines import baseline
 from anydiff_images import classifier
 from anydiff_images.data import FashionMNIST, ImageDataset
@@ -52,7 +53,7 @@ def test_the_classifier_is_the_one_of_record_and_as_good_as_its_card_says(held_o
     assert judge.name == "fashion-mnist@412d5f783886"
     assert judge.accuracy >= 0.9
     sample = subset(held_out, range(1000))
-    share = float((judge.judge(sample.states).logits.argmax(1) == sample.condition["label"]).double().mean())
+    share = float((judge.judge(sample.states).logits.argmax(1) == sample.condition.given["label"]).double().mean())
     assert share == pytest.approx(judge.accuracy, abs=4 * (0.0855 * 0.9145 / 1000) ** 0.5)
 
 
@@ -70,7 +71,7 @@ def test_features_do_not_depend_on_batching_or_order(reference):
 def test_identity_and_order(name, real, reference):
     metric = registry().build("metrics", f"images/{name}")
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(1))
-    shuffled = SampleSet(real.states[order], {"label": real.condition["label"][order]}, real.domain)
+    shuffled = SampleSet(real.states[order], real.condition.rows(order), real.domain)
     assert metric.compute(shuffled, reference) == pytest.approx(metric.compute(real, reference), rel=1e-9, abs=1e-10)
     same = metric.compute(real, real)
     if name == "frechet-distance":
@@ -113,13 +114,13 @@ def test_class_consistency_counts(real, reference):
     for wrong in (0, 75, 300):
         label = predicted.clone()
         label[:wrong] = (label[:wrong] + 1) % 10
-        asked = SampleSet(real.states, {"label": label}, real.domain)
+        asked = SampleSet(real.states, Conditioning({"label": label}), real.domain)
         assert metric.compute(asked, reference) == pytest.approx(1 - wrong / 300)
 
 
 def test_class_consistency_refuses_what_it_cannot_judge(real, reference):
     with pytest.raises(AnydiffError, match="label"):
-        ClassConsistency().compute(SampleSet(real.states, {}, real.domain), reference)
+        ClassConsistency().compute(SampleSet(real.states, Conditioning(), real.domain), reference)
     foreign = SampleSet(real.states, real.condition, Images(1, 28, 28, [str(index) for index in range(10)]))
     with pytest.raises(AnydiffError, match="classes"):
         ClassConsistency().compute(foreign, reference)
@@ -135,7 +136,7 @@ def test_values_do_not_depend_on_the_range_of_the_state(real, reference):
 def test_too_few_samples_and_foreign_shapes_are_refused(real, reference, held_out):
     with pytest.raises(AnydiffError, match="at least 128 samples"):
         FrechetDistance().compute(subset(held_out, range(127)), reference)
-    colour = SampleSet(torch.zeros(200, 3, 32, 32), {}, Images(3, 32, 32))
+    colour = SampleSet(torch.zeros(200, 3, 32, 32), Conditioning(), Images(3, 32, 32))
     with pytest.raises(AnydiffError, match=r"\(1, 28, 28\)"):
         FrechetDistance().compute(colour, colour)
     with pytest.raises(UnknownNameError, match="fashion-mnist"):

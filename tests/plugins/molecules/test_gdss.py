@@ -12,7 +12,7 @@ import torch
 
 import anydiff
 from anydiff.denoisers import GaussianOracle, NetworkDenoiser
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives import Denoising
 from anydiff.paths import VE, ProductPath, VPLinear
 from anydiff.registry import registry
@@ -21,7 +21,7 @@ from anydiff.solvers import compile_plan
 from anydiff.solvers.operations import langevin
 from anydiff.solvers.plan import Apply, Combine, Evaluate, Noise
 from anydiff.solvers.program import Node
-from anydiff.states import Leaf, NoiseSource, StateSpec
+from anydiff.states import Conditioning, Leaf, NoiseSource, StateSpec
 from anydiff_benchmarks.claims import gdss as claim
 from anydiff_molecules.gdss import DenseGCN, GDSSNetwork, GDSSPath, GDSSSequential
 from anydiff_molecules.gdss_solvers import S4, GDSSPredictorCorrector, half_step_std
@@ -161,7 +161,7 @@ def test_every_step_is_symmetric_and_masked(solver):
     seen = []
     sample(
         NetworkDenoiser(network, path, "noise"), SPEC, 2, solver=solver, nfe=8, grid="time", end="stop",
-        condition={"mask": mask}, callbacks=[lambda step: seen.append(step.state.clone())],
+        condition=Conditioning(mask=mask), callbacks=[lambda step: seen.append(step.state.clone())],
     )  # fmt: skip
     for state in seen:
         edges = SPEC.unpack(state)["edges"]
@@ -178,7 +178,7 @@ def test_every_solver_of_the_core_samples_graphs():
     names = [entry.name for entry in registry().entries("solvers") if "/" not in entry.name]
     assert len(names) > 20
     for name in names:
-        drawn = sample(denoiser, SPEC, 2, solver=name, nfe=10, end="stop", condition={"mask": mask})
+        drawn = sample(denoiser, SPEC, 2, solver=name, nfe=10, end="stop", condition=Conditioning(mask=mask))
         edges = SPEC.unpack(drawn)["edges"]
         assert drawn.isfinite().all(), name
         assert torch.allclose(edges, edges.transpose(1, 2), atol=1e-5 * float(edges.abs().max() + 1)), name
@@ -238,7 +238,7 @@ def test_rows_of_a_size_are_computed_together_and_padding_changes_nothing(kind):
     x = domain.spec.project(torch.randn(6, domain.spec.size, dtype=torch.float64), mask)
     seen = []
     network.node_score.register_forward_hook(lambda _, given, __: seen.append(tuple(given[0].shape[:2])))
-    together = network(x, torch.zeros(6), mask=mask)
+    together = network(x, torch.zeros(6), Conditioning(mask=mask))
     assert sum(rows for rows, _ in seen) == 6
     assert sum(rows * count for rows, count in seen) < 6 * 9, "small graphs are not padded to the largest"
     nodes, edges, flags = network._leaves(x, mask)
@@ -263,8 +263,8 @@ def test_the_loss_does_not_change_under_a_joint_permutation():
 
     time = torch.tensor([0.4])
     with torch.no_grad():
-        plain = Denoising()(denoiser, clean, noise, time, mask=mask)
-        permuted = Denoising()(denoiser, turned(clean), turned(noise), time, mask=mask[:, order])
+        plain = Denoising()(denoiser, clean, noise, time, Conditioning(mask=mask))
+        permuted = Denoising()(denoiser, turned(clean), turned(noise), time, Conditioning(mask=mask[:, order]))
     assert torch.allclose(plain, permuted, rtol=1e-9)
 
 
@@ -286,13 +286,17 @@ def test_gdss_seq_draws_nodes_without_edges_and_edges_given_the_nodes():
     level = torch.zeros(2)
     mixed = SPEC.pack({"nodes": SPEC.unpack(x)["nodes"], "edges": SPEC.unpack(other)["edges"]})
     clean = torch.nn.functional.one_hot(torch.tensor([[0, 1, 1, 0], [1, 1, 0, 0]]), 2)
+    given = Conditioning({"clean_nodes": clean})
     with torch.no_grad():
-        one, two = (SPEC.unpack(network(state, level, clean_nodes=clean)) for state in (x, mixed))
-        turned = SPEC.unpack(network(x, level, clean_nodes=1 - clean))
-        three = SPEC.unpack(network(SPEC.pack({**SPEC.unpack(x), "nodes": clean.float()}), level, clean_nodes=clean))
+        one, two = (SPEC.unpack(network(state, level, given)) for state in (x, mixed))
+        turned = SPEC.unpack(network(x, level, Conditioning({"clean_nodes": 1 - clean})))
+        three = SPEC.unpack(network(SPEC.pack({**SPEC.unpack(x), "nodes": clean.float()}), level, given))
     assert torch.equal(one["nodes"], two["nodes"]), "edges do not reach the nodes"
     assert torch.equal(one["edges"], three["edges"]), "noisy nodes do not reach the edges"
     assert not torch.equal(one["edges"], turned["edges"]), "clean nodes do"
+    for kind, other in ((GDSSSequential, "label"), (GDSSNetwork, "clean_nodes")):
+        with pytest.raises(UnknownNameError, match=f"'{other}'"):
+            kind(SPEC)(x, level, Conditioning({other: clean}))
 
 
 def test_options_out_of_range_are_refused():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet
+from anydiff.states import Conditioning
 from anydiff_molecules import graph_metrics
 from anydiff_molecules.data import QM9
 from anydiff_molecules.domain import Molecules
@@ -110,14 +111,14 @@ def test_unique_and_novel_counts_isomorphic_graphs_once():
     from anydiff_molecules.graph_data import Community
 
     states = domain.encode([ring, turned, star, apart, Community().graphs[0]])
-    samples = SampleSet(states, {}, domain)
+    samples = SampleSet(states, Conditioning(), domain)
     assert graph_metrics.UniqueNovel().compute(samples, samples) == pytest.approx(2 / 5)
 
 
 def _set(smiles, size=9):
     domain = Molecules(size=size)
     states = domain.encode(smiles)
-    return SampleSet(states, {"mask": domain.spec.mask_of(states)}, domain)
+    return SampleSet(states, Conditioning(mask=domain.spec.mask_of(states)), domain)
 
 
 def test_shares_of_molecules():

@@ -12,7 +12,7 @@ from anydiff.registry import registry
 from anydiff.samplers import sample
 from anydiff.solvers import compile_plan
 from anydiff.solvers.executor import execute
-from anydiff.states import Leaf, NoiseSource, StateSpec, VectorCondition
+from anydiff.states import Conditioning, Leaf, NoiseSource, StateSpec, VectorCondition
 from anydiff_molecules import objective
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.gdss import GDSSNetwork, GDSSPath
@@ -23,6 +23,7 @@ from anydiff_molecules.objective import CrossEntropy
 MOLECULES = Molecules(("C", "N", "O"), 6).spec
 GRAPHS = Graphs(6, 4).spec
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 0, 1, 1, 0, 1]], dtype=torch.bool)
+GIVEN = Conditioning(mask=MASK)
 
 
 def awake(network):
@@ -55,8 +56,8 @@ def test_permuting_nodes_permutes_the_prediction(network, spec):
     x, order = inputs(spec), torch.randperm(6, generator=torch.Generator().manual_seed(5))
     level = torch.tensor([-2.0, 0.0, 2.0], dtype=torch.float64)
     with torch.no_grad():
-        plain = network(x, level, mask=MASK)
-        turned = network(permuted(spec, x, order), level, mask=MASK[:, order])
+        plain = network(x, level, GIVEN)
+        turned = network(permuted(spec, x, order), level, Conditioning(mask=MASK[:, order]))
     assert torch.allclose(permuted(spec, plain, order), turned, atol=1e-9)
 
 
@@ -65,8 +66,8 @@ def test_absent_nodes_have_no_influence_and_get_nothing(network, spec):
     x, level = inputs(spec), torch.zeros(3, dtype=torch.float64)
     junk = 5 * (1 - spec.present(MASK).double())
     with torch.no_grad():
-        plain, spoilt = network(x, level, mask=MASK), network(x + junk, level, mask=MASK)
-        alone = network(x[1:2], level[:1], mask=MASK[1:2])
+        plain, spoilt = network(x, level, GIVEN), network(x + junk, level, GIVEN)
+        alone = network(x[1:2], level[:1], GIVEN.rows([1]))
     assert torch.allclose(plain, spoilt, atol=1e-12)
     assert torch.allclose(plain[1:2], alone, atol=1e-9)
     assert (plain[spec.present(MASK) == 0] == 0).all()
@@ -81,10 +82,9 @@ def test_the_whole_sampler_is_equivariant(network, spec):
     start = inputs(spec)
     for solver in ("dpm-solver++-2m", "heun", "unipc-3"):
         options = {"solver": solver, "nfe": 8, "dtype": torch.float64}
-        one = sample(denoiser, spec, 3, start=start, condition={"mask": MASK}, **options)
-        two = sample(
-            denoiser, spec, 3, start=permuted(spec, start, order), condition={"mask": MASK[:, order]}, **options
-        )
+        turned = Conditioning(mask=MASK[:, order])
+        one = sample(denoiser, spec, 3, start=start, condition=GIVEN, **options)
+        two = sample(denoiser, spec, 3, start=permuted(spec, start, order), condition=turned, **options)
         assert torch.allclose(permuted(spec, one, order), two, atol=1e-5 * float(one.abs().max()) + 1e-7), solver
 
 
@@ -112,12 +112,12 @@ def test_so_is_the_law_of_the_samplers_that_draw_noise(network, spec, solver):
     one, two = (
         execute(
             plan, denoiser, permuted(spec, start, turn), noise=Turned(spec, turn, MASK), samples=range(3),
-            condition={"mask": MASK[:, turn]},
+            condition=Conditioning(mask=MASK[:, turn]),
         )
         for turn in (straight, order)
     )  # fmt: skip
     assert torch.allclose(permuted(spec, one, order), two, atol=1e-5 * float(one.abs().max()))
-    other = execute(plan, denoiser, start, noise=Turned(spec, order, MASK), samples=range(3), condition={"mask": MASK})
+    other = execute(plan, denoiser, start, noise=Turned(spec, order, MASK), samples=range(3), condition=GIVEN)
     assert not torch.allclose(one, other, atol=0.01), "the draws matter"
 
 
@@ -127,7 +127,7 @@ def test_absent_nodes_have_no_influence_through_a_whole_plan(network, spec):
     denoiser = NetworkDenoiser(network, VPCosine(), kind)
     present = spec.present(MASK).bool()
     start = inputs(spec)
-    options = {"solver": "dpm-solver++-2m", "nfe": 6, "dtype": torch.float64, "condition": {"mask": MASK}}
+    options = {"solver": "dpm-solver++-2m", "nfe": 6, "dtype": torch.float64, "condition": GIVEN}
     plain, spoilt = (sample(denoiser, spec, 3, start=each, **options) for each in (start, start + 5 * ~present))
     assert torch.allclose(plain[present], spoilt[present], atol=1e-9)
 
@@ -139,7 +139,7 @@ def test_an_untrained_transformer_is_bayes_rule_for_independent_entries():
     t = 0.4
     alpha, sigma = VPCosine().alpha(t), VPCosine().sigma(t)
     x = inputs(MOLECULES) * sigma
-    got = MOLECULES.unpack(denoiser(x, t, mask=MASK).detach())
+    got = MOLECULES.unpack(denoiser(x, t, GIVEN).detach())
     views = MOLECULES.unpack(x)
     logits = (alpha * views["nodes"] - alpha**2 / 2) / sigma**2
     assert torch.allclose(got["nodes"], logits.softmax(-1) * MASK[..., None], atol=1e-9)
@@ -184,7 +184,7 @@ def test_cross_entropy_is_least_at_the_posterior():
     noise = NoiseSource(spec, 0).draw([0], 0, torch.float64)
 
     def posterior(shift):
-        def predict(x, t, **condition):
+        def predict(x, t, condition):
             logits = (path.alpha(t)[:, None, None] * x - path.alpha(t)[:, None, None] ** 2 / 2) / path.sigma(t)[
                 :, None, None
             ] ** 2
@@ -194,14 +194,14 @@ def test_cross_entropy_is_least_at_the_posterior():
         denoiser.spec = spec
         return denoiser
 
-    mask = torch.ones(1, 200, dtype=torch.bool)
+    given = Conditioning(mask=torch.ones(1, 200, dtype=torch.bool))
     losses = [
-        float(CrossEntropy()(posterior(torch.tensor([s, 0.0])), clean, noise, torch.tensor([0.5]), mask=mask))
+        float(CrossEntropy()(posterior(torch.tensor([s, 0.0])), clean, noise, torch.tensor([0.5]), given))
         for s in (-1.5, 0.0, 1.5)
     ]
     assert losses[1] < min(losses[0], losses[2])
     assert float(
-        CrossEntropy({"nodes": 2.0})(posterior(0.0), clean, noise, torch.tensor([0.5]), mask=mask)
+        CrossEntropy({"nodes": 2.0})(posterior(0.0), clean, noise, torch.tensor([0.5]), given)
     ) == pytest.approx(2 * losses[1])
 
 

@@ -13,6 +13,7 @@ from anydiff.data.cache import is_cached
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.recipes import load_recipe
 from anydiff.recipes.build import build_dataset
+from anydiff.states import Conditioning
 from anydiff_molecules import chemistry, files, ledger
 from anydiff_molecules.baselines import marginal
 from anydiff_molecules.data import QM9, ZINC, MoleculeFile, all_smiles
@@ -54,7 +55,7 @@ def test_the_states_are_one_hot_symmetric_and_masked():
     noisy = state + 0.3 * spec.project(
         torch.randn(state.shape, generator=torch.Generator().manual_seed(0)), spec.mask_of(state)
     )
-    assert chemistry.canonical(domain().decode(noisy.clamp(-0.4, 1.4), {"mask": spec.mask_of(state)})[0])
+    assert chemistry.canonical(domain().decode(noisy.clamp(-0.4, 1.4), Conditioning(mask=spec.mask_of(state)))[0])
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_conditions_are_standardised_and_read_back():
     own = Molecules(condition="logp", condition_scale=(2.0, 1.5))
     parsed = own.parse_condition({"logp": "3.5, 0.5"}, 3)["logp"]
     assert parsed.flatten().tolist() == [1.0, -1.0, 1.0]
-    assert own.describe_condition({"logp": parsed}) == ["logp 3.5", "logp 0.5", "logp 3.5"]
+    assert own.describe_condition(Conditioning({"logp": parsed})) == ["logp 3.5", "logp 0.5", "logp 3.5"]
 
 
 @pytest.mark.parametrize("name", ["out.smi", "out.csv", "out.sdf"])
@@ -176,7 +177,7 @@ def test_files_can_be_read_back(tmp_path, name):
 @pytest.mark.parametrize("ending", ["sdf", "smi", "csv"])
 def test_samples_are_judged_from_their_file_as_they_are(tmp_path, ending):
     """Invalid molecules stay: a share of valid ones that forgets them would flatter the model."""
-    states = marginal(QM9("train"), {}, 60, 0)
+    states = marginal(QM9("train"), Conditioning(), 60, 0)
     molecules = Molecules().decode(states)
     flags = [chemistry.is_valid(molecule) for molecule in molecules]
     assert 5 < sum(flags) < 40
@@ -284,7 +285,7 @@ def test_the_bundled_sets_are_what_the_ledger_says(kind, size, train):
     assert len(data) == train
     assert not set(data.smiles) & set(test.smiles)
     states, condition = data.batch(range(64))
-    assert int(condition["mask"].sum(1).max()) <= size
+    assert int(condition.mask.sum(1).max()) <= size
     names = [chemistry.canonical(molecule) for molecule in data.domain.decode(states, condition)]
     assert names == list(data.smiles[:64])
     with pytest.raises(UnknownNameError):

@@ -10,6 +10,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths import VPCosine
 from anydiff.pipeline import load
 from anydiff.solvers import compile_plan
+from anydiff.states import Conditioning
 from anydiff_molecules import chemistry
 from anydiff_molecules.baselines import marginal
 from anydiff_molecules.cooled import CooledAncestral
@@ -31,7 +32,7 @@ def test_most_molecules_are_valid(pipeline):
 def test_a_sample_depends_on_seed_and_index_alone(pipeline):
     whole = pipeline.sample_set(6, nfe=5, seed=1)
     part = pipeline.sample_set([4, 1], nfe=5, seed=1, batch_size=1)
-    assert torch.equal(part.condition["mask"], whole.condition["mask"][[4, 1]])
+    assert torch.equal(part.condition.mask, whole.condition.mask[[4, 1]])
     assert torch.allclose(part.states, whole.states[[4, 1]], atol=1e-4)
 
 
@@ -103,17 +104,17 @@ def test_without_less_noise_the_cooled_chain_is_ddpm():
 
 def test_the_marginal_baseline_knows_frequencies_and_nothing_else():
     data = QM9()
-    states = marginal(data, {}, 300, 0)
+    states = marginal(data, Conditioning(), 300, 0)
     spec = data.spec
     mask = spec.mask_of(states)
     assert torch.equal(states, spec.project(states, mask))
     real, known = data.batch(range(2000))
     share = spec.unpack(states)["nodes"].sum((0, 1)) / mask.sum()
-    wanted = spec.unpack(real)["nodes"].sum((0, 1)) / known["mask"].sum()
+    wanted = spec.unpack(real)["nodes"].sum((0, 1)) / known.mask.sum()
     assert torch.allclose(share, wanted, atol=0.04)
     bonds, real_bonds = (spec.unpack(x)["edges"].sum((0, 1, 2)) / len(x) for x in (states, real))
     assert torch.allclose(bonds, real_bonds, rtol=0.15, atol=0.2), "and as many pairs without a bond"
-    assert sum(map(chemistry.is_valid, data.domain.decode(states, {"mask": mask}))) < 150
+    assert sum(map(chemistry.is_valid, data.domain.decode(states, Conditioning(mask=mask)))) < 150
 
 
 def test_bad_input_ends_with_a_sentence_and_exit_code(tmp_path, capsys):

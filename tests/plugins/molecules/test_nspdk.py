@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rdkit import Chem
 
 from anydiff.metrics import SampleSet
+from anydiff.states import Conditioning
 from anydiff_molecules import nspdk
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.metrics import NSPDKMMD
@@ -122,7 +123,7 @@ def test_the_discrepancy_is_that_of_the_kernel_matrices():
     sets = []
     for each in smiles:
         states = Molecules().encode(each)
-        sets.append(SampleSet(states, {"mask": Molecules().spec.mask_of(states)}, Molecules()))
+        sets.append(SampleSet(states, Conditioning(mask=Molecules().spec.mask_of(states)), Molecules()))
     one, two = ([nspdk.molecule_features(Chem.MolFromSmiles(s)) for s in each] for each in smiles)
     within = [np.mean([[nspdk.kernel(a, b) for b in each] for a in each]) for each in (one, two)]
     across = np.mean([[nspdk.kernel(a, b) for b in two] for a in one])

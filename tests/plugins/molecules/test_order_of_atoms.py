@@ -8,6 +8,7 @@ import torch
 from rdkit import Chem
 
 from anydiff.metrics import SampleSet
+from anydiff.states import Conditioning
 from anydiff_molecules import chemistry
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.metrics import NSPDKMMD, DrugLikeness, FragmentMMD, LogP, Weight
@@ -42,17 +43,17 @@ def test_a_metric_is_the_same_for_every_order_of_atoms(kind):
     """log P of one set was 2.53 to 2.66."""
     states, mask = random_states(60, 0)
     reference = DOMAIN.encode(["CCO", "CC(=O)N", "c1ccccc1", "CCN", "C1CO1", "CCCF"])
-    truth = SampleSet(reference, {"mask": DOMAIN.spec.mask_of(reference)}, DOMAIN)
+    truth = SampleSet(reference, Conditioning(mask=DOMAIN.spec.mask_of(reference)), DOMAIN)
     values = []
     for seed in range(3):
         again, kept = (states, mask) if seed == 0 else turned(states, mask, seed)
-        values.append(kind().compute(SampleSet(again, {"mask": kept}, DOMAIN), truth))
+        values.append(kind().compute(SampleSet(again, Conditioning(mask=kept), DOMAIN), truth))
     assert values[1:] == pytest.approx([values[0]] * 2, rel=1e-9)
 
 
 def test_the_correction_is_that_of_the_graph():
     states, mask = random_states(40, 1)
-    first, second = (DOMAIN.decode(s, {"mask": m}) for s, m in ((states, mask), turned(states, mask, 5)))
+    first, second = (DOMAIN.decode(s, Conditioning(mask=m)) for s, m in ((states, mask), turned(states, mask, 5)))
     assert sum(not chemistry.is_valid(each) for each in first) > 20
     for one, two in zip(first, second, strict=True):
         names = [None if c is None else chemistry.canonical(c) for c in map(chemistry.corrected, (one, two))]

@@ -48,9 +48,9 @@ def test_molecules_of_two_to_four_atoms_train_a_model_of_two_to_four_atoms(molec
     assert options["condition_scale"] == pytest.approx([logp.mean(), logp.std()], abs=0.006)
     assert pipeline.recipe.dataset.options["condition_scale"] == options["condition_scale"]
     assert pipeline.recipe.hash == trained.recipe.hash != recipe.hash
-    sizes = pipeline.sample_set(40, nfe=2).condition["mask"].sum(dim=1)
+    sizes = pipeline.sample_set(40, nfe=2).condition.mask.sum(dim=1)
     assert set(sizes.tolist()) == {2, 3, 4}
-    seen = build_dataset(pipeline.recipe, "train").batch(range(14))[1]["logp"]
+    seen = build_dataset(pipeline.recipe, "train").batch(range(14))[1].given["logp"]
     assert abs(float(seen.mean())) < 0.2
     assert float(seen.std()) == pytest.approx(1.0, abs=0.2)
     again = train(recipe, tmp_path / "run", resume=True)  # the recipe as it was given goes on with the fitted run

@@ -9,6 +9,7 @@ from PIL import Image
 
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet
+from anydiff.states import Conditioning
 from anydiff_pose.annotated import AnnotatedVideo
 from anydiff_pose.coco import write_poses
 from anydiff_pose.domain import Poses
@@ -48,15 +49,15 @@ def test_examples_are_people_and_splits_are_times(folder):
     assert (len(train), len(test)) == (12, 4)
     states, condition = test.batch(range(4))
     assert states.shape == (4, 17, 16, 12)
-    assert "truth_head_size" not in condition
+    assert "head_size" not in condition.truth
     for row in range(4):
         pose, crop, moments = test.examples[row]
         truth = poses[12 + row]
-        np.testing.assert_allclose(crop.to_frame(condition["truth_keypoints"][row].numpy()), truth.keypoints, atol=1e-9)
+        np.testing.assert_allclose(crop.to_frame(condition.truth["keypoints"][row].numpy()), truth.keypoints, atol=1e-9)
         assert pose.image == truth.image
         assert moments.min() >= 6  # no frame of the training part
-    assert (condition["loss_mask"][:, 0] == 0).all()
-    assert (condition["loss_mask"][:, 1:] == 1).all()
+    assert (condition.loss_weight[:, 0] == 0).all()
+    assert (condition.loss_weight[:, 1:] == 1).all()
 
 
 def test_the_metrics_that_need_no_head_work_and_the_others_say_why_not(folder):
@@ -88,14 +89,14 @@ def test_joints_that_are_not_labelled_lend_no_length(folder):
         labelled = pose.keypoints[pose.visibility > 0]
         side = (labelled.max(axis=0) - labelled.min(axis=0)).max()
         assert judged.side[row] == pytest.approx(side * crop.scale)
-    heads = condition["truth_head_size"].numpy()
+    heads = condition.truth["head_size"].numpy()
     pose, crop, _ = data.examples[0]
     assert heads[0] == pytest.approx(np.linalg.norm(pose.keypoints[1] - pose.keypoints[2]) * crop.scale)
     assert np.isnan(heads[1])
     # A sixth of the box's longer side away from the truth: none of these is correct.
-    away = condition["truth_keypoints"].clone()
+    away = condition.truth["keypoints"].clone()
     away += torch.from_numpy(np.array([1, 1]) * 0.12 * judged.side[:, None, None])
-    moved = SampleSet(data.domain.states(away, condition["truth_visibility"] > 0), {}, data.domain)
+    moved = SampleSet(data.domain.states(away, condition.truth["visibility"] > 0), Conditioning(), data.domain)
     assert PCK().compute(moved, real) == 0.0
     assert PCKh().compute(real, real) == 1.0
 
@@ -112,8 +113,8 @@ def test_frames_are_found_by_the_last_part_of_their_name(folder):
 def test_the_crop_shows_the_person(folder):
     test = build(folder[0], "test")
     _, condition = test.batch([0])
-    frames = (condition["frames"][0, 1].mean(dim=0) + 1) / 2
-    for x, y in condition["truth_keypoints"][0].numpy():
+    frames = (condition.given["frames"][0, 1].mean(dim=0) + 1) / 2
+    for x, y in condition.truth["keypoints"][0].numpy():
         near = frames[max(0, int(y) - 1) : int(y) + 2, max(0, int(x) - 1) : int(x) + 2]
         assert near.max() > 0.05
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.states import Conditioning
 from anydiff_pose import ledger, motion
 from anydiff_pose.clips import ClipSettings, render_example
 from anydiff_pose.data import APART, HumanoidVideo
@@ -199,19 +200,19 @@ def test_a_batch_says_what_it_promises():
     outside = dataclasses.replace(cut, visibility=np.where(np.arange(15) < 2, 0, cut.visibility))
     data._shelf.examples[0] = outside  # the figure is always whole in its crop, so a joint outside is made
     states, condition = data.batch(range(24))
-    assert (condition["truth_visibility"] == 0).sum() == 2
+    assert (condition.truth["visibility"] == 0).sum() == 2
     assert states.shape == (24, 15, 16, 12)
-    assert condition["frames"].shape == (24, 3, 3, 64, 48)
-    assert condition["frames"].abs().max() <= 1
-    flags = condition["truth_visibility"]
+    assert condition.given["frames"].shape == (24, 3, 3, 64, 48)
+    assert condition.given["frames"].abs().max() <= 1
+    flags = condition.truth["visibility"]
     assert set(flags.unique().tolist()) <= {0, 1, 2}
     assert 0.1 < (flags == 1).float().mean() < 0.5
-    assert (condition["loss_mask"].flatten(1) == (flags > 0)).all()
+    assert (condition.loss_weight.flatten(1) == (flags > 0)).all()
     assert (states[flags == 0] == -1).all()
     decoded = data.domain.decode(states)
     inside = flags.numpy() > 0
     for row, pose in enumerate(decoded):
-        error = np.abs(pose.keypoints - condition["truth_keypoints"][row].numpy()).max(axis=1)
+        error = np.abs(pose.keypoints - condition.truth["keypoints"][row].numpy()).max(axis=1)
         assert error[inside[row]].max() < 1e-2
 
 
@@ -240,12 +241,13 @@ def test_targets_of_unlabelled_joints_leave_the_loss_unchanged():
     from anydiff.paths import VPCosine
 
     states, condition = HumanoidVideo("test", size=4).batch(range(4))
-    mask = condition["loss_mask"].clone()
+    mask = condition.loss_weight.clone()
     mask[0, 3] = 0
-    denoiser = FunctionDenoiser(lambda x, t, **_: 0.3 * x, VPCosine())
+    denoiser = FunctionDenoiser(lambda x, t, _: 0.3 * x, VPCosine())
     noise = torch.zeros_like(states)
     changed = states.clone()
     changed[0, 3] += 5
     uniform = torch.full((4,), 0.4, dtype=torch.float64)
-    one, two = (Denoising("data")(denoiser, each, noise, uniform, loss_mask=mask) for each in (states, changed))
+    weights = Conditioning(loss_weight=mask)
+    one, two = (Denoising("data")(denoiser, each, noise, uniform, weights) for each in (states, changed))
     assert torch.equal(one, two)

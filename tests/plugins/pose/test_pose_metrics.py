@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet
+from anydiff.states import Conditioning
 from anydiff_pose.data import HumanoidVideo
 from anydiff_pose.metrics import (
     PCK,
@@ -44,8 +47,8 @@ def reference(size=24):
 
 
 def moved(real, pixels):
-    points = real.condition["truth_keypoints"] + torch.tensor(pixels, dtype=torch.float64)
-    return SampleSet(real.domain.states(points, real.condition["truth_visibility"] > 0), {}, real.domain)
+    points = real.condition.truth["keypoints"] + torch.tensor(pixels, dtype=torch.float64)
+    return SampleSet(real.domain.states(points, real.condition.truth["visibility"] > 0), Conditioning(), real.domain)
 
 
 # PCK
@@ -69,20 +72,20 @@ def test_the_share_does_not_depend_on_the_unit(scale):
 
 def test_pckh_steps_from_one_to_zero_at_half_a_head():
     real = reference()
-    half = float(real.condition["truth_head_size"].min()) / 2
+    half = float(real.condition.truth["head_size"].min()) / 2
     assert PCKh().compute(real, real) == 1.0
     assert PCKh().compute(moved(real, (0.9 * half, 0.0)), real) > 0.95
-    beyond = float(real.condition["truth_head_size"].max()) * 0.5 + 0.6
+    beyond = float(real.condition.truth["head_size"].max()) * 0.5 + 0.6
     assert PCKh().compute(moved(real, (-beyond, 0.0)), real) < 0.1
     assert PCK().compute(moved(real, (-beyond, 0.0)), real) > PCKh().compute(moved(real, (-beyond, 0.0)), real)
 
 
 def test_occluded_joints_are_those_hidden_at_the_keyframe():
     real = reference()
-    points = real.condition["truth_keypoints"].clone()
-    hidden = real.condition["truth_visibility"] == 1
+    points = real.condition.truth["keypoints"].clone()
+    hidden = real.condition.truth["visibility"] == 1
     points[hidden] = (points[hidden] + 24) % 48
-    spoilt = SampleSet(real.domain.states(points, torch.ones_like(hidden)), {}, real.domain)
+    spoilt = SampleSet(real.domain.states(points, torch.ones_like(hidden)), Conditioning(), real.domain)
     assert PCKhOccluded().compute(spoilt, real) < 0.2
     rows = per_joint(judge(spoilt, real))
     seen = [row["visible"] for row in rows.values() if np.isfinite(row["visible"])]
@@ -93,12 +96,12 @@ def test_occluded_joints_are_those_hidden_at_the_keyframe():
 def test_several_estimates_of_a_case_are_aggregated_first():
     real = reference(6)
     good, bad = real.states, moved(real, (12.0, 12.0)).states
-    three = SampleSet(torch.cat([good, bad, good]), {}, real.domain)
+    three = SampleSet(torch.cat([good, bad, good]), Conditioning(), real.domain)
     assert PCKh().compute(three, real) == 1.0
-    few = SampleSet(good[:4], {}, real.domain)
+    few = SampleSet(good[:4], Conditioning(), real.domain)
     assert PCKh().compute(few, real) == 1.0
     with pytest.raises(AnydiffError, match="no whole number of members"):
-        PCKh().compute(SampleSet(three.states[:8], {}, real.domain), real)
+        PCKh().compute(SampleSet(three.states[:8], Conditioning(), real.domain), real)
 
 
 def test_cards_tell_reductions_and_thresholds_apart():
@@ -113,27 +116,32 @@ def test_a_written_file_is_judged_as_the_samples_were(tmp_path):
     real = reference(24)
     strength = torch.linspace(0.3, 0.9, 24).flip(0)[:, None, None, None]
     mixed = torch.where(torch.arange(24)[:, None, None, None] % 3 == 0, moved(real, (6.0, 0.0)).states, real.states)
-    samples = SampleSet((mixed + 1) * strength - 1, {}, real.domain)
+    samples = SampleSet((mixed + 1) * strength - 1, Conditioning(), real.domain)
     real.domain.write(real.domain.decode(samples.states), tmp_path / "poses.json")
-    again = SampleSet(real.domain.encode(real.domain.read(tmp_path / "poses.json")), {}, real.domain)
+    again = SampleSet(real.domain.encode(real.domain.read(tmp_path / "poses.json")), Conditioning(), real.domain)
     for metric in (PCKh(), PCK(), OKSMeanAveragePrecision(), PoseTrackMeanAveragePrecision()):
         value = metric.compute(samples, real)
         assert 0 < value < 1
         assert metric.compute(again, real) == pytest.approx(value, abs=1e-9), metric.card.name
 
 
+def with_heads(real, sizes):
+    truth = {**real.condition.truth, "head_size": sizes}
+    return SampleSet(real.states, replace(real.condition, truth=truth), real.domain)
+
+
 def test_a_person_whose_head_size_nobody_knows_is_neither_right_nor_wrong():
     real = reference(6)
-    head = real.condition["truth_head_size"].clone()
+    head = real.condition.truth["head_size"].clone()
     spoilt = moved(real, (10.0, 0.0)).states
     head[:3] = float("nan")
-    known = SampleSet(real.states, {**real.condition, "truth_head_size": head}, real.domain)
-    samples = SampleSet(torch.cat([spoilt[:3], real.states[3:]]), {}, real.domain)
+    known = with_heads(real, head)
+    samples = SampleSet(torch.cat([spoilt[:3], real.states[3:]]), Conditioning(), real.domain)
     assert PCKh().compute(samples, real) < 0.9
     assert PCKh().compute(samples, known) == 1.0
     assert PoseTrackMeanAveragePrecision().compute(samples, known) == 1.0
     assert per_joint(judge(samples, known))["pelvis"]["all"] == 1.0
-    nobody = SampleSet(real.states, {**real.condition, "truth_head_size": head * float("nan")}, real.domain)
+    nobody = with_heads(real, head * float("nan"))
     with pytest.raises(AnydiffError, match="whose reference length is known"):
         PCKh().compute(samples, nobody)
     with pytest.raises(AnydiffError, match="nobody's head size is known"):

@@ -10,7 +10,7 @@ from PIL import Image
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.pipeline import Pipeline
 from anydiff.recipes import load_recipe
-from anydiff.states import StateSpec, VectorCondition
+from anydiff.states import Conditioning, StateSpec, VectorCondition
 from anydiff_pose import Pose, estimate_clips, estimate_video, pictures
 from anydiff_pose.data import HumanoidVideo
 from anydiff_pose.domain import Poses
@@ -44,7 +44,7 @@ def pipeline():
 
 @pytest.fixture(scope="module")
 def clips():
-    return HumanoidVideo("test", size=6).batch(range(3))[1]["frames"]
+    return HumanoidVideo("test", size=6).batch(range(3))[1].given["frames"]
 
 
 def inputs(rows=2):
@@ -56,9 +56,9 @@ def inputs(rows=2):
 def test_what_was_encoded_gives_what_the_frames_give():
     net = network()
     x, log_snr, frames = inputs()
-    encoded = net.encode_condition(frames=frames)
-    assert torch.equal(net(x, log_snr, frames=frames), net(x, log_snr, **encoded))
-    assert [tuple(encoded[f"frames.{number}"].shape[1:]) for number in range(3)] == [
+    encoded = net.encode_condition(Conditioning({"frames": frames}))
+    assert torch.equal(net(x, log_snr, Conditioning({"frames": frames})), net(x, log_snr, encoded))
+    assert [tuple(encoded.parts["frames"][str(number)].shape[1:]) for number in range(3)] == [
         (8, 16, 12),
         (16, 8, 6),
         (16, 4, 3),
@@ -75,9 +75,9 @@ def test_neighbours_and_the_state_matter_exactly_where_they_should():
         ({"reads_state": False}, True, False),
     ):
         net = network(**options)
-        first = net(x, log_snr, frames=frames)
-        assert torch.equal(first, net(x, log_snr, frames=other)) != beside, options
-        assert torch.equal(first, net(-x, log_snr + 1, frames=frames)) != state, options
+        first = net(x, log_snr, Conditioning({"frames": frames}))
+        assert torch.equal(first, net(x, log_snr, Conditioning({"frames": other}))) != beside, options
+        assert torch.equal(first, net(-x, log_snr + 1, Conditioning({"frames": frames}))) != state, options
 
 
 def test_a_still_clip_is_the_single_frame_setting_of_the_same_network():
@@ -86,7 +86,8 @@ def test_a_still_clip_is_the_single_frame_setting_of_the_same_network():
     still = frames[:, 1:2].expand(-1, 3, -1, -1, -1)
     moved = still.clone()
     moved[:, [0, 2]] = moved[:, [2, 0]]
-    assert torch.equal(net(x, log_snr, frames=still), net(x, log_snr, frames=moved))
+    one, two = (net(x, log_snr, Conditioning({"frames": each})) for each in (still, moved))
+    assert torch.equal(one, two)
 
 
 def test_absent_frames_are_not_read_even_if_they_are_nan():
@@ -94,9 +95,9 @@ def test_absent_frames_are_not_read_even_if_they_are_nan():
     x, log_snr, frames = inputs()
     broken = frames.clone()
     broken[1] = float("nan")
-    present = torch.tensor([True, False])
-    found = net(x, log_snr, frames=broken, frames_present=present)
-    assert torch.equal(found[0], net(x, log_snr, frames=frames, frames_present=present)[0])
+    present = {"frames": torch.tensor([True, False])}
+    found = net(x, log_snr, Conditioning({"frames": broken}, present))
+    assert torch.equal(found[0], net(x, log_snr, Conditioning({"frames": frames}, present))[0])
     torch.testing.assert_close(found[1], net(x, log_snr)[1])
 
 
@@ -114,7 +115,7 @@ def test_states_and_frames_that_do_not_fit_are_named(spec, conditions, message):
         VideoHeatmaps(StateSpec.single(spec), conditions)
     x, log_snr, frames = inputs()
     with pytest.raises(AnydiffError, match="condition 'frames' has shape"):
-        network()(x, log_snr, frames=frames[:, :2])
+        network()(x, log_snr, Conditioning({"frames": frames[:, :2]}))
 
 
 # Estimates
@@ -237,9 +238,9 @@ def test_people_of_one_frame_share_a_tile_and_others_do_not(tmp_path, monkeypatc
 
 def test_the_mean_pose_is_one_pose_for_everybody():
     data = HumanoidVideo("train", size=20)
-    states = mean_pose(data, {}, 4, 0)
+    states = mean_pose(data, Conditioning(), 4, 0)
     assert torch.equal(states[0], states[3])
-    truth = data.batch(range(20))[1]["truth_keypoints"].mean(dim=0).numpy()
+    truth = data.batch(range(20))[1].truth["keypoints"].mean(dim=0).numpy()
     assert np.abs(data.domain.decode(states)[0].keypoints - truth).max() < 0.01
     assert video().recipe == "pose/video"
 
@@ -249,4 +250,4 @@ def test_cases_of_the_command_line_are_held_out_frames_and_nothing_else(pipeline
 
     condition, cases, _ = _cases(pipeline, {}, 3)
     assert cases == 3
-    assert set(condition) == {"frames"}
+    assert [name for name, _ in condition.tensors()] == ["given.frames"]

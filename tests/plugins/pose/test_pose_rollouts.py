@@ -42,5 +42,5 @@ def test_roll_outs_are_rendered():
     data = RolloutVideo("test", episodes=2, size=4)
     states, condition = data.batch(range(4))
     assert states.shape[:2] == (4, 15)
-    assert condition["frames"].shape == (4, 3, 3, 64, 48)
+    assert condition.given["frames"].shape == (4, 3, 3, 64, 48)
     assert data.hash != RolloutVideo("test", episodes=2, size=4, seed=1).hash

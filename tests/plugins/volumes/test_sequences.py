@@ -8,6 +8,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.guidance import ClassifierFree
 from anydiff.pipeline import Pipeline
 from anydiff.recipes import load_recipe
+from anydiff.states import Conditioning
 from anydiff_volumes import baselines, extrapolation, sadm
 from anydiff_volumes.data import Population, Sequences
 from anydiff_volumes.deformation import compose, flow, jacobian_determinant, random_velocity
@@ -64,14 +65,14 @@ def test_an_example_shows_the_past_only_and_splits_share_no_subject():
     for row, index in enumerate([0, 9, 21]):
         subject, target, _ = data.where(index)
         frames, times = data.sequence(subject)
-        seen = condition["seen"][row] > 0.5
+        seen = condition.given["seen"][row] > 0.5
         assert torch.equal(states[row, 0], frames[target])
         assert seen[[0, target - 1]].all()
         assert not seen[target:].any()
-        assert torch.equal(condition["frames"][row][seen], frames[seen])
-        assert (condition["frames"][row][~seen] == 0).all()
-        assert float(condition["target_time"][row]) == float(times[target])
-        assert (condition["times"][row][~seen] == 0).all()
+        assert torch.equal(condition.given["frames"][row][seen], frames[seen])
+        assert (condition.given["frames"][row][~seen] == 0).all()
+        assert float(condition.given["target_time"][row]) == float(times[target])
+        assert (condition.given["times"][row][~seen] == 0).all()
     assert len({tuple(data.seen(index).tolist()) for index in range(16, 20)}) > 1, "several choices of gaps"
     assert [data.motion_of(subject) for subject in (0, 1)] == ["ageing", "cardiac"]
     test = Sequences("test", test_size=2)
@@ -120,38 +121,40 @@ def batch():
 
 
 def predict(network, x, condition):
-    return network(x, torch.linspace(-1, 1, len(x)), **condition)
+    return network(x, torch.linspace(-1, 1, len(x)), condition)
 
 
 def test_what_stands_in_missing_frames_has_no_influence(network, batch):
     x, condition = batch
     before = predict(network, x, condition)
-    hidden = (condition["seen"] < 0.5)[:, :, None, None, None]
+    hidden = (condition.given["seen"] < 0.5)[:, :, None, None, None]
     assert hidden.any()
-    spoilt = {**condition, "frames": torch.where(hidden, float("nan"), condition["frames"])}
-    spoilt["times"] = torch.where(condition["seen"] < 0.5, 0.77, condition["times"])
+    spoilt = condition.with_given(
+        frames=torch.where(hidden, float("nan"), condition.given["frames"]),
+        times=torch.where(condition.given["seen"] < 0.5, 0.77, condition.given["times"]),
+    )
     assert torch.allclose(predict(network, x, spoilt), before, atol=1e-6)
-    changed = {**condition, "frames": condition["frames"] * 0.5}
+    changed = condition.with_given(frames=condition.given["frames"] * 0.5)
     assert not torch.allclose(predict(network, x, changed), before, atol=1e-4), "what was seen does"
 
 
 def test_frames_at_or_behind_the_target_are_not_looked_at(network, batch):
     x, condition = batch
-    late = {name: value.clone() for name, value in condition.items()}
-    late["seen"][:, 5], late["frames"][:, 5] = 1.0, 3.0
-    late["times"][:, 5] = condition["target_time"][:, 0]
+    late = condition.clone()
+    late.given["seen"][:, 5], late.given["frames"][:, 5] = 1.0, 3.0
+    late.given["times"][:, 5] = condition.given["target_time"][:, 0]
     assert torch.allclose(predict(network, x, late), predict(network, x, condition), atol=1e-6)
 
 
 def test_no_frames_is_no_condition(network, batch):
     x, condition = batch
-    alone = predict(network, x, {})
-    nothing_seen = {**condition, "seen": torch.zeros_like(condition["seen"])}
+    alone = predict(network, x, Conditioning())
+    nothing_seen = condition.with_given(seen=torch.zeros_like(condition.given["seen"]))
     assert torch.allclose(predict(network, x, nothing_seen), alone, atol=1e-5)
     for name in ("frames", "target_time"):
-        hidden = {**condition, f"{name}_present": torch.zeros(5, dtype=torch.bool)}
+        hidden = condition.hidden([name])
         assert torch.allclose(predict(network, x, hidden), alone, atol=1e-6)
-    some = {**condition, "frames_present": torch.tensor([True, False, True, True, False])}
+    some = condition.hidden(["frames"], torch.tensor([False, True, False, False, True]))
     mixed = predict(network, x, some)
     assert torch.allclose(mixed[[1, 4]], alone[[1, 4]], atol=1e-6)
     assert torch.allclose(mixed[[0, 2, 3]], predict(network, x, condition)[[0, 2, 3]], atol=1e-6)
@@ -175,7 +178,7 @@ def test_all_frames_seen_is_the_encoder_without_a_mask(batch):
 def test_patients_in_another_order_and_odd_sizes(network, batch):
     x, condition = batch
     order = torch.tensor([3, 0, 4, 1, 2])
-    turned = network(x[order], torch.linspace(-1, 1, 5)[order], **{n: v[order] for n, v in condition.items()})
+    turned = network(x[order], torch.linspace(-1, 1, 5)[order], condition.rows(order))
     assert torch.allclose(turned, predict(network, x, condition)[order], atol=1e-5)
     odd = SequenceEncoder(2, (5, 9, 11), width=16, layers=1, heads=2)
     assert odd(torch.randn(1, 2, 5, 9, 11), torch.ones(1, 2).bool(), torch.tensor([[-2.0, -1.0]])).shape[2:] == (
@@ -187,34 +190,34 @@ def test_patients_in_another_order_and_odd_sizes(network, batch):
 
 def test_an_encoded_condition_gives_the_same_prediction(network, batch):
     x, condition = batch
-    encoded = network.encode_condition(**condition)
+    encoded = network.encode_condition(condition)
     assert torch.equal(predict(network, x, encoded), predict(network, x, condition))
-    assert network.encode_condition() == {}
+    assert not network.encode_condition()
     with pytest.raises(AnydiffError, match="'times' is missing"):
-        network.encode_condition(**{name: value for name, value in condition.items() if name != "times"})
+        network.encode_condition(condition.without(["times"]))
     with pytest.raises(AnydiffError, match=r"'frames' has shape \(5, 5, 8, 16, 16\)"):
-        predict(network, x, {**condition, "frames": condition["frames"][:, 1:]})
+        predict(network, x, condition.with_given(frames=condition.given["frames"][:, 1:]))
     with pytest.raises(UnknownNameError, match="'label'"):
-        predict(network, x, {**condition, "label": torch.zeros(5)})
+        predict(network, x, condition.with_given(label=torch.zeros(5)))
 
 
 def test_the_network_sees_the_latest_frame_and_the_line_but_a_single_image_model_no_line(batch):
     x, condition = batch
-    seen = condition["seen"] > 0.5
-    given = (condition["frames"], seen, condition["times"], condition["target_time"])
-    spoilt = {**condition, "frames": torch.where(seen[:, :, None, None, None], condition["frames"], float("nan"))}
+    seen = condition.given["seen"] > 0.5
+    given = (condition.given["frames"], seen, condition.given["times"], condition.given["target_time"])
+    spoilt = condition.with_given(frames=torch.where(seen[:, :, None, None, None], given[0], float("nan")))
     data = Ellipsoids("test", test_size=5)
     options = {"channels": 8, "multipliers": [1], "width": 16, "layers": 1, "heads": 2, "spread": 0.3}
     for encoder, sees_line in (("attention", True), ("concatenation", True), ("previous", False)):
         torch.manual_seed(0)
         network = SequenceUNet(data.spec, data.conditions, encoder=encoder, **options)
         torch.nn.init.normal_(network.unet.exit.weight, std=0.1)
-        known = network.encode_condition(**spoilt)["frames.known"]
+        known = network.encode_condition(spoilt).parts["frames"]["known"]
         assert torch.equal(known[:, 0], known[:, 1]), "an untrained network predicts about the latest frame"
         assert torch.equal(known[:, 1], extrapolation.last_frame(*given))
         assert torch.allclose(known[:, 2], extrapolation.interpolation(*given), atol=1e-6)
-        encoded = network.encode_condition(**condition)
-        other = {**encoded, "frames.known": torch.stack([known[:, 0], known[:, 1], -known[:, 2]], dim=1)}
+        encoded = network.encode_condition(condition)
+        other = encoded.with_parts("frames", known=torch.stack([known[:, 0], known[:, 1], -known[:, 2]], dim=1))
         changed = not torch.allclose(predict(network, x, encoded), predict(network, x, other), atol=1e-6)
         assert changed == sees_line
 
@@ -249,7 +252,7 @@ def test_an_untrained_network_gives_the_posterior_mean_about_the_latest_frame(ba
     data = Ellipsoids("test", test_size=5)
     options = {"channels": 8, "multipliers": [1], "width": 16, "layers": 1, "heads": 2}
     network = SequenceUNet(data.spec, data.conditions, spread=0.3, sigma_data=0.3, **options)
-    latest = network.encode_condition(**condition)["frames.known"][:, 1:2]
+    latest = network.encode_condition(condition).parts["frames"]["known"][:, 1:2]
     noise = torch.exp(-torch.linspace(-1, 1, 5)).reshape(-1, 1, 1, 1, 1)
     scaled = x / torch.sqrt(0.3**2 + noise**2)  # as the denoiser hands x_t / α to a network
     expected = latest + 0.3**2 / (0.3**2 + noise**2) * (x - latest)
@@ -269,9 +272,9 @@ def test_guidance_weights_agree_with_the_papers(pipeline, batch):
     x, condition = batch
     denoiser = pipeline.denoiser
     with torch.no_grad():
-        conditional, alone = denoiser.predict(x, 0.4, "noise", **condition), denoiser.predict(x, 0.4, "noise")
+        conditional, alone = denoiser.predict(x, 0.4, "noise", condition), denoiser.predict(x, 0.4, "noise")
         for w in (-1.0, 0.0, 0.2):
-            guided = ClassifierFree(1 + w)(denoiser).predict(x, 0.4, "noise", **condition)
+            guided = ClassifierFree(1 + w)(denoiser).predict(x, 0.4, "noise", condition)
             assert torch.allclose(guided, (1 + w) * conditional - w * alone, atol=1e-5)
 
 

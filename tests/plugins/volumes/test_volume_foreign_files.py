@@ -17,6 +17,7 @@ from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.recipes import Recipe
 from anydiff.recipes.build import build_dataset
 from anydiff.registry import registry
+from anydiff.states import Conditioning
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.placement import place
 
@@ -315,7 +316,7 @@ def test_a_sequence_is_asked_for_by_its_files(frames):
         assert asked["seen"].tolist() == [[1, 1, 1, 0, 0, 0]] * 2
         assert torch.allclose(asked["times"][0, :3], torch.tensor([0, 1, 2]) / 6)
         assert asked["target_time"].tolist() == [[0.5]] * 2
-        assert domain.describe_condition(asked) == ["3 frames, t = 0.50"] * 2
+        assert domain.describe_condition(Conditioning(asked)) == ["3 frames, t = 0.50"] * 2
     given = {"frames": str(folder / "frames"), "times": "0, 0.1, 0.7", "target_time": "0.9"}
     asked = domain.parse_condition(given, 1)
     assert torch.allclose(asked["times"][0], torch.tensor([0, 0.1, 0.7, 0, 0, 0]))

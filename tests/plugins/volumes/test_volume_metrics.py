@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet
+from anydiff.states import Conditioning
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.metrics import NRMSE, PSNR, SSIM, Dice, FrechetDistance, dice, nrmse, psnr, ssim
 
@@ -20,7 +21,7 @@ def pair(seed=0):
 
 
 def sets(states):
-    return SampleSet(torch.as_tensor(np.asarray(states)).float()[:, None], {}, DOMAIN)
+    return SampleSet(torch.as_tensor(np.asarray(states)).float()[:, None], Conditioning(), DOMAIN)
 
 
 def test_values_by_hand():

@@ -42,7 +42,7 @@ def test_patches_hold_the_labels_of_their_own_voxels(tmp_path):
     path = str(archive(tmp_path, *phantom()))
     train, test = (CTOrgans(split, shape=(8, 8, 8), stride=4, path=path) for split in ("train", "test"))
     states, condition = train.batch(range(len(train)))
-    labels = condition["truth_labels"]
+    labels = condition.truth["labels"]
     for organ, units in ((7, 50), (3, 400), (0, -1000)):
         assert states[:, 0][labels == organ].unique().item() == pytest.approx(units / 1000, abs=1e-6)
     assert max(corner[2] + 8 for corner in train.corners) <= 24 == min(corner[2] for corner in test.corners)
@@ -97,4 +97,4 @@ def test_the_real_scan_is_read_and_its_organs_survive_the_way_to_its_own_grid():
     states, condition = data.batch([0, len(data) - 1])
     assert states.shape == (2, 1, 32, 32, 24)
     assert float(states.abs().max()) <= 1
-    assert condition["truth_labels"].max() > 0
+    assert condition.truth["labels"].max() > 0

@@ -177,9 +177,8 @@ class WindowNetwork(nn.Module):
                 f"condition {name!r} has shape {tuple(value.shape)}, but must be {(x.shape[0], 2, self.shape[1])}: the "
                 "values and the mask."
             )
-        value = relative(value.to(x.dtype))
-        present = condition.present.get(name)
-        return value if present is None else value * present.to(x.dtype)[:, None, None]
+        # `where`, so that a value that is absent has no influence, NaN or not.
+        return torch.where(condition.presence(name)[:, None, None], relative(value.to(x.dtype)), 0)
 
 
 def _readable(reads: tuple[str, ...] | list[str], arrays: Mapping[str, ArrayCondition], length: int) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import typer
 
 from anydiff.cli.common import refuse_existing
 from anydiff.cli.output import tell
-from anydiff.states import Conditioning
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")]
 
@@ -135,6 +134,7 @@ def reverse(
     """
     from anydiff.errors import AnydiffError
     from anydiff.pipeline import load
+    from anydiff.states import Conditioning
     from anydiff_trajectories.domain import Trajectories
     from anydiff_trajectories.environments import MAZE
     from anydiff_trajectories.maze import Maze

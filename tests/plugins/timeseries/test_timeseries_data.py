@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from anydiff.data.cache import is_cached
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff.states import Conditioning
 from anydiff_timeseries import bundle, ledger
 from anydiff_timeseries.baselines import gaussian_given, linear_gaussian, seasonal_naive, weekly_naive
 from anydiff_timeseries.data import (
@@ -134,7 +135,7 @@ def test_training_windows_are_complete_and_in_units_of_their_level():
     assert len(data) == (70 - 30 + 1) + (129 - 30 + 1)
     states, condition = data.batch(range(len(data)))
     torch.testing.assert_close(states[:, 0, :24].abs().mean(1), torch.ones(len(data)))
-    assert torch.equal(condition["observed"][:, 1], (torch.arange(30) < 24).float().expand(len(data), 30))
+    assert torch.equal(condition.given["observed"][:, 1], (torch.arange(30) < 24).float().expand(len(data), 30))
     back = data.domain.values(states, condition)
     np.testing.assert_allclose(back.numpy(), data.windows(range(len(data))), rtol=1e-6)
 
@@ -151,13 +152,13 @@ def test_test_contexts_may_have_gaps_and_predictions_may_not():
     states, condition = data.batch(range(len(data)))
     assert states.isfinite().all()
     missing = torch.from_numpy(np.isnan(windows[:, :24]))
-    assert torch.equal(condition["observed"][:, 1, :24] == 0, missing)
+    assert torch.equal(condition.given["observed"][:, 1, :24] == 0, missing)
 
 
 def test_the_loss_of_the_conditional_twin_is_on_the_prediction():
     data = FrameSeries(pd.Series(wave(), index=HOURS), small(), loss="prediction")
     _, condition = data.batch([0, 1])
-    assert torch.equal(condition["loss_mask"][0, 0], (torch.arange(30) >= 24).float())
+    assert torch.equal(condition.loss_weight[0, 0], (torch.arange(30) >= 24).float())
 
 
 @pytest.mark.parametrize("hide", ["random", "start", "end"])
@@ -166,7 +167,7 @@ def test_half_of_the_context_can_be_hidden(hide):
     half = FrameSeries(pd.Series(wave(), index=HOURS), small(), hide=hide)
     assert half.hash != whole.hash
     states, condition = half.batch(range(len(half)))
-    shown = condition["observed"][:, 1, :24]
+    shown = condition.given["observed"][:, 1, :24]
     assert shown.sum(1).tolist() == [12.0] * len(half)
     if hide != "random":
         assert torch.equal(shown[0] > 0, (torch.arange(24) < 12) == (hide == "end"))
@@ -174,7 +175,7 @@ def test_half_of_the_context_can_be_hidden(hide):
     np.testing.assert_allclose(
         half.domain.values(states, condition).numpy(), whole.windows(range(len(whole))), rtol=1e-6
     )
-    assert torch.equal(half.batch([5])[1]["observed"][0], condition["observed"][5])
+    assert torch.equal(half.batch([5])[1].given["observed"][0], condition.given["observed"][5])
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_train_and_test_do_not_overlap():
     first = test.series[0].start + test.chosen[0][1] + test.domain.context
     assert last < first
     assert first >= pd.Period("2018-04-01 00:00", "h")
-    gaps = BeijingPM25("test").batch(range(64))[1]["observed"][:, 1, :168]
+    gaps = BeijingPM25("test").batch(range(64))[1].given["observed"][:, 1, :168]
     assert bool((gaps == 0).any())
 
 
@@ -279,7 +280,7 @@ def test_decoding_gives_the_series_own_units_back():
     states = domain.encode(windows)
     torch.testing.assert_close(states[0], states[1])
     observed = observation(np.stack(windows)[:, :24], 6)
-    for window, decoded in zip(windows, domain.decode(states, {"observed": observed}), strict=True):
+    for window, decoded in zip(windows, domain.decode(states, Conditioning.of(observed=observed)), strict=True):
         np.testing.assert_allclose(decoded, window, rtol=1e-6)
         assert list(decoded.index) == list(range(-24, 6))
 
@@ -303,7 +304,7 @@ def test_a_history_on_the_command_line(tmp_path):
     parsed = domain.parse_condition({"observed": str(path)}, 3)["observed"]
     assert parsed.shape == (3, 2, 30)
     np.testing.assert_allclose(parsed[0, 0, :24], wave()[-24:], rtol=1e-6)
-    assert domain.describe_condition({"observed": parsed}) == ["case 0"] * 3
+    assert domain.describe_condition(Conditioning.of(observed=parsed)) == ["case 0"] * 3
     with pytest.raises(UnknownNameError, match="observed"):
         domain.parse_condition({"observe": str(path)}, 3)
 
@@ -358,12 +359,12 @@ def test_seasonal_naive_repeats_the_last_season_and_steps_over_gaps():
     context = wave(24)
     context[-3] = np.nan
     data = FrameSeries(pd.Series(wave(), index=HOURS), domain)
-    condition = {"observed": observation(context[None], 6)}
+    condition = Conditioning.of(observed=observation(context[None], 6))
     states = seasonal_naive(data, condition, 1, 0)
     ahead = domain.values(states, condition)[0, 24:].numpy()
     np.testing.assert_allclose(ahead, context[12:18], rtol=1e-6)
     late = TimeSeries(24, 12, season=12)
-    condition = {"observed": observation(context[None], 12)}
+    condition = Conditioning.of(observed=observation(context[None], 12))
     full = seasonal_naive(FrameSeries(pd.Series(wave(), index=HOURS), late), condition, 1, 0)
     ahead = late.values(full, condition)[0, 24:].numpy()
     assert ahead[9] == pytest.approx(context[9], rel=1e-6)  # the gap: the season before
@@ -372,7 +373,7 @@ def test_seasonal_naive_repeats_the_last_season_and_steps_over_gaps():
 def test_a_season_longer_than_the_context_is_refused():
     data = FrameSeries(pd.Series(wave(), index=HOURS), small())
     with pytest.raises(AnydiffError, match="168 steps cannot be repeated from a context of 24"):
-        weekly_naive(data, {"observed": observation(wave(24)[None], 6)}, 1, 0)
+        weekly_naive(data, Conditioning.of(observed=observation(wave(24)[None], 6)), 1, 0)
 
 
 def test_the_linear_forecast_is_the_conditional_gaussian():
@@ -380,7 +381,7 @@ def test_the_linear_forecast_is_the_conditional_gaussian():
 
     covariance = seasonal_covariance()
     _, condition = SeasonalGaussian("test", 3).batch(range(3))
-    seen = condition["observed"].double()
+    seen = condition.given["observed"].double()
     mean, rest = conditional(seen, covariance)
     noise = torch.randn(20000, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     values = seen[:1, 0].expand(20000, -1)
@@ -389,6 +390,6 @@ def test_the_linear_forecast_is_the_conditional_gaussian():
     torch.testing.assert_close(drawn[:, 32:].T.cov(), rest, rtol=0, atol=0.02)
     assert torch.equal(drawn[:, :32], values[:, :32])
     data = SeasonalGaussian(count=500)
-    states = linear_gaussian(data, {"observed": condition["observed"]}, 3, 0)
+    states = linear_gaussian(data, condition, 3, 0)
     assert states.shape == (3, 1, 40)
-    assert torch.equal(states, linear_gaussian(data, {"observed": condition["observed"]}, 3, 0))
+    assert torch.equal(states, linear_gaussian(data, condition, 3, 0))

@@ -20,7 +20,7 @@ from anydiff.metrics.ensembles import repeat_cases
 from anydiff.pipeline import Pipeline, load
 from anydiff.recipes import load_recipe
 from anydiff.registry import KINDS, registry
-from anydiff.states import ArrayCondition, StateSpec
+from anydiff.states import ArrayCondition, Conditioning, StateSpec
 from anydiff_timeseries.bundle import read_bundle
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.metrics import (
@@ -246,7 +246,7 @@ def forecasts_and_reference(cases: int = 4, members: int = 9):
     past = generator.uniform(5, 50, (cases, 1)) * (1 + 0.2 * generator.standard_normal((cases, 24)))
     truth = past[:, -6:] * generator.uniform(0.8, 1.2, (cases, 6))
     drawn = truth[:, None] * generator.uniform(0.7, 1.4, (cases, members, 6))
-    condition = {"observed": observation(past, 6)}
+    condition = Conditioning.of(observed=observation(past, 6))
     reference = SampleSet(domain.encode(np.c_[past, truth]), condition, domain)
     scale = np.abs(past).mean(1)[:, None, None]
     states = np.concatenate([np.repeat(past[:, None], members, 1), drawn], axis=2) / scale
@@ -296,7 +296,7 @@ def test_perfect_forecasts_and_bad_input():
     assert 0 <= ForecastCoverage().compute(samples, reference) <= 0.9
     with pytest.raises(AnydiffError, match="zero everywhere"):
         mean_weighted_quantile_loss(np.ones((1, 1, 2)), np.zeros((1, 2)))
-    flat = SampleSet(torch.ones(2, 1, 30), {"observed": observation(np.ones((2, 24)), 6)}, reference.domain)
+    flat = SampleSet(torch.ones(2, 1, 30), Conditioning.of(observed=observation(np.ones((2, 24)), 6)), reference.domain)
     with pytest.raises(AnydiffError, match="MASE is undefined"):
         ScaledError().compute(flat, flat)
 
@@ -351,7 +351,20 @@ def test_network_options():
         WindowNetwork(StateSpec.single((4,)))
     network = WindowNetwork(spec, conditions, width=8, blocks=1, reads=["observed"])
     with pytest.raises(AnydiffError, match="values and the mask"):
-        network(torch.zeros(3, 1, 48), torch.zeros(3), observed=torch.zeros(3, 48))
+        network(torch.zeros(3, 1, 48), torch.zeros(3), Conditioning.of(observed=torch.zeros(3, 48)))
+
+
+def test_an_observation_that_is_absent_has_no_influence():
+    torch.manual_seed(0)
+    spec, conditions = StateSpec.single((1, 48)), {"observed": ArrayCondition((2, 48))}
+    network = WindowNetwork(spec, conditions, width=8, blocks=1, reads=["observed"])
+    torch.nn.init.normal_(network.exit.weight)
+    x, level, observed = torch.randn(2, 1, 48), torch.zeros(2), torch.ones(2, 2, 48)
+    observed[1] = torch.nan
+    half = network(x, level, Conditioning({"observed": observed}, present={"observed": torch.tensor([True, False])}))
+    full = network(x, level, Conditioning({"observed": torch.ones(2, 2, 48)}))
+    torch.testing.assert_close(half, torch.cat([full[:1], network(x, level)[1:]]))
+    assert not torch.equal(full[1], half[1])
 
 
 # Plugin ---------------------------------------------------------------------------------------------------------------

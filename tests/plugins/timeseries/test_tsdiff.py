@@ -17,7 +17,7 @@ from anydiff.paths import VPCosine, VPLinear
 from anydiff.samplers import sample
 from anydiff.solvers import build_plan, execute
 from anydiff.solvers.ddim import DDIM, DDPM
-from anydiff.states import NoiseSource, StateSpec
+from anydiff.states import Conditioning, NoiseSource, StateSpec
 from anydiff_timeseries.data import SeasonalGaussian, conditional, seasonal_covariance
 from anydiff_timeseries.refine import Refinement
 from anydiff_timeseries.scaling import level
@@ -71,7 +71,7 @@ def test_squared_energy_has_the_gradient_by_hand():
     data = oracle(path)(x, t)
     residual = seen[:, 1] * (data[:, 0] - seen[:, 0])
     expected = data[:, 0] - 0.7 * sigma**2 / alpha * 2 * residual @ jacobian
-    value = guided("squared", 0.7, path)(x, t, observed=seen)
+    value = guided("squared", 0.7, path)(x, t, Conditioning.of(observed=seen))
     torch.testing.assert_close(value[:, 0], expected, rtol=1e-10, atol=1e-10)
 
 
@@ -134,7 +134,7 @@ def test_the_ancestral_scale_is_the_papers_ddpm_form():
     seen, x = observed(3), series(3)[:, None]
     noise = NoiseSource(StateSpec.single((1, LENGTH)), 0)
     plan = build_plan(DDPM(), path, grid, end="denoise")
-    out = execute(plan, guidance(oracle(path)), x, noise=noise, condition={"observed": seen})
+    out = execute(plan, guidance(oracle(path)), x, noise=noise, condition=Conditioning.of(observed=seen))
     beta = np.linspace(1e-4, 0.1, 100)
     kept = np.cumprod(1 - beta)
     for number in range(99, -1, -1):
@@ -163,6 +163,18 @@ def test_a_sample_keeps_its_level_however_the_batch_is_cut():
     torch.testing.assert_close(whole, cut, rtol=1e-5, atol=1e-5)
     some = sample(oracle(), (1, LENGTH), [7, 2], condition={"observed": seen[:2]}, **options)
     torch.testing.assert_close(some, whole[[7, 2]], rtol=1e-5, atol=1e-5)
+
+
+def test_copies_that_an_outer_wrapper_stacks_have_the_level_of_their_sample():
+    guidance, x = guided("quantile"), series(2)[:, None]
+    condition = Conditioning({"observed": observed(1).expand(2, -1, -1)}, index=torch.tensor([7, 2]))
+    once = guidance(x, 0.3, condition)
+    stacked = Conditioning.joined([condition, condition.rows([1, 0, 1])])
+    twice = guidance(torch.cat([x, x[[1, 0, 1]]]), 0.3, stacked)
+    torch.testing.assert_close(twice, once[[0, 1, 1, 0, 1]])
+    other = guidance(x, 0.3, Conditioning(condition.given, index=torch.tensor([7, 3])))
+    assert torch.equal(other[0], once[0])
+    assert not torch.equal(other[1], once[1])
 
 
 def test_samples_of_high_levels_lie_above_those_of_low_ones():
@@ -207,19 +219,19 @@ def test_the_unit_of_a_series_does_not_matter(unit):
     x = series(seed=2)[:, None].float()
     q = torch.full((4,), 0.3)
     guidance = ObservationGuidance()(oracle())
-    one, two = (guidance(x, 0.4, observed=each, quantile_level=q) for each in (seen, other))
+    one, two = (guidance(x, 0.4, Conditioning.of(observed=each, quantile_level=q)) for each in (seen, other))
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 
 def test_the_synthetic_data_have_the_covariance_they_say():
     data = SeasonalGaussian(count=4000)
     states, condition = data.batch(range(4000))
-    windows = data.domain.values(states, {"observed": condition["observed"]})
+    windows = data.domain.values(states, condition)
     torch.testing.assert_close(windows.T.cov(), COVARIANCE, rtol=0, atol=0.08)
-    mean, rest = conditional(condition["observed"], COVARIANCE)
+    mean, rest = conditional(condition.given["observed"], COVARIANCE)
     spread = (windows[:, CONTEXT:] - mean).square().mean(0)
     torch.testing.assert_close(spread, rest.diagonal(), rtol=0.1, atol=0)
-    assert torch.allclose(level(condition["observed"].double()), windows[:, :CONTEXT].abs().mean(1), rtol=1e-5)
+    assert torch.allclose(level(condition.given["observed"].double()), windows[:, :CONTEXT].abs().mean(1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["most-likely", "langevin"])
@@ -254,11 +266,12 @@ def test_bad_options():
     with pytest.raises(UnknownNameError, match="quantile"):
         ObservationGuidance("quantil")
     with pytest.raises(AnydiffError, match=r"\[4, 2, 40\]"):
-        ObservationGuidance()(oracle())(series()[:, None], 0.3, observed=observed()[:, 0])
+        ObservationGuidance()(oracle())(series()[:, None], 0.3, Conditioning.of(observed=observed()[:, 0]))
     with pytest.raises(AnydiffError, match="quantile_level is missing"):
-        ObservationGuidance()(oracle())(series()[:, None], 0.3, observed=observed())
+        ObservationGuidance()(oracle())(series()[:, None], 0.3, Conditioning.of(observed=observed()))
+    ones = Conditioning.of(observed=observed(), quantile_level=torch.ones(4))
     with pytest.raises(AnydiffError, match=r"numbers in \(0, 1\)"):
-        guided("quantile")(series()[:, None], 0.3, observed=observed(), quantile_level=torch.ones(4))
+        guided("quantile")(series()[:, None], 0.3, ones)
     with pytest.raises(UnknownNameError, match="method of refinement"):
         Refinement("gradient")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="anchor"):

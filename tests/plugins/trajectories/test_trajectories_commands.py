@@ -11,6 +11,7 @@ import pytest
 from anydiff.cli.main import run
 from anydiff.pipeline import Pipeline, load, train
 from anydiff.recipes import load_recipe
+from anydiff.states import Conditioning
 from anydiff_trajectories import baselines
 from anydiff_trajectories.compare import compare_agents, rows_of
 from anydiff_trajectories.files import read_episodes
@@ -82,7 +83,7 @@ def test_the_reverse_process_is_drawn_from_noise_to_plan(maze, tmp_path, capsys)
 
 def test_frames_are_the_predictions_in_order_with_the_ends_in_place():
     pipeline = Pipeline.untrained(load_recipe("trajectories/maze", ["network.options.channels=8"]))
-    condition = pipeline.domain.parse_condition({"start": "1 1", "goal": "5 1"}, 1)
+    condition = Conditioning(pipeline.domain.parse_condition({"start": "1 1", "goal": "5 1"}, 1))
     frames = plan_frames(pipeline, condition, nfe=10, frames=4)
     assert len(frames) == 4
     assert [time for time, _ in frames] == sorted((time for time, _ in frames), reverse=True)

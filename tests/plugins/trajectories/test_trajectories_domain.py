@@ -13,7 +13,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths import VPCosine
 from anydiff.recipes import load_recipe
 from anydiff.recipes.build import build_dataset, build_denoiser, build_objective
-from anydiff.states import StateSpec, VectorCondition
+from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec, VectorCondition
 from anydiff_trajectories.data import EpisodeFile, MazeRuns, PendulumRuns
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.episodes import Episode, discounted_returns
@@ -98,13 +98,14 @@ def test_encode_and_decode_are_inverse_with_every_part():
 def test_known_entries_are_the_start_and_the_goal():
     domain = Trajectories(5, {"action": 1, "observation": 3}, known=["start", "goal"], goal_size=2)
     start, goal = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[4.0, 5.0]])
-    known, mask = domain.known_entries({"start": start, "goal": goal})
+    condition = Conditioning.of(start=start, goal=goal)
+    known, mask = domain.known_entries(condition)
     assert known[0, 0].tolist() == [0, 1, 2, 3]
     assert known[0, -1].tolist() == [0, 4, 5, 0]
     assert mask[0].sum(dim=1).tolist() == [3, 0, 0, 0, 2]
-    _, mask = domain.known_entries({"start": start, "goal": goal, "goal_present": torch.tensor([False])})
+    _, mask = domain.known_entries(condition.hidden(["goal"]))
     assert not mask[0, -1].any()
-    assert domain.known_entries({}) is None
+    assert domain.known_entries(UNCONDITIONAL) is None
 
 
 def test_conditions_as_text():
@@ -112,7 +113,7 @@ def test_conditions_as_text():
     condition = domain.parse_condition({"start": "1 1; 5,5", "goal": "5 5"}, 3)
     raw = domain.raw_condition("start", condition["start"])
     np.testing.assert_allclose(raw, [[1, 1, 0, 0], [5, 5, 0, 0], [1, 1, 0, 0]], atol=1e-6)
-    assert domain.describe_condition(condition)[1] == "(5.0, 5.0) to (5.0, 5.0)"
+    assert domain.describe_condition(Conditioning(condition))[1] == "(5.0, 5.0) to (5.0, 5.0)"
     for text in ("", "1", "1 2 3", "here", "nan 1"):
         with pytest.raises(AnydiffError, match="start is"):
             domain.parse_condition({"start": text}, 1)
@@ -170,12 +171,12 @@ def test_windows_are_the_episodes_rows_with_their_returns():
     episode = data.episodes[0]
     np.testing.assert_allclose(states[1, :, 1:], episode.observations[5:13], rtol=1e-6)
     np.testing.assert_allclose(states[1, :, :1], episode.actions[5:13], rtol=1e-6)
-    assert torch.equal(condition["start"], states[:, 0, 1:])
+    assert torch.equal(condition.given["start"], states[:, 0, 1:])
     to_go = discounted_returns(episode.rewards, 0.9)
-    assert float(condition["returns"][1, 0]) == pytest.approx(to_go[5], rel=1e-6)
+    assert float(condition.given["returns"][1, 0]) == pytest.approx(to_go[5], rel=1e-6)
     inside = PendulumRuns({**options, "returns": "window"}, episodes=20)
     expected = sum(0.9**k * episode.rewards[5 + k] for k in range(8))
-    assert float(inside.batch([5])[1]["returns"][0, 0]) == pytest.approx(expected, rel=1e-5)
+    assert float(inside.batch([5])[1].given["returns"][0, 0]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_splits_share_no_episode():
@@ -204,12 +205,12 @@ def test_windows_that_stop_hold_a_place_they_came_to_at_rest():
     for row, (window, base) in enumerate(zip(stopped, states.repeat(2, 1, 1), strict=True)):
         row_of_stop = int((window != base).any(dim=1).nonzero()[0]) if not torch.equal(window, base) else 8
         held.add(row_of_stop)
-        assert torch.equal(ends["goal"][row], window[-1, place])
+        assert torch.equal(ends.given["goal"][row], window[-1, place])
         assert (window[row_of_stop:, place] == base[min(row_of_stop, 7), place]).all()
         still = domain.raw("observation", window[row_of_stop:].double())[:, 2:]
         torch.testing.assert_close(still, torch.zeros_like(still), rtol=0, atol=1e-6)
     assert held >= set(range(1, 8))
-    assert torch.equal(ends["start"], condition["start"].repeat(2, 1))
+    assert torch.equal(ends.given["start"], condition.given["start"].repeat(2, 1))
 
 
 def test_the_users_own_file_is_data(tmp_path):
@@ -239,16 +240,16 @@ def planner(**options):
 def test_known_ends_reach_the_network_clean_whatever_the_state_holds():
     network = planner()
     start, goal = torch.randn(2, 3), torch.randn(2, 2)
+    both, one = Conditioning.of(start=start, goal=goal), Conditioning.of(start=start)
     x, lam = torch.randn(2, 8, 4), torch.zeros(2)
     other = x.clone()
     other[:, 0, 1:] = 9.0
     other[:, -1, 1:3] = -9.0
-    assert torch.equal(network(x, lam, start=start, goal=goal), network(other, lam, start=start, goal=goal))
-    assert not torch.equal(network(x, lam, start=start), network(other, lam, start=start))
-    absent = torch.zeros(2, dtype=torch.bool)
-    assert torch.equal(network(x, lam, start=start, start_present=absent), network(x, lam))
+    assert torch.equal(network(x, lam, both), network(other, lam, both))
+    assert not torch.equal(network(x, lam, one), network(other, lam, one))
+    assert torch.equal(network(x, lam, one.hidden(["start"])), network(x, lam))
     with pytest.raises(AnydiffError, match="'goal' has shape"):
-        network(x, lam, goal=start)
+        network(x, lam, Conditioning.of(goal=start))
 
 
 def test_a_convolutional_planner_takes_any_horizon():
@@ -270,9 +271,9 @@ def test_hidden_actions_are_neither_seen_nor_predicted_but_by_inverse_dynamics()
 
 def test_conditions_for_the_heads_alone_do_not_reach_the_prediction():
     network = planner(unread=["returns"])
-    x, lam = torch.randn(2, 8, 4), torch.zeros(2)
-    assert torch.equal(network(x, lam, returns=torch.ones(2, 1)), network(x, lam))
-    assert not torch.equal(planner()(x, lam, returns=torch.ones(2, 1)), planner()(x, lam))
+    x, lam, condition = torch.randn(2, 8, 4), torch.zeros(2), Conditioning.of(returns=torch.ones(2, 1))
+    assert torch.equal(network(x, lam, condition), network(x, lam))
+    assert not torch.equal(planner()(x, lam, condition), planner()(x, lam))
 
 
 def test_a_rollout_generates_what_it_predicts_step_by_step():
@@ -289,15 +290,15 @@ def test_the_objective_leaves_known_and_hidden_entries_out():
     network = planner(heads=["inverse"], hide=["action"])
     denoiser = NetworkDenoiser(network, VPCosine(), "data")
     clean, noise, uniform = torch.randn(3, 8, 4), torch.randn(3, 8, 4), torch.full((3,), 0.4, dtype=torch.float64)
-    condition = {"start": clean[:, 0, 1:], "goal": clean[:, -1, 1:3]}
+    condition = Conditioning.of(start=clean[:, 0, 1:], goal=clean[:, -1, 1:3])
     objective = Planning(head_weight=0.0)
     with torch.no_grad():
-        loss = objective(denoiser, clean, noise, uniform, **condition)
+        loss = objective(denoiser, clean, noise, uniform, condition)
         moved = noise.clone()
         moved[:, 0, 1:] += 5.0
         moved[..., 0] -= 3.0
-        torch.testing.assert_close(objective(denoiser, clean, moved, uniform, **condition), loss)
-        with_heads = Planning()(denoiser, clean, noise, uniform, **condition)
+        torch.testing.assert_close(objective(denoiser, clean, moved, uniform, condition), loss)
+        with_heads = Planning()(denoiser, clean, noise, uniform, condition)
         inverse = network.inverse(clean[:, :-1, 1:], clean[:, 1:, 1:]) - clean[:, :-1, :1]
     torch.testing.assert_close(with_heads - loss, inverse.square().flatten(1).mean(1))
 
@@ -325,8 +326,8 @@ def test_every_head_of_every_recipe_learns():
         states, condition = data.batch(range(4))
         noise = torch.randn(states.shape, generator=torch.Generator().manual_seed(2))
         uniform = torch.linspace(0.2, 0.8, 4, dtype=torch.float64)
-        absent = {f"{key}_present": torch.tensor([True, False, True, False]) for key in condition}
-        objective(denoiser, states, noise, uniform, **condition, **absent).sum().backward()
+        condition = condition.hidden(condition.given, torch.tensor([False, True, False, True]))
+        objective(denoiser, states, noise, uniform, condition).sum().backward()
         for key, parameter in denoiser.named_parameters():
             assert parameter.grad is not None, (name, key)
             assert parameter.grad.any(), (name, key)

@@ -17,6 +17,7 @@ from anydiff.paths.grids import karras
 from anydiff.pipeline import Pipeline
 from anydiff.recipes import load_recipe
 from anydiff.samplers import sample
+from anydiff.states import UNCONDITIONAL, Conditioning
 from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.episodes import Episode
 from anydiff_trajectories.generate import pendulum_episodes
@@ -148,7 +149,7 @@ def test_the_exact_noised_likelihood_of_a_state_free_policy_gives_the_product_of
     chosen = torch.zeros(4, 8, dtype=torch.float64)
     chosen[torch.arange(4), torch.arange(0, 8, 2)] = 1.0
 
-    def log_likelihood(x, t, **condition):
+    def log_likelihood(x, t, _):
         noisy = covariance + torch.eye(8, dtype=torch.float64) * float(t) ** 2
         gain = torch.linalg.solve(noisy, covariance).T
         posterior = covariance - gain @ covariance
@@ -202,7 +203,7 @@ def test_what_synthesis_refuses():
 def test_policy_likelihood_of_known_rows():
     states = torch.zeros(2, 4, 2)
     expected = -0.5 * (0.3 / 0.2) ** 2 - math.log(0.2) - 0.5 * math.log(2 * math.pi)
-    assert policy_likelihood(SampleSet(states, {}, DOMAIN), POLICY) == pytest.approx(expected)
+    assert policy_likelihood(SampleSet(states, UNCONDITIONAL, DOMAIN), POLICY) == pytest.approx(expected)
 
 
 # Metrics ------------------------------------------------------------------------------------------------------------
@@ -211,14 +212,14 @@ def test_policy_likelihood_of_known_rows():
 def test_dynamics_error_is_zero_on_real_steps_and_the_known_value_beside_them():
     domain = Trajectories(8, {"action": 1, "observation": 3}, environment="Pendulum-v1")
     states = domain.encode([episode.window(0, 8) for episode in pendulum_episodes(episodes=12, steps=8)])
-    real = SampleSet(states, {}, domain)
+    real = SampleSet(states, UNCONDITIONAL, domain)
     assert DynamicsError().compute(real, real) < 1e-9
     moved = states.clone()
     moved[:, -1, 3] += 0.5  # ω, which is observation 2 of the last row: one transition of seven, one entry of three
     spread = float(states[..., 3].double().flatten().std())
     expected = (0.5 / spread) ** 2 / (7 * 3)
-    assert DynamicsError().compute(SampleSet(moved, {}, domain), real) == pytest.approx(expected, rel=1e-4)
-    nowhere = SampleSet(torch.zeros(12, 4, 2), {}, DOMAIN)
+    assert DynamicsError().compute(SampleSet(moved, UNCONDITIONAL, domain), real) == pytest.approx(expected, rel=1e-4)
+    nowhere = SampleSet(torch.zeros(12, 4, 2), UNCONDITIONAL, DOMAIN)
     with pytest.raises(AnydiffError, match=r"set domain\.environment"):
         DynamicsError().compute(nowhere, nowhere)
 
@@ -226,7 +227,7 @@ def test_dynamics_error_is_zero_on_real_steps_and_the_known_value_beside_them():
 def test_goal_error_is_a_distance():
     domain = Trajectories(4, {"action": 1, "observation": 2}, known=["goal"], goal_size=2)
     states = torch.zeros(3, 4, 3)
-    samples = SampleSet(states, {"goal": torch.tensor([[3.0, 4.0]] * 3)}, domain)
+    samples = SampleSet(states, Conditioning.of(goal=torch.tensor([[3.0, 4.0]] * 3)), domain)
     assert GoalError().compute(samples, samples) == pytest.approx(5.0)
 
 
@@ -249,11 +250,11 @@ def test_synthetic_rows_after_an_end_are_left_out():
     states = torch.zeros(2, 4, 4)
     states[:, :, 1] = torch.arange(4.0)  # the columns: action, observation, reward, done
     states[0, 1, 3] = 0.9
-    found = synthetic_transitions(SampleSet(states, {}, domain))
+    found = synthetic_transitions(SampleSet(states, UNCONDITIONAL, domain))
     assert found.observations[:, 0].tolist() == [0, 1, 0, 1, 2]
     assert found.terminals.tolist() == [0, 1, 0, 0, 0]
     with pytest.raises(AnydiffError, match="needs trajectories with rewards"):
-        synthetic_transitions(SampleSet(torch.zeros(2, 4, 2), {}, DOMAIN))
+        synthetic_transitions(SampleSet(torch.zeros(2, 4, 2), UNCONDITIONAL, DOMAIN))
 
 
 def test_cloning_finds_a_linear_policy():

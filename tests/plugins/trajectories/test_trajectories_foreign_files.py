@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,7 +14,7 @@ import torch
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.paths import VPCosine
-from anydiff.states import VectorCondition
+from anydiff.states import Conditioning, VectorCondition
 from anydiff_trajectories import files
 from anydiff_trajectories.data import EpisodeFile, EpisodeWindows
 from anydiff_trajectories.domain import Trajectories
@@ -123,13 +124,13 @@ def test_episodes_shorter_than_the_horizon_are_padded_and_nothing_is_learned_fro
     assert data.padded == 9, "one window for each fall"
     assert len(data) == 9 + 9 * 13
     states, condition = data.batch([0, 9])
-    assert condition["loss_mask"][:, :, 0].tolist() == [[1] * 5 + [0] * 3, [1] * 8]
+    assert condition.loss_weight[:, :, 0].tolist() == [[1] * 5 + [0] * 3, [1] * 8]
     assert states[0, :, 1].tolist() == [1.0] * 8, "the last observation is held"
     assert states[0, :, 0].tolist() == states[0, :, 2].tolist() == [1.0] * 5 + [0.0] * 3
     assert states[0, :, 3].tolist() == [0.0] * 4 + [1.0] * 4
-    torch.testing.assert_close(condition["returns"][0, 0], torch.tensor((1 - 0.99**5) / 0.01), rtol=1e-6, atol=0)
+    torch.testing.assert_close(condition.given["returns"][0, 0], torch.tensor((1 - 0.99**5) / 0.01), rtol=1e-6, atol=0)
     whole = EpisodeWindows("mine", falls_and_runs()[9:], domain, "train")
-    assert "loss_mask" not in whole.batch([0])[1]
+    assert whole.batch([0])[1].loss_weight is None
 
 
 def test_an_episode_that_a_time_limit_cut_is_no_fall_in_its_return():
@@ -150,7 +151,9 @@ def test_an_episode_that_a_time_limit_cut_is_no_fall_in_its_return():
 def test_the_return_of_a_window_is_of_its_own_rewards_however_its_episode_ended():
     domain = Trajectories(8, {"action": 1, "observation": 1}, returns="window", discount=0.9, cut="continue")
     _, condition = EpisodeWindows("mine", falls_and_runs(), domain).batch([9, 9 + 12])
-    torch.testing.assert_close(condition["returns"][:, 0], torch.full((2,), (1 - 0.9**8) / 0.1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        condition.given["returns"][:, 0], torch.full((2,), (1 - 0.9**8) / 0.1), rtol=1e-6, atol=0
+    )
 
 
 def test_data_of_another_environment_are_refused(tmp_path):
@@ -187,10 +190,9 @@ def test_padding_has_no_part_in_the_loss_of_a_planner():
     mask[0, 5:] = 0
     other = clean.clone()
     other[0, 5:] = 100.0
-    losses = [
-        Planning()(denoiser, states, noise, uniform, returns=torch.zeros(2, 1), loss_mask=mask.clone())
-        for states in (clean, other)
-    ]
+    condition = Conditioning.of(returns=torch.zeros(2, 1))
+    padded = replace(condition, loss_weight=mask)
+    losses = [Planning()(denoiser, states, noise, uniform, padded) for states in (clean, other)]
     torch.testing.assert_close(*losses, rtol=0, atol=0)
-    full = Planning()(denoiser, other, noise, uniform, returns=torch.zeros(2, 1))
+    full = Planning()(denoiser, other, noise, uniform, condition)
     assert full[0] > 100 * losses[0][0]

@@ -9,7 +9,7 @@ import torch
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.pipeline import Pipeline
 from anydiff.recipes import load_recipe
-from anydiff.states import NoiseSource
+from anydiff.states import UNCONDITIONAL, Conditioning, NoiseSource
 from anydiff_trajectories import rollout
 from anydiff_trajectories.diffuser import DiffusionPlanner, plan_values, value_guidance
 from anydiff_trajectories.policy import DiffusionPolicy, track_places
@@ -41,15 +41,15 @@ def pendulum():
     return untrained("pendulum")
 
 
-ENDS = {"start": torch.tensor([[-1.0, -1.2, 0.0, 0.0]] * 3), "goal": torch.tensor([[1.1, 0.9]] * 3)}
+ENDS = Conditioning.of(start=torch.tensor([[-1.0, -1.2, 0.0, 0.0]] * 3), goal=torch.tensor([[1.1, 0.9]] * 3))
 
 
 @pytest.mark.parametrize("solver", ["ddim", "ddpm", "dpm-solver++-2m", "heun", "euler", "unipc-3"])
 def test_plans_begin_and_end_exactly_where_they_must_with_every_solver(maze, solver):
     states = maze.sample_set(3, nfe=6, solver=solver, condition=ENDS).states
     observation = states[..., maze.domain.layout["observation"]]
-    assert torch.equal(observation[:, 0], ENDS["start"])
-    assert torch.equal(observation[:, -1, :2], ENDS["goal"])
+    assert torch.equal(observation[:, 0], ENDS.given["start"])
+    assert torch.equal(observation[:, -1, :2], ENDS.given["goal"])
 
 
 def test_known_entries_hold_at_every_step(maze):
@@ -60,8 +60,8 @@ def test_known_entries_hold_at_every_step(maze):
     assert len(seen) == 5
     for kind, prediction in seen:
         assert kind == "data"
-        assert torch.equal(prediction[:, 0, 2:], ENDS["start"])
-        assert torch.equal(prediction[:, -1, 2:4], ENDS["goal"])
+        assert torch.equal(prediction[:, 0, 2:], ENDS.given["start"])
+        assert torch.equal(prediction[:, -1, 2:4], ENDS.given["goal"])
 
 
 # Value guidance -----------------------------------------------------------------------------------------------------
@@ -71,13 +71,13 @@ def test_value_guidance_shifts_the_score_by_the_gradient_of_the_value(pendulum):
     guided = value_guidance(pendulum, scale=0.7, stop=0.1)(pendulum.denoiser)
     path, network = pendulum.denoiser.path, pendulum.denoiser.network
     x, t = torch.randn(4, 32, 4, generator=torch.Generator().manual_seed(1)), 0.5
-    start = torch.randn(4, 3, generator=torch.Generator().manual_seed(2))
+    condition = Conditioning.of(start=torch.randn(4, 3, generator=torch.Generator().manual_seed(2)))
     point = x.clone().requires_grad_()
-    value = network.value_of(point, torch.full((4,), path.log_snr(t)).float(), {"start": start})
+    value = network.value_of(point, torch.full((4,), path.log_snr(t)).float(), condition)
     (gradient,) = torch.autograd.grad(value.sum(), point)
     with torch.no_grad():
-        shift = guided(x, t, start=start) - pendulum.denoiser(x, t, start=start)
-        assert torch.equal(guided(x, 0.1, start=start), pendulum.denoiser(x, 0.1, start=start))
+        shift = guided(x, t, condition) - pendulum.denoiser(x, t, condition)
+        assert torch.equal(guided(x, 0.1, condition), pendulum.denoiser(x, 0.1, condition))
     torch.testing.assert_close(shift, 0.7 * path.sigma(t) ** 2 / path.alpha(t) * gradient, rtol=1e-3, atol=1e-5)
     assert not gradient[:, 0, 1:].any(), "the known start is not what is pushed"
 
@@ -88,14 +88,15 @@ def test_the_value_reads_the_shrunk_state_beside_the_start_as_it_is(pendulum):
     log_snr = torch.full((3,), float(path.log_snr(0.6)))
     shrunk = float(path.alpha(0.6)) * x
     shrunk[:, 0, 1:] = start
+    condition = Conditioning.of(start=start)
     with torch.no_grad():
-        torch.testing.assert_close(network.value_of(x, log_snr, {"start": start}), network.value(shrunk, log_snr))
-        nothing = network.value_of(1e3 * x, torch.full((3,), -40.0), {"start": start})
+        torch.testing.assert_close(network.value_of(x, log_snr, condition), network.value(shrunk, log_snr))
+        nothing = network.value_of(1e3 * x, torch.full((3,), -40.0), condition)
         torch.testing.assert_close(nothing, nothing[:1].expand(3), msg="pure noise has one value")
 
 
 def test_a_constant_value_guides_nowhere(pendulum):
-    condition = {"start": torch.zeros(2, 3)}
+    condition = Conditioning.of(start=torch.zeros(2, 3))
     plain = DiffusionPlanner(pendulum, nfe=4).plan(condition, [0, 1], 0)
     import copy
 
@@ -108,11 +109,11 @@ def test_a_constant_value_guides_nowhere(pendulum):
 
 
 def test_the_best_candidate_is_kept(pendulum):
-    condition = {"start": torch.randn(2, 3, generator=torch.Generator().manual_seed(3))}
+    condition = Conditioning.of(start=torch.randn(2, 3, generator=torch.Generator().manual_seed(3)))
     best = DiffusionPlanner(pendulum, nfe=3, candidates=4).plan(condition, [5, 9], 0)
     for row, index in enumerate((5, 9)):
         alone = pendulum.sample_set(
-            range(4 * index, 4 * index + 4), nfe=3, condition={"start": condition["start"][row].expand(4, 3)}
+            range(4 * index, 4 * index + 4), nfe=3, condition={"start": condition.given["start"][row].expand(4, 3)}
         ).states
         chosen = alone[plan_values(pendulum, alone).argmax()]
         torch.testing.assert_close(best[row], chosen, rtol=1e-4, atol=1e-4)
@@ -125,12 +126,12 @@ def test_no_steps_leave_the_autoregressive_plan(optimiser):
     planner = TrajectoryPlanner(optimiser, nfe=0)
     assert torch.equal(planner.plan(ENDS, [0, 1, 2], 0), planner.autoregressive(ENDS))
     plan = planner.autoregressive(ENDS)
-    assert torch.equal(plan[:, 0, 2:], ENDS["start"])
+    assert torch.equal(plan[:, 0, 2:], ENDS.given["start"])
     network = optimiser.denoiser.network
     with torch.no_grad():
         torch.testing.assert_close(plan[:, :-1, :2], network.inverse(plan[:, :-1, 2:], plan[:, 1:, 2:]))
         torch.testing.assert_close(
-            plan[:, 1:, 2:], network.rollout(plan[:, :-1, 2:], ENDS["goal"]), rtol=1e-4, atol=1e-5
+            plan[:, 1:, 2:], network.rollout(plan[:, :-1, 2:], ENDS.given["goal"]), rtol=1e-4, atol=1e-5
         )
 
 
@@ -147,7 +148,7 @@ def test_entering_at_the_top_with_the_priors_noise_is_the_plain_sampler(optimise
 
 def test_a_low_entry_keeps_the_plan_and_a_high_one_forgets_it(optimiser):
     states = torch.zeros(2, 48, 6)
-    condition = {name: value[:2] for name, value in ENDS.items()}
+    condition = ENDS.rows(slice(2))
     other = states + 2.0
     results = {
         level: [refine(optimiser, s, level=level, nfe=3, seed=1, condition=condition) for s in (states, other)]
@@ -181,7 +182,7 @@ def test_heads_that_are_missing_are_named(maze, optimiser, pendulum):
     with pytest.raises(AnydiffError, match="candidates is 2"):
         DiffusionPlanner(optimiser, candidates=2)
     with pytest.raises(AnydiffError, match="needs the condition start"):
-        TrajectoryPlanner(optimiser).autoregressive({})
+        TrajectoryPlanner(optimiser).autoregressive(UNCONDITIONAL)
     assert isinstance(DiffusionPolicy(optimiser).planner, TrajectoryPlanner)
     assert not isinstance(DiffusionPolicy(pendulum).planner, TrajectoryPlanner)
 
@@ -249,7 +250,7 @@ def test_a_warm_start_enters_with_the_shifted_plan(pendulum):
     before = policy.states.clone()
     policy.act(state)
     shifted = torch.cat([before[:, 3:], before[:, -1:].expand(-1, 3, -1)], dim=1)
-    condition = {"start": policy.domain.condition("start", state)}
+    condition = Conditioning.of(start=policy.domain.condition("start", state))
     expected = refine(
         pendulum, shifted, level=0.3, nfe=2, seed=6, indices=[1 << 20, (1 << 20) + 1], condition=condition
     )

@@ -75,7 +75,7 @@ def test_baselines_are_ordered_as_they_must_be(cases):
 
 def test_baselines_refuse_cases_they_do_not_know(cases):
     train, _, reference = cases
-    foreign = {**reference.condition, "members": reference.condition["members"] + 1}
+    foreign = reference.condition.with_given(members=reference.condition.given["members"] + 1)
     with pytest.raises(AnydiffError, match="seeds in the condition are those of no test case"):
         baselines.full_ensemble(train, foreign, 64, 0)
     with pytest.raises(AnydiffError, match="no physical ensemble"):
@@ -101,7 +101,7 @@ def test_rain_is_a_case_of_eleven_seeds_and_comes_back_in_millimetres():
     train, test = RainInnsbruck(table=table()), RainInnsbruck("test", table=table())
     assert (len(train), len(test)) == (32, 8)
     states, condition = test.batch(range(8))
-    assert condition["members"].shape == (8, 11, 1, 1, 1)
+    assert condition.given["members"].shape == (8, 11, 1, 1, 1)
     objects = test.domain.decode(states, condition)
     amounts = [float(each["rain"].squeeze()) for each in objects]
     np.testing.assert_allclose(amounts, table()["rain"].to_numpy()[32:], atol=1e-4)

@@ -6,7 +6,7 @@ import torch
 import xarray
 
 from anydiff.errors import AnydiffError, FileFormatError, NonFiniteError
-from anydiff.states import ArrayCondition, StateSpec, VectorCondition
+from anydiff.states import ArrayCondition, Conditioning, StateSpec, VectorCondition
 from anydiff_weather import lorenz96
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.data import ForecastCases, ForecastFiles, Lorenz96Cases
@@ -100,19 +100,19 @@ def test_normalising_and_back_is_the_identity(climatology):
 def test_fields_come_back_with_names_units_and_coordinates(climatology, tmp_path):
     domain = Weather(str(climatology))
     data = forecast()
-    condition = forecast_conditions(domain, data)
-    states = condition["members"][:, 0]
+    condition = Conditioning(forecast_conditions(domain, data))
+    states = condition.given["members"][:, 0]
     objects = domain.decode(states, condition)
     first = objects[1]
     np.testing.assert_allclose(first["t"], data["t"][1, 0], rtol=1e-5)
     assert first["t"].attrs["units"] == "K"
-    assert int(first["dayofyear"]) == decode_day(condition["valid_day"])[1]
+    assert int(first["dayofyear"]) == decode_day(condition.given["valid_day"])[1]
     torch.testing.assert_close(domain.encode(objects), states, rtol=1e-4, atol=1e-4)
     for name in ("a.nc", "a.zarr", "a.nc4"):
         domain.write(objects, tmp_path / name)
         torch.testing.assert_close(domain.encode(domain.read(tmp_path / name)), states, rtol=1e-4, atol=1e-4)
     parsed = domain.parse_condition({"members": _saved(data, tmp_path / "forecast.nc")}, 4)
-    torch.testing.assert_close(parsed["members"], condition["members"])
+    torch.testing.assert_close(parsed["members"], condition.given["members"])
     for count in (1, 6):
         with pytest.raises(AnydiffError, match=f"has 4 times, .* {count} samples were asked for"):
             domain.parse_condition({"members": str(tmp_path / "forecast.nc")}, count)
@@ -189,7 +189,7 @@ def test_own_files_train_and_are_matched_with_their_truth(climatology, tmp_path)
     test = ForecastFiles(**paths, truth=str(tmp_path / "t.nc"), split="test")
     assert (len(train), len(test)) == (8 * 40, 2)
     states, condition = test.batch([0, 1])
-    torch.testing.assert_close(states, condition["members"][:, 0])
+    torch.testing.assert_close(states, condition.given["members"][:, 0])
     late = _saved(truth.isel(time=slice(1, None)), tmp_path / "late.nc")
     with pytest.raises(AnydiffError, match=r"1 of 8 fields .* the truth lacks \(first 2003-03-31T00:00"):
         ForecastFiles(**paths, truth=late)
@@ -236,15 +236,15 @@ def test_the_network_does_not_know_the_order_or_the_number_of_its_seeds():
     for count in (1, 2, 5):
         members = torch.randn(3, count, 1, 1, 12)
         with torch.no_grad():
-            one = net(x, level, members=members, climatology=climatology, valid_day=day)
+            condition = Conditioning.of(members=members, climatology=climatology, valid_day=day)
+            one = net(x, level, condition)
             order = torch.randperm(count)
-            two = net(x, level, members=members[:, order], climatology=climatology, valid_day=day)
-            encoded = net.encode_condition(members=members, climatology=climatology, valid_day=day)
-            three = net(x, level, **encoded)
+            two = net(x, level, condition.with_given(members=members[:, order]))
+            three = net(x, level, net.encode_condition(condition))
         torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
         torch.testing.assert_close(one, three, rtol=0, atol=1e-6)
     with torch.no_grad():
-        assert (net(x, level, members=members + 1, climatology=climatology) - one).abs().max() > 1e-3
+        assert (net(x, level, Conditioning.of(members=members + 1, climatology=climatology)) - one).abs().max() > 1e-3
 
 
 def test_hidden_conditions_have_no_influence():
@@ -253,11 +253,12 @@ def test_hidden_conditions_have_no_influence():
     members, climatology = torch.randn(3, 2, 1, 1, 12), torch.randn(3, 1, 1, 12)
     shown = torch.tensor([True, False, True])
     with torch.no_grad():
-        without = net(x, level, climatology=climatology)
-        full = net(x, level, members=members, climatology=climatology)
+        without = net(x, level, Conditioning.of(climatology=climatology))
+        full = net(x, level, Conditioning.of(members=members, climatology=climatology))
         spoilt = members.clone()
         spoilt[1] = float("nan")
-        half = net(x, level, members=spoilt, climatology=climatology, members_present=shown)
+        given = {"members": spoilt, "climatology": climatology}
+        half = net(x, level, Conditioning(given, present={"members": shown}))
     torch.testing.assert_close(half[1], without[1])
     torch.testing.assert_close(half[[0, 2]], full[[0, 2]])
 
@@ -266,13 +267,13 @@ def test_the_network_runs_on_a_cubed_sphere_and_refuses_what_it_cannot_read():
     conditions = {"members": ArrayCondition((2, 3, 6, 4, 4)), "climatology": ArrayCondition((3, 6, 4, 4))}
     net = network((3, 6, 4, 4), conditions, periodic=(False, False, False))
     given = {"members": torch.randn(2, 2, 3, 6, 4, 4), "climatology": torch.randn(2, 3, 6, 4, 4)}
-    assert net(torch.randn(2, 3, 6, 4, 4), torch.zeros(2), **given).shape == (2, 3, 6, 4, 4)
+    assert net(torch.randn(2, 3, 6, 4, 4), torch.zeros(2), Conditioning(given)).shape == (2, 3, 6, 4, 4)
     with pytest.raises(AnydiffError, match="reads the condition 'members'"):
         network(conditions={})
     with pytest.raises(AnydiffError, match="periodic is"):
         network(periodic=(True,))
     with pytest.raises(AnydiffError, match="condition 'members' has shape"):
-        network()(torch.randn(2, 1, 1, 12), torch.zeros(2), members=torch.randn(2, 2, 1, 1, 11))
+        network()(torch.randn(2, 1, 1, 12), torch.zeros(2), Conditioning.of(members=torch.randn(2, 2, 1, 1, 11)))
 
 
 def test_advection_and_exchange_conserve_energy():
@@ -316,7 +317,7 @@ def test_bundled_cases_have_truth_seeds_and_members():
     states, condition = test.batch(range(4))
     assert states.shape == (4, 1, 1, 40)
     torch.testing.assert_close(states, test.truth[:4])
-    torch.testing.assert_close(condition["members"], test.members[:4, :2])
+    torch.testing.assert_close(condition.given["members"], test.members[:4, :2])
     assert float(train.truth.std()) == pytest.approx(1.0, abs=0.02)
     assert float(test.members.mean()) > 0.4
     first, second = train.batch([0])[0], train.batch([29])[0]
@@ -331,4 +332,4 @@ def test_cases_without_truth_take_another_member(climatology):
     cases = ForecastCases("x", domain, values, day, day, None, split="test")
     states, condition = cases.batch([2])
     torch.testing.assert_close(states[0], cases.members[2, 2])
-    torch.testing.assert_close(condition["members"][0], cases.members[2, :2])
+    torch.testing.assert_close(condition.given["members"][0], cases.members[2, :2])

@@ -184,7 +184,7 @@ class Value(nn.Module):
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """J ``[B]``."""
-        embedding = self.conditioning(log_snr, x.shape[0], {})
+        embedding = self.conditioning(log_snr, x.shape[0], UNCONDITIONAL)
         hidden = functional.silu(self.entry(x.transpose(1, 2)) + embedding[:, :, None])
         hidden = functional.silu(self.middle(hidden))
         value: Tensor = self.exit(hidden.mean(dim=2))[:, 0]

@@ -1,6 +1,7 @@
 """A tiny training that every test here shares; as a script, ``python toy.py FOLDER [key=value ...]``."""
 
 from __future__ import annotations
+from anydiff.states import Conditioning
 
 import hashlib
 import json
@@ -35,7 +36,7 @@ class Rings:
         return len(self.points)
 
     def batch(self, indices):
-        return self.points[indices], {"label": self.label[indices]}
+        return self.points[indices], Conditioning({"label": self.label[indices]})
 
 
 SETTINGS = {

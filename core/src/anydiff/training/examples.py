@@ -31,13 +31,9 @@ def derived_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-PlainExamples = tuple[Tensor, Tensor, Tensor, dict[str, Tensor], list[int]]
-"""The fields of :class:`Examples`, the condition as :meth:`Conditioning.tensors` names its parts."""
-
-
 @dataclass
 class Examples:
-    """A batch to train on. A plain object, so that mixed precision does not round its times on the way in.
+    """A batch to train on.
 
     Attributes:
         clean: x0 [B, *shape].
@@ -58,15 +54,15 @@ class Examples:
         states = (self.clean.to(device), self.noise.to(device), self.uniform.to(device))
         return Examples(*states, self.condition.to(device), self.indices)
 
-    def plain(self) -> PlainExamples:
-        """The same in plain containers: wrappers of precision convert tensors in those, and refuse frozen objects."""
-        return self.clean, self.noise, self.uniform, dict(self.condition.tensors()), self.indices
 
-    @classmethod
-    def from_plain(cls, plain: PlainExamples) -> Examples:
-        """What :meth:`plain` made, back from a wrapper."""
-        clean, noise, uniform, condition, indices = plain
-        return cls(clean, noise, uniform, Conditioning.from_tensors(condition), indices)
+class Sealed:
+    """Examples on their way through wrappers of precision, which round tensors in every container they know and refuse
+    frozen ones: times stay float64."""
+
+    __slots__ = ("examples",)
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
 
 
 class Drawn(NamedTuple):

@@ -25,7 +25,7 @@ from anydiff.training.devices import make_fabric
 from anydiff.training.diagnose import first_bad_tensor
 from anydiff.training.ema import EMA
 from anydiff.training.events import TrainingEvents
-from anydiff.training.examples import Examples, ExampleStream, PlainExamples, derived_seed
+from anydiff.training.examples import Examples, ExampleStream, Sealed, derived_seed
 from anydiff.training.method import NETWORK, Losses, TrainingMethod, checked_groups, checked_losses
 from anydiff.training.progress import Interruption, ProgressBar
 from anydiff.training.run import RunFolder
@@ -110,8 +110,8 @@ class _Step(nn.Module):
         self.objective = method.objective  # it may be a module
         self.method = method
 
-    def forward(self, plain: PlainExamples, progress: float, groups: Sequence[str]) -> Losses:
-        examples = Examples.from_plain(plain)
+    def forward(self, sealed: Sealed, progress: float, groups: Sequence[str]) -> Losses:
+        examples = sealed.examples
         losses = self.method.step(examples, progress, groups)
         return checked_losses(losses, groups, len(examples.clean), type(self.method).__name__)
 
@@ -264,7 +264,7 @@ class _Training:
         with self._constant_but(groups):
             for number, examples in enumerate(batches):
                 with self.fabric.no_backward_sync(self.model, enabled=number + 1 < count):
-                    losses: Losses = self.model(examples.plain(), progress, groups)
+                    losses: Losses = self.model(Sealed(examples), progress, groups)
                     means = {
                         f"{group}/{term}": loss.sum() * scale
                         for group in groups
@@ -367,7 +367,7 @@ class _Training:
         progress = self.done.step / self.settings.steps
 
         def loss(examples: Examples) -> Tensor:
-            losses = self.unwrapped(examples.plain(), progress, groups)
+            losses = self.unwrapped(Sealed(examples), progress, groups)
             return _total({f"{group}/{term}": each for group in groups for term, each in losses[group].items()})
 
         what = None

@@ -90,7 +90,7 @@ def test_absent_entries_have_no_influence_on_the_loss(objective):
 
 def test_the_loss_is_a_mean_over_the_entries_that_exist():
     class Zero(nn.Module):
-        def forward(self, x, log_snr):
+        def forward(self, x, log_snr, condition):
             return torch.zeros_like(x)
 
     denoiser = NetworkDenoiser(Zero(), PATH, "noise", spec=SPEC)

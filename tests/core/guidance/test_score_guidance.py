@@ -125,7 +125,7 @@ class Line(nn.Module):
             self.layer.weight.copy_(torch.tensor([[0.8, 0.1], [-0.2, 0.7]]))
             self.layer.bias.zero_()
 
-    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning) -> Tensor:
         return torch.tanh(self.layer(x.to(self.layer.weight.dtype)))
 
 

@@ -16,7 +16,7 @@ class Wide(nn.Module):
         super().__init__()
         self.wide, self.narrow = nn.Linear(4, 100), nn.Linear(100, 4)
 
-    def forward(self, x, log_snr):
+    def forward(self, x, log_snr, condition):
         return self.narrow(torch.relu(self.wide(x)))
 
 

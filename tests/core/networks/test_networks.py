@@ -163,7 +163,7 @@ def test_bad_calls_are_named():
     network = build(UNet, (1, 8, 8), {"channels": 8})
     x, log_snr = torch.zeros(2, 1, 8, 8), torch.zeros(2)
     with pytest.raises(UnknownNameError, match="did you mean 'label'"):
-        network(x, log_snr, labels=torch.zeros(2).long())
+        network(x, log_snr, Conditioning({"labels": torch.zeros(2).long()}))
     with pytest.raises(AnydiffError, match="class 7"):
         network(x, log_snr, Conditioning({"label": torch.tensor([0, 7])}))
     with pytest.raises(AnydiffError, match=r"'context' has shape \(2, 3\)"):

@@ -161,7 +161,7 @@ def test_mask_weighs_elements_and_hides_unknown_ones():
     loss = Denoising()(denoiser, clean, noise, uniform, Conditioning(loss_weight=mask))
     expected = torch.stack([noise[0, :4].square().mean(), noise[1, 2].square(), torch.zeros(()).double()])
     torch.testing.assert_close(loss, expected)
-    with pytest.raises(AnydiffError, match="loss_mask has shape"):
+    with pytest.raises(AnydiffError, match="loss_weight has shape"):
         Denoising()(denoiser, clean, noise, uniform, Conditioning(loss_weight=torch.ones(3, 7)))
 
 

@@ -1,7 +1,6 @@
 """A tiny training that every test here shares; as a script, ``python toy.py FOLDER [key=value ...]``."""
 
 from __future__ import annotations
-from anydiff.states import Conditioning
 
 import hashlib
 import json
@@ -14,7 +13,7 @@ from anydiff.denoisers import NetworkDenoiser
 from anydiff.networks import MLP
 from anydiff.objectives import Denoising
 from anydiff.paths import VPLinear
-from anydiff.states import ClassCondition, StateSpec
+from anydiff.states import ClassCondition, Conditioning, StateSpec
 from anydiff.training import ObjectiveMethod, RunFolder, TrainingSettings, fit
 
 

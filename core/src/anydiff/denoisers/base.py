@@ -187,7 +187,7 @@ class FunctionDenoiser(Denoiser):
         sigma_data: float = 1.0,
     ) -> None:
         self.function = function
-        self._asks = _takes_three(function)
+        self._asks = asks_condition(function)
         self.path = path
         self.native_kind = kind
         self.sigma_data = sigma_data
@@ -197,8 +197,8 @@ class FunctionDenoiser(Denoiser):
         return self.function(x, t, condition) if self._asks else self.function(x, t)
 
 
-def _takes_three(function: Callable[..., Tensor]) -> bool:
-    """Whether ``function(x, t, condition)`` can be called so; else it is one of the state and the time alone."""
+def asks_condition(function: Callable[..., Tensor]) -> bool:
+    """Whether ``function(x, t, condition)`` can be called so; else it is a function of the state and the time alone."""
     try:
         inspect.signature(function).bind(None, None, None)
     except TypeError:

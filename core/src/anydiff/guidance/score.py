@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, conversion, convert
+from anydiff.denoisers.base import Denoiser, PredictionKind, asks_condition, conversion, convert
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.guidance.base import LinearGuidance, Scale, scale_at
 from anydiff.paths.base import per_row
 from anydiff.states import Conditioning
 
 LogDensity = Callable[..., Tensor]
-"""``f(value [B, *shape], t, condition) -> [B]``: the log of a density in row b, a function of row b alone."""
+"""``f(value [B, *shape], t)`` or ``f(value, t, condition) -> [B]``: the log of a density in row b, of row b alone."""
 
 POINTS = ("state", "data", "data-direct")
 _INDEPENDENT = "log_density does not depend on its input; compute it from that with torch operations."
@@ -111,7 +111,8 @@ class ScoreGuidance(LinearGuidance):
         return (native, gradient) if keep else (native.detach(), gradient)
 
     def _log_density(self, value: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
-        out = self.log_density(value, t, condition)
+        asked = (condition,) if asks_condition(self.log_density) else ()
+        out = self.log_density(value, t, *asked)
         if not isinstance(out, Tensor) or out.shape != value.shape[:1]:
             found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise AnydiffError(

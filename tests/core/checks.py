@@ -171,7 +171,7 @@ def check_network_parametrization(path: GaussianPath, kind: str) -> None:
     x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     class Perfect(nn.Module):
-        def forward(self, scaled: Tensor, log_snr: Tensor) -> Tensor:
+        def forward(self, scaled: Tensor, log_snr: Tensor, condition: Conditioning) -> Tensor:
             level = path.time(log_snr.double())
             alpha, sigma = path.alpha(level)[:, None], path.sigma(level)[:, None]
             state = scaled * torch.sqrt((alpha * 0.7) ** 2 + sigma**2)
@@ -414,5 +414,7 @@ def check_score_guidance(path: GaussianPath) -> None:
     for t in times(path, 4):
         for kind in ("data", "noise", "score", "velocity", "flow", "edm"):
             value = guided.predict(path.prior_std * x, t, kind)
-            expected = truth.predict(path.prior_std * x, t, kind, measurement=measurement.expand(4, -1))
+            expected = truth.predict(
+                path.prior_std * x, t, kind, Conditioning({"measurement": measurement.expand(4, -1)})
+            )
             torch.testing.assert_close(value, expected, rtol=1e-7, atol=1e-7 * float(expected.abs().max()))

@@ -86,7 +86,7 @@ def test_tensor_scale_is_per_sample_and_callable_is_of_time():
         timed(states(), 0.4, Conditioning({"label": LABEL})), fixed(states(), 0.4, Conditioning({"label": LABEL}))
     )
     with pytest.raises(AnydiffError, match="function of time"):
-        timed(states(), torch.full((5,), 0.4), label=LABEL)
+        timed(states(), torch.full((5,), 0.4), Conditioning({"label": LABEL}))
     with pytest.raises(AnydiffError, match="scale has shape"):
         ClassifierFree(torch.ones(4))(oracle())(states(), 0.4, Conditioning({"label": LABEL}))
 

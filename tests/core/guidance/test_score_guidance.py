@@ -61,10 +61,14 @@ def test_mixture_with_its_own_classifier_is_the_class(name):
     path = PATHS[name]
     oracle = mixture(path)
 
-    def log_class(x: Tensor, t: float | Tensor, label: Tensor) -> Tensor:
+    def log_class(x: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
         alpha = torch.full((1, 1), path.alpha(float(t)), dtype=torch.float64)
         variance = alpha**2 * oracle.std**2 + path.sigma(float(t)) ** 2
-        return oracle._responsibility(x, alpha, variance, {}).gather(1, label[:, None])[:, 0].log()
+        return (
+            oracle._responsibility(x, alpha, variance, UNCONDITIONAL)
+            .gather(1, condition.given["label"][:, None])[:, 0]
+            .log()
+        )
 
     label = torch.tensor([0, 1, 2, 2, 1])
     guided = ScoreGuidance(log_class, at="state", names=("label",))(oracle)

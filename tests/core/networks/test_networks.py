@@ -167,7 +167,7 @@ def test_bad_calls_are_named():
     with pytest.raises(AnydiffError, match="class 7"):
         network(x, log_snr, Conditioning({"label": torch.tensor([0, 7])}))
     with pytest.raises(AnydiffError, match=r"'context' has shape \(2, 3\)"):
-        network(x, log_snr, context=torch.zeros(2, 3))
+        network(x, log_snr, Conditioning({"context": torch.zeros(2, 3)}))
     with pytest.raises(AnydiffError, match="the network expects"):
         network(x[..., :7], log_snr)
     with pytest.raises(AnydiffError, match="one per sample"):

@@ -198,14 +198,19 @@ class FunctionDenoiser(Denoiser):
 
 
 def asks_condition(function: Callable[..., Tensor]) -> bool:
-    """Whether ``function(x, t, condition)`` can be called so; else it is a function of the state and the time alone."""
+    """Whether a function is one of ``(x, t, condition)``; else it is one of the state and the time alone.
+
+    A third parameter counts where it is called ``condition`` or must be given; one that has a value of its own already
+    (``lambda x, t, centre=centre: ...``) is not handed a condition.
+    """
     try:
-        inspect.signature(function).bind(None, None, None)
-    except TypeError:
-        return False
+        named = list(inspect.signature(function).parameters.values())
     except ValueError:  # written in another language: nothing tells
         return True
-    return True
+    if any(each.kind is each.VAR_POSITIONAL for each in named):
+        return True
+    third = [each for each in named if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)][2:3]
+    return any(each.name == "condition" or each.default is each.empty for each in third)
 
 
 def as_denoiser(function: Callable[..., Tensor] | Denoiser, path: GaussianPath) -> Denoiser:

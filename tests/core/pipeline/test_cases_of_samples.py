@@ -8,7 +8,7 @@ import torch
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet
 from anydiff.pipeline.pipeline import Pipeline
-from anydiff.states import StateSpec
+from anydiff.states import UNCONDITIONAL, StateSpec
 
 
 class Plain:
@@ -27,7 +27,7 @@ def _pipeline(*metrics):
 
 
 def _cases(count):
-    return SampleSet(torch.arange(float(count))[:, None], {}, Plain())
+    return SampleSet(torch.arange(float(count))[:, None], UNCONDITIONAL, Plain())
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])

@@ -30,7 +30,7 @@ def test_sample_i_is_member_i_over_n_of_case_i_mod_n():
     grouped = e.members_per_case(states, 4)
     assert grouped.shape == (4, 3, 1)
     assert grouped[1, :, 0].tolist() == [1, 5, 9]
-    repeated = e.repeat_cases({"a": torch.arange(4), "b": torch.arange(8.0).reshape(4, 2)}, 3)
+    repeated = e.repeat_cases(Conditioning({"a": torch.arange(4), "b": torch.arange(8.0).reshape(4, 2)}, 3)
     assert repeated["a"].tolist() == [0, 1, 2, 3] * 3
     assert torch.equal(repeated["b"][5], torch.tensor([2.0, 3.0]))
     with pytest.raises(AnydiffError, match="no whole number of members for 5 cases"):
@@ -108,13 +108,13 @@ def test_weights_are_those_of_the_entries():
 
 def test_metrics_group_members_by_case_and_leave_an_incomplete_last_member_out():
     domain = Points()
-    truth = SampleSet(normal(5, 10, 2).float(), {}, domain)
+    truth = SampleSet(normal(5, 10, 2).float(), UNCONDITIONAL, domain)
     states = normal(6, 35, 2).float()
     metric = registry().build("metrics", "crps-fair")
-    value = metric.compute(SampleSet(states, {}, domain), truth)
+    value = metric.compute(SampleSet(states, UNCONDITIONAL, domain), truth)
     expected = e.crps(e.members_per_case(states[:30], 10), truth.states, "fair").mean()
     assert value == pytest.approx(float(expected))
-    few = metric.compute(SampleSet(states[:4], {}, domain), truth)
+    few = metric.compute(SampleSet(states[:4], UNCONDITIONAL, domain), truth)
     assert few == pytest.approx(float((states[:4] - truth.states[:4]).abs().mean()), rel=1e-6)
 
 
@@ -123,11 +123,11 @@ def test_cards_name_the_estimator_and_perfect_members_are_ideal(name):
     metric = registry().build("metrics", name)
     assert metric.card.name == name
     assert metric.card.version != "1"
-    truth = SampleSet(normal(7, 8, 2).float(), {}, Points())
-    members = SampleSet(truth.states.repeat(5, 1), {}, Points())
+    truth = SampleSet(normal(7, 8, 2).float(), UNCONDITIONAL, Points())
+    members = SampleSet(truth.states.repeat(5, 1), UNCONDITIONAL, Points())
     expected = 0.1 if name == "coverage-error" else 0.0
     assert metric.compute(members, truth) == pytest.approx(expected, abs=1e-6)
     if name == "spread-skill":
-        assert metric.compute(SampleSet(members.states + 1, {}, Points()), truth) == 1.0
+        assert metric.compute(SampleSet(members.states + 1, UNCONDITIONAL, Points()), truth) == 1.0
     with pytest.raises(AnydiffError, match="level"):
         e.CoverageError(level=0)

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from anydiff.cli.main import run as command
-from anydiff.denoisers.wrappers.known import KNOWN, MASK
 from anydiff.errors import AnydiffError
 from anydiff.pipeline.conditions import with_known_nodes
 from anydiff.recipes.build import build_dataset, build_domain
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import Known, Leaf, StateSpec
 
 
 def test_a_known_node_exists():
@@ -23,7 +22,7 @@ def test_a_known_node_exists():
     known[:, 1, 0], known[0, 3, 1] = 1.0, float("nan")
     fixed = torch.ones(2, 4, 2, dtype=torch.bool)
     fixed[0, 3] = False
-    given = {KNOWN: spec.pack({"nodes": known}), MASK: spec.pack({"nodes": fixed})}
+    given = Known(spec.pack({"nodes": known}), spec.pack({"nodes": fixed}))
     mask = torch.tensor([[True, False, False, False], [True, True, True, False]])
     wanted = [[True, True, False, False], [True, True, True, False]]
     assert with_known_nodes(domain, mask, given, sized=False).tolist() == wanted

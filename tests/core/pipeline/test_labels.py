@@ -10,7 +10,7 @@ from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet
 from anydiff.metrics.ensembles import in_layout, members_per_case
 from anydiff.pipeline.pipeline import Pipeline
-from anydiff.states import StateSpec
+from anydiff.states import Conditioning, StateSpec
 
 
 class Stations:
@@ -39,7 +39,7 @@ def test_samples_are_brought_into_the_layout_of_ensembles():
 def test_objects_are_compared_with_their_own_case_in_any_order():
     domain = Stations()
     names = ["a", "b", "c", "d"]
-    reference = SampleSet(torch.arange(4.0)[:, None], {"x": torch.arange(4)}, domain, names)
+    reference = SampleSet(torch.arange(4.0)[:, None], Conditioning({"x": torch.arange(4)}), domain, names)
     pipeline = Pipeline(SimpleNamespace(), SimpleNamespace(), domain)
     objects = [("d", 3.0), ("b", 1.0), ("b", 1.5), ("d", 2.0)]
     samples, truth = pipeline.paired(objects, reference)

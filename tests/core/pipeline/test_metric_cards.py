@@ -8,7 +8,7 @@ import torch
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, NonFiniteError, UnknownNameError
 from anydiff.metrics import Metric, MetricCard, SampleSet, require_same_card
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, Leaf, StateSpec
 
 
 class Numbers(Domain):
@@ -40,7 +40,7 @@ class MeanGap(Metric):
 
 
 def numbers(*values: float) -> SampleSet:
-    return SampleSet(torch.tensor(values, dtype=torch.float32)[:, None], {}, Numbers())
+    return SampleSet(torch.tensor(values, dtype=torch.float32)[:, None], UNCONDITIONAL, Numbers())
 
 
 def test_check_refuses_what_cannot_be_judged():
@@ -56,9 +56,9 @@ def test_check_refuses_what_cannot_be_judged():
 
 def test_a_sample_set_checks_shapes_and_conditions():
     with pytest.raises(AnydiffError, match="needs"):
-        SampleSet(torch.zeros(3, 2), {}, Numbers())
+        SampleSet(torch.zeros(3, 2), UNCONDITIONAL, Numbers())
     with pytest.raises(AnydiffError, match="'label' has 2 rows"):
-        SampleSet(torch.zeros(3, 1), {"label": torch.zeros(2)}, Numbers())
+        SampleSet(torch.zeros(3, 1), Conditioning({"label": torch.zeros(2)}), Numbers())
 
 
 @pytest.mark.parametrize("change", [{"features": "a@2"}, {"version": "2"}, {"direction": "higher"}, {"unit": "K"}])

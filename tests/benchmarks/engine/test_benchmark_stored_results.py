@@ -40,10 +40,10 @@ def leaderboard(rows, printed):
     for name, lines in printed.items():
         if not name:
             continue
-        own = [row for row in rows if row["task"] == name]
+        own = [row for row in rows if row.task == name]
         names = [title.split(",")[0].split(" ")[0] for title in cells(lines[0])]
-        cards = [{"name": metric} for metric in names if any(metric in row["cards"] for row in own)]
-        titles = dict.fromkeys(row["method"] for row in own if row["kind"] == "method")
+        cards = [{"name": metric} for metric in names if any(metric in row.cards for row in own)]
+        titles = dict.fromkeys(row.method for row in own if row.kind == "method")
         order = [title for title in dict.fromkeys(cells(line)[0] for line in lines) if title in titles]
         tasks.append(make_leaderboard(name, {"cards": cards, "closed loop": False}, own, order, len(own)))
     return Leaderboard({}, tuple(tasks))

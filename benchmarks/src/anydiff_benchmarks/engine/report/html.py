@@ -128,7 +128,7 @@ def _plots(task: TaskLeaderboard, titles: Sequence[str]) -> str:
 
 
 def _quality(task: TaskLeaderboard) -> str:
-    kinds = {row["memory_kind"] for row in task.rows if row["memory_kind"]}
+    kinds = {row.memory_kind for row in task.rows if row.memory_kind}
     note = (
         "NFE: network calls per sample, counted by a wrapper around the network. Network rows: more than NFE where "
         "guidance doubles the batch. Time: sampling alone, warm and synchronised. "

@@ -1,14 +1,15 @@
 """Asking metrics for values, so that none can spoil another's: what it is given is put back, what it gives is checked.
 
-A metric is a plugin's code. It may raise anything, return anything, and write into what it was handed.
+A metric is a plugin's code. It may raise anything, return anything, and write into what it was handed. The trials of a
+domain (:func:`trials`), such as the closed loops of trajectories, are a plugin's code too.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from anydiff.registry import CORE, registry
 
 
 class MetricError(AnydiffError):
-    """A metric that breaks the rules of its face; the sentence names plugin and metric."""
+    """A metric, or a domain's trials, that breaks the rules of its face; the sentence names the plugin."""
 
 
 @dataclass
@@ -79,23 +80,20 @@ class Judge:
             name: the registered name.
 
         Raises:
-            AnydiffError: the metric refuses these samples: its own sentence.
+            AnydiffError: the metric refuses these samples: its own sentence; or it compares each with its own case, and
+                nothing tells the cases.
             MetricError: it raised something else, returned what is no number, or wrote into what it was given.
         """
+        _require_told(name, self.samples, self.reference)
         try:
             value, written = self.ask(metric)
         except (KeyboardInterrupt, MemoryError, AnydiffError):
             raise
         except BaseException as error:  # whatever it raises, the other metrics have their values
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            raise MetricError(f"{_owner(name)} failed ({text[:300]}); {_advice(name)}.") from error
+            raise _failed(_owner(name), error, _advice(name)) from error
         if written:
             raise MetricError(f"{_owner(name)} writes into {written}, which it may only read; {_advice(name)}.")
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise MetricError(
-                f"{_owner(name)} gives {_short(value)}, which is {type(value).__name__} and no float; {_advice(name)}."
-            )
-        number = float(value)
+        number = _number(value, _owner(name), _advice(name))
         if math.isnan(number):
             raise MetricError(f"{_owner(name)} is NaN for these samples; look at the samples, or {_advice(name)}.")
         return number
@@ -109,7 +107,12 @@ class Judge:
         return found
 
 
-def judge(metrics: Sequence[tuple[str, Metric]], samples: SampleSet, reference: SampleSet) -> dict[str, Score]:
+def judge(
+    metrics: Sequence[tuple[str, Metric]],
+    samples: SampleSet,
+    reference: SampleSet,
+    more: Mapping[str, Score] | None = None,
+) -> dict[str, Score]:
     """A score per metric; one that fails keeps no other from its value, and its score says what is wrong.
 
     Problems are also told as they come (:func:`anydiff.plugins.report_to`).
@@ -118,13 +121,14 @@ def judge(metrics: Sequence[tuple[str, Metric]], samples: SampleSet, reference: 
         metrics: registered name and metric.
         samples: to be judged.
         reference: what they are compared with.
+        more: scores of :func:`trials`, which follow.
 
     Raises:
-        AnydiffError: no metric has a value; the sentence is that of the first.
+        AnydiffError: nothing has a value; the sentence is that of the first.
     """
     asked = Judge(samples, reference)
     scores: dict[str, Score] = {}
-    first: AnydiffError | None = None
+    first: Exception | None = None
     for name, metric in metrics:
         card = _card(metric, name)
         try:
@@ -134,21 +138,101 @@ def judge(metrics: Sequence[tuple[str, Metric]], samples: SampleSet, reference: 
         else:
             problem = outside(value, card, name)
         scores[card.name] = Score(value, card, len(samples), problem)
-    if first is not None and all(math.isnan(score.value) for score in scores.values()):
-        raise first
+    for title, score in (more or {}).items():
+        if title in scores:
+            problem = (
+                f"{score.card.name!r} is a metric of the recipe and one of the domain's trials; rename one of them."
+            )
+            scores[title] = replace(scores[title], problem=problem)
+            continue
+        scores[title] = score
+    if scores and all(math.isnan(score.value) for score in scores.values()):
+        raise first or AnydiffError(next(iter(scores.values())).problem)
     for score in scores.values():
         if score.problem:
             report(score.problem)
     return scores
 
 
+def trials(name: str, ask: Callable[[], object]) -> dict[str, Score]:
+    """The scores of a domain's own trials (:meth:`anydiff.domains.Domain.evaluate`), each of them checked.
+
+    What fails is one score without a value, called ``<domain>/trials``, whose problem names plugin and domain.
+
+    Args:
+        name: of the registered domain.
+        ask: makes the trials.
+    """
+    owner, advice = f"evaluate() of {_owner(name, 'domain')}", _advice(name, "domain")
+    try:
+        found = ask()
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except AnydiffError as error:  # a simulator that is not installed, an option the policy does not have
+        return _no_trials(name, f"{owner} has no value: {error}")
+    except BaseException as error:  # whatever it raises, the metrics have their values
+        return _no_trials(name, str(_failed(owner, error, advice)))
+    right = isinstance(found, Mapping) and all(isinstance(each, Score) for each in found.values())
+    if (
+        not isinstance(found, Mapping)
+        or not right
+        or not all(isinstance(each.card, MetricCard) for each in found.values())
+    ):
+        what = f"{_short(found)}, which is no dictionary of scores (anydiff.metrics.Score with a card)"
+        return _no_trials(name, f"{owner} gives {what}; {advice}.")
+    return {str(title): _checked_trial(f"{title!r} by {owner}", score, advice) for title, score in found.items()}
+
+
+def _no_trials(name: str, problem: str) -> dict[str, Score]:
+    card = MetricCard(f"{name}/trials", "lower", "?", (-math.inf, math.inf), 0.0, 1)
+    return {card.name: Score(math.nan, card, 0, problem)}
+
+
+def _checked_trial(what: str, score: Score, advice: str) -> Score:
+    try:
+        value = _number(score.value, what, advice)
+    except MetricError as error:
+        return replace(score, value=math.nan, problem=str(error))
+    if math.isnan(value):
+        return replace(score, value=value, problem=score.problem or f"{what} is NaN; {advice}.")
+    return replace(score, value=value, problem=score.problem or _beyond(value, score.card, what, advice))
+
+
 def outside(value: float, card: MetricCard, name: str) -> str:
     """One sentence where ``value`` lies outside the range that the card promises, up to rounding; else empty."""
+    return _beyond(value, card, _owner(name), _advice(name))
+
+
+def _beyond(value: float, card: MetricCard, what: str, advice: str) -> str:
     low, high = card.range
     slack = 1e-6 * max(1.0, abs(value))
     if low - slack <= value <= high + slack:
         return ""
-    return f"{_owner(name)} gives {value:.6g}, but its card promises {low:g} to {high:g}; {_advice(name)}."
+    return f"{what} gives {value:.6g}, but its card promises {low:g} to {high:g}; {advice}."
+
+
+def _number(value: object, what: str, advice: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise MetricError(f"{what} gives {_short(value)}, which is {type(value).__name__} and no float; {advice}.")
+    return float(value)
+
+
+def _failed(what: str, error: BaseException, advice: str) -> MetricError:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return MetricError(f"{what} failed ({text[:300]}); {advice}.")
+
+
+def _require_told(name: str, samples: SampleSet, reference: SampleSet) -> None:
+    """Refuse samples whose cases nothing tells: 4 may be one of each of four cases, or two of each of two."""
+    known = {entry.name: entry.metadata for entry in registry().entries("metrics")}
+    about = known.get(name, {})
+    if samples.untold and (about.get("paired") or about.get("oracle")):
+        raise AnydiffError(
+            f"{name} compares each sample with its own case, but nothing tells which of the {len(reference)} held-out "
+            f"cases each of the {len(samples)} samples is of; draw them with `anydiff sample --cases N`, which names "
+            "the cases in the files, or say that they are as many for each of the first N: --cases N (in Python "
+            "reference=pipeline.reference(N))."
+        )
 
 
 def values_of(scores: Mapping[str, Score]) -> dict[str, float]:
@@ -164,15 +248,17 @@ def _card(metric: Metric, name: str) -> MetricCard:
     return card if isinstance(card, MetricCard) else MetricCard(name, "lower", "?", (-math.inf, math.inf), 0.0, 1)
 
 
-def _owner(name: str) -> str:
-    known = {entry.name: entry.plugin for entry in registry().entries("metrics")}
-    plugin = known.get(name, CORE)
-    return f"metric {name!r}" + ("" if plugin == CORE else f" of plugin {plugin!r}")
+def _plugin(name: str, kind: str) -> str:
+    return {entry.name: entry.plugin for entry in registry().entries(f"{kind}s")}.get(name, CORE)
 
 
-def _advice(name: str) -> str:
-    known = {entry.name: entry.plugin for entry in registry().entries("metrics")}
-    plugin = known.get(name, CORE)
+def _owner(name: str, kind: str = "metric") -> str:
+    plugin = _plugin(name, kind)
+    return f"{kind} {name!r}" + ("" if plugin == CORE else f" of plugin {plugin!r}")
+
+
+def _advice(name: str, kind: str = "metric") -> str:
+    plugin = _plugin(name, kind)
     return "report it" if plugin == CORE else f"run `anydiff check {plugin}` and repair or update that plugin"
 
 

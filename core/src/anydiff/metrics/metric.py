@@ -26,12 +26,15 @@ class SampleSet:
         condition: batch-first conditions, ``[N, ...]`` each; for samples, what was asked for.
         domain: the codec.
         labels: of each row, by :meth:`anydiff.pipeline.Dataset.case_labels`; None where nothing tells the rows apart.
+        untold: whether nothing tells of which case of the reference each sample is. Metrics that are registered as
+            ``paired=True`` or ``oracle=True`` then have no value.
     """
 
     states: Tensor
     condition: Mapping[str, Tensor]
     domain: Domain = field(repr=False)
     labels: Sequence[Any] | None = field(default=None, repr=False, compare=False)
+    untold: bool = False
     _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -51,7 +54,7 @@ class SampleSet:
         chosen = list(indices)
         labels = None if self.labels is None else [self.labels[row] for row in chosen]
         condition = {name: value[chosen] for name, value in self.condition.items()}
-        return SampleSet(self.states[chosen], condition, self.domain, labels)
+        return SampleSet(self.states[chosen], condition, self.domain, labels, self.untold)
 
     def derived(self, key: Hashable, compute: Callable[[SampleSet], T]) -> T:
         """``compute(self)``, worked out once and kept with the set: what several metrics, or many sample sets judged by

@@ -98,10 +98,15 @@ class TimeSeries(Domain):
         Raises:
             AnydiffError: a window of another length, or with values that are missing or infinite.
         """
-        windows = np.stack([self._window(one, row) for row, one in enumerate(objects)]) if len(objects) else None
-        if windows is None:
+        return self.encode_asked(objects, {})
+
+    def encode_asked(self, objects: Sequence[Any], condition: Mapping[str, Tensor]) -> Tensor:
+        """States of windows in units of the level of ``observed``, where it is given: what they are forecasts of."""
+        if not len(objects):
             return torch.empty(0, *self.spec.shape)
-        scale = level(observation(windows[:, : self.context], self.prediction).double())
+        windows = np.stack([self._window(one, row) for row, one in enumerate(objects)])
+        observed = condition.get("observed", observation(windows[:, : self.context], self.prediction))
+        scale = level(observed.detach().cpu().double())
         return (torch.from_numpy(windows) / scale[:, None]).float()[:, None]
 
     def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[pd.Series]:

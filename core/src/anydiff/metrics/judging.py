@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,33 +26,49 @@ class MetricError(AnydiffError):
     """A metric, or a domain's trials, that breaks the rules of its face; the sentence names the plugin."""
 
 
-@dataclass
 class _Kept:
     """A copy of what a metric is handed, to tell afterwards whether it wrote into that, and to put it back."""
 
-    given: SampleSet
-    states: Tensor = field(init=False)
-    condition: dict[str, Tensor] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.states = self.given.states.clone()
-        self.condition = {name: value.clone() for name, value in self.given.condition.items()}
-
-    def _pairs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        yield "states", self.given.states, self.states
-        for name, value in self.condition.items():
-            yield f"condition {name!r}", self.given.condition[name], value
+    def __init__(self, given: SampleSet) -> None:
+        self.given = given
+        self.tensors = {"states": given.states, **{_named(name): value for name, value in given.condition.items()}}
+        self.copies = {what: value.clone() for what, value in self.tensors.items()}
+        self.condition, self.inside = given.condition, dict(given.condition)
+        self.labels, self.listed = given.labels, None if given.labels is None else list(given.labels)
 
     def changed(self) -> str:
         """What was written into (``"states"``), after putting it back; empty where nothing was."""
-        found = ""
-        for what, now, before in self._pairs():
-            if not _same_bits(now, before):
-                found = found or what
-                with torch.no_grad():
-                    now.copy_(before)
+        found = [what for what, tensor in self.tensors.items() if not _same_bits(tensor, self.copies[what])]
+        for what in found:
+            with torch.no_grad():  # also where it was made another shape
+                self.tensors[what].data = self.copies[what].clone()
+        for field, before in (
+            ("states", self.tensors["states"]),
+            ("condition", self.condition),
+            ("labels", self.labels),
+        ):
+            if getattr(self.given, field) is not before:
+                object.__setattr__(self.given, field, before)
+                found.append(field)
+        found += self._put_back_tables()
         if found:  # what was derived of changed numbers is worth nothing
             self.given.forget_derived()
+        return found[0] if found else ""
+
+    def _put_back_tables(self) -> list[str]:
+        now, found = dict(self.condition), []
+        if [(name, id(value)) for name, value in now.items()] != [
+            (name, id(value)) for name, value in self.inside.items()
+        ]:
+            wrong = [name for name in (*now, *self.inside) if now.get(name) is not self.inside.get(name)]
+            found = [_named(name) for name in wrong] or ["the order of the conditions"]
+            table: Any = self.condition  # a metric could write into it, so it can be written into
+            table.clear()
+            table.update(self.inside)
+        if self.listed is not None and not _same_list(self.labels, self.listed):
+            listed: Any = self.labels
+            listed[:] = self.listed
+            found.append("labels")
         return found
 
 
@@ -66,17 +83,19 @@ class Judge:
 
     def ask(self, metric: Metric) -> tuple[object, str]:
         """What the metric returns, whatever it is, and what it wrote into (put back by now; empty if nothing)."""
+        number_type = torch.get_default_dtype()
         try:
             value: object = metric.compute(self.samples, self.reference)
         finally:
+            torch.set_default_dtype(number_type)  # it changes what other metrics and later samples come to
             written = self._put_back()
         return value, written
 
-    def value(self, metric: Metric, name: str) -> float:
+    def value(self, metric: Metric | AnydiffError, name: str) -> float:
         """The metric's value.
 
         Args:
-            metric: to be asked.
+            metric: to be asked; of one that could not be made, the reason, which is raised.
             name: the registered name.
 
         Raises:
@@ -84,6 +103,8 @@ class Judge:
                 nothing tells the cases.
             MetricError: it raised something else, returned what is no number, or wrote into what it was given.
         """
+        if isinstance(metric, AnydiffError):
+            raise metric
         _require_told(name, self.samples, self.reference)
         try:
             value, written = self.ask(metric)
@@ -108,7 +129,7 @@ class Judge:
 
 
 def judge(
-    metrics: Sequence[tuple[str, Metric]],
+    metrics: Sequence[tuple[str, Metric | AnydiffError]],
     samples: SampleSet,
     reference: SampleSet,
     more: Mapping[str, Score] | None = None,
@@ -118,7 +139,7 @@ def judge(
     Problems are also told as they come (:func:`anydiff.plugins.report_to`).
 
     Args:
-        metrics: registered name and metric.
+        metrics: registered name and metric; of one that could not be made, the reason instead.
         samples: to be judged.
         reference: what they are compared with.
         more: scores of :func:`trials`, which follow.
@@ -130,14 +151,14 @@ def judge(
     scores: dict[str, Score] = {}
     first: Exception | None = None
     for name, metric in metrics:
-        card = _card(metric, name)
+        card = MetricCard(name, "lower", "?", (-math.inf, math.inf), 0.0, 1)
         try:
-            value, problem = asked.value(metric, name), ""
+            card = _card(metric, name, scores)
+            value = asked.value(metric, name)
+            problem = outside(value, card, name)
         except AnydiffError as error:
             first, value, problem = first or error, math.nan, str(error)
-        else:
-            problem = outside(value, card, name)
-        scores[card.name] = Score(value, card, len(samples), problem)
+        scores[_free(card.name, scores)] = Score(value, card, len(samples), problem)
     for title, score in (more or {}).items():
         if title in scores:
             problem = (
@@ -214,7 +235,10 @@ def _beyond(value: float, card: MetricCard, what: str, advice: str) -> str:
 def _number(value: object, what: str, advice: str) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise MetricError(f"{what} gives {_short(value)}, which is {type(value).__name__} and no float; {advice}.")
-    return float(value)
+    try:
+        return float(value)
+    except Exception as error:  # a whole number of 400 digits, a class of the plugin's own
+        raise _failed(what, error, advice) from error
 
 
 def _failed(what: str, error: BaseException, advice: str) -> MetricError:
@@ -240,12 +264,44 @@ def values_of(scores: Mapping[str, Score]) -> dict[str, float]:
     return {name: score.value for name, score in scores.items() if not math.isnan(score.value)}
 
 
-def _card(metric: Metric, name: str) -> MetricCard:
+def _card(metric: Metric | AnydiffError, name: str, taken: Mapping[str, Score]) -> MetricCard:
+    """The metric's card; one that is none, or bears the name of an earlier one, is refused."""
+    if isinstance(metric, AnydiffError):
+        raise metric
     try:
-        card = metric.card
-    except Exception:  # compute() most likely fails with it, and then the score says so
-        card = None
-    return card if isinstance(card, MetricCard) else MetricCard(name, "lower", "?", (-math.inf, math.inf), 0.0, 1)
+        card: object = metric.card
+    except (KeyboardInterrupt, MemoryError, AnydiffError):
+        raise
+    except BaseException as error:
+        raise _failed(f"the card of {_owner(name)}", error, _advice(name)) from error
+    if not isinstance(card, MetricCard):
+        raise MetricError(f"the card of {_owner(name)} is {type(card).__name__} and no MetricCard; {_advice(name)}.")
+    if card.name != name and card.name in registry().names("metrics"):
+        raise MetricError(
+            f"the card of {_owner(name)} is called {card.name!r}, which is another metric's name; {_advice(name)}."
+        )
+    if card.name in taken:
+        raise MetricError(
+            f"the card of {_owner(name)} is called {card.name!r}, as another metric of this recipe is; name one of the "
+            "two alone."
+        )
+    return card
+
+
+def _free(name: str, taken: Mapping[str, Score]) -> str:
+    """``name``, or with a number where it is taken, so that no score is lost."""
+    count = 2
+    while name in taken:
+        name, count = f"{name.rpartition(' (')[0] or name} ({count})", count + 1
+    return name
+
+
+def _named(condition: str) -> str:
+    return f"condition {condition!r}"
+
+
+def _same_list(one: Sequence[Any] | None, two: Sequence[Any]) -> bool:
+    return one is not None and len(one) == len(two) and all(a is b for a, b in zip(one, two, strict=True))
 
 
 def _plugin(name: str, kind: str) -> str:
@@ -263,7 +319,10 @@ def _advice(name: str, kind: str = "metric") -> str:
 
 
 def _short(value: object) -> str:
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a class of the plugin's own
+        text = "a value that cannot be printed"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

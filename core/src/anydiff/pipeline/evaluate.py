@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from anydiff.errors import AnydiffError, natural_number
-from anydiff.metrics import SampleSet, Score, repeat_cases
+from anydiff.errors import AnydiffError, PluginError, natural_number
+from anydiff.metrics import Metric, SampleSet, Score, repeat_cases
 from anydiff.metrics.ensembles import in_layout
 from anydiff.metrics.judging import judge, trials, values_of
 from anydiff.networks import Autoencoder
 from anydiff.pipeline.latent import no_sampling_options, reconstruct
 from anydiff.plugins import hooks
-from anydiff.recipes import Recipe
-from anydiff.recipes.build import build_metrics
+from anydiff.recipes import Part, Recipe
+from anydiff.registry import registry
 from anydiff.states import NODE_MASK
 
 if TYPE_CHECKING:
@@ -72,6 +72,19 @@ def _as_samples(domain: Domain, objects: Sequence[Any], condition: Mapping[str, 
     return SampleSet(states, {**condition, **sizes}, domain)
 
 
+def _made(part: Part) -> Metric | AnydiffError:
+    """The metric, or why its plugin cannot make it, so that the others are asked all the same."""
+    try:
+        metric: Metric = registry().build("metrics", part.name, **part.options)
+    except PluginError as error:
+        return error
+    return metric
+
+
+def _needs(metric: Metric | AnydiffError) -> set[str]:
+    return set() if isinstance(metric, AnydiffError) else set(metric.needs)
+
+
 def scores(
     recipe: Recipe, samples: SampleSet, reference: SampleSet, more: Mapping[str, Score] | None = None
 ) -> dict[str, Score]:
@@ -80,12 +93,12 @@ def scores(
     Raises:
         AnydiffError: no metric is left.
     """
-    named = list(zip((part.name for part in recipe.metrics), build_metrics(recipe), strict=True))
-    metrics = [(name, metric) for name, metric in named if set(metric.needs) <= set(samples.condition)]
+    named = [(part.name, _made(part)) for part in recipe.metrics]
+    metrics = [(name, metric) for name, metric in named if _needs(metric) <= set(samples.condition)]
     if not metrics and not more:
         raise AnydiffError(
             f"{recipe.name!r} cannot be evaluated: each of its metrics needs a condition that these samples "
-            f"lack ({', '.join(sorted({need for _, metric in named for need in metric.needs}))})."
+            f"lack ({', '.join(sorted({need for _, metric in named for need in _needs(metric)}))})."
             if named
             else f"{recipe.name!r} cannot be evaluated, since its recipe names no metrics; name some in the "
             "recipe (metrics: [NAME, ...]) or by --set 'metrics=[NAME]'."

@@ -7,7 +7,7 @@ import torch
 
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
-from anydiff.metrics import SampleSet
+from anydiff.metrics import MetricCard, SampleSet
 from anydiff.pipeline.pipeline import Pipeline
 from anydiff.states import StateSpec
 
@@ -66,11 +66,13 @@ def test_as_many_for_each_case_are_taken_in_order(count, cases):
 
 
 def test_metrics_of_the_whole_set_stand_beside_one_that_has_no_value(held_out, monkeypatch):
-    whole = SimpleNamespace(needs=(), card=None, compute=lambda samples, reference: 2.0)
+    card = MetricCard("whole", "lower", "1", (0.0, 9.0), 0.0, 2)
+    whole = SimpleNamespace(needs=(), card=card, compute=lambda samples, reference: 2.0)
     metrics = _pipeline("ensemble-rmse", "whole")
     from anydiff.metrics.ensembles import EnsembleRMSE
 
-    monkeypatch.setattr("anydiff.pipeline.evaluate.build_metrics", lambda recipe: [EnsembleRMSE(), whole])
+    made = {"ensemble-rmse": EnsembleRMSE(), "whole": whole}
+    monkeypatch.setattr("anydiff.pipeline.evaluate._made", lambda part: made[part.name])
     scores = metrics.evaluate_objects([0.0] * 3)
     assert scores["whole"].value == 2.0
     assert "nothing tells" in scores["ensemble-rmse"].problem

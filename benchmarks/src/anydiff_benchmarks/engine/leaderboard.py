@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from anydiff.errors import AnydiffError
 from anydiff.metrics import MetricCard, require_same_card
@@ -13,6 +13,9 @@ from anydiff_benchmarks.engine.row import Row, Run
 from anydiff_benchmarks.engine.statistics import FEWEST, Summary, leaders, summarise
 from anydiff_benchmarks.engine.store import Store
 from anydiff_benchmarks.engine.suite import BASELINES as FREE
+
+Mark = Literal["", "best", "tied"]
+"""What a line is among those of its budget, on one metric."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Line:
     nfe: int
     rows: tuple[Row, ...]
     values: Mapping[str, Summary]
-    marks: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
     @property
     def failures(self) -> list[str]:
@@ -234,7 +237,7 @@ def _line(method: str, nfe: int, rows: Sequence[Row]) -> Line:
 
 def _marked(lines: Sequence[Line], cards: Sequence[MetricCard]) -> list[Line]:
     """The lines of one budget with their marks."""
-    marks: dict[str, dict[str, str]] = {line.method: {} for line in lines}
+    marks: dict[str, dict[str, Mark]] = {line.method: {} for line in lines}
     for card in cards:
         values = {line.method: runs_of(line.rows, card.name) for line in lines}
         if all(line.values[card.name].units < FEWEST for line in lines if card.name in line.values):

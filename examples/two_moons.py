@@ -7,13 +7,15 @@ from matplotlib.figure import Figure
 from anydiff import hookimpl
 from anydiff.data.dataset import ArrayDataset
 from anydiff.domains import Domain
-from anydiff.files import write_atomic
+from anydiff.files import check_suffix, write_atomic
 from anydiff.metrics import Metric, MetricCard
 from anydiff.states import ClassCondition, StateSpec
 
 
 class Points(Domain):
-    name, spec, conditions = "two_moons", StateSpec.single((2,), name="point"), {"label": ClassCondition(2)}
+    name, suffixes, conditions = "two_moons", (".csv",), {"label": ClassCondition(2)}
+    spec = StateSpec.single((2,), name="point")
+    read = staticmethod(lambda path: list(np.loadtxt(path, delimiter=",", ndmin=2)))
 
     def encode(self, objects):
         return torch.as_tensor(np.asarray(objects), dtype=torch.float32)
@@ -21,10 +23,8 @@ class Points(Domain):
     def decode(self, states, condition=None):
         return list(states.double().numpy())
 
-    def read(self, path):
-        return list(np.loadtxt(path, delimiter=",", ndmin=2))
-
     def write(self, objects, path):
+        check_suffix(path, self.suffixes, "points")
         write_atomic(path, "".join(f"{x!r},{y!r}\n" for x, y in np.asarray(objects).tolist()))
 
     def draw(self, objects, path, titles=None):

@@ -326,7 +326,7 @@ def evaluation_finished(recipe: Any, folder: Path | None, values: Mapping[str, f
 
 
 @hookspec
-def transform_batch(batch: tuple[Tensor, dict[str, Tensor]], recipe: Any, step: int, positions: Sequence[int]) -> Any:
+def transform_batch(batch: tuple[Tensor, Conditioning], recipe: Any, step: int, positions: Sequence[int]) -> Any:
     """Change a training batch before noise is added.
 
     Args:

@@ -165,10 +165,25 @@ class Registry:
         Raises:
             UnknownNameError: no such name, or an option that it does not have.
             AnydiffError: an option without default is missing.
+            PluginError: a plugin's cannot be made; the sentence names it.
         """
-        target = self.load(kind, name)
+        entry = self.get(kind, name)
+        target = entry.load()
         check_options(target, f"{singular(kind)} {name!r}", options)
-        return target(**options)
+        try:
+            return target(**options)
+        except (KeyboardInterrupt, MemoryError, AnydiffError):
+            raise
+        except BaseException as error:  # a plugin's code may raise anything, SystemExit included
+            if entry.plugin == CORE:
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            given = f" with the options {', '.join(options)}" if options else ""
+            raise PluginError(
+                f"{singular(kind)} {name!r} of plugin {entry.plugin!r} cannot be made{given} ({reason}); "
+                f"{'change them, or ' if options else ''}run `anydiff check {entry.plugin}` and repair or update that "
+                "plugin."
+            ) from error
 
     def _of_kind(self, kind: str) -> dict[str, Entry]:
         if kind not in self._entries:

@@ -5,7 +5,7 @@ import torch
 
 from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.states import Leaf, StateSpec
+from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_benchmarks.engine.baselines import BASELINES, baseline, gaussian, resample
 
 
@@ -37,14 +37,14 @@ class Correlated(Dataset):
 
     def batch(self, indices):
         rows = torch.as_tensor(indices)
-        return self.states[rows], {"label": rows}
+        return self.states[rows], Conditioning({"label": rows})
 
 
 def test_resample_takes_different_real_examples_with_their_conditions():
     data = Correlated()
     drawn = resample(data, 1000, seed=3)
-    assert len(set(drawn.condition["label"].tolist())) == 1000
-    assert torch.equal(drawn.states, data.states[drawn.condition["label"]])
+    assert len(set(drawn.condition.given["label"].tolist())) == 1000
+    assert torch.equal(drawn.states, data.states[drawn.condition.given["label"]])
     assert torch.equal(drawn.states, resample(data, 1000, seed=3).states)
     assert not torch.equal(drawn.states, resample(data, 1000, seed=4).states)
     assert torch.equal(drawn.states[:10], resample(data, 10, seed=3).states)
@@ -80,7 +80,7 @@ def test_more_gaussian_draws_than_data_cycle_the_conditions():
     data = Correlated(count=10)
     drawn = gaussian(data, 25)
     assert len(drawn) == 25
-    assert torch.equal(drawn.condition["label"][:10], drawn.condition["label"][10:20])
+    assert torch.equal(drawn.condition.given["label"][:10], drawn.condition.given["label"][10:20])
 
 
 def test_large_states_need_the_diagonal():
@@ -102,19 +102,19 @@ def test_baselines_by_name():
 class Labelled(Correlated):
     def batch(self, indices):
         states, _ = super().batch(indices)
-        return states, {"label": torch.tensor([index % 4 for index in indices])}
+        return states, Conditioning({"label": torch.tensor([index % 4 for index in indices])})
 
 
 def test_resample_follows_the_classes_that_a_model_is_asked_for():
     asked = torch.tensor([3, 0, 0, 1, 2] * 20)
-    drawn = resample(Labelled(), 100, seed=5, condition={"label": asked})
-    assert torch.equal(drawn.condition["label"], asked)
+    drawn = resample(Labelled(), 100, seed=5, condition=Conditioning({"label": asked}))
+    assert torch.equal(drawn.condition.given["label"], asked)
     assert len(torch.unique(drawn.states, dim=0)) == 100
-    other = resample(Labelled(), 100, seed=6, condition={"label": asked})
+    other = resample(Labelled(), 100, seed=6, condition=Conditioning({"label": asked}))
     assert not torch.equal(other.states, drawn.states)
 
 
 def test_resample_takes_another_class_when_one_is_used_up():
-    drawn = resample(Labelled(count=8), 4, condition={"label": torch.tensor([1, 1, 1, 1])})
-    assert (drawn.condition["label"] == 1).sum() == 2
+    drawn = resample(Labelled(count=8), 4, condition=Conditioning({"label": torch.tensor([1, 1, 1, 1])}))
+    assert (drawn.condition.given["label"] == 1).sum() == 2
     assert len(torch.unique(drawn.states, dim=0)) == 4

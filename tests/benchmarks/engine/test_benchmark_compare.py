@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from anydiff.plugins.source import Source
 from anydiff_benchmarks.engine.audit import audit
 from anydiff_benchmarks.engine.compare import compare_methods, compare_runs, read_rows, worse
 from anydiff_benchmarks.engine.report import write_report
+from anydiff_benchmarks.engine.row import Row
 from anydiff_benchmarks.engine.store import FILE, Store
 
 
@@ -39,15 +41,15 @@ def test_two_methods(folder):
 def test_a_run_ties_with_itself_and_a_regression_is_found(folder, tmp_path):
     rows = read_rows(folder / "rows.jsonl")
     assert {each.pair.verdict for each in compare_runs(rows, read_rows(folder))} == {"tie"}
-    bad = json.loads(json.dumps(rows))
+    bad = [row.model_copy(deep=True) for row in rows]
     for row in bad:
-        row["metrics"]["toy/frechet"] *= 1.5 + 0.01 * row["seed"]
+        row.metrics["toy/frechet"] *= 1.5 + 0.01 * row.seed
     lost = worse(compare_runs(bad, rows))
     assert {each.card.name for each in lost} == {"toy/frechet"}
-    assert {each.card.name for each in worse(compare_runs([row for row in bad if row["seed"] < 3], rows))} == {
+    assert {each.card.name for each in worse(compare_runs([row for row in bad if row.seed < 3], rows))} == {
         "toy/frechet"
     }
-    few = compare_runs([row for row in bad if row["seed"] < 1], rows)
+    few = compare_runs([row for row in bad if row.seed < 1], rows)
     assert {each.pair.verdict for each in few} == {"not judged"}, "one seed allows no statement, not even of a tie"
     assert {each.pair.why for each in few} == {
         "1 run, 3 are needed; the numbers changed",
@@ -58,14 +60,14 @@ def test_a_run_ties_with_itself_and_a_regression_is_found(folder, tmp_path):
 def test_what_cannot_be_compared_is_refused(folder, tmp_path):
     rows = read_rows(folder)
     with pytest.raises(AnydiffError, match="no row in common"):
-        compare_runs(rows, [{**row, "task": "toy/points@3"} for row in rows])
-    other = json.loads(json.dumps(rows))
+        compare_runs(rows, [row.model_copy(update={"task": "toy/points@3"}) for row in rows])
+    other = [row.model_copy(deep=True) for row in rows]
     for row in other:
-        row["cards"]["toy/frechet"]["version"] = "2"
+        row.cards["toy/frechet"] = replace(row.cards["toy/frechet"], version="2")
     with pytest.raises(AnydiffError, match="cannot share a column"):
         compare_runs(rows, other)
     (tmp_path / "x.jsonl").write_text("{}\n")
-    with pytest.raises(FileFormatError, match="no rows of this version"):
+    with pytest.raises(FileFormatError, match=r"no rows of this version of the benchmark: task is missing in line 1"):
         read_rows(tmp_path / "x.jsonl")
     (tmp_path / "x.jsonl").write_text("not json\n")
     with pytest.raises(FileFormatError, match=r"line 1 of .*x\.jsonl' cannot be read as rows of a benchmark"):
@@ -117,13 +119,12 @@ def test_an_audit_needs_rows(tmp_path):
 def rows_of(values, method="ddim", card=None, status="done"):
     """Rows of a line, one per seed; a value None is a metric that could not be computed."""
     metric = MetricCard("pose/pck", "higher", "1", (0.0, 1.0), 1.0, 2)
-    about = {metric.name: (card or metric).as_dict()}
+    about = {metric.name: card or metric}
     return [
-        {
-            "task": "pose/x@1", "method": method, "nfe": 5, "training": 0, "seed": seed, "samples": 10,
-            "status": status, "metrics": {} if value is None else {metric.name: value},
-            "cards": {} if value is None else about,
-        }
+        Row(
+            task="pose/x@1", method=method, nfe=5, training=0, seed=seed, samples=10, status=status,
+            metrics={} if value is None else {metric.name: value}, cards={} if value is None else about,
+        )
         for seed, value in enumerate(values)
     ]  # fmt: skip
 
@@ -131,7 +132,7 @@ def rows_of(values, method="ddim", card=None, status="done"):
 def compared(tmp_path, capsys, first, second):
     """(exit code, what was printed) of ``anydiff bench compare``."""
     for name, rows in (("a", first), ("b", second)):
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        text = "".join(row.text() + "\n" for row in rows)
         (tmp_path / f"{name}.jsonl").write_text(text)
     code = command(["bench", "compare", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")])
     captured = capsys.readouterr()
@@ -170,14 +171,15 @@ def test_what_one_side_lacks_is_not_judged(tmp_path, capsys):
 def test_results_with_keys_of_before_stay_readable():
     stored = Path(__file__).parents[3] / "benchmarks" / "results" / "quick.jsonl"
     rows = read_rows(stored)
-    assert {"core code", "plugin code"} <= rows[0]["inputs"].keys()
+    assert {"core code", "plugin code"} <= rows[0].inputs.keys()
     itself = compare_runs(rows, rows)
     assert {each.pair.verdict for each in itself} == {"tie", "not judged"}
     assert all("the numbers are the same" in each.pair.why for each in itself if each.pair.verdict == "not judged")
-    spoilt = json.loads(json.dumps(rows))
-    for row in spoilt:
-        factor = {"pose": 0.0, "timeseries": 10.0}.get(row["domain"], 1.0)
-        row["metrics"] = {name: factor * float(value) for name, value in row["metrics"].items()}
+    factors = {"pose": 0.0, "timeseries": 10.0}
+    spoilt = [
+        row.model_copy(update={"metrics": {n: factors.get(row.domain, 1.0) * v for n, v in row.metrics.items()}})
+        for row in rows
+    ]
     touched = [each for each in compare_runs(spoilt, rows) if each.task.startswith(("pose/", "timeseries/"))]
     verdicts = [each.pair.verdict for each in touched]
     assert verdicts.count("loss") > 200

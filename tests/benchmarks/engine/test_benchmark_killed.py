@@ -129,4 +129,4 @@ def test_killed_at_twenty_random_moments(toy, tmp_path, monkeypatch, request, wo
     assert rest.problems == whole.problems == {}
     assert table(rest) == table(whole)
     assert stored(out) == (100, 100)
-    assert [row["key"] for row in rest.rows] == [row["key"] for row in whole.rows]
+    assert [row.key for row in rest.rows] == [row.key for row in whole.rows]

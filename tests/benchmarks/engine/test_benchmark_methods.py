@@ -11,7 +11,7 @@ from anydiff.denoisers.wrappers import Clamp, CountingDenoiser, DynamicThreshold
 from anydiff.errors import UnknownNameError
 from anydiff.paths import VPLinear
 from anydiff.recipes.build import build_guidance
-from anydiff.states import StateSpec
+from anydiff.states import UNCONDITIONAL, StateSpec
 from anydiff_benchmarks.engine.suite import Method, Suite
 
 
@@ -43,7 +43,7 @@ def test_an_unknown_key_in_a_suite_lists_those_of_a_method():
 
 
 class Zero(nn.Module):
-    def forward(self, x, log_snr, **condition):
+    def forward(self, x, log_snr, condition=UNCONDITIONAL):
         return torch.zeros_like(x)
 
 

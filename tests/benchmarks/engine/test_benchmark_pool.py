@@ -107,12 +107,9 @@ def test_workers_and_this_process_give_the_same_rows_and_share_a_cache(toy, tmp_
     here = run(toy, tmp_path / "here", nfe=(3,), seeds=(0, 1), gallery=2)
     there = run(toy, tmp_path / "there", nfe=(3,), seeds=(0, 1), gallery=2, workers=2)
     assert table(there) == table(here)
-    assert [row["key"] for row in there.rows] == [row["key"] for row in here.rows]
+    assert [row.key for row in there.rows] == [row.key for row in here.rows]
     pictures = [
-        (tmp_path / which / row["picture"]).read_bytes()
-        for which in ("here", "there")
-        for row in here.rows
-        if row["picture"]
+        (tmp_path / which / row.picture).read_bytes() for which in ("here", "there") for row in here.rows if row.picture
     ]
     assert pictures[: len(pictures) // 2] == pictures[len(pictures) // 2 :]
     again = run(toy, tmp_path / "there", nfe=(3,), seeds=(0, 1), gallery=2)

@@ -8,7 +8,7 @@ import pytest
 
 from anydiff_benchmarks.engine.compare import compare_runs, read_rows
 from anydiff_benchmarks.engine.leaderboard import Leaderboard, make_leaderboard
-from anydiff_benchmarks.engine.report.markdown import _across, _table
+from anydiff_benchmarks.engine.report.markdown import across_text, metrics_text
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 
@@ -40,10 +40,10 @@ def leaderboard(rows, printed):
     for name, lines in printed.items():
         if not name:
             continue
-        own = [row for row in rows if row["task"] == name]
+        own = [row for row in rows if row.task == name]
         names = [title.split(",")[0].split(" ")[0] for title in cells(lines[0])]
-        cards = [{"name": metric} for metric in names if any(metric in row["cards"] for row in own)]
-        titles = dict.fromkeys(row["method"] for row in own if row["kind"] == "method")
+        cards = [{"name": metric} for metric in names if any(metric in row.cards for row in own)]
+        titles = dict.fromkeys(row.method for row in own if row.kind == "method")
         order = [title for title in dict.fromkeys(cells(line)[0] for line in lines) if title in titles]
         tasks.append(make_leaderboard(name, {"cards": cards, "closed loop": False}, own, order, len(own)))
     return Leaderboard({}, tuple(tasks))
@@ -51,14 +51,16 @@ def leaderboard(rows, printed):
 
 def test_every_cell_of_the_overview_is_as_it_was_printed(leaderboard, printed):
     assert len(printed[""]) == 14
-    assert _across(leaderboard)[-1].splitlines() == printed[""]
+    assert across_text(leaderboard.tasks).splitlines() == printed[""]
 
 
 def test_every_cell_of_every_table_is_as_it_was_printed(leaderboard, printed):
     """Medians, spreads, t intervals, marks of the best and the tied, and costs."""
     assert len(leaderboard.tasks) == 10
     for task in leaderboard.tasks:
-        made = [line for cards in (task.quality, task.oracles) if cards for line in _table(task, cards).splitlines()]
+        made = [
+            line for cards in (task.quality, task.oracles) if cards for line in metrics_text(task, cards).splitlines()
+        ]
         assert made == printed[task.name]
 
 

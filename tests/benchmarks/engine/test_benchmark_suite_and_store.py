@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff_benchmarks.engine.row import Row
 from anydiff_benchmarks.engine.store import FILE, Store
 from anydiff_benchmarks.engine.suite import Suite, load_suite, parse_seeds
 
@@ -53,27 +54,28 @@ def test_seeds():
             parse_seeds(wrong)
 
 
-def row(**changes):
-    return {"status": "done", "reason": "", "started": "today", **changes}
+def row(key="k", **changes):
+    place = {"task": "t/x@1", "method": "ddim", "nfe": 5, "training": 0, "seed": 0, "samples": 10}
+    return Row(**{**place, "metrics": {}, "cards": {}, "key": key, "started": "today", **changes})
 
 
 def test_rows_survive_and_are_never_twice(tmp_path):
     with Store(tmp_path) as store:
-        store.add("k", "label", {"a": 1}, row(value=1.5, limit=float("inf")))
-        store.add("k", "label", {"a": 1}, row(value=2.5))
+        store.add(row(metrics={"a": 1.5, "b": float("inf")}), "label")
+        store.add(row(metrics={"a": 2.5, "b": float("inf")}), "label")
     with Store(tmp_path) as store:
-        assert store.rows(["absent", "k"]) == [row(value=2.5)]
+        assert store.rows(["absent", "k"]) == [row(metrics={"a": 2.5, "b": float("inf")})]
 
 
 def test_why_a_row_is_computed(tmp_path):
     with Store(tmp_path) as store:
         parts = {"weights": "a" * 64, "samples": 10}
         assert store.explain("k", "cell", parts) == "computed: never run before"
-        store.add("k", "cell", parts, row())
+        store.add(row(inputs=parts), "cell")
         assert store.explain("k", "cell", parts).startswith("reused: computed today")
         changed = {"weights": "b" * 64, "samples": 10}
         assert store.explain("other", "cell", changed) == "computed: weights (aaaaaaaa -> bbbbbbbb) changed"
-        store.add("k", "cell", parts, row(status="failed", reason="it hurt"))
+        store.add(row(inputs=parts, status="failed", reason="it hurt"), "cell")
         assert store.explain("k", "cell", parts) == "computed again: failed today (it hurt)"
 
 

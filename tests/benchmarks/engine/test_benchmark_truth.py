@@ -72,26 +72,26 @@ def test_a_plugin_that_looks_for_the_truth_while_sampling_finds_nothing(site, tm
 
 def test_ensembles_are_judged_case_by_case(toy, tmp_path):
     outcome = run(toy, tmp_path, ("toy/members",), nfe=(6,), seeds=(0,), samples=None)
-    rows = {row["method"]: row for row in outcome.rows}
+    rows = {row.method: row for row in outcome.rows}
     assert "real" not in rows, "one truth per case is no ensemble"
-    assert rows["ddim"]["samples"] == 120
-    assert rows["ddim"]["reference_samples"] == 20, "20 cases of 6 members"
-    assert rows["origin"]["status"] == "done"
-    assert rows["origin"]["metrics"]["crps"] > rows["ddim"]["metrics"]["crps"]
-    assert rows["resample"]["status"] == "done"
-    assert "gave (3, 2), but 120 states were asked for" in rows["wrong"]["reason"]
+    assert rows["ddim"].samples == 120
+    assert rows["ddim"].reference_samples == 20, "20 cases of 6 members"
+    assert rows["origin"].status == "done"
+    assert rows["origin"].metrics["crps"] > rows["ddim"].metrics["crps"]
+    assert rows["resample"].status == "done"
+    assert "gave (3, 2), but 120 states were asked for" in rows["wrong"].reason
     half = run(toy, tmp_path, ("toy/members",), nfe=(6,), seeds=(0,), samples=60)
-    assert {row["reference_samples"] for row in half.rows if row["status"] == "done"} == {10}
+    assert {row.reference_samples for row in half.rows if row.status == "done"} == {10}
 
 
 def test_an_oracle_that_does_not_say_so_is_labelled_and_printed_apart(toy, tmp_path):
     from anydiff_benchmarks.engine.report import write_report
 
     outcome = run(toy, tmp_path, ("toy/members",), nfe=(6,), seeds=(0,), methods=("ddim",))
-    cards = outcome.rows[-1]["cards"]
-    assert cards["toy/best"]["oracle_of"] == 6
-    assert cards["crps"]["oracle_of"] == 0
-    assert cards["crps"]["reference"]
+    cards = outcome.rows[-1].cards
+    assert cards["toy/best"].oracle_of == 6
+    assert cards["crps"].oracle_of == 0
+    assert cards["crps"].reference
     page = write_report(tmp_path).read_text()
     quality, oracles = page.split("<h3>Oracles</h3>")
     assert "best [m] ↓" not in quality.rpartition("<table>")[2]
@@ -102,11 +102,11 @@ def test_an_oracle_that_does_not_say_so_is_labelled_and_printed_apart(toy, tmp_p
 def test_a_closed_loop_has_its_evaluators_scores_and_its_own_baselines(toy, tmp_path):
     outcome = run(toy, tmp_path, ("toy/loop",), nfe=(3, 6), seeds=(0, 1), methods=("ddim", "edm"))
     assert outcome.failed == 0
-    assert {row["method"] for row in outcome.rows if row["kind"] == "baseline"} == {"nothing"}
-    row = next(row for row in outcome.rows if row["method"] == "ddim" and row["nfe"] == 6)
-    assert set(row["metrics"]) == {"toy/return"}
-    assert row["counted_nfe"] is None, "how often it plans is its own affair"
-    assert row["rows_per_sample"] == 2 * 6, "but what it cost is counted: two plans of six calls"
+    assert {row.method for row in outcome.rows if row.kind == "baseline"} == {"nothing"}
+    row = next(row for row in outcome.rows if row.method == "ddim" and row.nfe == 6)
+    assert set(row.metrics) == {"toy/return"}
+    assert row.counted_nfe is None, "how often it plans is its own affair"
+    assert row.rows_per_sample == 2 * 6, "but what it cost is counted: two plans of six calls"
 
 
 def test_a_process_that_judges_and_dies_is_started_again(toy):
@@ -191,4 +191,4 @@ def test_an_unfrozen_task_is_refused_and_the_others_run(toy, tmp_path):
         lock.write_text(before)
         forget()
     assert "anydiff bench lock toy/touchy@1" in outcome.problems["toy/touchy@1"]
-    assert [row["status"] for row in outcome.rows] == ["done"]
+    assert [row.status for row in outcome.rows] == ["done"]

@@ -15,7 +15,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.metrics import SampleSet
 from anydiff.metrics import ensembles as e
 from anydiff.registry import registry
-from anydiff.states import standard_normal
+from anydiff.states import UNCONDITIONAL, Conditioning, standard_normal
 from anydiff.testing.points import Points
 
 CARDS = ["crps", "crps-fair", "ensemble-rmse", "spread-skill", "rank-histogram", "coverage-error"]
@@ -30,7 +30,7 @@ def test_sample_i_is_member_i_over_n_of_case_i_mod_n():
     grouped = e.members_per_case(states, 4)
     assert grouped.shape == (4, 3, 1)
     assert grouped[1, :, 0].tolist() == [1, 5, 9]
-    repeated = e.repeat_cases(Conditioning({"a": torch.arange(4), "b": torch.arange(8.0).reshape(4, 2)}, 3)
+    repeated = e.repeat_cases(Conditioning({"a": torch.arange(4), "b": torch.arange(8.0).reshape(4, 2)}), 3).given
     assert repeated["a"].tolist() == [0, 1, 2, 3] * 3
     assert torch.equal(repeated["b"][5], torch.tensor([2.0, 3.0]))
     with pytest.raises(AnydiffError, match="no whole number of members for 5 cases"):

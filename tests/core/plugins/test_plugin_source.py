@@ -229,3 +229,57 @@ def test_the_files_of_the_core():
     names = set(source._files(source._CORE, {CORE: WITHOUT_INFLUENCE}))
     assert {"anydiff/solvers/executor.py", "anydiff/data/__init__.py", "anydiff/py.typed"} <= names
     assert not [name for name in names if name.startswith(("anydiff/cli/", "anydiff/testing/"))]
+
+
+OPERATION = """\
+from anydiff import hookimpl
+
+
+@hookimpl
+def register_operations(register):
+    register("far/clip", "clips", "far:clip")
+
+
+def clip(x, *, t):
+    return x
+"""
+SOLVER = """\
+from anydiff import hookimpl
+
+
+@hookimpl
+def register_solvers(register):
+    register("near", "a solver", "near:Near")
+
+
+class Near:
+    def build(self, program, nodes):
+        {use}
+"""
+
+
+@pytest.mark.parametrize(
+    ("use", "counts"),
+    [
+        ('return program.apply("far/clip", program.start(), node=nodes[0])', True),
+        ('return registry().build("operations", f"far/{name}")', True),
+        ("from far import clip", True),
+        ('return importlib.import_module("far:clip")', True),
+        ("return program.start()  # as far as it goes", False),
+    ],
+)
+def test_a_plugin_that_the_code_of_another_speaks_of_counts(use, counts, tmp_path, monkeypatch):
+    folder = tmp_path / "plugins"
+    write(folder, {"far.py": OPERATION, "near.py": SOLVER.replace("{use}", use)})
+    monkeypatch.setenv("ANYDIFF_PLUGINS", "near,far")
+    monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", str(folder))
+    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path / "home"))
+    forget()
+    try:
+        near, far = registry().get("solvers", "near"), registry().get("operations", "far/clip")
+        assert source_of([near]).code.keys() == {"anydiff", "near.py"} | ({"far.py"} if counts else set())
+        assert source_of([far]).code.keys() == {"anydiff", "far.py"}
+    finally:
+        forget()
+        for name in ("near", "far"):
+            sys.modules.pop(name, None)

@@ -18,6 +18,7 @@ from anydiff.paths import Flow, MeanReverting, VPLinear, time_grid
 from anydiff.samplers import AdaptiveDPMSolver, sample
 from anydiff.solvers import build_plan
 from anydiff.solvers.adams import ExponentialAdams
+from anydiff.states import Conditioning
 
 #: (atol, rtol) as published, and tightened.
 TOLERANCES = ((0.0078, 0.05), (0.001, 0.01), (1e-4, 1e-3))
@@ -100,12 +101,12 @@ def test_guidance_and_a_known_mean() -> None:
     reverting, mean = MeanReverting(), torch.tensor([0.6, 0.3], dtype=torch.float64)
     mu = torch.tensor([[0.2, 0.9]], dtype=torch.float64).expand(5, 2)
 
-    def posterior(x: Tensor, t: float, mu: Tensor) -> Tensor:
+    def posterior(x: Tensor, t: float) -> Tensor:
         return GaussianOracle(reverting, torch.zeros(2), 0.01).posterior_mean(x - mu, t, mean - mu) + mu
 
-    denoiser = FunctionDenoiser(posterior, reverting)
-    out = sample(denoiser, (2,), 5, condition={"mu": mu}, dtype=torch.float64, solver=solver)
-    plan = sample(denoiser, (2,), 5, nfe=300, solver="unipc-3", condition={"mu": mu}, dtype=torch.float64)
+    denoiser, known = FunctionDenoiser(posterior, reverting), Conditioning(sources={"mu": mu})
+    out = sample(denoiser, (2,), 5, condition=known, dtype=torch.float64, solver=solver)
+    plan = sample(denoiser, (2,), 5, nfe=300, solver="unipc-3", condition=known, dtype=torch.float64)
     torch.testing.assert_close(out, plan, rtol=0, atol=1e-3)
 
 
@@ -119,7 +120,7 @@ def test_a_bad_denoiser_and_bad_options_are_told() -> None:
         AdaptiveDPMSolver(atol=0.0)
     with pytest.raises(AnydiffError, match="max_nfe=5"):
         sample(mixture(path), (2,), 2, solver=AdaptiveDPMSolver(max_nfe=5))
-    with pytest.raises(AnydiffError, match="needs the condition 'mu'"):
+    with pytest.raises(AnydiffError, match="leads to a known 'mu'"):
         sample(FunctionDenoiser(lambda x, t: x, MeanReverting()), (2,), 2, solver=AdaptiveDPMSolver())
     with pytest.raises(AnydiffError, match="unknown end rule 'denoise'"):
         sample(mixture(Flow()), (2,), 2, solver=replace(AdaptiveDPMSolver(), end="denoise"))

@@ -89,7 +89,7 @@ def test_bad_arguments():
         sample(oracle, (2,), 2, batch_size=0)
     with pytest.raises(AnydiffError, match=r"eta is .*, but solver is a DDIM, which has its own"):
         sample(oracle, (2,), 2, solver=DDIM(), eta=0.5)
-    with pytest.raises(AnydiffError, match="label has"):
+    with pytest.raises(AnydiffError, match="condition 'label' has"):
         sample(oracle, (2,), 2, condition={"label": torch.zeros(3)})
     with pytest.raises(AnydiffError, match="start has"):
         sample(oracle, (2,), 2, start=torch.zeros(3, 2))

@@ -42,7 +42,85 @@ class Clipped(Solver):
             x = x + (t.t - s.t) * (rate * x + (s.path.d_alpha(s.t) - s.alpha * rate) * program.evaluate(x, s))
         return program.apply("mutant/clip", x, node=nodes[-1], limit=1000.0)
 """
-WRITTEN = {"operation": {"__init__": INIT_OPERATION, "parts": OPERATION}}
+INIT_PAIRED = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_domains(register):
+    register("mutant", "a number of a case", "anydiff_mutant.parts:Numbers")
+
+@hookimpl
+def register_datasets(register):
+    register("mutant/numbers", "numbers, each a case", "anydiff_mutant.parts:Data")
+
+@hookimpl
+def register_metrics(register):
+    register("mutant/error", "error of the mean", "anydiff_mutant.parts:Error", paired=True)
+"""
+PAIRED = """
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from anydiff.data.dataset import Dataset
+from anydiff.domains import Domain
+from anydiff.errors import AnydiffError
+from anydiff.files import check_suffix, write_atomic
+from anydiff.metrics.ensembles import EnsembleRMSE
+from anydiff.states import StateSpec
+
+class Numbers(Domain):
+    # An object is (number, case), case -1 where it is not known.
+    name, suffixes, spec = "mutant", (".csv",), StateSpec.single((1,), name="number")
+
+    def encode(self, objects):
+        return torch.tensor([[x] for x, _ in objects], dtype=torch.float32).reshape(-1, 1)
+
+    def decode(self, states, condition=None):
+        return [(x, -1) for x in states[:, 0].tolist()]
+
+    def labelled(self, objects, labels, members):
+        return [(x, label) for (x, _), label in zip(objects, labels)]
+
+    def match(self, objects, labels):
+        if all(case < 0 for _, case in objects):
+            return None
+        wrong = [case for _, case in objects if case not in labels]
+        if wrong:
+            raise AnydiffError(f"a number is of case {wrong[0]}, which is not held out; draw others.")
+        return [labels.index(case) for _, case in objects]
+
+    def read(self, path):
+        return [(x, int(case)) for x, case in np.loadtxt(path, delimiter=",", ndmin=2).tolist()]
+
+    def write(self, objects, path):
+        check_suffix(path, self.suffixes, "numbers")
+        write_atomic(path, "".join(f"{x!r},{case}\\n" for x, case in objects))
+
+    def draw(self, objects, path, titles=None):
+        Figure().gca().plot([x for x, _ in objects]).pop().figure.savefig(path, format="png")
+
+class Data(Dataset):
+    name, domain = "mutant/numbers", Numbers()
+
+    def __init__(self, split="train"):
+        self.numbers = torch.as_tensor(np.random.default_rng(["train", "test"].index(split)).normal(size=(500, 1)))
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def batch(self, indices):
+        return self.numbers[list(indices)].float(), {}
+
+    def case_labels(self, indices):
+        return [int(index) for index in indices]
+
+class Error(EnsembleRMSE):
+    name = "mutant/error"
+"""
+WRITTEN = {
+    "operation": {"__init__": INIT_OPERATION, "parts": OPERATION},
+    "paired": {"__init__": INIT_PAIRED, "parts": PAIRED},
+}
 
 REGISTER_TASK = """
 
@@ -84,6 +162,62 @@ _BY_SPLIT = "        self.classes = ['low', 'high'][:: 1 if split == 'train' els
 _WEIGHTS = '"anydiff_mutant.recipes:small"'
 
 FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
+    (
+        "domain.match",
+        "paired",
+        "data that do not name their cases",
+        [("parts", "return [int(index) for index in indices]", "return None")],
+    ),
+    (
+        "domain.match",
+        "paired",
+        "cases that go into no file",
+        [("parts", "return [(x, label) for (x, _), label in zip(objects, labels)]", "return list(objects)")],
+    ),
+    (
+        "domain.match",
+        "paired",
+        "pairs by order",
+        [("parts", "return [labels.index(case) for _, case in objects]", "return list(range(len(objects)))")],
+    ),
+    (
+        "domain.match",
+        "paired",
+        "pairs what is of no case",
+        [
+            (
+                "parts",
+                "        if wrong:\n",
+                "        if wrong and len(labels) < 5:\n            return [0] * len(objects)\n        if wrong:\n",
+            )
+        ],
+    ),
+    (
+        "domain.match",
+        "paired",
+        "states in another unit than was asked for",
+        [
+            (
+                "parts",
+                "    def labelled",
+                "    def encode_asked(self, objects, condition):\n"
+                "        return 2 * self.encode(objects)\n\n    def labelled",
+            )
+        ],
+    ),
+    ("domain.suffixes", "paired", "names no endings", [("parts", '(".csv",)', "()")]),
+    (
+        "domain.suffixes",
+        "paired",
+        "one form for all",
+        [
+            (
+                "parts",
+                "    def labelled",
+                "    def canonical(self, objects):\n        return [(0.0, -1)] * len(objects)\n\n    def labelled",
+            )
+        ],
+    ),
     (
         "solver.order",
         "solver",

@@ -27,7 +27,7 @@ PARTS = """
 import numpy as np
 import torch
 from torch import nn
-from anydiff.files import atomic_path
+from anydiff.files import atomic_path, check_suffix
 from anydiff.networks import ConditionEncoder
 from anydiff.objectives import Denoising
 from anydiff.data.dataset import ArrayDataset
@@ -35,7 +35,8 @@ from anydiff.domains import Domain
 from anydiff.states import StateSpec
 
 class Sets(Domain):
-    name, spec = "mutant", StateSpec.single((4, 2), name="points", mask_axes=(0,))
+    name, suffixes = "mutant", (".csv",)
+    spec = StateSpec.single((4, 2), name="points", mask_axes=(0,))
 
     def __init__(self, most=None):
         self.most = most
@@ -50,6 +51,7 @@ class Sets(Domain):
         return list(np.loadtxt(path, delimiter=",", ndmin=2).reshape(-1, 4, 2))
 
     def write(self, objects, path):
+        check_suffix(path, self.suffixes, "sets")
         with atomic_path(path) as temporary:
             np.savetxt(temporary, np.asarray(objects).reshape(-1, 8), delimiter=",")
 

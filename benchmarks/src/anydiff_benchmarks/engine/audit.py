@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +12,8 @@ from anydiff.states import permutation
 from anydiff_benchmarks.engine.identity import changes
 from anydiff_benchmarks.engine.leaderboard import runs_of
 from anydiff_benchmarks.engine.planning import Cell, Speed, method_parts
-from anydiff_benchmarks.engine.store import Row, Store
+from anydiff_benchmarks.engine.row import Row
+from anydiff_benchmarks.engine.store import Store
 from anydiff_benchmarks.engine.suite import Method, Suite
 from anydiff_benchmarks.engine.truth import reason
 from anydiff_benchmarks.engine.worker import Setting, compute, describe
@@ -48,7 +50,7 @@ def audit(store: Store, count: int, seed: int = 0) -> Iterator[Finding]:
     """
     run = store.note("run")
     rows = store.rows(key for keys in run["keys"].values() for key in keys) if run else []
-    done = [row for row in rows if row["status"] == "done"]
+    done = [row for row in rows if row.done]
     if not run or not done:
         raise AnydiffError(f"{str(store.path.parent)!r} holds no finished rows; run `anydiff bench run` first.")
     suite = Suite.parse(run["suite"], "the stored suite")
@@ -58,15 +60,13 @@ def audit(store: Store, count: int, seed: int = 0) -> Iterator[Finding]:
 
 def audit_row(row: Row, suite: Suite, rows: Sequence[Row]) -> Finding:
     """Compute one row again and compare it with what is stored."""
-    method = None if row["solver"] is None else Method.parse({**row["solver"], "label": ""}, "the stored method")
-    baseline = row["method"] if method is None else ""
+    method = None if row.solver is None else Method.parse({**row.solver, "label": ""}, "the stored method")
+    baseline = row.method if method is None else ""
     cell = Cell(
-        row["task"], method, baseline, row["nfe"], row["seed"], row["inputs"]["samples"], row["inputs"], row["model"],
-        row["source"], row["training"],
+        row.task, method, baseline, row.nfe, row.seed, row.inputs["samples"], row.inputs, row.model, row.source,
+        row.training,
     )  # fmt: skip
-    setting = Setting(
-        row["task"], row["source"], row["machine"]["device"], suite.batch_size, 0, method.names if method else ()
-    )
+    setting = Setting(row.task, row.source, row.machine["device"], suite.batch_size, 0, method.names if method else ())
     try:
         changed = _changed(row, setting, method)
         if changed:
@@ -74,8 +74,8 @@ def audit_row(row: Row, suite: Suite, rows: Sequence[Row]) -> Finding:
         again, _ = compute(setting, cell, False)
     except AnydiffError as error:
         return Finding(cell.label, "cannot be computed", reason(error))
-    if again["status"] != "done":
-        return Finding(cell.label, "cannot be computed", again["reason"])
+    if not again.done:
+        return Finding(cell.label, "cannot be computed", again.reason)
     return _judged(cell.label, row, again, rows)
 
 
@@ -85,17 +85,16 @@ def _changed(row: Row, setting: Setting, method: Method | None) -> list[str]:
     now: dict[str, Any] = {**about.identity, **(about.data if method is None else about.model)}
     if method is not None:
         now.update(method_parts(method, about.identity, about.sources))
-    before = {name: row["inputs"].get(name) for name in now}
+    before = {name: row.inputs.get(name) for name in now}
     return [name for name, _, _ in changes(before, now) if not name.startswith("libraries")]
 
 
 def _judged(label: str, row: Row, again: Row, rows: Sequence[Row]) -> Finding:
     worst: Literal["same", "inside", "differs"] = "same"
     words = []
-    place = [row[name] for name in ("task", "method", "nfe")]
-    line = [other for other in rows if [other[name] for name in ("task", "method", "nfe")] == place]
-    for name, stored in row["metrics"].items():
-        old, new = float(stored), float(again["metrics"].get(name, "nan"))
+    line = [other for other in rows if (other.task, other.method, other.nfe) == (row.task, row.method, row.nfe)]
+    for name, old in row.metrics.items():
+        new = again.metrics.get(name, math.nan)
         if old == new or abs(old - new) <= ROUNDING * max(abs(old), abs(new)):
             continue
         values = list(runs_of(line, name).values())

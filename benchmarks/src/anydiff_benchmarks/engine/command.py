@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from anydiff.errors import AnydiffError
 
 if TYPE_CHECKING:
     from anydiff_benchmarks.engine.compare import Comparison
+    from anydiff_benchmarks.engine.row import Row
     from anydiff_benchmarks.engine.runner import Outcome
 
 app = typer.Typer(add_completion=False)
@@ -226,14 +227,14 @@ def lock(
     typer.echo(write_lock(name))
 
 
-def _compared(outcome: Outcome, earlier: list[dict[str, Any]]) -> list[Comparison]:
+def _compared(outcome: Outcome, earlier: list[Row]) -> list[Comparison]:
     """This run against an earlier one."""
     from anydiff_benchmarks.engine.compare import compare_runs
 
     return compare_runs(outcome.rows, earlier)
 
 
-def _rows(source: str | Path) -> list[dict[str, Any]]:
+def _rows(source: str | Path) -> list[Row]:
     from anydiff_benchmarks.engine.compare import read_rows
 
     return read_rows(source)
@@ -286,8 +287,8 @@ def _tell_end(outcome: Outcome, page: Path) -> None:
     for task, reason in outcome.problems.items():
         tell(f"task {task} could not be run: {reason}")
     if outcome.failed:
-        bad = [row for row in outcome.rows if row["status"] != "done"]
+        bad = [row for row in outcome.rows if not row.done]
         for row in bad[:5]:
-            tell(f"failed: {row['task']} · {row['method']} · {row['nfe']} NFE · seed {row['seed']}: {row['reason']}")
+            tell(f"failed: {row.task} · {row.method} · {row.nfe} NFE · seed {row.seed}: {row.reason}")
         tell(f"{outcome.failed} failed in all; the report says why.")
         raise typer.Exit(1)

@@ -16,8 +16,9 @@ from anydiff.data.reading import parse_json, reading, text_lines
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.metrics import MetricCard
 from anydiff_benchmarks.engine.leaderboard import common_cards, runs_of
+from anydiff_benchmarks.engine.row import Row
 from anydiff_benchmarks.engine.statistics import Paired, paired
-from anydiff_benchmarks.engine.store import FILE, Row, Store
+from anydiff_benchmarks.engine.store import FILE, Store
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ def read_rows(source: str | Path) -> list[Row]:
         raise AnydiffError(f"{str(source)!r} is no report folder and no rows.jsonl; give what `anydiff bench` wrote.")
     what, advice = "rows of a benchmark", "give a rows.jsonl"
     with reading(path, what, advice):
-        rows = [parse_json(line, path, what, advice, number) for number, line in text_lines(path, what, advice)]
-        needed = ("task", "method", "nfe", "training", "seed", "samples", "metrics", "cards")
-        if all(name in row for row in rows for name in needed):
-            return rows
-    raise FileFormatError(f"{str(path)!r} holds no rows of this version of the benchmark; run it again.")
+        lines = [
+            (number, parse_json(line, path, what, advice, number)) for number, line in text_lines(path, what, advice)
+        ]
+    try:
+        return [Row.parse(line, f"line {number} of {str(path)!r}") for number, line in lines]
+    except AnydiffError as error:
+        raise FileFormatError(f"{str(path)!r} holds no rows of this version of the benchmark: {error}") from error
 
 
 def compare_runs(first: Sequence[Row], second: Sequence[Row]) -> list[Comparison]:
@@ -71,9 +74,9 @@ def compare_runs(first: Sequence[Row], second: Sequence[Row]) -> list[Comparison
     """
 
     def place(row: Row) -> Hashable:
-        return row["task"], row["method"], row["nfe"], row["samples"]
+        return row.task, row.method, row.nfe, row.samples
 
-    return _compare(first, second, place, lambda row: _line(row["method"], row["nfe"]), same_method=True)
+    return _compare(first, second, place, lambda row: _line(row.method, row.nfe), same_method=True)
 
 
 def compare_methods(rows: Sequence[Row], first: str, second: str) -> list[Comparison]:
@@ -82,16 +85,16 @@ def compare_methods(rows: Sequence[Row], first: str, second: str) -> list[Compar
     Raises:
         AnydiffError: one of them has no rows.
     """
-    known = list(dict.fromkeys(row["method"] for row in rows))
+    known = list(dict.fromkeys(row.method for row in rows))
     for name in (first, second):
         if name not in known:
             raise AnydiffError(f"no row is of {name!r}; the methods are {', '.join(known)}.")
 
     def place(row: Row) -> Hashable:
-        return row["task"], row["nfe"], row["samples"]
+        return row.task, row.nfe, row.samples
 
-    one, other = ([row for row in rows if row["method"] == name] for name in (first, second))
-    return _compare(one, other, place, lambda row: _line(f"{first} against {second}", row["nfe"]))
+    one, other = ([row for row in rows if row.method == name] for name in (first, second))
+    return _compare(one, other, place, lambda row: _line(f"{first} against {second}", row.nfe))
 
 
 def worse(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -123,7 +126,7 @@ def _compare(
             else:
                 where = "A" if other_side else "B" if one_side else "A and B"
                 pair = Paired(math.nan, None, 0, "not judged", f"missing in {where}")
-            found.append(Comparison(one["task"], name(one), card, pair, alone))
+            found.append(Comparison(one.task, name(one), card, pair, alone))
     if not any(each.pair.units for each in found):
         raise AnydiffError(
             "the two have no row in common (same task version, method, budget, samples and seeds), so nothing can be "

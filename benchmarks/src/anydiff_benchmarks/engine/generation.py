@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,25 @@ from anydiff.tasks.task import Task, load_reference
 from anydiff_benchmarks.engine import baselines
 from anydiff_benchmarks.engine.measure import Cost, measured
 from anydiff_benchmarks.engine.suite import Method
+
+
+@dataclass(frozen=True)
+class SamplingCost:
+    """What samples cost.
+
+    Attributes:
+        rows_per_sample: network rows per sample, counted.
+        seconds: wall clock, warm and synchronised.
+        peak_memory: most memory at any moment, in MiB.
+        memory_kind: what that memory is.
+        calls_per_sample: network calls, counted; None where an evaluator samples as often as it likes.
+    """
+
+    rows_per_sample: float
+    seconds: float
+    peak_memory: float
+    memory_kind: str
+    calls_per_sample: float | None = None
 
 
 class Generator:
@@ -86,7 +105,7 @@ class Generator:
         options = {"batch_size": self.batch_size, "device": self.device, **options}
         return self.pipeline.sample_set(count, seed=seed, **options)
 
-    def samples(self, method: Method, nfe: int, count: int, seed: int) -> tuple[SampleSet, dict[str, Any]]:
+    def samples(self, method: Method, nfe: int, count: int, seed: int) -> tuple[SampleSet, SamplingCost]:
         """The samples of a method and what they cost, calls counted and compared with the plan.
 
         Raises:
@@ -108,9 +127,9 @@ class Generator:
                 f"{method.title} made {counted:g} network calls per sample, but its plan says {plan.nfe}; its cost "
                 "cannot be compared."
             )
-        return samples, {**self._cost(cost, count), "counted_nfe": counted}
+        return samples, self._cost(cost, count, counted)
 
-    def closed_loop(self, method: Method, nfe: int, count: int, seed: int) -> tuple[dict[str, Score], dict[str, Any]]:
+    def closed_loop(self, method: Method, nfe: int, count: int, seed: int) -> tuple[dict[str, Score], SamplingCost]:
         """The scores of the task's evaluator, and what it cost. How often it samples is its own affair."""
         assert self.task.evaluator is not None
         evaluate = load_reference(self.task.evaluator, f"evaluator of task {self.task.id!r}")
@@ -150,15 +169,8 @@ class Generator:
     def _condition(self, count: int) -> Conditioning:
         return self.asked.rows(torch.arange(count) % self.cases(count))
 
-    def _cost(self, cost: Cost, count: int) -> dict[str, Any]:
-        calls, rows = self.denoiser.calls, self.denoiser.rows
-        return {
-            "calls": calls,
-            "rows_per_sample": rows / count,
-            "seconds": cost.seconds,
-            "peak_memory_mib": cost.peak_memory,
-            "memory_kind": cost.memory_kind,
-        }
+    def _cost(self, cost: Cost, count: int, calls: float | None = None) -> SamplingCost:
+        return SamplingCost(self.denoiser.rows / count, cost.seconds, cost.peak_memory, cost.memory_kind, calls)
 
     def _checked(self, scores: Any, what: str) -> dict[str, Score]:
         good = isinstance(scores, Mapping) and scores and all(isinstance(each, Score) for each in scores.values())

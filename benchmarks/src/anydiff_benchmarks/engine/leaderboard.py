@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from anydiff.errors import AnydiffError
 from anydiff.metrics import MetricCard, require_same_card
-from anydiff_benchmarks.engine.statistics import FEWEST, Run, Summary, leaders, summarise
-from anydiff_benchmarks.engine.store import Row, Store
+from anydiff_benchmarks.engine.row import Row, Run
+from anydiff_benchmarks.engine.statistics import FEWEST, Summary, leaders, summarise
+from anydiff_benchmarks.engine.store import Store
 from anydiff_benchmarks.engine.suite import BASELINES as FREE
+
+Mark = Literal["", "best", "tied"]
+"""What a line is among those of its budget, on one metric."""
 
 
 @dataclass(frozen=True)
@@ -30,24 +34,26 @@ class Line:
     nfe: int
     rows: tuple[Row, ...]
     values: Mapping[str, Summary]
-    marks: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
     @property
     def failures(self) -> list[str]:
         """The reasons of failed rows, each once."""
-        return list(dict.fromkeys(row["reason"] for row in self.rows if row["status"] != "done"))
+        return list(dict.fromkeys(row.reason for row in self.rows if not row.done))
 
     def cost(self, name: str) -> Summary | None:
         """A column of cost: ``milliseconds``, or the name of a number of the rows, as ``peak_memory_mib``."""
         if name == "milliseconds":
-            timed = [row for row in self.rows if row["seconds"] is not None]
-            return summarise({run_of(row): 1000 * row["seconds"] / row["samples"] for row in timed})
-        return summarise({run_of(row): float(row[name]) for row in self.rows if row[name] is not None})
+            return summarise(
+                {row.run: 1000 * row.seconds / row.samples for row in self.rows if row.seconds is not None}
+            )
+        values = ((row.run, getattr(row, name)) for row in self.rows)
+        return summarise({run: float(value) for run, value in values if value is not None})
 
     @property
     def picture(self) -> str:
         """Relative path of the picture, or empty."""
-        return next((row["picture"] for row in self.rows if row["picture"]), "")
+        return next((row.picture for row in self.rows if row.picture), "")
 
 
 @dataclass(frozen=True)
@@ -78,13 +84,13 @@ class TaskLeaderboard:
     @property
     def seeds(self) -> list[int]:
         """The seeds of the task."""
-        return sorted({row["seed"] for row in self.rows})
+        return sorted({row.seed for row in self.rows})
 
     @property
     def trainings(self) -> int:
         """The fewest trainings of a model."""
-        models = {row["model"] for row in self.rows if row["kind"] == "method"}
-        counts = [len({row["training"] for row in self.rows if row["model"] == model}) for model in models]
+        models = {row.model for row in self.rows if row.kind == "method"}
+        counts = [len({row.training for row in self.rows if row.model == model}) for model in models]
         return min(counts, default=1)
 
     @property
@@ -195,11 +201,11 @@ def make_leaderboard(
     order = [card["name"] for card in facts.get("cards", [])]
     cards = sorted(cards, key=lambda card: order.index(card.name) if card.name in order else len(order))
     lines = []
-    for nfe in sorted({row["nfe"] for row in rows if row["kind"] == "method"}):
-        here = [row for row in rows if row["kind"] == "method" and row["nfe"] == nfe]
+    for nfe in sorted({row.nfe for row in rows if row.kind == "method"}):
+        here = [row for row in rows if row.kind == "method" and row.nfe == nfe]
         lines += _marked([_line(title, nfe, here) for title in titles if _of(title, here)], cards)
-    free = [row for row in rows if row["kind"] == "baseline"]
-    baselines = [_line(method, 0, free) for method in dict.fromkeys(row["method"] for row in free)]
+    free = [row for row in rows if row.kind == "baseline"]
+    baselines = [_line(method, 0, free) for method in dict.fromkeys(row.method for row in free)]
     return TaskLeaderboard(name, facts, tuple(cards), tuple(lines), tuple(baselines), planned - len(rows))
 
 
@@ -209,42 +215,29 @@ def common_cards(rows: Sequence[Row]) -> list[MetricCard]:
     Raises:
         AnydiffError: two rows have different cards for one metric.
     """
-    names = dict.fromkeys(name for row in rows for name in row["cards"])
-    return [
-        require_same_card([parse_card(row["cards"][name]) for row in rows if name in row["cards"]]) for name in names
-    ]
-
-
-def parse_card(data: Mapping[str, Any]) -> MetricCard:
-    """The card from plain data, in which infinities are text."""
-    low, high = (float(bound) for bound in data["range"])
-    return MetricCard(**{**data, "range": (low, high), "ideal": float(data["ideal"])})
+    names = dict.fromkeys(name for row in rows for name in row.cards)
+    return [require_same_card([row.cards[name] for row in rows if name in row.cards]) for name in names]
 
 
 def _of(method: str, rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["method"] == method]
-
-
-def run_of(row: Row) -> Run:
-    """(training, seed) of a row."""
-    return row["training"], row["seed"]
+    return [row for row in rows if row.method == method]
 
 
 def runs_of(rows: Sequence[Row], metric: str) -> dict[Run, float]:
     """The values of a metric by run."""
-    return {run_of(row): float(row["metrics"][metric]) for row in rows if metric in row["metrics"]}
+    return {row.run: row.metrics[metric] for row in rows if metric in row.metrics}
 
 
 def _line(method: str, nfe: int, rows: Sequence[Row]) -> Line:
-    own = tuple(sorted(_of(method, rows), key=run_of))
-    metrics = dict.fromkeys(name for row in own for name in row["metrics"])
+    own = tuple(sorted(_of(method, rows), key=lambda row: row.run))
+    metrics = dict.fromkeys(name for row in own for name in row.metrics)
     summaries = {name: summarise(runs_of(own, name)) for name in metrics}
     return Line(method, nfe, own, {name: summary for name, summary in summaries.items() if summary is not None})
 
 
 def _marked(lines: Sequence[Line], cards: Sequence[MetricCard]) -> list[Line]:
     """The lines of one budget with their marks."""
-    marks: dict[str, dict[str, str]] = {line.method: {} for line in lines}
+    marks: dict[str, dict[str, Mark]] = {line.method: {} for line in lines}
     for card in cards:
         values = {line.method: runs_of(line.rows, card.name) for line in lines}
         if all(line.values[card.name].units < FEWEST for line in lines if card.name in line.values):

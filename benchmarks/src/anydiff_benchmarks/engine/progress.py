@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from anydiff_benchmarks.engine.planning import Cell
-from anydiff_benchmarks.engine.store import Row
+from anydiff_benchmarks.engine.row import Row
 
 _LINES = 10
 
@@ -68,7 +68,7 @@ class Progress:
         """Advance by a cell."""
         self.kept += 1
         self._spent += cell.cost if computed else 0.0
-        failed = "" if row["status"] == "done" else " FAILED"
+        failed = "" if row.done else " FAILED"
         self._bar.update(self._task, advance=1, description=escape(cell.label + failed), left=self._left())
         tenth = _LINES * self.kept // max(1, self._cells)
         if not self._terminal and (failed or tenth > self._last_said):

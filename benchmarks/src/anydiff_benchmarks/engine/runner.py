@@ -31,7 +31,8 @@ from anydiff_benchmarks.engine.planning import (
     rounds,
 )
 from anydiff_benchmarks.engine.pool import Job, Pool, make_pool
-from anydiff_benchmarks.engine.store import Row, Store
+from anydiff_benchmarks.engine.row import Row
+from anydiff_benchmarks.engine.store import Store
 from anydiff_benchmarks.engine.suite import Suite
 from anydiff_benchmarks.engine.truth import reason
 from anydiff_benchmarks.engine.worker import Description, Setting, chosen_device, compute, describe, failed_row, now
@@ -69,7 +70,7 @@ class Outcome:
     @property
     def failed(self) -> int:
         """How many cells and tasks failed."""
-        bad = [row for row in self.rows if row["status"] != "done"]
+        bad = [row for row in self.rows if not row.done]
         return len(self.problems) + len(bad)
 
 
@@ -197,12 +198,10 @@ class _Run:
             (cell.label, self.store.explain(cell.key, cell.label, cell.parts)) for cell in every
         ]
         self.listener.planned(sum(cell.cost for cell in todo), len(every), len(every) - len(todo))
-        rows = dict(zip((cell.key for cell in every), self.store.rows_or_none(cell.key for cell in every), strict=True))
+        rows = {row.key: row for row in self.store.rows(cell.key for cell in every)}
         for cell in every:
             if cell.key in done:
-                row = rows[cell.key]
-                assert row is not None
-                self.listener.finished(cell, row, False)
+                self.listener.finished(cell, rows[cell.key], False)
         spent = expected = 0.0
         every_round = rounds(self.suite, todo)
         for number, part in enumerate(every_round):
@@ -212,10 +211,10 @@ class _Run:
             for job, result in self.pool.run([self._job(cell) for cell in part]):
                 cell = job.arguments[1]
                 rows[cell.key] = row = self._keep(cell, result)
-                spent += row["wall_seconds"] or 0.0
+                spent += row.wall_seconds or 0.0
                 expected += cell.cost
                 self.outcome.computed += 1
-        self.outcome.rows = [row for cell in every if (row := rows[cell.key]) is not None]
+        self.outcome.rows = [rows[cell.key] for cell in every if cell.key in rows]
 
     def _job(self, cell: Cell) -> Job:
         arguments = (self.setting(cell.task, cell.source), cell, self._with_picture(cell))
@@ -228,20 +227,20 @@ class _Run:
             f"cells of the seeds {seeds} are left out; the same command goes on with them."
         )
 
-    def _keep(self, cell: Cell, result: Any) -> Row:
+    def _keep(self, cell: Cell, result: tuple[Row, bytes] | Exception) -> Row:
         """Store what a worker found; a call that could not be made is a failed row."""
         if isinstance(result, Exception):
             result = failed_row(cell, reason(result)), b""
         row, picture = result
-        row["command"] = self.command
+        row.command = self.command
         if picture:
-            row["picture"] = f"pictures/{cell.key[:24]}.png"
-            write_atomic(self.folder / row["picture"], picture)
-        if row["note"]:
-            print(f"anydiff: no picture of {cell.label}: {row['note']}", file=sys.stderr)
-        self.store.add(cell.key, cell.label, cell.parts, row)
+            row.picture = f"pictures/{cell.key[:24]}.png"
+            write_atomic(self.folder / row.picture, picture)
+        if row.note:
+            print(f"anydiff: no picture of {cell.label}: {row.note}", file=sys.stderr)
+        self.store.add(row, cell.label)
         self.listener.finished(cell, row, True)
-        return dict(row)
+        return row
 
     def _with_picture(self, cell: Cell) -> bool:
         return bool(self.suite.gallery) and cell.seed == self.suite.seeds[0] and cell.training == 0

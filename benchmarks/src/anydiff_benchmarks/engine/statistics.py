@@ -17,6 +17,8 @@ from typing import Literal
 
 from scipy.stats import t as student
 
+from anydiff_benchmarks.engine.row import Run
+
 FEWEST = 3
 """With three the t interval holds what it says: equals are told apart in .0125 of boards where .025 are allowed."""
 ROUNDING = 1e-6
@@ -25,8 +27,6 @@ ABSOLUTE = 1e-12
 LEVEL = 0.95
 CHANCE = 0.025
 """How often, at most, a column calls one of several equal methods worse than another."""
-Run = tuple[int, int]
-"""(number of the training, sampling seed)."""
 Runs = Mapping[Run, float]
 
 

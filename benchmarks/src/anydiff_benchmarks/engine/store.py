@@ -16,10 +16,10 @@ from typing import Any
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.tasks.canonical import canonical
 from anydiff_benchmarks.engine.identity import changes
+from anydiff_benchmarks.engine.row import Row
 
 FILE = "results.sqlite"
 FORMAT = 2
-Row = dict[str, Any]
 
 _TABLES = """
 create table if not exists rows (
@@ -75,13 +75,13 @@ class Store:
         """Close the file."""
         self._connection.close()
 
-    def add(self, key: str, label: str, parts: Mapping[str, Any], row: Row) -> None:
-        """Write one row durably; ``label`` names the cell to people, ``parts`` are what its key was made of.
+    def add(self, row: Row, label: str) -> None:
+        """Write one row durably; ``label`` names the cell to people, and stays the same when its inputs change.
 
         Raises:
             AnydiffError: the disk is full or the file cannot be written.
         """
-        values = (key, label, canonical(parts), row["status"], canonical(row))
+        values = (row.key, label, canonical(row.inputs), row.status, row.text())
         try:
             with self._connection:
                 self._connection.execute("insert or replace into rows values (?, ?, ?, ?, ?)", values)
@@ -91,27 +91,23 @@ class Store:
     def get(self, key: str) -> Row | None:
         """The row of this key."""
         found = self._connection.execute("select row from rows where key = ?", (key,)).fetchone()
-        return json.loads(found[0]) if found else None
+        return Row.parse(json.loads(found[0]), f"row {key[:12]} of {str(self.path)!r}") if found else None
 
     def done(self) -> set[str]:
         """The keys of all rows that did not fail."""
         return {key for (key,) in self._connection.execute("select key from rows where status = 'done'")}
 
-    def rows_or_none(self, keys: Iterable[str]) -> list[Row | None]:
-        """The rows of these keys, in their order; None where there is none."""
-        return [self.get(key) for key in keys]
-
     def rows(self, keys: Iterable[str]) -> list[Row]:
         """The rows of these keys that exist, in the order of the keys."""
-        return [row for row in self.rows_or_none(keys) if row is not None]
+        return [row for key in keys if (row := self.get(key)) is not None]
 
     def explain(self, key: str, label: str, parts: Mapping[str, Any]) -> str:
         """Why the row of ``key`` is reused or must be computed, in words."""
         found = self.get(key)
-        if found is not None and found["status"] == "done":
-            return f"reused: computed {found['started']} from the same inputs"
+        if found is not None and found.done:
+            return f"reused: computed {found.started} from the same inputs"
         if found is not None:
-            return f"computed again: failed {found['started']} ({found['reason']})"
+            return f"computed again: failed {found.started} ({found.reason})"
         others = self._connection.execute("select parts from rows where label = ?", (label,)).fetchall()
         if not others:
             return "computed: never run before"

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from anydiff.errors import AnydiffError
-from anydiff.metrics import SampleSet
+from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline import Pipeline
 from anydiff.plugins import hooks
 from anydiff.plugins.source import Source, source_of
@@ -26,11 +26,12 @@ from anydiff.recipes import Recipe
 from anydiff.registry import KINDS, Entry, registry
 from anydiff.tasks.task import load_task
 from anydiff_benchmarks.engine import identity
-from anydiff_benchmarks.engine.generation import Generator
+from anydiff_benchmarks.engine.generation import Generator, SamplingCost
 from anydiff_benchmarks.engine.measure import measured
 from anydiff_benchmarks.engine.planning import Cell, Speed
+from anydiff_benchmarks.engine.row import Row
 from anydiff_benchmarks.engine.suite import Method
-from anydiff_benchmarks.engine.truth import Opening, TruthProcess, drawn, reason
+from anydiff_benchmarks.engine.truth import Judged, Opening, TruthProcess, drawn, reason
 
 PRECISION = "float32"
 _source_of = functools.partial(source_of, without={"anydiff_benchmarks": identity.WITHOUT_INFLUENCE})
@@ -180,29 +181,32 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
     )  # fmt: skip
 
 
-def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[dict[str, Any], bytes]:
+def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[Row, bytes]:
     """(row, picture) of a cell. A failing cell is a result: its row says why, and the run goes on."""
-    row = _start(cell)
+    row = _new_row(cell)
     picture = b""
     began = time.perf_counter()
     try:
         opening, generator = _loaded(setting)
-        row["parameters"] = None if cell.method is None else generator.pipeline.parameters
-        row["training_seed"] = generator.pipeline.recipe.training.seed
-        row["machine"] = identity.machine(generator.device)
-        row["cards"] = {card.name: card.as_dict() for card in opening.cards}
+        row.parameters = None if cell.method is None else generator.pipeline.parameters
+        row.training_seed = generator.pipeline.recipe.training.seed
+        row.machine = identity.machine(generator.device)
+        row.cards = {card.name: card for card in opening.cards}
         samples = _fill(row, cell, generator)
         if samples is not None and with_picture:
-            picture, row["note"] = drawn(samples, setting.gallery)
+            picture, row.note = drawn(samples, setting.gallery)
     except Exception as error:
-        row.update(status="failed", reason=reason(error))
-    row.update(ended=now(), wall_seconds=time.perf_counter() - began)
+        row.fail(reason(error))
+    row.ended, row.wall_seconds = now(), time.perf_counter() - began
     return row, picture
 
 
-def failed_row(cell: Cell, sentence: str) -> dict[str, Any]:
+def failed_row(cell: Cell, sentence: str) -> Row:
     """The row of a cell that no worker could compute."""
-    return {**_start(cell), "status": "failed", "reason": sentence, "ended": now()}
+    row = _new_row(cell)
+    row.fail(sentence)
+    row.ended = now()
+    return row
 
 
 def now() -> str:
@@ -210,64 +214,45 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _start(cell: Cell) -> dict[str, Any]:
-    return {
-        "key": cell.key,
-        "status": "done",
-        "reason": "",
-        "task": cell.task,
-        "domain": cell.task.partition("/")[0],
-        "kind": "baseline" if cell.method is None else "method",
-        "method": cell.title,
-        "solver": None if cell.method is None else cell.method.identity(),
-        "model": cell.model,
-        "source": cell.source,
-        "training": cell.training,
-        "training_seed": None,
-        "nfe": cell.nfe,
-        "seed": cell.seed,
-        "samples": cell.samples,
-        "reference_samples": None,
-        "metrics": {},
-        "problems": {},
-        "cards": {},
-        "counted_nfe": None,
-        "rows_per_call": None,
-        "rows_per_sample": None,
-        "seconds": None,
-        "metric_seconds": None,
-        "wall_seconds": None,
-        "peak_memory_mib": None,
-        "memory_kind": "",
-        "parameters": None,
-        "machine": {},
-        "precision": PRECISION,
-        "inputs": dict(cell.parts),
-        "versions": identity.versions(),
-        "commit": identity.commit(),
-        "host": platform.node(),
-        "started": now(),
-        "picture": "",
-        "note": "",
-        "ended": "",
-        "command": "",
-    }
+def _new_row(cell: Cell) -> Row:
+    """What is known of a row before anything is computed."""
+    return Row(
+        key=cell.key,
+        task=cell.task,
+        domain=cell.task.partition("/")[0],
+        kind="baseline" if cell.method is None else "method",
+        method=cell.title,
+        solver=None if cell.method is None else cell.method.identity(),
+        model=cell.model,
+        source=cell.source,
+        training=cell.training,
+        nfe=cell.nfe,
+        seed=cell.seed,
+        samples=cell.samples,
+        metrics={},
+        cards={},
+        precision=PRECISION,
+        inputs=dict(cell.parts),
+        versions=identity.versions(),
+        commit=identity.commit(),
+        host=platform.node(),
+        started=now(),
+    )
 
 
-def _fill(row: dict[str, Any], cell: Cell, generator: Generator) -> SampleSet | None:
+def _fill(row: Row, cell: Cell, generator: Generator) -> SampleSet | None:
     """Draw and judge; the samples, if there are any to look at."""
     if cell.baseline == "real":
         _enter(row, _truth().real(cell.task, cell.samples, cell.seed))
         return None
     if cell.method is not None and generator.task.evaluator:
         scores, cost = generator.closed_loop(cell.method, cell.nfe, cell.samples, cell.seed)
-        row.update({name: value for name, value in cost.items() if name in row})
+        _enter_cost(row, cost)
         _enter_scores(row, scores)
         return None
     if cell.method is not None:
         samples, cost = generator.samples(cell.method, cell.nfe, cell.samples, cell.seed)
-        row.update({name: value for name, value in cost.items() if name in row})
-        row["rows_per_call"] = cost["rows_per_sample"] / cost["counted_nfe"] if cost["counted_nfe"] else 0.0
+        _enter_cost(row, cost)
     else:
         made = generator.baseline(cell.baseline, cell.samples, cell.seed)
         if not isinstance(made, SampleSet):
@@ -278,23 +263,28 @@ def _fill(row: dict[str, Any], cell: Cell, generator: Generator) -> SampleSet | 
     return samples
 
 
-def _enter(row: dict[str, Any], judged: Any) -> None:
-    row.update(
-        samples=judged.samples,
-        reference_samples=judged.reference,
-        metric_seconds=judged.seconds,
-        metrics=dict(judged.values),
-        problems=dict(judged.problems),
-    )
+def _enter_cost(row: Row, cost: SamplingCost) -> None:
+    row.rows_per_sample = cost.rows_per_sample
+    row.seconds = cost.seconds
+    row.peak_memory_mib = cost.peak_memory
+    row.memory_kind = cost.memory_kind
+    if cost.calls_per_sample is not None:
+        row.counted_nfe = cost.calls_per_sample
+        row.rows_per_call = cost.rows_per_sample / cost.calls_per_sample if cost.calls_per_sample else 0.0
+
+
+def _enter(row: Row, judged: Judged) -> None:
+    row.samples, row.reference_samples = judged.samples, judged.reference
+    row.metric_seconds = judged.seconds
+    row.metrics, row.problems = dict(judged.values), dict(judged.problems)
     if judged.problems:
-        row["status"] = "failed"
-        row["reason"] = "; ".join(f"{name}: {text}" for name, text in judged.problems.items())
+        row.fail("; ".join(f"{name}: {text}" for name, text in judged.problems.items()))
 
 
-def _enter_scores(row: dict[str, Any], scores: Mapping[str, Any]) -> None:
-    row["metrics"] = {name: float(score.value) for name, score in scores.items()}
-    row["cards"] = {name: score.card.as_dict() for name, score in scores.items()}
-    row["samples"] = min(score.samples for score in scores.values())
+def _enter_scores(row: Row, scores: Mapping[str, Score]) -> None:
+    row.metrics = {name: float(score.value) for name, score in scores.items()}
+    row.cards = {name: score.card for name, score in scores.items()}
+    row.samples = min(score.samples for score in scores.values())
 
 
 def _speed(setting: Setting, opening: Opening, generator: Generator) -> Speed:
@@ -326,7 +316,7 @@ def _speed(setting: Setting, opening: Opening, generator: Generator) -> Speed:
     else:
         each = whole / count
     fixed = max(0.0, whole - each * count)
-    return Speed(cost_of["seconds"] / (2 * count), each, fixed, _mean_seconds(baselines, count))
+    return Speed(cost_of.seconds / (2 * count), each, fixed, _mean_seconds(baselines, count))
 
 
 def _mean_seconds(calls: Sequence[Callable[[int, int], object]], count: int) -> float:

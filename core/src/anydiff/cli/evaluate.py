@@ -22,7 +22,7 @@ def command(
     count: Annotated[int, typer.Option(help="How many samples.")] = 1000,
     samples: Annotated[Path | None, typer.Option(help="Judge these samples (domain files) instead of drawing.")] = None,
     cases: Annotated[
-        int | None, typer.Option(help="With --samples: they are of the first so many held-out cases (default: of all).")
+        int | None, typer.Option(help="With --samples that name no cases: they are of the first so many held-out ones.")
     ] = None,
     nfe: common.Nfe = None,
     solver: common.SolverName = None,
@@ -44,8 +44,9 @@ def command(
 
     New samples are asked for the conditions of the held-out data, sizes included, as `anydiff sample --cases N` does.
 
-    Samples of a file that name their case (a forecast's time) are compared with it. Others are taken in order: with
-    --cases N, sample i belongs to held-out case i % N, as `anydiff sample --cases N` writes them.
+    Samples of a file that name their case (a forecast's time, the name of a clip) are compared with it. Others are
+    taken in order where --cases N says so: sample i belongs to held-out case i % N. Without it, metrics that compare
+    each sample with its own case have no value.
 
     Exit code 1 when a metric has no value, or one outside the range of its card; the others are shown.
 
@@ -79,8 +80,8 @@ def command(
     if change:
         pipeline = pipeline.with_changes(change)
     if samples is not None:
-        held_out = pipeline.reference(None if cases is None else natural_number("--cases", cases))
-        if cases is not None and len(held_out) < cases:
+        held_out = None if cases is None else pipeline.reference(natural_number("--cases", cases))
+        if cases is not None and held_out is not None and len(held_out) < cases:
             raise AnydiffError(f"--cases is {cases}, but the held-out data are {len(held_out)} examples; lower it.")
         judged, reference = pipeline.paired(pipeline.domain.read(samples), held_out)
         scores = pipeline.scores(judged, reference)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import itertools
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +17,7 @@ from anydiff.cli.output import tell
 
 def command(
     recipe: Annotated[str, typer.Argument(help="A recipe (see `anydiff recipes`) or a YAML file.")],
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/<recipe>-<time> by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; a new one, runs/<recipe>-<time>, by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; repeatable.")
@@ -27,7 +30,7 @@ def command(
       anydiff train images/fashion --out runs/fashion
       anydiff train images/fashion --set training.steps=200 --set network.options.channels=32
       anydiff train images/fashion --out runs/fashion --resume
-      anydiff train my-recipe.yaml --devices 2
+      anydiff train my-recipe.yaml --devices 2 --out runs/mine
     """
     from rich.console import Console
 
@@ -39,12 +42,19 @@ def command(
 
     if resume and out is None:
         raise AnydiffError("--resume needs the run to continue; name its folder with --out.")
+    if out is None and (devices != "1" or "TORCHELASTIC_RUN_ID" in os.environ):
+        raise AnydiffError("several processes that train one model must agree on its folder; name it with --out.")
     resolved = load_recipe(recipe, change or [])
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = out or Path("runs") / f"{resolved.name.replace('/', '-')}-{stamp}"
     count: int | str = devices if devices == "auto" else natural_number("--devices", _number(devices))
     written = shlex.join(["anydiff", "train", recipe, *(part for each in change or [] for part in ("--set", each))])
-    pipeline = train(resolved, folder, resume=resume, devices=count, console=Console(stderr=True), command=written)
+    folder = _new_folder(resolved.name) if out is None else out
+    try:
+        pipeline = train(resolved, folder, resume=resume, devices=count, console=Console(stderr=True), command=written)
+    except BaseException:
+        if out is None:
+            with contextlib.suppress(OSError):  # it holds a run, or is gone
+                folder.rmdir()
+        raise
     tell(f"trained {resolved.name} into {str(folder)!r} ({pipeline.parameters:,} parameters).")
     if isinstance(pipeline.denoiser.network, Autoencoder):
         tell(f"next: anydiff evaluate {folder}")
@@ -52,6 +62,32 @@ def command(
     needed = never_hidden(pipeline.recipe, pipeline.denoiser.network, pipeline.domain)
     # A model that was never trained without its conditions is asked with those of held-out data.
     tell(f"next: anydiff sample {folder} {'--cases 4' if needed else '--count 16'}")
+
+
+def _new_folder(recipe: str) -> Path:
+    """A folder made for this run alone: ``runs/<recipe>-<time>``, with -2, -3, ... where runs begin in one second.
+
+    Raises:
+        AnydiffError: it cannot be made.
+    """
+    from anydiff.errors import AnydiffError
+
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    first = Path("runs") / f"{recipe.replace('/', '-')}-{stamp}"
+    for number in itertools.count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # of another run; to make a folder is the one step in which a name can be claimed
+            if not first.parent.is_dir():
+                raise AnydiffError(f"{str(first.parent)!r} is no folder; name the run's folder with --out.") from None
+            continue
+        except OSError as error:
+            raise AnydiffError(
+                f"cannot make {str(folder)!r}: {error.strerror or error}; name the run's folder with --out."
+            ) from error
+        return folder
+    raise AssertionError("numbers do not end")
 
 
 def _number(text: str) -> object:

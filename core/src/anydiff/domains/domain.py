@@ -45,7 +45,8 @@ class Domain(ABC):
     Attributes:
         name: the registered name.
         suffixes: the endings of the file names that :meth:`write` takes, ``(".nii.gz", "")`` say; ``""`` is a folder.
-            Each ending names what the file holds. Another one is refused before anything is sampled.
+            Each ending names what the file holds, the first one the format that keeps all. Another one is refused
+            before anything is sampled.
         condition_help: what a user writes for each condition that :meth:`parse_condition` takes, for errors:
             ``{"frames": "VIDEO"}``. Conditions that follow from others stand in none.
     """
@@ -80,6 +81,14 @@ class Domain(ABC):
     def encode(self, objects: Sequence[Any]) -> Tensor:
         """States float32 ``[B, *spec.shape]`` of native ``objects``."""
 
+    def encode_asked(self, objects: Sequence[Any], condition: Conditioning) -> Tensor:
+        """States of ``objects`` that were made for ``condition``, the inverse of ``decode(states, condition)``.
+
+        By default :meth:`encode`. A domain overrides it where a condition decides what the numbers of a state mean: the
+        unit of a window of a series, say.
+        """
+        return self.encode(objects)
+
     @abstractmethod
     def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[Any]:
         """Native objects of ``states [B, *spec.shape]``."""
@@ -97,6 +106,15 @@ class Domain(ABC):
         Raises:
             AnydiffError: another ending, or it cannot be written.
         """
+
+    def canonical(self, objects: Sequence[Any]) -> list[Any]:
+        """``objects``, each in the one form that all files of :meth:`write` keep; by default as they are.
+
+        Files of the first of :attr:`suffixes` keep every object whole. A format that keeps the thing and not how it was
+        written down (SMILES keep a molecule, not the order of its atoms) gives back objects whose canonical forms are
+        those of what was written. The form of an object depends on that object alone.
+        """
+        return list(objects)
 
     @abstractmethod
     def draw(self, objects: Sequence[Any], path: str | Path, titles: Sequence[str] | None = None) -> None:

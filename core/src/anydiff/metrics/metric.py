@@ -26,12 +26,15 @@ class SampleSet:
         condition: what is given beside the states, N rows; for samples, what was asked for.
         domain: the codec.
         labels: of each row, by :meth:`anydiff.pipeline.Dataset.case_labels`; None where nothing tells the rows apart.
+        untold: whether nothing tells of which case of the reference each sample is. Metrics that are registered as
+            ``paired=True`` or ``oracle=True`` then have no value.
     """
 
     states: Tensor
     condition: Conditioning
     domain: Domain = field(repr=False)
     labels: Sequence[Any] | None = field(default=None, repr=False, compare=False)
+    untold: bool = False
     _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -45,7 +48,7 @@ class SampleSet:
         """The samples at ``indices``, in that order."""
         chosen = list(indices)
         labels = None if self.labels is None else [self.labels[row] for row in chosen]
-        return SampleSet(self.states[chosen], self.condition.rows(chosen), self.domain, labels)
+        return SampleSet(self.states[chosen], self.condition.rows(chosen), self.domain, labels, self.untold)
 
     def derived(self, key: Hashable, compute: Callable[[SampleSet], T]) -> T:
         """``compute(self)``, worked out once and kept with the set: what several metrics, or many sample sets judged by

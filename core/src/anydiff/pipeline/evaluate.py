@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from anydiff.errors import AnydiffError, natural_number
-from anydiff.metrics import SampleSet, Score
+from anydiff.errors import AnydiffError, PluginError, natural_number
+from anydiff.metrics import Metric, SampleSet, Score, repeat_cases
 from anydiff.metrics.ensembles import in_layout
-from anydiff.metrics.judging import judge, values_of
+from anydiff.metrics.judging import judge, trials, values_of
 from anydiff.networks import Autoencoder
 from anydiff.pipeline.latent import no_sampling_options, reconstruct
 from anydiff.plugins import hooks
-from anydiff.recipes import Recipe
-from anydiff.recipes.build import build_metrics
+from anydiff.recipes import Part, Recipe
 from anydiff.registry import registry
-from anydiff.states import Conditioning
+from anydiff.states import UNCONDITIONAL, Conditioning
 
 if TYPE_CHECKING:
-    from anydiff.domains import Report
+    from anydiff.domains import Domain, Report
     from anydiff.pipeline.pipeline import Pipeline
 
 
@@ -29,7 +29,8 @@ def evaluate(
     samples = like(pipeline, reference, natural_number("count", count), {"seed": seed, **options})
     if isinstance(pipeline.denoiser.network, Autoencoder):
         return scores(pipeline.recipe, samples, reference)
-    more = pipeline.domain.evaluate(pipeline, count, seed=seed, report=report, **options)
+    name = pipeline.recipe.domain.name
+    more = trials(name, lambda: pipeline.domain.evaluate(pipeline, count, seed=seed, report=report, **options))
     return scores(pipeline.recipe, samples, reference, more)
 
 
@@ -42,31 +43,45 @@ def like(pipeline: Pipeline, reference: SampleSet, count: int, options: Mapping[
     return pipeline.sample_set(count, **{**({} if "condition" in options else asked), **options})
 
 
-def paired(pipeline: Pipeline, objects: Sequence[Any], reference: SampleSet) -> tuple[SampleSet, SampleSet]:
-    """Native ``objects`` as samples, and the rows of ``reference`` that they belong to."""
-    states = pipeline.domain.encode(objects)
-    mask = pipeline.domain.spec.mask_of(states) if pipeline.domain.spec.masked else None
-    samples = SampleSet(states, Conditioning(mask=mask), pipeline.domain)
-    case_of = None if reference.labels is None else pipeline.domain.match(objects, reference.labels)
+def paired(
+    pipeline: Pipeline, objects: Sequence[Any], reference: SampleSet, in_order: bool
+) -> tuple[SampleSet, SampleSet]:
+    """Native ``objects`` as samples, and the rows of ``reference`` that they belong to.
+
+    Objects that tell their case are asked for its conditions, as new samples are. Where they do not, sample i is of row
+    i % n if ``in_order`` says so and every case has equally many; else the samples are ``untold``.
+    """
+    domain = pipeline.domain
+    case_of = None if reference.labels is None else domain.match(objects, reference.labels)
     if case_of is None:
-        _check_cases(pipeline.recipe, samples, len(reference))
-        return samples, reference
+        samples = _as_samples(domain, objects, UNCONDITIONAL)
+        told = in_order and len(samples) % len(reference) == 0
+        return replace(samples, untold=not told), reference
     order, cases = in_layout(case_of)
-    return samples.rows(order), reference.rows(cases)
+    matched = reference.rows(cases)
+    asked = repeat_cases(matched.asked(len(cases)), len(order) // len(cases))
+    return _as_samples(domain, [objects[row] for row in order], asked), matched
 
 
-def _check_cases(recipe: Recipe, samples: SampleSet, cases: int) -> None:
-    """Refuse samples whose cases nothing tells: 4 may be one of each of four cases, or two of each of two."""
-    if not len(samples) % cases:
-        return
-    for part, metric in zip(recipe.metrics, build_metrics(recipe), strict=True):
-        asks = registry().get("metrics", part.name).metadata.get("paired", False)
-        if asks and set(metric.needs) <= set(samples.condition.given):
-            raise AnydiffError(
-                f"{part.name} compares each sample with its own case, but the {len(samples)} samples do not tell "
-                f"their cases and cannot be as many for each of the {cases} held-out ones; say of how many cases "
-                "they are, the first of the held-out data: --cases N (in Python reference=pipeline.reference(N))."
-            )
+def _as_samples(domain: Domain, objects: Sequence[Any], condition: Conditioning) -> SampleSet:
+    """Native ``objects`` that were made for ``condition``; how many nodes each has, it says itself."""
+    states = domain.encode_asked(objects, condition)
+    if domain.spec.masked:
+        condition = replace(condition, mask=domain.spec.mask_of(states))
+    return SampleSet(states, condition, domain)
+
+
+def _made(part: Part) -> Metric | AnydiffError:
+    """The metric, or why its plugin cannot make it, so that the others are asked all the same."""
+    try:
+        metric: Metric = registry().build("metrics", part.name, **part.options)
+    except PluginError as error:
+        return error
+    return metric
+
+
+def _needs(metric: Metric | AnydiffError) -> set[str]:
+    return set() if isinstance(metric, AnydiffError) else set(metric.needs)
 
 
 def scores(
@@ -77,16 +92,16 @@ def scores(
     Raises:
         AnydiffError: no metric is left.
     """
-    named = list(zip((part.name for part in recipe.metrics), build_metrics(recipe), strict=True))
-    metrics = [(name, metric) for name, metric in named if set(metric.needs) <= set(samples.condition.given)]
+    named = [(part.name, _made(part)) for part in recipe.metrics]
+    metrics = [(name, metric) for name, metric in named if _needs(metric) <= set(samples.condition.given)]
     if not metrics and not more:
         raise AnydiffError(
             f"{recipe.name!r} cannot be evaluated: each of its metrics needs a condition that these samples "
-            f"lack ({', '.join(sorted({need for _, metric in named for need in metric.needs}))})."
+            f"lack ({', '.join(sorted({need for _, metric in named for need in _needs(metric)}))})."
             if named
             else f"{recipe.name!r} cannot be evaluated, since its recipe names no metrics; name some in the "
             "recipe (metrics: [NAME, ...]) or by --set 'metrics=[NAME]'."
         )
-    scores = {**judge(metrics, samples, reference), **(more or {})}
+    scores = judge(metrics, samples, reference, more)
     hooks().notify("evaluation_finished", recipe=recipe, folder=None, values=values_of(scores))
     return scores

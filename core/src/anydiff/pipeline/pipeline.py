@@ -277,26 +277,28 @@ class Pipeline:
         return self.domain.describe_condition(samples.condition) or None
 
     def evaluate_objects(self, objects: Sequence[Any], reference: SampleSet | None = None) -> dict[str, Score]:
-        """The recipe's metrics on native ``objects`` made elsewhere; those that need a condition are left out.
+        """The recipe's metrics on native ``objects`` made elsewhere; those that need an unknown condition are left out.
 
         Objects that tell their case (a forecast's time, the name of a series) are compared with the held-out examples
-        of these cases, in whatever order they come.
+        of these cases, in whatever order they come. Of others, metrics that compare each sample with its own case have
+        a value where ``reference`` is given: sample i then belongs to its row i % n.
 
         Raises:
-            AnydiffError: an object of no held-out case, cases with different numbers of samples, or a metric that asks
-                for the case of each sample where objects do not tell it and their number does not fit the cases.
+            AnydiffError: an object of no held-out case, cases with different numbers of samples, or no metric has a
+                value.
         """
         return self.scores(*self.paired(objects, reference))
 
     def paired(self, objects: Sequence[Any], reference: SampleSet | None = None) -> tuple[SampleSet, SampleSet]:
         """Native ``objects`` as samples, and the rows of ``reference`` (default: the held-out data) they belong to.
 
-        Objects that do not tell their case are taken in order: sample i belongs to row i % len(reference).
+        Objects that do not tell their case are taken in order where ``reference`` is given, equally many for each of
+        its rows. Else the samples are :attr:`~anydiff.metrics.SampleSet.untold`.
 
         Raises:
-            AnydiffError: as for :meth:`evaluate_objects`.
+            AnydiffError: an object of no held-out case, or cases with different numbers of samples.
         """
-        return paired(self, objects, self.reference() if reference is None else reference)
+        return paired(self, objects, self.reference() if reference is None else reference, reference is not None)
 
     def scores(
         self, samples: SampleSet, reference: SampleSet, more: Mapping[str, Score] | None = None

@@ -1,7 +1,8 @@
 """Which code a number depends on: one digest of all files of a distribution, and the versions of its libraries.
 
 A plugin may look up anything by name and read any file beside its modules, so nothing is guessed from imports: every
-file of source and data of a distribution counts, byte by byte. What does not count are caches (``__pycache__``,
+file of source and data of a distribution counts, byte by byte. So does every plugin that it requires, imports, or
+names in quotes (an operation in a solver). What does not count are caches (``__pycache__``,
 ``*.pyc``), hidden folders, temporary files, and of the core the rooms in :data:`WITHOUT_INFLUENCE`.
 
 A distribution is what pip installs. A plugin that is a single file is its file with what lies in its folder, other
@@ -27,8 +28,9 @@ from types import MappingProxyType
 
 from anydiff.errors import AnydiffError
 from anydiff.plugins.discovery import Plugin
-from anydiff.plugins.loader import loaded
-from anydiff.registry import CORE, Entry
+from anydiff.plugins.loader import LOADED, loaded
+from anydiff.plugins.mentions import speaks_of, words
+from anydiff.registry import CORE, Entry, registry
 
 WITHOUT_INFLUENCE = ("cli", "testing", "templates")
 """Rooms of the core that nothing outside of them imports (a test reads the imports), so no number passes through."""
@@ -86,8 +88,10 @@ def source_of(
     names = [*plugins, *(entry.plugin for entry in entries)]
     found = [_of_plugin(name) for name in names if name != CORE]
     found += [_of_reference(text) for text in (*references, *(entry.reference for entry in entries))]
-    origins = _merged([origin for origin in found if origin != _CORE] + ([_CORE] if core else []))
-    code = {origin.name: _digest(origin, {**without, CORE: WITHOUT_INFLUENCE}) for origin in origins}
+    without = {**without, CORE: WITHOUT_INFLUENCE}
+    named = _with_mentioned({origin for origin in found if origin != _CORE}, without)
+    origins = _merged([*named, *([_CORE] if core else [])])
+    code = {origin.name: _digest(origin, without) for origin in origins}
     libraries: dict[str, str] = {}
     for name in (*_ALWAYS, *(text for origin in origins for text in _declared(origin))):
         version = _version(name)
@@ -135,6 +139,23 @@ def _merged(origins: Iterable[_Origin]) -> list[_Origin]:
             modules[replace(origin, modules=())].update(origin.modules)
     found = [replace(origin, modules=tuple(sorted(names))) for origin, names in modules.items()]
     return sorted(found, key=lambda origin: origin.name)
+
+
+def _with_mentioned(origins: set[_Origin], without: Mapping[str, Sequence[str]]) -> set[_Origin]:
+    """``origins``, and those of all plugins that their code requires, imports or names, and that these do."""
+    others = [(_of_record(record), record) for record in loaded().plugins if record.status == LOADED]
+    found, fresh = set(origins), set(origins)
+    while fresh:
+        said = words(path for origin in _merged(fresh) for path in _files(origin, without).values())
+        required = {name for origin in fresh for name in _declared(origin)}
+        fresh = {
+            origin
+            for origin, record in others
+            if origin not in found
+            and (origin.distribution in required or speaks_of(said, record, registry().of_plugin(record.name)))
+        }
+        found |= fresh
+    return found
 
 
 def _of_plugin(name: str) -> _Origin:

@@ -16,7 +16,7 @@ from anydiff.denoisers.wrappers import Wrapper
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree
-from anydiff.metrics import Metric, SampleSet
+from anydiff.metrics import SampleSet
 from anydiff.objectives import Objective
 from anydiff.recipes.recipe import Part, Recipe
 from anydiff.registry import registry
@@ -171,11 +171,6 @@ def build_training_method(recipe: Recipe, denoiser: NetworkDenoiser) -> Training
         )
     checked_groups(method)
     return method
-
-
-def build_metrics(recipe: Recipe) -> list[Metric]:
-    """The recipe's metrics, in its order."""
-    return [registry().build("metrics", part.name, **part.options) for part in recipe.metrics]
 
 
 def build_solver(part: Part) -> Solver:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -73,6 +74,8 @@ class Known(NamedTuple):
 class Conditioning:
     """Everything that is given beside the states ``[B, *shape]`` of a batch; every tensor has B rows.
 
+    Its tables cannot be written into; the methods give changed copies.
+
     Attributes:
         given: what a network may be told, by the names of the domain's conditions, and of a guidance's own.
         present: bool ``[B]`` by the same names: in which rows the condition is there at all; what the other rows hold
@@ -98,6 +101,15 @@ class Conditioning:
     loss_weight: Tensor | None = None
     index: Tensor | None = None
     parts: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("given", "present", "sources", "truth"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        parts = {name: MappingProxyType(dict(made)) for name, made in self.parts.items()}
+        object.__setattr__(self, "parts", MappingProxyType(parts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Conditioning.from_tensors, (dict(self.tensors()),)
 
     @classmethod
     def of(cls, condition: Conditioning | Mapping[str, Tensor] | None = None, /, **given: Tensor) -> Conditioning:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anydiff.data.dataset import Dataset
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.registry import Entry
@@ -54,6 +55,11 @@ def _states(plugin: Subject, domain: Domain) -> tuple[Tensor, Conditioning, bool
     return drawn.clamp(-1, 1), UNCONDITIONAL, False
 
 
+def _first(domain: Domain) -> str:
+    """The ending whose files keep all; what names none is said by its own check."""
+    return (*domain.suffixes, "")[0]
+
+
 def _close(one: Tensor, two: Tensor) -> bool:
     scale = float(one.abs().max()) or 1.0
     return one.shape == two.shape and torch.allclose(one, two, rtol=1e-4, atol=1e-4 * scale)
@@ -89,29 +95,44 @@ def files(plugin: Subject, entry: Entry) -> None:
     domain = _domain(plugin, entry)
     states, condition, _ = _states(plugin, domain)
     objects = domain.decode(states, condition)
-    path = plugin.scratch / f"{entry.name.replace('/', '-')}-samples{(*domain.suffixes, '')[0]}"
+    path = plugin.scratch / f"{entry.name.replace('/', '-')}-samples{_first(domain)}"
     domain.write(objects, path)
     _require_read_back(domain, objects, path)
 
 
-def _require_read_back(domain: Domain, objects: Sequence[Any], path: Path) -> None:
+def _require_read_back(domain: Domain, objects: Sequence[Any], path: Path, canonical: bool = False) -> None:
     read = domain.read(path)
     require(
         len(read) == len(objects),
         f"{len(objects)} objects were written to {path.name!r}, but {len(read)} are read back.",
     )
-    same = _close(domain.encode(objects), domain.encode(read))
-    require(same, f"the objects read back from {path.name!r} are not those written.")
+    written, found = (domain.canonical(objects), domain.canonical(read)) if canonical else (objects, read)
+    same = _close(domain.encode(written), domain.encode(found))
+    how = ", not even in canonical form" if canonical else ""
+    require(same, f"the objects read back from {path.name!r} are not those written{how}.")
 
 
-@check("domain.suffixes", "domains", optional=True)
+def _require_canonical(domain: Domain, objects: Sequence[Any]) -> None:
+    """A canonical form is that of one object, final, and not one for all."""
+    forms = domain.canonical(objects)
+    require(len(forms) == len(objects), f"canonical gives {len(forms)} objects for {len(objects)}.")
+    states = domain.encode(forms)
+    again = domain.encode(domain.canonical(forms))
+    require(_close(states, again), "canonical of what canonical gives is something else.")
+    turned = domain.encode(domain.canonical(objects[::-1])).flip(0)
+    require(_close(states, turned), "canonical of an object depends on the others.")
+    differ = bool((domain.encode(objects) != domain.encode(objects)[:1]).any())
+    require(not differ or bool((states != states[:1]).any()), "canonical gives one form for all objects.")
+
+
+@check("domain.suffixes", "domains")
 def suffixes(plugin: Subject, entry: Entry) -> None:
-    """It writes a file of each ending it names, as what the ending says, and refuses any other."""
+    """It names the endings of its files, writes a file of each as what it says, and refuses any other."""
     domain = _domain(plugin, entry)
-    if not domain.suffixes:
-        skip("it names no suffixes.")
+    require(bool(domain.suffixes), "it names no suffixes; say which endings write takes: suffixes = ('.csv',), say.")
     states, condition, _ = _states(plugin, domain)
     objects = domain.decode(states, condition)
+    _require_canonical(domain, objects)
     stem = plugin.scratch / f"{entry.name.replace('/', '-')}-ending"
     for suffix in domain.suffixes:
         path = stem.with_name(stem.name + suffix)
@@ -122,7 +143,7 @@ def suffixes(plugin: Subject, entry: Entry) -> None:
             start = path.read_bytes()[:8].lstrip()
             require(start.startswith(begins), f"what was written to {path.name!r} begins with {start!r}.")
         if suffix != domain.suffixes[0]:  # of which domain.files speaks
-            _require_read_back(domain, written, path)
+            _require_read_back(domain, written, path, canonical=True)
     for wrong in [".no-such-ending", *([] if "" in domain.suffixes else [""])]:
         path = stem.with_name(f"{stem.name}-wrong{wrong}")
         try:
@@ -141,6 +162,58 @@ def _write_all_or_one(domain: Domain, objects: Sequence[Any], path: Path) -> Seq
         domain.write(objects[:1], path)
         return objects[:1]
     return objects
+
+
+@check("domain.match", "domains", optional=True)
+def match(plugin: Subject, entry: Entry) -> None:
+    """Where a metric compares samples with their own cases, files name the cases, and samples of others are refused."""
+    found = _paired_data(plugin, entry)
+    if not found:
+        skip("none of its metrics compares a sample with its own case.")
+    for dataset in found:
+        _require_match(plugin, dataset)
+
+
+def _paired_data(plugin: Subject, entry: Entry) -> list[Dataset]:
+    """Held-out data of the domain that metrics judge by cases: those of recipes, else the plugin's own."""
+    known = {each.name: each.metadata for each in plugin.registry.entries("metrics")}
+    paired = {name for name, about in known.items() if about.get("paired") or about.get("oracle")}
+    recipes = [each for each in plugin.recipes.values() if each.domain.name == entry.name]
+    names = [each.dataset.name for each in recipes if any(part.name in paired for part in each.metrics)]
+    entries = [plugin.registry.get("datasets", name) for name in dict.fromkeys(names)]
+    if not recipes and len(plugin.of_kind("domains")) == 1 and any(e.name in paired for e in plugin.of_kind("metrics")):
+        entries = plugin.of_kind("datasets")
+    built = [plugin.dataset(each, "test") for each in entries if not plugin.unavailable(each)]
+    return [each for each in built if each.domain.name == entry.name]
+
+
+def _require_match(plugin: Subject, dataset: Dataset) -> None:
+    """Samples come back to their cases from a file, in any order of both, and not without their case."""
+    domain, count = dataset.domain, min(COUNT, len(dataset))
+    labels = dataset.case_labels(range(count))
+    why = "so samples on disk could only be judged by their order"
+    require(labels is not None, f"case_labels of {dataset.name!r} gives None, {why}; name the cases.")
+    assert labels is not None
+    require(len(labels) == count, f"case_labels of {dataset.name!r} gives {len(labels)} labels for {count} examples.")
+    states, condition = dataset.batch(range(count))
+    objects = domain.labelled(domain.decode(states, condition), labels, [0] * count)
+    path = plugin.scratch / f"{dataset.name.replace('/', '-')}-match{_first(domain)}"
+    domain.write([*objects[2:], *objects[:2]], path)
+    read = domain.read(path)
+    turned = [*range(1, count), 0]
+    cases = domain.match(read, [labels[row] for row in turned])
+    require(cases is not None, f"match finds no case in what write wrote of labelled samples, {why}; write the case.")
+    assert cases is not None
+    rows = [turned[case] for case in cases]
+    require(sorted(rows) == list(range(count)), f"samples of {count} cases, read back, are matched with {cases}.")
+    asked = condition.asked().rows(rows)
+    same = _close(states[rows], domain.encode_asked(read, asked))
+    require(same, "match pairs samples with other cases than they were labelled with, or encode_asked is not decode's.")
+    try:
+        wrong = domain.match(read, labels[1:])
+    except AnydiffError:
+        return
+    require(False, f"match gives {wrong} though a sample is of none of these cases; raise an AnydiffError.")
 
 
 @check("domain.picture", "domains")
@@ -167,7 +240,7 @@ def atomic(plugin: Subject, entry: Entry) -> None:
     domain = _domain(plugin, entry)
     states, condition, _ = _states(plugin, domain)
     objects = domain.decode(states, condition)
-    for suffix in domain.suffixes or ("",):
+    for suffix in domain.suffixes:
         path = plugin.scratch / f"{entry.name.replace('/', '-')}-replaced{suffix}"
         _write_all_or_one(domain, objects, path)
         files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]

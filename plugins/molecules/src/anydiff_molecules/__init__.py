@@ -7,8 +7,6 @@ from importlib.util import find_spec
 from anydiff.hookspecs import Register, hookimpl
 
 ANYDIFF_API = ">=2.0,<3"
-_ORDER = "SMILES and CSV hold the molecule, not the order of its atoms, and the kit compares states, which have one"
-ANYDIFF_EXPECTED_FAILURES = {"domain.suffixes[molecules]": _ORDER}
 ANYDIFF_CHECK_OPTIONS = {
     "molecules/cooled-ancestral": {"noise_scale": 1.0},  # with less noise it is another law on purpose
     "molecules/graph-transformer": {"width": 32, "edge_width": 8, "blocks": 1, "heads": 2},

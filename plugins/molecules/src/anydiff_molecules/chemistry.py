@@ -204,6 +204,13 @@ def text_of(molecule: Any) -> str:
     return str(Chem.MolToSmiles(copy, isomericSmiles=False))
 
 
+def canonical_form(molecule: Any) -> Any:
+    """The molecule that :func:`text_of` says: the same graph, its atoms in the order of that SMILES."""
+    text = text_of(molecule)
+    valid: Any = Chem.MolFromSmiles(text)  # None where it is not valid, whatever RDKit's stub says
+    return Chem.MolFromSmiles(text, sanitize=False) if valid is None else valid
+
+
 def property_of(name: str, molecule: Any) -> float:
     """A property of a valid molecule; see :data:`PROPERTIES`."""
     copy = Chem.Mol(molecule)

@@ -209,6 +209,15 @@ class Molecules(Domain):
         check_suffix(path, self.suffixes, "molecules")
         files.write(objects, Path(path))
 
+    def canonical(self, objects: Sequence[Any]) -> list[Any]:
+        """Each molecule with its atoms in the order of its canonical SMILES: all that SMILES and CSV files keep.
+
+        An ``.sdf`` also keeps the order of the atoms.
+        """
+        from anydiff_molecules import chemistry
+
+        return [chemistry.canonical_form(as_molecule(each)) for each in objects]
+
     def draw(self, objects: Sequence[Any], path: str | Path, titles: Sequence[str] | None = None) -> None:
         """Write a grid of structural formulas (PNG); what is not valid is drawn as it is and marked."""
         from anydiff_molecules import files

@@ -17,6 +17,7 @@ from anydiff.domains import Domain
 from anydiff.domains.kit import check_split, domain_of_data
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.states import Conditioning
+from anydiff_pose.cases import Label, person_labels
 from anydiff_pose.coco import KeypointFile, read_keypoint_file
 from anydiff_pose.crops import Crop
 from anydiff_pose.domain import Poses
@@ -73,6 +74,7 @@ class AnnotatedVideo(Dataset):
         border = len(self.frames) * 3 // 4
         reach = natural_number("gap", gap) * np.arange(-(self._domain.frames // 2), self._domain.frames // 2 + 1)
         self.examples: list[tuple[Pose, Crop, np.ndarray]] = []
+        keyframes: list[int] = []
         for count, pose in enumerate(poses):
             number = numbering.of(pose)
             if number is None:
@@ -86,6 +88,9 @@ class AnnotatedVideo(Dataset):
                 )
                 crop = self._crop(pose, count)
                 self.examples.append((pose, crop, moments))
+                keyframes.append(number)
+        names = footage.names or range(len(self.frames))
+        self._labels = person_labels([names[each] for each in keyframes], [pose.track for pose, _, _ in self.examples])
         skeleton, nobody = self._domain.skeleton, np.zeros((len(self._domain.skeleton), 2))
         has_head = head_size_of(nobody, np.zeros(len(skeleton), dtype=bool), skeleton) is not None
         self._heads_known = has_head or any(pose.head_size for pose, _, _ in self.examples)
@@ -106,6 +111,10 @@ class AnnotatedVideo(Dataset):
         points = crop.to_crop(pose.keypoints)
         inside = ((points >= 0) & (points <= (crop.width, crop.height))).all(axis=1)
         return dataclasses.replace(pose, keypoints=points, visibility=np.where(inside, pose.visibility, 0))
+
+    def case_labels(self, indices: Sequence[int]) -> list[Label]:
+        """The name or number of each one's frame; with the number of the person where several are in it."""
+        return [self._labels[index] for index in indices]
 
     def _crop(self, pose: Pose, count: int) -> Crop:
         try:

@@ -59,6 +59,7 @@ class HumanoidVideo(Dataset):
         clips: Sequence[Clip] | None = None,
     ) -> None:
         check_split(split)
+        self.split = split
         self._domain = domain_of_data(Poses, domain)
         if self._domain.skeleton.joints != SKELETON.joints:
             raise AnydiffError(
@@ -108,6 +109,12 @@ class HumanoidVideo(Dataset):
             truth=truth,
             loss_weight=labelled[..., None, None].float(),
         )
+
+    def case_labels(self, indices: Sequence[int]) -> list[str]:
+        """The name of each clip, as of a picture; videos of other motions, settings or seeds have other names."""
+        told = content_hash(f"{RENDERER};{self._shelf.key}")[:8]
+        folder = f"{self.name.rpartition('/')[2]}-{self.split}-{told}"
+        return [f"{folder}/{range(self.size)[index]:06d}.png" for index in indices]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from torch import Tensor
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Leaf, StateSpec
+from anydiff_pose import cases
 from anydiff_pose.coco import SUFFIXES, read_poses, write_poses
 from anydiff_pose.heatmaps import Decoding, decode_heatmaps, draw_heatmaps
 from anydiff_pose.poses import EDGE, VISIBLE, Pose, outside
@@ -231,8 +231,12 @@ class Poses(Domain):
         return [file.name for file in picture_files(path)] if path.is_dir() else list(range(len(read_frames(path))))
 
     def labelled(self, objects: Sequence[Pose], labels: Sequence[Any], members: Sequence[int]) -> list[Pose]:
-        """Poses that name the frames they are of."""
-        return [dataclasses.replace(pose, image=label) for pose, label in zip(objects, labels, strict=True)]
+        """Poses that name the clips they are of; see :func:`anydiff_pose.cases.labelled`."""
+        return cases.labelled(objects, labels)
+
+    def match(self, objects: Sequence[Pose], labels: Sequence[Any]) -> list[int] | None:
+        """The held-out clip of each pose, by the name of its image; see :func:`anydiff_pose.cases.match`."""
+        return cases.match(objects, labels)
 
     def _check_asked(self, text: Mapping[str, str]) -> None:
         for name in text:

@@ -15,7 +15,7 @@ from torch import Tensor
 from anydiff.domains import Domain, LabelledArray
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
-from anydiff.states import Conditioning, Leaf, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, Leaf, StateSpec
 from anydiff_timeseries.frequency import frequency
 from anydiff_timeseries.origins import Origin, match, origin_arrays
 from anydiff_timeseries.scaling import level, observation
@@ -98,10 +98,15 @@ class TimeSeries(Domain):
         Raises:
             AnydiffError: a window of another length, or with values that are missing or infinite.
         """
-        windows = np.stack([self._window(one, row) for row, one in enumerate(objects)]) if len(objects) else None
-        if windows is None:
+        return self.encode_asked(objects, UNCONDITIONAL)
+
+    def encode_asked(self, objects: Sequence[Any], condition: Conditioning) -> Tensor:
+        """States of windows in units of the level of ``observed``, where it is given: what they are forecasts of."""
+        if not len(objects):
             return torch.empty(0, *self.spec.shape)
-        scale = level(observation(windows[:, : self.context], self.prediction).double())
+        windows = np.stack([self._window(one, row) for row, one in enumerate(objects)])
+        observed = condition.given.get("observed", observation(windows[:, : self.context], self.prediction))
+        scale = level(observed.detach().cpu().double())
         return (torch.from_numpy(windows) / scale[:, None]).float()[:, None]
 
     def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[pd.Series]:

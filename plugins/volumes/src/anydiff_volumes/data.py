@@ -22,6 +22,7 @@ from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, standard_normal, uniform
 from anydiff_volumes import subjects
+from anydiff_volumes.cases import Case, numbered_cases
 from anydiff_volumes.domain import MNI_ORIGIN, Volumes
 from anydiff_volumes.subjects import Anatomy
 from anydiff_volumes.templates import BUNDLED
@@ -49,6 +50,11 @@ class _Generated(Dataset):
         """sha256 of the options, the generator's version and the template: they fix every example."""
         about = json.dumps({"name": self.name, **self._options}, sort_keys=True)
         return content_hash(about, BUNDLED)
+
+    def case_labels(self, indices: Sequence[int]) -> list[Case]:
+        """The number of each example, with what decides its content: not how many there are."""
+        sizes = ("size", "train_size", "test_size")
+        return numbered_cases(self.name, {k: v for k, v in self._options.items() if k not in sizes}, indices)
 
 
 def _sizes(split: str, train: int, test: int) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Leaf, StateSpec
+from anydiff_volumes import cases
 from anydiff_volumes.dicom import stated_modality
 from anydiff_volumes.files import SUFFIXES, read_volumes, write_volumes
 from anydiff_volumes.intensity import CT_WINDOW, MODALITIES, Window
@@ -196,8 +197,17 @@ class Volumes(Domain):
         return read_volumes(Path(path))
 
     def write(self, objects: Sequence[Any], path: str | Path) -> None:
-        """Write to one ``.nii`` or ``.nii.gz``, or to a new folder of numbered ``.nii.gz`` files."""
+        """Write to one ``.nii`` or ``.nii.gz``, or to a new folder of ``.nii.gz`` files: ``0007.nii.gz``, or
+        ``case0003_member1.nii.gz`` where volumes know their case."""
         write_volumes(objects, Path(path))
+
+    def labelled(self, objects: Sequence[Any], labels: Sequence[Any], members: Sequence[int]) -> list[Any]:
+        """The volumes with case and member in their headers; see :mod:`anydiff_volumes.cases`."""
+        return cases.labelled(objects, labels, members)
+
+    def match(self, objects: Sequence[Any], labels: Sequence[Any]) -> list[int] | None:
+        """The held-out case of each volume, by its header or the name of its file."""
+        return cases.match(objects, labels)
 
     def draw(self, objects: Sequence[Any], path: str | Path, titles: Sequence[str] | None = None) -> None:
         """Write the three orthogonal planes through the middle of each volume, one row per volume (PNG)."""

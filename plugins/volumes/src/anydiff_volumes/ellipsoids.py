@@ -20,6 +20,7 @@ from anydiff.data.dataset import Dataset
 from anydiff.domains.kit import check_split
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.states import Conditioning, standard_normal, uniform
+from anydiff_volumes.cases import Case, numbered_cases
 from anydiff_volumes.domain import Volumes
 from anydiff_volumes.sadm import sequence_condition
 
@@ -91,6 +92,13 @@ class Ellipsoids(Dataset):
 
     def __len__(self) -> int:
         return self.size * (self.frames - 1) if self.split == "train" else self.size
+
+    def case_labels(self, indices: Sequence[int]) -> list[Case]:
+        """The number of each example, with what decides its content."""
+        options = {"split": self.split, "frames": self.frames, "missing": self.missing, "seed": self.seed}
+        # Of training data the number of subjects decides which frame an index is of.
+        options |= {"size": self.size} if self.split == "train" else {}
+        return numbered_cases(self.name, options, indices)
 
     @functools.cached_property
     def radii(self) -> Tensor:

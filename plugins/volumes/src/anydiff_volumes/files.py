@@ -14,6 +14,7 @@ import nibabel
 from anydiff.data.reading import check_declared_size, reading
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_folder, atomic_path, check_suffix
+from anydiff_volumes.cases import file_names
 from anydiff_volumes.dicom import dicom_files, read_series
 from anydiff_volumes.placement import check_geometry, squeezed, values_of
 
@@ -137,7 +138,9 @@ def read_volumes(path: Path) -> list[Any]:
 
 
 def write_volumes(images: Sequence[Any], path: Path) -> None:
-    """Write one volume to a ``.nii`` or ``.nii.gz`` file, or any number to a new folder of numbered files.
+    """Write one volume to a ``.nii`` or ``.nii.gz`` file, or any number to a new folder.
+
+    Files of the folder are called by case and member (:mod:`anydiff_volumes.cases`), or else numbered.
 
     Raises:
         AnydiffError: the path exists, or several volumes were given for one file.
@@ -150,10 +153,9 @@ def write_volumes(images: Sequence[Any], path: Path) -> None:
         with atomic_path(path) as temporary:
             temporary.write_bytes(_content(images[0], path.name.lower().endswith(".gz")))
         return
-    digits = max(4, len(str(len(images) - 1)))
     with atomic_folder(path) as folder:
-        for index, image in enumerate(images):
-            (folder / f"{index:0{digits}d}.nii.gz").write_bytes(_content(image, True))
+        for name, image in zip(file_names(images), images, strict=True):
+            (folder / name).write_bytes(_content(image, True))
 
 
 def _content(image: Any, compressed: bool) -> bytes:

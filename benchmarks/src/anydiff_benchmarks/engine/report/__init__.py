@@ -7,8 +7,8 @@ from pathlib import Path
 from anydiff.errors import AnydiffError
 from anydiff_benchmarks.engine.leaderboard import read_leaderboard
 from anydiff_benchmarks.engine.report.files import write_csv, write_lines
-from anydiff_benchmarks.engine.report.html import write_html
 from anydiff_benchmarks.engine.report.markdown import write_markdown
+from anydiff_benchmarks.engine.report.page import write_page
 from anydiff_benchmarks.engine.store import FILE, Store
 
 PAGE = "index.html"
@@ -27,5 +27,5 @@ def write_report(folder: Path) -> Path:
     write_lines(board, folder / "rows.jsonl")
     write_csv(board, folder / "rows.csv")
     write_markdown(board, folder / "report.md")
-    write_html(board, folder, folder / PAGE)
+    write_page(board, folder, folder / PAGE)
     return folder / PAGE

@@ -8,32 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from anydiff.files import write_atomic
-from anydiff.tasks.canonical import canonical
 from anydiff_benchmarks.engine.leaderboard import Leaderboard
-
-_COLUMNS = (
-    "task", "kind", "method", "model", "training", "training_seed", "nfe", "seed", "samples", "reference_samples",
-    "status", "counted_nfe", "rows_per_call", "rows_per_sample",
-    "seconds", "metric_seconds", "peak_memory_mib", "parameters", "precision", "started", "reason", "key",
-)  # fmt: skip
+from anydiff_benchmarks.engine.row import Row
 
 
 def write_lines(board: Leaderboard, path: Path) -> None:
     """One JSON object per row, complete."""
-    write_atomic(path, "".join(canonical(row) + "\n" for row in board.rows))
+    write_atomic(path, "".join(row.text() + "\n" for row in board.rows))
 
 
 def write_csv(board: Leaderboard, path: Path) -> None:
     """One line per row; a column per metric, named as its card."""
-    metrics = list(dict.fromkeys(name for row in board.rows for name in row["cards"]))
+    metrics = list(dict.fromkeys(name for row in board.rows for name in row.cards))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, "device", *metrics])
+    writer.writerow([*Row.CSV, "device", *metrics])
     for row in board.rows:
-        values = [_cell(row[name]) for name in _COLUMNS]
-        writer.writerow(
-            [*values, row["machine"].get("name", ""), *(_cell(row["metrics"].get(name)) for name in metrics)]
-        )
+        values = [_cell(getattr(row, name)) for name in Row.CSV]
+        writer.writerow([*values, row.machine.get("name", ""), *(_cell(row.metrics.get(name)) for name in metrics)])
     write_atomic(path, text.getvalue())
 
 

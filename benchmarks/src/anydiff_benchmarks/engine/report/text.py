@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from anydiff.metrics import MetricCard
 from anydiff_benchmarks.engine.leaderboard import Line, TaskLeaderboard
 from anydiff_benchmarks.engine.statistics import Summary
 
@@ -44,6 +45,12 @@ def span(summary: Summary) -> str:
 def arrow(direction: str) -> str:
     """Which way is better."""
     return "↓" if direction == "lower" else "↑"
+
+
+def heading(card: MetricCard) -> str:
+    """The metric's name without its plugin's, its unit, and which way is better."""
+    unit = "" if card.unit in ("", "1") else f" [{card.unit}]"
+    return f"{card.name.rsplit('/', 1)[-1].replace('-', ' ')}{unit} {arrow(card.direction)}"
 
 
 def short(hash_: str) -> str:

@@ -21,7 +21,7 @@ from anydiff.metrics.ensembles import EnsembleMetric
 from anydiff.paths import VPCosine
 from anydiff.recipes import Recipe
 from anydiff.solvers import Solver
-from anydiff.states import ClassCondition, StateSpec
+from anydiff.states import UNCONDITIONAL, ClassCondition, StateSpec
 from anydiff.tasks import Task
 from anydiff.training import TrainingSettings
 
@@ -65,7 +65,7 @@ class Points(Domain):
         Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
     def describe_condition(self, condition):
-        return [f"class {label}" for label in condition["label"].tolist()] if "label" in condition else []
+        return [f"class {label}" for label in condition.given["label"].tolist()] if "label" in condition.given else []
 
 
 class Mixture(Dataset):
@@ -102,10 +102,10 @@ class Exact(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.tensor(float(bias)))
         self.oracle = GaussianMixtureOracle(VPCosine(), MEANS, STD, classes=CLASSES)
 
-    def forward(self, x, log_snr, **condition):
+    def forward(self, x, log_snr, condition=UNCONDITIONAL):
         time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
         t = self.oracle.path.time(log_snr.double())
-        return self.oracle.predict(x.double(), t, "noise", **condition).to(x.dtype) + self.bias
+        return self.oracle.predict(x.double(), t, "noise", condition).to(x.dtype) + self.bias
 
 
 class Frechet(Metric):
@@ -125,7 +125,7 @@ class Near(Metric):
 
     def compute(self, samples, reference):
         gap = torch.cdist(samples.states.double(), MEANS)
-        own = CLASSES[None] == samples.condition["label"][:, None]
+        own = CLASSES[None] == samples.condition.given["label"][:, None]
         return float((gap.masked_fill(~own, math.inf).min(dim=1).values < 3 * STD).double().mean())
 
 
@@ -202,7 +202,7 @@ def members_task():
 
 
 def origin(training_data, condition, count, seed):
-    assert len(condition["label"]) == count
+    assert len(condition.given["label"]) == count
     return torch.zeros(count, 2)
 
 

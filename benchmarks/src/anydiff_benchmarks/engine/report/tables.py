@@ -1,0 +1,162 @@
+"""The tables of the report as plain data: page and Markdown write the same cells, each with its own markup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from anydiff.metrics import MetricCard
+from anydiff_benchmarks.engine.leaderboard import Leaderboard, Line, Mark, TaskLeaderboard, normalised, ranks
+from anydiff_benchmarks.engine.report.text import (
+    BASELINE_HELP,
+    COSTS,
+    cost_text,
+    counted,
+    heading,
+    line_name,
+    number,
+    span,
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: what is shown.
+        value: what it is sorted by; None for the text.
+        note: said beside it, small.
+        mark: whether it is the best of its budget, or tied with the best.
+        style: ``words`` for a sentence, ``failed`` for what has no value.
+        link: address within the page.
+    """
+
+    text: str
+    value: float | None = None
+    note: str = ""
+    mark: Mark = ""
+    style: Literal["", "words", "failed"] = ""
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Titles and rows of cells.
+
+    Attributes:
+        head: a title per column.
+        rows: the cells.
+        kinds: of each row: ``free`` for a baseline, ``first`` for the first of a budget.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    kinds: Sequence[str]
+
+
+MISSING = Cell("–")
+
+
+def overview_table(board: Leaderboard) -> Table:
+    """A line per task: its first metric between baseline and ceiling, and who is best at each budget."""
+    shown = [(index, task) for index, task in enumerate(board.tasks) if task.quality]
+    budgets = sorted({nfe for _, task in shown for nfe in task.budgets})
+    head = ["task", "metric", "baseline", *(f"best at {nfe} NFE" for nfe in budgets), "ceiling"]
+    rows = []
+    for index, task in shown:
+        card = task.quality[0]
+        low, high = task.bounds(card.name)
+        ideal = Cell(f"{number(card.ideal)} (ideal)")
+        rows.append(
+            [
+                Cell(task.name, link=f"#task-{index}"),
+                Cell(heading(card), style="words"),
+                MISSING if low is None else _bound(low, card.name),
+                *(_best(task.at(nfe), card) for nfe in budgets),
+                ideal if high is None else _bound(high, card.name),
+            ]
+        )
+    return Table(head, rows, [""] * len(rows))
+
+
+def across_table(tasks: Sequence[TaskLeaderboard]) -> Table:
+    """The first metric of every task between its baseline (0) and its ceiling (1); never averaged."""
+    methods = dict.fromkeys((line.method, line.nfe) for task in tasks for line in task.lines)
+    places = {(task.name, nfe): ranks(task.at(nfe), task.quality[0]) for task in tasks for nfe in task.budgets}
+    rows = []
+    for method, nfe in sorted(methods, key=lambda each: each[1]):
+        shares = [_share(task, method, nfe, places.get((task.name, nfe), {})) for task in tasks]
+        rows.append([Cell(method), Cell(str(nfe), nfe), *shares])
+    return Table(["method", "NFE", *(task.name for task in tasks)], rows, [""] * len(rows))
+
+
+def metrics_table(task: TaskLeaderboard, cards: Sequence[MetricCard], title: Callable[[MetricCard], str]) -> Table:
+    """Every line of a task with its values and its cost; ``title`` names a metric."""
+    head = ["method", "NFE", *(title(card) for card in cards), *(cost for _, cost in COSTS)]
+    firsts = {id(task.at(nfe)[0]) for nfe in task.budgets}
+    lines = [*task.baselines, *task.lines]
+    kinds = ["free" if not line.nfe else "first" if id(line) in firsts else "" for line in lines]
+    return Table(head, [_cells(line, task, cards) for line in lines], kinds)
+
+
+def cards_table(task: TaskLeaderboard) -> Table:
+    """What the metrics of a task mean."""
+    head = ["metric", "better", "unit", "range", "ideal", "least samples", "features", "version", "dtype", "library"]
+    rows = [
+        [
+            Cell(text)
+            for text in (
+                card.name, card.direction, card.unit, f"{number(card.range[0])} … {number(card.range[1])}",
+                number(card.ideal), str(card.minimum_samples), card.features or "–", card.version, card.dtype,
+                card.library or "–",
+            )
+        ]
+        for card in task.cards
+    ]  # fmt: skip
+    return Table(head, rows, [""] * len(rows))
+
+
+def _cells(line: Line, task: TaskLeaderboard, cards: Sequence[MetricCard]) -> list[Cell]:
+    costs = [(name, line.cost(name)) for name, _ in COSTS]
+    return [
+        Cell(line_name(line, task)),
+        Cell(counted(line), line.nfe),
+        *(_value(line, card.name) for card in cards),
+        *(MISSING if cost is None else Cell(cost_text(name, cost.median), cost.median) for name, cost in costs),
+    ]
+
+
+def _value(line: Line, metric: str) -> Cell:
+    summary = line.values.get(metric)
+    if summary is None:
+        return Cell("failed", style="failed") if line.failures else MISSING
+    mark: Mark = line.marks.get(metric, "")
+    return Cell(number(summary.median), summary.median, span(summary), mark)
+
+
+def _share(task: TaskLeaderboard, method: str, nfe: int, places: dict[str, int]) -> Cell:
+    card = task.quality[0]
+    line = next((line for line in task.at(nfe) if line.method == method and card.name in line.values), None)
+    share = None if line is None else normalised(task, card, line.values[card.name].median)
+    return MISSING if share is None else Cell(f"{share:.3f}", share, f"#{places[method]}")
+
+
+def _bound(line: Line, metric: str) -> Cell:
+    value = line.values[metric].median
+    return Cell(number(value), value, BASELINE_HELP.get(line.method, line.method))
+
+
+def _best(lines: Sequence[Line], card: MetricCard) -> Cell:
+    """Who is best at a budget, with the values of those that tie; the range of all where too few runs tell a best."""
+    marked = [line for line in lines if line.marks.get(card.name)]
+    shown = marked or [line for line in lines if card.name in line.values]
+    medians = [line.values[card.name].median for line in shown]
+    if not medians:
+        return MISSING
+    low, high = number(min(medians)), number(max(medians))
+    best = min(medians) if card.direction == "lower" else max(medians)
+    names = ", ".join(line.method for line in marked)
+    note = "all; so few runs tell no best" if not marked else names if len(marked) == 1 else f"tied: {names}"
+    return Cell(low if low == high else f"{low} … {high}", best, note)

@@ -1,0 +1,135 @@
+"""The record of one cell: what was computed, how good it is, what it cost, and what it depends on.
+
+A row is one flat JSON object, in the store as in ``rows.jsonl``. Rows of earlier versions are read: a column that they
+lack has its default. Columns of later versions are kept and written back as they came.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from anydiff.metrics import MetricCard
+from anydiff.settings import Settings
+from anydiff.tasks.canonical import canonical
+
+Run = tuple[int, int]
+"""(number of the training, sampling seed)."""
+
+
+class Row(Settings):
+    """One row. Columns that do not apply (the solver of a baseline, the value of what failed) are None or empty.
+
+    Attributes:
+        task: ``domain/name@version``.
+        method: name of the method, with that of its model; or name of the baseline.
+        nfe: budget of network calls per sample; 0 for a baseline.
+        training: which of the model's trainings.
+        seed: of the samples.
+        samples: how many were judged.
+        metrics: name of a metric -> its value.
+        cards: name of a metric -> what its value means.
+        key: address in the store: the hash of ``inputs``.
+        status: whether every metric has a value.
+        reason: why one has none, in a sentence.
+        domain: first part of the task's name.
+        kind: whether a model made the samples.
+        solver: the method's settings; None for a baseline.
+        model: name of the model in the suite; empty for the bundled one.
+        source: where its weights are; empty for bundled ones.
+        training_seed: seed of the training.
+        reference_samples: how many samples stood on the other side of the metrics.
+        problems: name of a metric -> why it has no value.
+        counted_nfe: network calls per sample, counted.
+        rows_per_call: network rows per sample and call; 2 where guidance doubles the batch.
+        rows_per_sample: network rows per sample, counted.
+        seconds: for sampling, warm and synchronised.
+        metric_seconds: for judging.
+        wall_seconds: for all of the cell.
+        peak_memory_mib: most memory while sampling.
+        memory_kind: what that memory is.
+        parameters: of the network.
+        machine: device, processor, threads and system.
+        precision: number format of the sampling.
+        inputs: what the row depends on.
+        versions: distribution -> installed version.
+        commit: of the checkout.
+        host: name of the machine.
+        started: UTC.
+        ended: UTC.
+        picture: path of the picture below the report; empty without one.
+        note: why there is no picture.
+        command: the command line.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=False, validate_assignment=True)
+
+    CSV: ClassVar[tuple[str, ...]] = (
+        "task", "kind", "method", "model", "training", "training_seed", "nfe", "seed", "samples", "reference_samples",
+        "status", "counted_nfe", "rows_per_call", "rows_per_sample",
+        "seconds", "metric_seconds", "peak_memory_mib", "parameters", "precision", "started", "reason", "key",
+    )  # fmt: skip
+    """The columns of ``rows.csv``, in their order; behind them come the device and the metrics."""
+
+    task: str
+    method: str
+    nfe: int
+    training: int
+    seed: int
+    samples: int
+    metrics: dict[str, float]
+    cards: dict[str, MetricCard]
+
+    key: str = ""
+    status: Literal["done", "failed"] = "done"
+    reason: str = ""
+    domain: str = ""
+    kind: Literal["method", "baseline"] = "method"
+    solver: dict[str, Any] | None = None
+    model: str = ""
+    source: str = ""
+    training_seed: int | None = None
+
+    reference_samples: int | None = None
+    problems: dict[str, str] = Field(default_factory=dict)
+
+    counted_nfe: float | None = None
+    rows_per_call: float | None = None
+    rows_per_sample: float | None = None
+    seconds: float | None = None
+    metric_seconds: float | None = None
+    wall_seconds: float | None = None
+    peak_memory_mib: float | None = None
+    memory_kind: str = ""
+    parameters: int | None = None
+    machine: dict[str, str] = Field(default_factory=dict)
+    precision: str = ""
+
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    commit: str = ""
+    host: str = ""
+    started: str = ""
+    ended: str = ""
+    picture: str = ""
+    note: str = ""
+    command: str = ""
+
+    @property
+    def run(self) -> Run:
+        """What is paired with the same run of other methods."""
+        return self.training, self.seed
+
+    @property
+    def done(self) -> bool:
+        """Whether every metric has a value."""
+        return self.status == "done"
+
+    def fail(self, reason: str) -> None:
+        """Mark the row as failed."""
+        self.status, self.reason = "failed", reason
+
+    def text(self) -> str:
+        """The row as one line of JSON."""
+        return canonical(self.model_dump())

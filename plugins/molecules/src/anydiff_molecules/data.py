@@ -19,7 +19,7 @@ from anydiff.data.containers import read_members
 from anydiff.data.dataset import Dataset
 from anydiff.data.reading import read_text
 from anydiff.domains import Domain
-from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, every_tenth
+from anydiff.domains.kit import Gaussian, Split, check_split, content_hash, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.states import NODE_MASK
 from anydiff_molecules import ledger
@@ -67,8 +67,8 @@ class MoleculeSet(Dataset):
         """How many molecules have 1, 2, ... atoms, and mean and deviation of the property where it is handed out."""
         found: dict[str, Any] = {"counts": histogram(self._count, self._domain.size)}
         if self._domain.condition == "logp":
-            deviation = round(float(self._logp.double().std(correction=0)), 2)
-            found["condition_scale"] = [round(float(self._logp.double().mean()), 2), deviation or 1.0]
+            fitted = Gaussian.fit(self.table.logp)
+            found["condition_scale"] = [round(fitted.mean, 2), round(fitted.std, 2) or 1.0]
         return found
 
     @property

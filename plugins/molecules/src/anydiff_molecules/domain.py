@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from anydiff.domains import Domain
+from anydiff.domains.kit import Gaussian
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
 from anydiff.states import Leaf, StateSpec
@@ -65,6 +66,7 @@ class Molecules(Domain):
             )
         self.condition_scale = condition_scale
         self.mean, self.deviation = (float(number) for number in condition_scale)
+        self.property_scale = Gaussian(self.mean, self.deviation)
         nodes = Leaf("nodes", (self.size, len(self.types)), mask_axes=(0,), range=(0.0, 1.0))
         edges = Leaf(
             "edges", (self.size, self.size, 3), symmetric=True, zero_diagonal=True, mask_axes=(0, 1), range=(0.0, 1.0)
@@ -95,7 +97,7 @@ class Molecules(Domain):
 
     def standardised(self, values: Tensor) -> Tensor:
         """A property as the network sees it: (value - mean)/deviation, float32 ``[B, 1]``."""
-        return ((values.double() - self.mean) / self.deviation).float().reshape(-1, 1)
+        return self.property_scale.encode(values.double()).float().reshape(-1, 1)
 
     def sample_mask(self, samples: Sequence[int], seed: int) -> Tensor:
         """Sizes drawn by ``counts``, each sample from its own stream."""
@@ -252,7 +254,7 @@ class Molecules(Domain):
         """The property that was asked for, in its own units."""
         if self.condition is None or self.condition not in condition:
             return []
-        values = condition[self.condition].double().reshape(-1) * self.deviation + self.mean
+        values = self.property_scale.decode(condition[self.condition].double().reshape(-1))
         return [f"{self.condition} {value:.1f}" for value in values.tolist()]
 
 

@@ -24,7 +24,7 @@ from anydiff_timeseries.bundle import read_bundle
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.files import read_series
 from anydiff_timeseries.frequency import frequency, quietly
-from anydiff_timeseries.scaling import level
+from anydiff_timeseries.scaling import unit
 from anydiff_timeseries.series import Series, as_series, distinct
 from anydiff_timeseries.stamps import parse_stamps
 from anydiff_timeseries.tables import Layout
@@ -227,7 +227,7 @@ class SeasonalGaussian(ArrayDataset):
         windows = torch.from_numpy(noise) @ root.T
         mask = (torch.arange(40) < self.context).float().expand(count, 40)
         observed = torch.stack([windows.float() * mask, mask], dim=1)
-        super().__init__((windows / level(observed.double())[:, None])[:, None], observed=observed)
+        super().__init__(unit(observed.double()).encode(windows)[:, None], observed=observed)
 
     @property
     def domain(self) -> TimeSeries:

@@ -18,7 +18,7 @@ from anydiff.files import check_suffix
 from anydiff.states import Leaf, StateSpec
 from anydiff_timeseries.frequency import frequency
 from anydiff_timeseries.origins import Origin, match, origin_arrays
-from anydiff_timeseries.scaling import level, observation
+from anydiff_timeseries.scaling import observation, unit
 
 if TYPE_CHECKING:
     from anydiff.networks import ArrayCondition
@@ -106,8 +106,7 @@ class TimeSeries(Domain):
             return torch.empty(0, *self.spec.shape)
         windows = np.stack([self._window(one, row) for row, one in enumerate(objects)])
         observed = condition.get("observed", observation(windows[:, : self.context], self.prediction))
-        scale = level(observed.detach().cpu().double())
-        return (torch.from_numpy(windows) / scale[:, None]).float()[:, None]
+        return unit(observed.detach().cpu().double()).encode(torch.from_numpy(windows)).float()[:, None]
 
     def decode(self, states: Tensor, condition: Mapping[str, Tensor] | None = None) -> list[pd.Series]:
         """Windows of ``states [B, 1, L]``, in the units of the condition ``observed`` if it is given."""
@@ -119,7 +118,7 @@ class TimeSeries(Domain):
         """``states [B, 1, L]`` as float64 ``[B, L]`` in the units of ``observed``, else of the level."""
         values = states.detach().to("cpu", torch.float64)[:, 0]
         if condition and "observed" in condition:
-            return values * level(condition["observed"].cpu().double())[:, None]
+            return unit(condition["observed"].cpu().double()).decode(values)
         return values
 
     def _window(self, window: Any, row: int) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from anydiff.domains import Domain
+from anydiff.domains.kit import Normaliser, Scale, make_normaliser
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Leaf, StateSpec
 from anydiff_trajectories.episodes import CUT, Episode, returns_to_go
 from anydiff_trajectories.files import SUFFIXES, read_episodes, write_episodes
 from anydiff_trajectories.layout import Layout
-from anydiff_trajectories.normalisers import Normaliser, make_normaliser
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,6 +109,7 @@ class Trajectories(Domain):
                 "are needed."
             )
         self.discount, self.returns_scale = float(discount), float(returns_scale)
+        self.returns_unit = Scale(self.returns_scale)
         if cut not in CUT:
             raise UnknownNameError("way to reckon a cut return", cut, CUT)
         self.cut = cut
@@ -164,12 +165,12 @@ class Trajectories(Domain):
 
     def _normalised(self, part: str, tensor: Tensor) -> Tensor:
         normaliser = self.normalisers.get(part)
-        return tensor if normaliser is None else normaliser.normalise(tensor)
+        return tensor if normaliser is None else normaliser.encode(tensor)
 
     def restore(self, part: str, values: Tensor) -> Tensor:
         """State columns ``[..., columns]`` of a part as raw values, differentiable."""
         normaliser = self.normalisers.get(part)
-        return values if normaliser is None else normaliser.restore(values)
+        return values if normaliser is None else normaliser.decode(values)
 
     def raw(self, part: str, states: Tensor) -> Tensor:
         """The raw values ``[..., horizon, columns]`` of a part of ``states [..., horizon, width]``."""
@@ -220,7 +221,7 @@ class Trajectories(Domain):
             # Written by the data set, which sees beyond the window.
             given = episode.infos.get("return")
             raw = returns_to_go(episode, self.discount, self.cut) if given is None else np.asarray(given)
-            return (raw / self.returns_scale).reshape(-1, 1)
+            return self.returns_unit.encode(np.asarray(raw)).reshape(-1, 1)
         done = np.zeros((len(episode), 1))
         done[-1] = float(episode.terminal)
         return done
@@ -245,7 +246,7 @@ class Trajectories(Domain):
                 actions[row],
                 rewards[row, :, 0],
                 terminal=bool(done[row, -1, 0] > 0.5),
-                infos={"return": raw["return"][row, :, 0] * self.returns_scale} if "return" in raw else {},
+                infos={"return": self.returns_unit.decode(raw["return"][row, :, 0])} if "return" in raw else {},
             )
             for row in range(rows)
         ]
@@ -305,7 +306,7 @@ class Trajectories(Domain):
         """Raw values ``[B, size]`` (observations, goals, returns) as the condition ``name``, float32."""
         values = torch.as_tensor(np.asarray(raw, dtype=np.float64))
         if name == "returns":
-            return (values / self.returns_scale).float()
+            return self.returns_unit.encode(values).float()
         full = torch.zeros(*values.shape[:-1], self.layout.size("observation"), dtype=torch.float64)
         full[..., : values.shape[-1]] = values
         return self._normalised("observation", full)[..., : values.shape[-1]].float()
@@ -313,7 +314,7 @@ class Trajectories(Domain):
     def raw_condition(self, name: str, value: Tensor) -> Tensor:
         """The inverse of :meth:`condition`, float64."""
         if name == "returns":
-            return value.double() * self.returns_scale
+            return self.returns_unit.decode(value.double())
         full = torch.zeros(*value.shape[:-1], self.layout.size("observation"), dtype=torch.float64)
         full[..., : value.shape[-1]] = value.double().cpu()
         return self.restore("observation", full)[..., : value.shape[-1]]

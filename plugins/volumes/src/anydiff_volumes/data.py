@@ -18,7 +18,7 @@ from torch import Tensor
 
 from anydiff.data.dataset import Dataset
 from anydiff.domains import Domain
-from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, every_tenth
+from anydiff.domains.kit import Levels, Split, check_split, content_hash, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import standard_normal, uniform
 from anydiff_volumes import subjects
@@ -33,6 +33,7 @@ GENERATOR = 1
 FIRST_TEST_SUBJECT = 1_000_000
 NOISE = 0.01
 """Standard deviation of the scanner noise, in units of the full intensity range."""
+BYTES = Levels(-1.0, 1.0)
 
 
 class _Generated(Dataset):
@@ -120,7 +121,7 @@ def _sequence(subject: int, motion: Any, frames: int, anatomy: Anatomy) -> tuple
 
 def _states(levels: Tensor) -> Tensor:
     """Bytes as states: 0 is -1 and 255 is 1."""
-    return levels.float() * (2 / 255) - 1
+    return BYTES.encode(levels)
 
 
 class Sequences(_Generated):

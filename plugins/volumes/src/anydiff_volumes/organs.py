@@ -25,6 +25,7 @@ from anydiff.domains.kit import check_split
 from anydiff.errors import AnydiffError, natural_number
 from anydiff_volumes import ledger
 from anydiff_volumes.domain import Volumes
+from anydiff_volumes.intensity import UNIT, shares
 from anydiff_volumes.placement import check_geometry, values_of
 
 VOXEL_SIZE = 3.0
@@ -77,8 +78,8 @@ class CTOrgans(Dataset):
         check_split(split)
         self._domain = Volumes(shape=shape, voxel_size=VOXEL_SIZE, modality="ct")
         scan, labels = scan_with_labels(Path(path) if path else None)
-        values = self._domain.window.scale(values_of(scan, "the scan"))
-        self._scan = torch.from_numpy(values) * 2 - 1
+        values = shares(self._domain.window, values_of(scan, "the scan"))
+        self._scan = UNIT.encode(torch.from_numpy(values))
         self._labels = torch.from_numpy(np.asarray(labels.dataobj).astype(np.int16))
         border = self._scan.shape[2] * 3 // 4
         sizes = self._scan.shape

@@ -16,7 +16,8 @@ from anydiff_pose import Pose, estimate_clips, estimate_video, pictures
 from anydiff_pose.data import HumanoidVideo
 from anydiff_pose.domain import Poses
 from anydiff_pose.networks import VideoHeatmaps
-from anydiff_pose.pictures import animate, draw_reverse_process, grid, heat_colours, joint_colours, overlay
+from anydiff_pose.pictures import animate, grid, heat_colours, joint_colours, overlay
+from anydiff_pose.reverse_process import draw_reverse_process
 from anydiff_pose.tasks import mean_pose, video
 
 SMALL = [

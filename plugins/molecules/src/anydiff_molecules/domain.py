@@ -16,6 +16,7 @@ from anydiff.domains.kit import Gaussian
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
 from anydiff.states import Leaf, StateSpec
+from anydiff_molecules.objects import as_molecule
 from anydiff_molecules.sizes import decodable, sampled_mask
 
 if TYPE_CHECKING:
@@ -256,25 +257,3 @@ class Molecules(Domain):
             return []
         values = self.property_scale.decode(condition[self.condition].double().reshape(-1))
         return [f"{self.condition} {value:.1f}" for value in values.tolist()]
-
-
-def as_molecule(given: Any) -> Any:
-    """A molecule as it is, that of a SMILES, or that of a PyG graph.
-
-    Raises:
-        Refused: a SMILES that does not parse, a graph without the features of a molecule, or anything else.
-    """
-    from rdkit import Chem
-
-    from anydiff_molecules import chemistry, pyg
-
-    if isinstance(given, Chem.Mol):
-        return given
-    if isinstance(given, str):
-        parsed = Chem.MolFromSmiles(given)
-        if parsed is None:
-            raise chemistry.Refused(f"{given!r} is no SMILES")
-        return parsed
-    if hasattr(given, "edge_index"):
-        return pyg.to_molecule(given)
-    raise chemistry.Refused(f"it is a {type(given).__name__}, none of rdkit.Chem.Mol, SMILES and PyG Data")

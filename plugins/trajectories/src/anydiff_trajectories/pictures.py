@@ -15,7 +15,7 @@ from anydiff.errors import AnydiffError
 from anydiff.files import atomic_path
 from anydiff_trajectories.environments import MAZE
 from anydiff_trajectories.episodes import Episode
-from anydiff_trajectories.maze import Maze
+from anydiff_trajectories.maze import FREE, WALL, Maze, maze_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from anydiff_trajectories.domain import Trajectories
 
 Array = NDArray[np.float64]
-WALL, FREE = (0.25, 0.27, 0.32), (0.97, 0.97, 0.97)
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -153,17 +152,6 @@ def draw_returns(returns: Mapping[str, Sequence[float]], path: Path, label: str 
     axes.set_yticks(range(len(order)), order)
     axes.set_xlabel(label)
     _save(figure, path)
-
-
-def maze_frame(maze: Maze, state: Array, goal: Array, scale: int = 24) -> NDArray[np.uint8]:
-    """The maze, the goal (red) and the mass (green) as RGB pixels ``[H, W, 3]``."""
-    image = np.where(maze.walls[..., None], WALL, FREE)
-    image = np.kron(image, np.ones((scale, scale, 1)))
-    rows, columns = np.mgrid[0 : image.shape[0], 0 : image.shape[1]]
-    x, y = (columns + 0.5) / scale - 0.5, (rows + 0.5) / scale - 0.5
-    image[(x - goal[0]) ** 2 + (y - goal[1]) ** 2 < 0.2**2] = (0.84, 0.15, 0.16)
-    image[(x - state[0]) ** 2 + (y - state[1]) ** 2 < 0.15**2] = (0.17, 0.63, 0.17)
-    return (image * 255).astype(np.uint8)
 
 
 def write_gif(frames: Sequence[NDArray[np.uint8]], path: Path, fps: int = 20) -> None:

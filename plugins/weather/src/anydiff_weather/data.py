@@ -21,7 +21,8 @@ from anydiff_weather.checks import check_fields, standard_axes
 from anydiff_weather.domain import Weather
 from anydiff_weather.ensembles import Case, forecast_cases
 from anydiff_weather.files import open_dataset
-from anydiff_weather.seeds import TRUTH, as_forecast, as_tensor, forecast_dates, forecast_days, training_pairs
+from anydiff_weather.forecasts import as_forecast, forecast_dates, forecast_days
+from anydiff_weather.seeds import TRUTH, as_tensor, training_pairs
 from anydiff_weather.times import calendar_of, check_calendar, moments, pair, stamp, valid_times
 
 SYSTEMS = ("perfect", "biased")

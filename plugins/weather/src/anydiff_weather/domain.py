@@ -22,6 +22,7 @@ from anydiff_weather import ensembles
 from anydiff_weather.checks import canonical_unit, check_fields, levels, standard_axes
 from anydiff_weather.climatology import DAYS, Climatology
 from anydiff_weather.files import SUFFIXES, open_dataset, write_dataset
+from anydiff_weather.forecasts import as_forecast, forecast_conditions, forecast_dates
 from anydiff_weather.grids import cell_weights
 from anydiff_weather.times import one_lead, valid_times
 
@@ -260,8 +261,6 @@ class Weather(Domain):
         forecast = self._named_forecast(text)
         if forecast is None:
             return {}
-        from anydiff_weather.seeds import forecast_conditions
-
         found = forecast_conditions(self, forecast)
         times = len(found["valid_day"])
         if times != count:
@@ -280,8 +279,6 @@ class Weather(Domain):
                 raise UnknownNameError("condition", name, ["members"])
         if not text:
             return None
-        from anydiff_weather.seeds import as_forecast
-
         return as_forecast(open_dataset(text["members"]), repr(text["members"]))
 
     def labels(self, text: Mapping[str, str]) -> list[ensembles.Case] | None:
@@ -294,8 +291,6 @@ class Weather(Domain):
         forecast = self._named_forecast(text)
         if forecast is None:
             return None
-        from anydiff_weather.seeds import forecast_dates
-
         forecast_dates(forecast)
         known = [name for name in self.variables if name in forecast.data_vars]
         return ensembles.forecast_cases(forecast[known], repr(text["members"]))

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from anydiff.domains.kit.pictures import picture_grid, write_picture
 from anydiff.pipeline import Pipeline
 from anydiff.solvers.executor import Step
 from anydiff_pose.diffpose import pose_domain
-from anydiff_pose.pictures import Picture, _save, grid, heat_colours
+from anydiff_pose.pictures import Picture, heat_colours
 
 
 def reverse_process(
@@ -43,4 +44,4 @@ def draw_reverse_process(
             heat = domain.heatmaps(values[0, number].double()).numpy()
             big = np.kron(heat, np.ones((domain.stride * 2, domain.stride * 2)))
             row.append(heat_colours(big))
-    _save(grid([*above, *below], columns=len(above)), path)
+    write_picture(picture_grid([*above, *below], columns=len(above), dark=True), path)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from anydiff.domains.kit.pictures import panels, write_figure
 from anydiff.errors import AnydiffError
 from anydiff.files import atomic_path
 from anydiff_trajectories.environments import MAZE
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
     from anydiff_trajectories.domain import Trajectories
 
 Array = NDArray[np.float64]
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
 
 
 def draw_maze(axes: Axes, maze: Maze) -> None:
@@ -50,17 +44,6 @@ def draw_way(axes: Axes, places: Array, goal: Array | None = None) -> None:
     axes.plot(end[0], end[1], "*", color="tab:red", markersize=10, zorder=4)
 
 
-def _grid(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    columns = min(4, count)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
-    for empty in axes[count:]:
-        empty.set_axis_off()
-    return figure, axes[:count]
-
-
 def draw_episodes(
     episodes: Sequence[Episode], path: Path, titles: Sequence[str] | None, domain: Trajectories, most: int = 16
 ) -> None:
@@ -69,7 +52,7 @@ def draw_episodes(
         raise AnydiffError("there is no episode to draw; give at least one.")
     shown = episodes[:most]
     maze = Maze(domain.environment_options.get("layout", "hallway")) if domain.environment == MAZE else None
-    figure, axes = _grid(len(shown), 2.4, 2.5 if maze else 1.9)
+    figure, axes = panels(len(shown), 2.4, 2.5 if maze else 1.9)
     for index, (each, episode) in enumerate(zip(axes, shown, strict=True)):
         if maze is not None:
             draw_maze(each, maze)
@@ -78,7 +61,7 @@ def draw_episodes(
             _draw_series(each, episode, legend=index == 0)
         if titles:
             each.set_title(titles[index], fontsize=8)
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def _draw_series(axes: Axes, episode: Episode, legend: bool) -> None:
@@ -103,7 +86,7 @@ def draw_reverse_process(
         maze: drawn beneath.
         goal: (x, y).
     """
-    figure, axes = _grid(len(frames), 2.0, 2.1)
+    figure, axes = panels(len(frames), 2.0, 2.1)
     height, width = maze.walls.shape
     for each, (time, places) in zip(axes, frames, strict=True):
         draw_maze(each, maze)
@@ -111,7 +94,7 @@ def draw_reverse_process(
         each.set_title(f"t = {time:.2f}", fontsize=8)
         each.set_xlim(-0.5, width - 0.5)
         each.set_ylim(height - 0.5, -0.5)
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def plan_frames(
@@ -140,9 +123,7 @@ def plan_frames(
 def draw_returns(returns: Mapping[str, Sequence[float]], path: Path, label: str = "normalised return") -> None:
     """The distribution of returns of several agents: every episode a dot, the mean a bar, sorted by mean (PNG)."""
     order = sorted(returns, key=lambda name: float(np.mean(returns[name])))
-    figure = Figure(figsize=(6, 0.5 + 0.45 * len(order)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, (axes,) = panels(1, 6, 0.5 + 0.45 * len(order))
     for row, name in enumerate(order):
         values = np.sort(np.asarray(returns[name], dtype=np.float64))
         # Spread over the row by rank, which needs no random numbers.
@@ -151,7 +132,7 @@ def draw_returns(returns: Mapping[str, Sequence[float]], path: Path, label: str 
         axes.plot([values.mean()] * 2, [row - 0.35, row + 0.35], color="tab:red")
     axes.set_yticks(range(len(order)), order)
     axes.set_xlabel(label)
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def write_gif(frames: Sequence[NDArray[np.uint8]], path: Path, fps: int = 20) -> None:

@@ -38,9 +38,9 @@ class TimeSeries(Domain):
     Args:
         context: steps of the past.
         prediction: steps to predict.
-        freq: the frequency, as pandas writes it: ``"h"``, ``"15min"``, ``"B"``, ``"ME"`` or ``"MS"``.
-        season: steps of the season that a naive forecast repeats.
-        unit: what the values are, for pictures.
+        freq: the frequency, as pandas writes it: ``"h"`` (the default), ``"15min"``, ``"B"``, ``"ME"`` or ``"MS"``.
+        season: steps of the season that a naive forecast repeats; 24 by default.
+        unit: what the values are, for pictures. Training takes frequency, season and unit from its data.
     """
 
     name = "timeseries"
@@ -48,8 +48,14 @@ class TimeSeries(Domain):
     condition_help = MappingProxyType({"observed": "history.csv"})
 
     def __init__(
-        self, context: int = 168, prediction: int = 24, freq: str = "h", season: int = 24, unit: str = ""
+        self,
+        context: int = 168,
+        prediction: int = 24,
+        freq: str | None = None,
+        season: int | None = None,
+        unit: str | None = None,
     ) -> None:
+        freq, season, unit = freq or "h", 24 if season is None else season, unit or ""
         self.context = natural_number("context", context)
         self.prediction = natural_number("prediction", prediction)
         self.season = natural_number("season", season)

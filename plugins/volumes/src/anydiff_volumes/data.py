@@ -28,6 +28,8 @@ from anydiff_volumes.subjects import Anatomy
 from anydiff_volumes.templates import BUNDLED
 
 MOTIONS = ("ageing", "cardiac")
+GRID: dict[str, Any] = {"shape": (28, 32, 28), "voxel_size": 6.0, "origin": MNI_ORIGIN, "modality": "mr"}
+"""The grid of the generated subjects."""
 GENERATOR = 1
 """Raised when the same options give other numbers."""
 FIRST_TEST_SUBJECT = 1_000_000
@@ -76,14 +78,22 @@ class Population(_Generated):
         train_size: subjects for training.
         test_size: subjects held out.
         seed: of the whole population.
+        domain: the recipe's, whose grid must be that of the population.
     """
 
     name = "volumes/population"
 
-    def __init__(self, split: Split = "train", train_size: int = 256, test_size: int = 128, seed: int = 0) -> None:
+    def __init__(
+        self,
+        split: Split = "train",
+        train_size: int = 256,
+        test_size: int = 128,
+        seed: int = 0,
+        domain: Domain | None = None,
+    ) -> None:
         super().__init__(split, _sizes(split, train_size, test_size), seed=seed)
         self.anatomy = Anatomy(seed)
-        self._domain = Volumes(origin=MNI_ORIGIN)
+        self._domain = domain_of_data(Volumes, domain, frames=0, **GRID)
 
     @property
     def domain(self) -> Volumes:
@@ -137,12 +147,13 @@ class Sequences(_Generated):
         split: ``train`` or ``test``.
         train_size: subjects for training.
         test_size: subjects held out.
-        frames: T, frames per sequence.
+        frames: T, frames per sequence; None for the domain's.
         motion: ``ageing``, ``cardiac`` or ``both`` (every other subject).
         missing: probability with which a frame in between is missing.
         targets: the positions that may be the target; by default all but the first (training), the last (test).
         choices: how many different choices of missing frames a subject and target are seen with (training only).
         seed: of the subjects and the choices.
+        domain: the recipe's, whose grid must be that of the subjects; None makes one of 6 frames.
     """
 
     name = "volumes/sequences"
@@ -152,13 +163,16 @@ class Sequences(_Generated):
         split: Split = "train",
         train_size: int = 120,
         test_size: int = 32,
-        frames: int = 6,
+        frames: int | None = None,
         motion: str = "both",
         missing: float = 0.5,
         targets: Sequence[int] | None = None,
         choices: int = 4,
         seed: int = 0,
+        domain: Domain | None = None,
     ) -> None:
+        self._domain = domain_of_data(Volumes, domain, {"frames": 6}, frames=frames, **GRID)
+        frames = self._domain.frames
         size = _sizes(split, train_size, test_size)
         if motion not in (*MOTIONS, "both"):
             raise UnknownNameError("motion", motion, (*MOTIONS, "both"))
@@ -178,7 +192,6 @@ class Sequences(_Generated):
         )
         self.frames, self.motion, self.missing = frames, motion, missing
         self.anatomy = Anatomy(seed)
-        self._domain = Volumes(origin=MNI_ORIGIN, frames=frames)
 
     @property
     def domain(self) -> Volumes:

@@ -31,6 +31,11 @@ MNI_ORIGIN = (-81.5, -110.5, -75.5)
 TOLERANCE = 1e-3
 
 
+def centred(shape: Sequence[int], voxel_size: float) -> list[float]:
+    """Centre of the first voxel of a grid around zero, millimetres."""
+    return [-voxel_size * (size - 1) / 2 for size in shape]
+
+
 class Volumes(Domain):
     """NIfTI volumes ``[X, Y, Z]`` of one grid as states ``[B, 1, X, Y, Z]`` in [-1, 1].
 
@@ -70,8 +75,9 @@ class Volumes(Domain):
         self.window = window(*CT_WINDOW) if modality == "ct" else window(0.0, 1.0)
         self.origin = origin
         self.affine = np.diag([self.voxel_size] * 3 + [1.0])
-        centred = [-self.voxel_size * (size - 1) / 2 for size in self.shape]
-        self.affine[:3, 3] = centred if origin is None else [float(each) for each in origin]
+        self.affine[:3, 3] = (
+            centred(self.shape, self.voxel_size) if origin is None else [float(each) for each in origin]
+        )
         self._spec = StateSpec([Leaf("volume", (1, *self.shape), range=(-1.0, 1.0))])
 
     @property

@@ -43,8 +43,8 @@ class Weather(Domain):
     the valid day of the year, by which a sample is turned back.
 
     Args:
-        climatology: ``lorenz96``, ``era5``, or a file made by :meth:`Climatology.write`; it gives variables, units and
-            grid.
+        climatology: ``lorenz96``, ``era5``, a file made by :meth:`Climatology.write`, or (in Python) a climatology
+            itself; it gives variables, units and grid.
         seeds: K, the number of seed members.
     """
 
@@ -52,8 +52,9 @@ class Weather(Domain):
     suffixes = SUFFIXES
     condition_help = MappingProxyType({"members": "forecast.nc"})
 
-    def __init__(self, climatology: str = "lorenz96", seeds: int = 2) -> None:
-        self._from_climatology(Climatology.read(climatology), natural_number("seeds", seeds))
+    def __init__(self, climatology: str | Climatology = "lorenz96", seeds: int = 2) -> None:
+        read = climatology if isinstance(climatology, Climatology) else Climatology.read(climatology)
+        self._from_climatology(read, natural_number("seeds", seeds))
 
     def _from_climatology(self, climatology: Climatology, seeds: int) -> None:
         self.climatology = climatology

@@ -173,6 +173,14 @@ def _fixed(pipeline: Pipeline, known: str | None) -> dict[str, Any]:
     """The arguments of :meth:`Pipeline.sample_set` for what must stay as it is."""
     if known is None:
         return {}
+    from anydiff.domains import TakesScaffold
+    from anydiff.errors import AnydiffError
+
+    if not isinstance(pipeline.domain, TakesScaffold):
+        raise AnydiffError(
+            f"domain {pipeline.domain.name!r} takes no known entries as a text; in Python give known= and known_mask= "
+            "to sample()."
+        )
     state, mask = pipeline.domain.parse_known(known)
     return {"known": state, "known_mask": mask}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anydiff.denoisers.wrappers import Wrapper
 from anydiff.denoisers.wrappers.known import KNOWN, MASK
-from anydiff.domains import Domain
+from anydiff.domains import Domain, FixesEntries
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.recipes import Recipe
 from anydiff.states import NODE_MASK
@@ -137,7 +137,7 @@ def known_conditions(
 
 def fixed_by(domain: Domain, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The conditions of :class:`~anydiff.denoisers.wrappers.KnownEntries` that the domain derives from its own."""
-    fixed = domain.known_entries(conditions)
+    fixed = domain.known_entries(conditions) if isinstance(domain, FixesEntries) else None
     return {} if fixed is None else {KNOWN: fixed[0], MASK: fixed[1]}
 
 

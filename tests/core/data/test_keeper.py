@@ -1,4 +1,4 @@
-"""The cache of containers is kept by pooch, in the platform's place: where it is, what is loaded when, what is refused."""
+"""The cache of containers, kept by pooch in the place of the platform: where it is, what is loaded when, what is refused."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_fetch_that_fails_leaves_what_was_there(
     place.parent.mkdir(parents=True)
     place.write_bytes(b"another version")
     monkeypatch.setattr(fetch, "_run_client", lambda container, staging, progress: _made(staging, CONTENT[:-1] + b"X"))
-    with pytest.raises(AnydiffError, match="has sha256 .*, but thing 1.0 has"):
+    with pytest.raises(AnydiffError, match=r"has sha256 .*, but thing 1\.0 has"):
         fetch.get(row)
     assert place.read_bytes() == b"another version"
     assert [each.name for each in place.parent.iterdir()] == ["thing-1.0.tgz"]

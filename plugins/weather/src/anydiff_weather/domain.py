@@ -123,8 +123,9 @@ class Weather(Domain):
         """
         rows = []
         for position, data in enumerate(objects):
-            values = self.values(data, (), f"object {position}")[None]
-            day = self.day_of_year(data, f"object {position}")
+            what = f"field {position}" + (f" of {data.encoding['source']!r}" if "source" in data.encoding else "")
+            values = self.values(data, (), what)[None]
+            day = self.day_of_year(data, what)
             rows.append(self.climatology.normalise(values, None if day is None else np.array([day])))
         if not rows:
             return torch.empty(0, *self._spec.shape)
@@ -208,9 +209,9 @@ class Weather(Domain):
             )
         axes = [axis for axis in CASE_AXES if axis in data[fields].dims]
         if not axes:
-            return [data[fields]]
+            return [_from_file(data[fields], path)]
         stacked = data[fields].stack({"_row": axes}, create_index=False)
-        return [stacked.isel(_row=row) for row in range(stacked.sizes["_row"])]
+        return [_from_file(stacked.isel(_row=row), path) for row in range(stacked.sizes["_row"])]
 
     def write(self, objects: Sequence[xarray.Dataset], path: str | Path) -> None:
         """Write one NetCDF file, or a Zarr group where ``path`` ends in ``.zarr``.
@@ -319,6 +320,12 @@ class Weather(Domain):
         if "valid_day" not in condition:
             return []
         return [f"day {day}" for day in decode_day(condition["valid_day"])]
+
+
+def _from_file(data: xarray.Dataset, path: str | Path) -> xarray.Dataset:
+    """``data``, which know from which file they are, as xarray notes it: errors name it."""
+    data.encoding["source"] = str(path)
+    return data
 
 
 def encode_day(day: NDArray[np.int64]) -> Tensor:

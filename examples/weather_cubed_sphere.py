@@ -15,9 +15,10 @@ from anydiff.recipes import load_recipe
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.data import ForecastCases, bundled
 from anydiff_weather.domain import Weather
+from anydiff_weather.forecasts import forecast_days
 from anydiff_weather.grids import to_cubed_sphere, to_latitude_longitude
 from anydiff_weather.metrics import verify
-from anydiff_weather.seeds import emulate, forecast_days
+from anydiff_weather.seeds import emulate
 
 SIZE, FILE = 8, Path(tempfile.gettempdir()) / "weather_cubed_sphere" / "climatology.nc"  # the paper's size is 48
 

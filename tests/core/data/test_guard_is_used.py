@@ -27,7 +27,7 @@ OWN = {
     "benchmarks/src/anydiff_benchmarks/engine/store.py", "benchmarks/src/anydiff_benchmarks/engine/truth.py",
     # Files inside the wheels and containers whose sha256 was checked, and scripts that make them.
     "plugins/images/src/anydiff_images/bundle.py", "plugins/images/src/anydiff_images/classifier.py",
-    "plugins/images/src/anydiff_images/data.py", "plugins/molecules/src/anydiff_molecules/bundle.py",
+    "plugins/images/src/anydiff_images/official.py", "plugins/molecules/src/anydiff_molecules/bundle.py",
     "plugins/pose/src/anydiff_pose/motion.py", "plugins/timeseries/src/anydiff_timeseries/bundle.py",
     "plugins/volumes/src/anydiff_volumes/templates.py", "plugins/weather/src/anydiff_weather/bundle.py",
     # Metadata whose reader catches everything itself.

@@ -41,7 +41,7 @@ def test_data_that_mean_something_else_are_refused(recipe, monkeypatch):
 
 
 def test_a_domain_without_known_entries_says_so(run, tmp_path, capsys):
-    out = str(tmp_path / "out")
+    out = str(tmp_path / "out.csv")
     assert command(["sample", str(run), "--known", "left", "--out", out]) == 2
     assert "takes no known entries as a text; in Python give known=" in capsys.readouterr().err
     assert command(["sample", str(run), "--known", "left", "--out", f"{out}.zarr"]) == 2

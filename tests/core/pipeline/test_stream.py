@@ -156,18 +156,18 @@ def test_the_command_line_draws_ensembles_of_held_out_cases(pipeline, tmp_path):
 
     done = run("--members", "3", "--cases", "5", "--out", str(tmp_path / "e.zarr"))
     assert done.returncode == 0, done.stderr
-    assert "3 members for each of 5 cases" in done.stderr
+    assert "3 samples for each of 5 cases" in done.stderr
     with xarray.open_zarr(tmp_path / "e.zarr", consolidated=False) as found:
         assert found["point"].shape == (3, 5, 2)
         labels = load(weights).reference(5).condition.given["label"]
         assert found["condition_label"].to_numpy().tolist() == labels.tolist()
-    done = run("--members", "3", "--cases", "5", "--out", str(tmp_path / "e.npy"))
+    done = run("--members", "3", "--cases", "5", "--out", str(tmp_path / "e.csv"))
     assert done.returncode == 0, done.stderr
     for wrong, sentence in [
         (["--resume"], "ends in .zarr"),
         (["--cases", "2", "--condition", "label=1"], "give --members"),
     ]:
-        refused = run("--out", str(tmp_path / "x.npy"), *wrong)
+        refused = run("--out", str(tmp_path / "x.csv"), *wrong)
         assert refused.returncode != 0
         assert sentence in refused.stderr
 

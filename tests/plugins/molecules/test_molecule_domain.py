@@ -16,8 +16,9 @@ from anydiff.recipes.build import build_dataset
 from anydiff.states import Conditioning
 from anydiff_molecules import chemistry, files, ledger
 from anydiff_molecules.baselines import marginal
-from anydiff_molecules.data import QM9, ZINC, MoleculeFile, all_smiles
+from anydiff_molecules.data import QM9, ZINC, MoleculeFile
 from anydiff_molecules.domain import Molecules
+from anydiff_molecules.official import all_smiles
 from anydiff_molecules.sizes import histogram, sampled_mask
 
 TYPES = ("C", "N", "O", "F", "S", "Cl", "Br", "N+", "O-")

@@ -9,10 +9,10 @@ from rdkit import Chem
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.recipes import load_recipe
 from anydiff.recipes.build import build_dataset, codec_differences
-from anydiff_molecules.data import all_smiles
 from anydiff_molecules.domain import Molecules
 from anydiff_molecules.graph_data import Community, GraphFile
 from anydiff_molecules.graph_domain import Graphs
+from anydiff_molecules.official import all_smiles
 
 DEEP = b"<graphml>" + b"<a>" * 20000
 

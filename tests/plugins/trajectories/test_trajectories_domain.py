@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, UnknownNameError
@@ -21,56 +19,8 @@ from anydiff_trajectories.files import write_d4rl
 from anydiff_trajectories.generate import pendulum_episodes
 from anydiff_trajectories.layout import Layout
 from anydiff_trajectories.networks import Planner
-from anydiff_trajectories.normalisers import NORMALISERS, fit_normaliser, make_normaliser
 from anydiff_trajectories.objective import Planning
 from anydiff_trajectories.recipes import MAZE_NORMALISERS
-
-# Normalisers --------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=25, deadline=None)
-@given(name=st.sampled_from(sorted(NORMALISERS)), seed=st.integers(0, 10_000), size=st.integers(1, 4))
-def test_normalisers_come_back(name, seed, size):
-    random = np.random.default_rng(seed)
-    data = random.standard_normal((200, size)) * random.uniform(0.1, 5, size) + random.uniform(-3, 3, size)
-    limit = np.abs(data).max(axis=0) / 0.99
-    settings_ = fit_normaliser(name, data, limit)
-    made = make_normaliser(settings_)
-    raw = torch.from_numpy(data)
-    if name == "squashed-gaussian":
-        raw = torch.maximum(torch.minimum(raw, raw.new_tensor(0.999 * limit)), raw.new_tensor(-0.999 * limit))
-    normalised = made.normalise(raw)
-    torch.testing.assert_close(made.restore(normalised), raw, rtol=1e-5, atol=1e-5)
-    again = make_normaliser(dict(settings_))
-    torch.testing.assert_close(again.normalise(raw), normalised)
-    if name in ("limits", "cdf"):
-        assert float(normalised.abs().max()) <= 1 + 1e-3
-    if name == "cdf":
-        assert float((normalised.sort(dim=0).values - torch.linspace(-1, 1, 200)[:, None]).abs().max()) < 0.1
-
-
-def test_a_dimension_that_never_changes_is_left_at_scale_one():
-    for name in ("gaussian", "limits", "cdf"):
-        made = make_normaliser(fit_normaliser(name, np.full((10, 1), 3.0)))
-        torch.testing.assert_close(made.restore(made.normalise(torch.tensor([[3.0]]))), torch.tensor([[3.0]]))
-
-
-@pytest.mark.parametrize(
-    ("given_", "sentence"),
-    [
-        ({"name": "gauss"}, "did you mean"),
-        ({"name": "gaussian", "mean": [0.0], "std": [0.0]}, "std positive"),
-        ({"name": "gaussian", "mean": [0.0]}, "does not fit"),
-        ({"name": "limits", "low": [1.0], "high": [1.0]}, "low below high"),
-        ({"name": "cdf", "knots": [[0.0, 0.0]]}, "increase strictly"),
-        ({"name": "cdf", "knots": [[0.0, 1.0], [0.0]]}, "one list per dimension"),
-        ({"name": "squashed-gaussian", "mean": [0.0], "std": [1.0], "limit": [0.0]}, "positive"),
-    ],
-)
-def test_bad_normalisers(given_, sentence):
-    with pytest.raises(AnydiffError, match=sentence):
-        make_normaliser(given_)
-
 
 # Domain -------------------------------------------------------------------------------------------------------------
 

@@ -16,8 +16,8 @@ from anydiff_weather.checks import check_fields
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.domain import Weather
 from anydiff_weather.files import open_dataset, write_dataset
+from anydiff_weather.forecasts import forecast_conditions
 from anydiff_weather.metrics import verify
-from anydiff_weather.seeds import forecast_conditions
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from anydiff_weather import baselines, rain, tasks
 from anydiff_weather.checks import check_fields, standard_axes
 from anydiff_weather.data import Era5Members, Lorenz96Cases, RainInnsbruck, bundled
 from anydiff_weather.files import open_dataset
-from anydiff_weather.seeds import forecast_days
+from anydiff_weather.forecasts import forecast_days
 
 
 def test_everything_registered_loads():

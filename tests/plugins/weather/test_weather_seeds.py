@@ -11,8 +11,9 @@ from anydiff_weather import lorenz96
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.data import ForecastCases, ForecastFiles, Lorenz96Cases
 from anydiff_weather.domain import Weather, decode_day, encode_day
+from anydiff_weather.forecasts import forecast_conditions
 from anydiff_weather.networks import SetAxialAttention
-from anydiff_weather.seeds import TRUTH, forecast_conditions, training_pairs
+from anydiff_weather.seeds import TRUTH, training_pairs
 
 
 def past(years=3, size=5, seed=0):

@@ -13,8 +13,9 @@ from anydiff_weather.checks import standard_axes
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.data import ForecastFiles
 from anydiff_weather.domain import Weather
+from anydiff_weather.forecasts import forecast_conditions, forecast_days
 from anydiff_weather.metrics import verify
-from anydiff_weather.seeds import emulate, forecast_conditions, forecast_days
+from anydiff_weather.seeds import emulate
 from anydiff_weather.times import stamp, valid_times
 
 

@@ -16,7 +16,9 @@ Seed = Annotated[int, typer.Option(help="Seed; sample k of a seed is the same in
 Nfe = Annotated[int | None, typer.Option(help="Network calls per sample (default: the recipe's).")]
 SolverName = Annotated[
     str | None,
-    typer.Option(help="Solver (see `anydiff solvers`; `by-budget` is for accurate denoisers; default: the recipe's)."),
+    typer.Option(
+        help="Solver (see `anydiff solvers`; default: the recipe's). `by-budget` is best for a well trained model."
+    ),
 ]
 SolverOption = Annotated[
     list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="An option of the solver; repeatable.")

@@ -174,6 +174,14 @@ def _fixed(pipeline: Pipeline, known: str | None) -> dict[str, Any]:
     """The arguments of :meth:`Pipeline.sample_set` for what must stay as it is."""
     if known is None:
         return {}
+    from anydiff.domains import TakesScaffold
+    from anydiff.errors import AnydiffError
+
+    if not isinstance(pipeline.domain, TakesScaffold):
+        raise AnydiffError(
+            f"domain {pipeline.domain.name!r} takes no known entries as a text; in Python give known= and known_mask= "
+            "to sample()."
+        )
     state, mask = pipeline.domain.parse_known(known)
     return {"known": state, "known_mask": mask}
 
@@ -241,7 +249,7 @@ def _stream(
             progress=lambda done, total: progress.update(progress.task_ids[0], completed=done, total=total),
             **options,
         )
-    tell(f"wrote {members} members for each of {count} cases to {str(out)!r} (seed {options['seed']}).")
+    tell(f"wrote {_counted(members, count)} to {str(out)!r} (seed {options['seed']}).")
 
 
 def _ensemble(
@@ -256,7 +264,17 @@ def _ensemble(
     condition, count, labels = _cases(pipeline, given, cases)
     samples = pipeline.ensemble_set(members, condition, cases=count, **options)
     _write(pipeline, samples, out, picture, labels)
-    tell(
-        f"wrote {members} members for each of {count} cases to {str(out)!r} (sample i is member i // {count} of case "
-        f"i % {count}, seed {options['seed']})."
+    tell(f"wrote {_counted(members, count)} to {str(out)!r} ({_order(members, count)}seed {options['seed']}).")
+
+
+def _counted(members: int, cases: int) -> str:
+    """``2 samples for each of 3 cases``."""
+    samples = "1 sample" if members == 1 else f"{members} samples"
+    return f"{samples} for 1 case" if cases == 1 else f"{samples} for each of {cases} cases"
+
+
+def _order(members: int, cases: int) -> str:
+    """In which order they come, where that can be mistaken."""
+    return (
+        "the first sample of every case, then the second of every case, and so on; " if min(members, cases) > 1 else ""
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,10 +25,11 @@ _BLOCK = 1 << 20
 
 def data_folder() -> Path:
     """Where containers are kept: ``data`` in ``$ANYDIFF_HOME``, or in the platform's place for a user's data."""
-    if os.environ.get("ANYDIFF_HOME") or sys.platform in ("win32", "darwin"):
+    if os.environ.get("ANYDIFF_HOME"):
         return home().expanduser() / "data"
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "anydiff" / "data"
+    from platformdirs import user_data_path
+
+    return user_data_path("anydiff", appauthor=False) / "data"
 
 
 def container_path(container: Container) -> Path:

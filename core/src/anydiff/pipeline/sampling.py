@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.wrappers import Wrapper
-from anydiff.domains import Domain
+from anydiff.domains import Domain, FixesEntries
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.metrics import SampleSet
 from anydiff.networks import Autoencoder
@@ -111,7 +111,8 @@ def _sized_and_fixed(
     named = known_entries(domain, options.known, options.known_mask, len(numbers))
     if named is not None and condition.known is not None:
         raise AnydiffError("known is given twice: as known= and within the condition; leave one of them out.")
-    fixed = named or condition.known or domain.known_entries(condition)
+    derived = domain.known_entries(condition) if isinstance(domain, FixesEntries) else None
+    fixed = named or condition.known or derived
     if fixed is not None and condition.mask is not None and domain.spec.masked:
         condition = replace(condition, mask=with_known_nodes(domain, condition.mask, fixed, sized))
     return replace(condition, known=fixed)

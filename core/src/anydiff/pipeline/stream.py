@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anydiff.data.reading import read_json
-from anydiff.domains import LabelledArray
+from anydiff.domains import HasCoordinates, LabelledArray
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_folder
 from anydiff.locks import Lock
@@ -187,7 +187,8 @@ class _Job:
                 dimensions = ("case", *(f"condition_{name}_{axis}" for axis in range(value.ndim - 1)))
                 extra[f"condition_{name}"] = LabelledArray(value.cpu().numpy(), dimensions)
             extra.update(self.labels)
-            for name, array in {**extra, **domain.coordinates()}.items():
+            places = domain.coordinates() if isinstance(domain, HasCoordinates) else {}
+            for name, array in {**extra, **places}.items():
                 _create_whole(group, name, array)
 
     def _create_samples(self, group: zarr.Group, name: str, array: LabelledArray) -> None:

@@ -1,6 +1,6 @@
 """``anydiff plugins doctor``: load each plugin in a process of its own, under a time limit, and say what happened.
 
-The parent (:func:`examine`) cannot be hurt by what the child (:func:`main`) meets: exceptions, exits, aborts, hangs.
+The parent (:func:`examine`) cannot be hurt by what the child meets: exceptions, exits, aborts, hangs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -74,7 +73,7 @@ def _examine_one(plugin: Plugin, limit: float, references: bool) -> Diagnosis:
         answer = Path(folder) / "answer.json"
         question = {"plugin": asdict(plugin), "answer": str(answer), "references": references, "path": told_path()}
         code: int | None = None
-        with child("anydiff.plugins.probe", question) as process, contextlib.suppress(subprocess.TimeoutExpired):
+        with child("load_one", question) as process, contextlib.suppress(subprocess.TimeoutExpired):
             code = process.wait(limit)
         result: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):  # the child did not get as far as its answer
@@ -101,14 +100,14 @@ def _with_advice(plugin: Plugin, diagnosis: Diagnosis) -> Diagnosis:
 
 
 @contextlib.contextmanager
-def child(module: str, question: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that runs ``main()`` of ``module``, in a group of its own that does not outlive the block.
+def child(body: str, question: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs a function of :mod:`anydiff.plugins.child`, in a group that does not outlive the block.
 
     Args:
-        module: which one.
+        body: its name.
         question: plain data, its one argument as JSON.
     """
-    command = [sys.executable, "-P", "-c", f"from {module} import main; main()", json.dumps(question)]
+    command = [sys.executable, "-P", "-c", f"from anydiff.plugins.child import {body}; {body}()", json.dumps(question)]
     quiet: dict[str, Any] = {name: subprocess.DEVNULL for name in ("stdin", "stdout", "stderr")}
     process = subprocess.Popen(command, start_new_session=True, **quiet)
     try:
@@ -133,39 +132,3 @@ def ending(code: int) -> str:
         with contextlib.suppress(ValueError):
             return f"signal {signal.Signals(-code).name}"
     return f"exit code {code}"
-
-
-# In the child -------------------------------------------------------------------------------------------------------
-
-
-def main() -> None:
-    """Load the plugin that the command line describes and write the answer: the body of the child process."""
-    question = json.loads(sys.argv[1])
-    sys.path[:] = question["path"]
-    from anydiff.plugins.loader import LOADED, load_alone
-    from anydiff.plugins.report import report_to
-
-    plugin = Plugin(**question["plugin"])
-    report_to(lambda sentence: None)
-    start = time.perf_counter()
-    alone, plugin = load_alone(plugin)
-    seconds = time.perf_counter() - start
-    imports_torch = "torch" in sys.modules
-    problem = plugin.problem if plugin.status != LOADED else ""
-    provides: dict[str, list[str]] = {}
-    for entry in alone.registry.of_plugin(plugin.name):
-        provides.setdefault(entry.kind, []).append(entry.name)
-        if question["references"] and not problem:
-            try:
-                entry.load()
-            except ValueError as error:  # PluginError is one; the sentence says what is missing
-                problem = str(error)
-    answer = {
-        "works": not problem,
-        "seconds": round(seconds, 3),
-        "imports_torch": imports_torch,
-        "provides": provides,
-        "problem": problem,
-    }
-    Path(question["answer"]).write_text(json.dumps(answer), "utf-8")
-    os._exit(0)  # neither threads nor exit handlers of the plugin can keep this process

@@ -1,16 +1,15 @@
 """The trial of plugins that are new or changed: loaded in a process of their own before this one loads them.
 
 An import or a registration that ends the interpreter or never returns cannot be caught in the process it happens in.
-So the child (:func:`main`) loads all of them in the order of the loader and notes which one it is at; the parent
-(:func:`try_new`) quarantines the one at which the child dies or stays longer than :func:`limit`, and tries the others
-again without it. The outcome is remembered with a fingerprint of the plugin's files, so that an ordinary start, with
-nothing new, starts no process.
+So a child (:func:`anydiff.plugins.child.load_all`) loads all of them in the order of the loader and notes which one it
+is at; the parent (:func:`try_new`) quarantines the one at which the child dies or stays longer than :func:`limit`, and
+tries the others again without it. The outcome is remembered with a fingerprint of the plugin's files, so that an
+ordinary start, with nothing new, starts no process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import tempfile
@@ -74,7 +73,7 @@ def _try(plugins: Sequence[Plugin], seconds: float) -> tuple[Plugin | None, str]
     with tempfile.TemporaryDirectory(prefix="anydiff-trial-", ignore_cleanup_errors=True) as folder:
         at, done = Path(folder) / "at", Path(folder) / "done"
         question = {"plugins": [asdict(plugin) for plugin in plugins], "at": str(at), "done": str(done)}
-        with child("anydiff.plugins.trial", {**question, "path": told_path()}) as process:
+        with child("load_all", {**question, "path": told_path()}) as process:
             code = _watch(process, at, plugins, seconds)
         if done.exists():
             return None, ""
@@ -115,21 +114,3 @@ def _read(path: Path) -> str:
         return path.read_text("utf-8")
     except OSError:
         return ""
-
-
-def main() -> None:
-    """Load the plugins that the command line names: the body of the child process."""
-    question = json.loads(sys.argv[1])
-    sys.path[:] = question["path"]
-    from anydiff.plugins.loader import load_together
-    from anydiff.plugins.report import report_to
-
-    report_to(lambda sentence: None)
-    at = Path(question["at"])
-
-    def begin(plugin: Plugin) -> None:
-        at.write_text(plugin.name, "utf-8")
-
-    load_together([Plugin(**each) for each in question["plugins"]], begin)
-    Path(question["done"]).write_text("", "utf-8")
-    os._exit(0)  # neither threads nor exit handlers of a plugin can keep this process

@@ -48,7 +48,7 @@ def build_dataset(recipe: Recipe, split: str) -> Dataset:
     return agreeing(recipe, with_domain(recipe, split, domain), domain)
 
 
-def with_domain(recipe: Recipe, split: str, domain: Domain | None) -> Dataset:
+def with_domain(recipe: Recipe, split: str, domain: Domain | Mapping[str, Any] | None) -> Dataset:
     """The recipe's data set, not yet compared with ``domain``, which it is built with if its constructor takes one.
 
     Options of another domain in ``dataset.options.domain`` come first: recipes of before have them.

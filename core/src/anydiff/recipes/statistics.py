@@ -37,8 +37,7 @@ def fit_to_data(recipe: Recipe) -> tuple[Recipe, Dataset]:
             fit the domain.
     """
     takes = takes_domain(recipe.dataset.name)
-    # Without the data's statistics the options may make no domain yet, so nobody asks for one who does not need it.
-    dataset = with_domain(recipe, "train", build_domain(recipe) if takes else None)
+    dataset = _training_data(recipe) if takes else with_domain(recipe, "train", None)
     found = plain(dataset.statistics)
     if not found:
         return recipe, agreeing(recipe, dataset, build_domain(recipe))
@@ -58,6 +57,22 @@ def fit_to_data(recipe: Recipe) -> tuple[Recipe, Dataset]:
     if data != recipe.dataset or takes:
         return fitted, build_dataset(fitted, "train")
     return fitted, agreeing(fitted, dataset, build_domain(fitted))
+
+
+def _training_data(recipe: Recipe) -> Dataset:
+    """The training data, built with the recipe's domain.
+
+    Without the statistics of the data, the options may make no domain yet (a season that is longer than the context).
+    The data set then gets the options themselves; where it cannot be built with them either, they are what is wrong.
+    """
+    try:
+        domain = build_domain(recipe)
+    except AnydiffError as error:
+        try:
+            return with_domain(recipe, "train", recipe.domain.options)
+        except Exception:
+            raise error from None
+    return with_domain(recipe, "train", domain)
 
 
 def plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin
 
 from anydiff.errors import FileFormatError
 from anydiff.files import atomic_path
+from anydiff_images.official import read_fashion_mnist
 
 BUNDLE = Path(__file__).with_name("fashion_mnist.png")
 PER_CLASS = {"train": 1000, "test": 200}
@@ -71,8 +72,6 @@ def read_bundle(split: str, path: Path = BUNDLE) -> tuple[Pixels, NDArray[np.int
 
 def write_bundle(source: Path | None, path: Path = BUNDLE) -> None:
     """Make the bundled file from the official IDX files at ``source`` (or in the data cache)."""
-    from anydiff_images.data import read_fashion_mnist
-
     official = {split: read_fashion_mnist(split, source) for split in PER_CLASS}
     chosen = choose(
         {split: part[0] for split, part in official.items()}, {split: part[1] for split, part in official.items()}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from anydiff.data.frames import MODES, Conversion, frame_bytes, picture_bytes
 from anydiff.domains import Domain
+from anydiff.domains.kit import Levels
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_images.files import SUFFIXES, draw_grid, read_images, to_image, write_images
@@ -58,6 +59,7 @@ class Images(Domain):
         self.low, self.high = (float(bound) for bound in range)
         if not self.low < self.high:
             raise AnydiffError(f"range is {tuple(range)!r}, but its first value must be below its second.")
+        self.levels = Levels(self.low, self.high)
         shape = (channels, self.height, self.width)
         self._spec = StateSpec([Leaf("image", shape, range=(self.low, self.high))])
 
@@ -80,12 +82,11 @@ class Images(Domain):
 
     def scale(self, pixels: Tensor) -> Tensor:
         """Bytes (any shape) to float32 state values."""
-        return pixels.to(torch.float32).mul_((self.high - self.low) / 255).add_(self.low)
+        return self.levels.encode(pixels)
 
     def pixels(self, states: Tensor) -> Tensor:
         """States (any shape) to the nearest bytes, uint8; values outside the range are clamped."""
-        scaled = (states.detach().to("cpu", torch.float64) - self.low) * (255 / (self.high - self.low))
-        return scaled.round_().clamp_(0, 255).to(torch.uint8)
+        return self.levels.decode(states)
 
     def encode(
         self,

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from anydiff.data.arrays import read_array
 from anydiff.data.frames import Conversion, frame_bytes, picture_files, read_pages, read_picture
+from anydiff.domains.kit.pictures import enlarged, picture_grid, write_picture
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_folder, atomic_path, check_suffix
 
@@ -102,35 +103,5 @@ def draw_grid(images: Sequence[Image.Image], path: Path, titles: Sequence[str] |
         raise AnydiffError("there is no image to draw; give at least one.")
     if titles and len(titles) != len(images):
         raise AnydiffError(f"{len(titles)} titles were given for {len(images)} images; give one per image or none.")
-    width, height = max(image.width for image in images), max(image.height for image in images)
-    factor = max(1, math.ceil(CELL / max(width, height)))
-    gap, text = 6, 16 if titles else 0
-    columns = _columns(len(images))
-    rows = math.ceil(len(images) / columns)
-    cell = (width * factor + gap, height * factor + gap + text)
-    canvas = Image.new("RGB", (columns * cell[0] + gap, rows * cell[1] + gap), "white")
-    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=11)
-    for index, image in enumerate(images):
-        left, top = gap + index % columns * cell[0], gap + index // columns * cell[1]
-        size = (image.width * factor, image.height * factor)
-        enlarged = image.convert("RGBA").resize(size, Image.Resampling.NEAREST)
-        # Transparent pixels show the canvas, not the colours that are hidden under them.
-        canvas.paste(enlarged, (left, top), enlarged)
-        if titles:
-            title = _fit(pen, font, titles[index], width * factor)
-            pen.text((left, top + height * factor + 1), title, fill="black", font=font)
-    with atomic_path(path) as temporary:
-        canvas.save(temporary, format="png")
-
-
-def _columns(count: int) -> int:
-    """Ten columns where they come out even (ten classes), else nearly square."""
-    if count > 10 and count % 10 == 0:
-        return 10
-    return min(count, max(1, math.ceil(math.sqrt(count))))
-
-
-def _fit(pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str, width: int) -> str:
-    while len(text) > 1 and pen.textlength(text, font=font) > width:
-        text = text[:-2] + "…"
-    return text
+    factor = max(1, math.ceil(CELL / max(*(image.width for image in images), *(image.height for image in images))))
+    write_picture(picture_grid([enlarged(image, factor) for image in images], titles, gap=6), path)

@@ -14,8 +14,9 @@ from anydiff.data.frames import FOREIGN, MODES, SUFFIXES, Conversion, picture_fi
 from anydiff.domains import Domain
 from anydiff.domains.kit import SPLITS, Split, check_split, every_tenth
 from anydiff.errors import AnydiffError, natural_number
-from anydiff_images.data import ImageDataset, Labels, Pixels
+from anydiff_images.data import ImageDataset
 from anydiff_images.files import to_image
+from anydiff_images.official import Labels, Pixels
 
 
 class ImageFolder(ImageDataset):

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from anydiff.errors import FileFormatError
 from anydiff.files import atomic_path
+from anydiff_molecules.official import all_smiles
 
 HERE = Path(__file__).parent
 SEED = 0
@@ -171,8 +172,6 @@ def write_bundle(name: str, smiles: Sequence[str], path: Path | None = None) -> 
 
 
 if __name__ == "__main__":
-    from anydiff_molecules.data import all_smiles
-
     parser = argparse.ArgumentParser(description="Make the bundled parts of QM9 and ZINC250k.")
     parser.add_argument("names", nargs="*", default=list(PARTS))
     parser.add_argument("--source", type=Path, help="a file of SMILES instead of the fetched container")

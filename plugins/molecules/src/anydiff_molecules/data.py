@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,20 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.data.cache import cached_container
-from anydiff.data.containers import read_members
 from anydiff.data.dataset import Dataset
-from anydiff.data.reading import read_text
 from anydiff.domains import Domain
-from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, every_tenth
-from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
+from anydiff.domains.kit import Gaussian, Split, check_split, content_hash, domain_of_data, every_tenth
+from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.states import Conditioning
-from anydiff_molecules import ledger
 from anydiff_molecules.bundle import PARTS, Table, read_bundle, tabulate
 from anydiff_molecules.domain import Molecules
+from anydiff_molecules.official import all_smiles
 from anydiff_molecules.sizes import histogram
 
-MAX_BYTES = 1 << 30
 FILE_TYPES = ("C", "N", "O", "F", "S", "Cl", "Br", "N+", "O-")
 """Atoms of a user's own file where no domain says which."""
 
@@ -67,8 +61,8 @@ class MoleculeSet(Dataset):
         """How many molecules have 1, 2, ... atoms, and mean and deviation of the property where it is handed out."""
         found: dict[str, Any] = {"counts": histogram(self._count, self._domain.size)}
         if self._domain.condition == "logp":
-            deviation = round(float(self._logp.double().std(correction=0)), 2)
-            found["condition_scale"] = [round(float(self._logp.double().mean()), 2), deviation or 1.0]
+            fitted = Gaussian.fit(self.table.logp)
+            found["condition_scale"] = [round(fitted.mean, 2), round(fitted.std, 2) or 1.0]
         return found
 
     @property
@@ -195,34 +189,6 @@ class MoleculeFile(MoleculeSet):
 def _chosen(table: Table, rows: list[int]) -> Table:
     smiles = tuple(table.smiles[row] for row in rows)
     return Table(table.count[rows], table.atoms[rows], table.bonds[rows], table.logp[rows], smiles)
-
-
-def all_smiles(key: str, path: str | Path | None = None) -> list[str]:
-    """Every SMILES of QM9 or ZINC250k from its container, or from a file of SMILES.
-
-    Raises:
-        AnydiffError: nothing was fetched; says how.
-        FileFormatError: the container is damaged.
-    """
-    row = {"qm9": ledger.QM9, "zinc": ledger.ZINC}[key]
-    archive = row.container
-    assert archive is not None  # both rows name one
-    if path is not None and Path(path).suffix in (".smi", ".txt"):
-        return read_text(path, MAX_BYTES, "a file of SMILES").split()
-    container = Path(path) if path is not None else cached_container(row)
-    members = read_members(container, archive.members)
-    if key == "zinc":
-        return members[archive.members[0]].decode().split()
-    smiles: list[str] = []
-    csv.field_size_limit(2**27)
-    for name in archive.members:
-        rows = csv.reader(io.StringIO(members[name].decode()))
-        head = next(rows, [])
-        if "SMILES" not in head:
-            raise FileFormatError(f"{name!r} in {str(container)!r} has no column SMILES; fetch the container again.")
-        column = head.index("SMILES")
-        smiles += [line[column] for line in rows]
-    return smiles
 
 
 def _full(key: str, split: Split, path: str | Path | None) -> Table:

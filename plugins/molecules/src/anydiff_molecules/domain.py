@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from anydiff.domains import Domain
+from anydiff.domains.kit import Gaussian
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
 from anydiff.states import Conditioning, Known, Leaf, StateSpec
+from anydiff_molecules.objects import as_molecule
 from anydiff_molecules.sizes import decodable, sampled_mask
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Molecules(Domain):
             )
         self.condition_scale = condition_scale
         self.mean, self.deviation = (float(number) for number in condition_scale)
+        self.property_scale = Gaussian(self.mean, self.deviation)
         nodes = Leaf("nodes", (self.size, len(self.types)), mask_axes=(0,), range=(0.0, 1.0))
         edges = Leaf(
             "edges", (self.size, self.size, 3), symmetric=True, zero_diagonal=True, mask_axes=(0, 1), range=(0.0, 1.0)
@@ -95,7 +98,7 @@ class Molecules(Domain):
 
     def standardised(self, values: Tensor) -> Tensor:
         """A property as the network sees it: (value - mean)/deviation, float32 ``[B, 1]``."""
-        return ((values.double() - self.mean) / self.deviation).float().reshape(-1, 1)
+        return self.property_scale.encode(values.double()).float().reshape(-1, 1)
 
     def sample_mask(self, samples: Sequence[int], seed: int) -> Tensor:
         """Sizes drawn by ``counts``, each sample from its own stream."""
@@ -252,27 +255,5 @@ class Molecules(Domain):
         """The property that was asked for, in its own units."""
         if self.condition is None or self.condition not in condition.given:
             return []
-        values = condition.given[self.condition].double().reshape(-1) * self.deviation + self.mean
+        values = self.property_scale.decode(condition.given[self.condition].double().reshape(-1))
         return [f"{self.condition} {value:.1f}" for value in values.tolist()]
-
-
-def as_molecule(given: Any) -> Any:
-    """A molecule as it is, that of a SMILES, or that of a PyG graph.
-
-    Raises:
-        Refused: a SMILES that does not parse, a graph without the features of a molecule, or anything else.
-    """
-    from rdkit import Chem
-
-    from anydiff_molecules import chemistry, pyg
-
-    if isinstance(given, Chem.Mol):
-        return given
-    if isinstance(given, str):
-        parsed = Chem.MolFromSmiles(given)
-        if parsed is None:
-            raise chemistry.Refused(f"{given!r} is no SMILES")
-        return parsed
-    if hasattr(given, "edge_index"):
-        return pyg.to_molecule(given)
-    raise chemistry.Refused(f"it is a {type(given).__name__}, none of rdkit.Chem.Mol, SMILES and PyG Data")

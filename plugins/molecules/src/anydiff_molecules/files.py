@@ -17,6 +17,7 @@ from anydiff.data import reading as guard
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_path
 from anydiff_molecules import chemistry
+from anydiff_molecules.objects import as_molecule
 
 TEXT = (".smi", ".smiles", ".txt")
 COLUMNS = ("smiles", "canonical_smiles", "smile")
@@ -95,8 +96,6 @@ def read(path: Path, strict: bool = False, keep_invalid: bool = False) -> Readin
 
 def gather(objects: Iterable[Any]) -> Reading:
     """Molecules, SMILES or PyG graphs (a PyG data set, say) as if read from a file."""
-    from anydiff_molecules.domain import as_molecule
-
     reading = Reading(unit="entry")
     for number, given in enumerate(objects, 1):
         try:

@@ -21,7 +21,8 @@ from scipy.spatial import Delaunay
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import Split, check_split, content_hash, every_tenth
+from anydiff.domains import Domain
+from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.states import Conditioning
 from anydiff_molecules.graph_domain import Graphs
@@ -92,6 +93,12 @@ def _split(draw: Callable[[Generator], nx.Graph], split: str, train: int, test: 
     )
 
 
+def _domain(domain: Domain | None, size: int, usual: int, degrees: int | None, isolated: str | None) -> Graphs:
+    """The domain of generated graphs, whose ``size`` is theirs to say; ``usual`` degrees where there is none."""
+    own = {"size": size, "degrees": degrees, "isolated": isolated}
+    return domain_of_data(Graphs, domain, {"degrees": usual, "isolated": "drop"}, **own)
+
+
 def community(generator: Generator, low: int, high: int, inside: float) -> nx.Graph:
     """Two communities of equal size, edges inside with probability ``inside``, and 5 % of N edges between them."""
     while True:
@@ -119,8 +126,9 @@ class Community(GraphSet):
         low: fewest nodes.
         high: most nodes.
         inside: edge probability inside a community.
-        degrees: channels of the one-hot degree.
-        isolated: as the domain's.
+        degrees: channels of the one-hot degree; None for the domain's.
+        isolated: None for the domain's.
+        domain: the recipe's; None makes one of 10 degrees that drops nodes without edges.
     """
 
     def __init__(
@@ -132,11 +140,12 @@ class Community(GraphSet):
         low: int = 12,
         high: int = 20,
         inside: float = 0.7,
-        degrees: int = 10,
-        isolated: str = "drop",
+        degrees: int | None = None,
+        isolated: str | None = None,
+        domain: Domain | None = None,
     ) -> None:
         graphs = _split(lambda g: community(g, low, high, inside), split, train, test, seed)
-        super().__init__("graphs/community", graphs, Graphs(high, degrees, isolated=isolated))
+        super().__init__("graphs/community", graphs, _domain(domain, high, 10, degrees, isolated))
         self.low = low
 
     @property
@@ -154,7 +163,8 @@ class Ego(GraphSet):
         test: test graphs.
         seed: of the generator.
         size: most nodes.
-        isolated: as the domain's.
+        isolated: None for the domain's.
+        domain: the recipe's; None makes one that drops nodes without edges.
     """
 
     def __init__(
@@ -164,7 +174,8 @@ class Ego(GraphSet):
         test: int = 100,
         seed: int = 0,
         size: int = 18,
-        isolated: str = "drop",
+        isolated: str | None = None,
+        domain: Domain | None = None,
     ) -> None:
         def draw(generator: Generator) -> nx.Graph:
             while True:
@@ -173,7 +184,9 @@ class Ego(GraphSet):
                 if 4 <= graph.number_of_nodes() <= size:
                     return graph
 
-        super().__init__("graphs/ego", _split(draw, split, train, test, seed), Graphs(size, 17, isolated=isolated))
+        super().__init__(
+            "graphs/ego", _split(draw, split, train, test, seed), _domain(domain, size, 17, None, isolated)
+        )
 
 
 class Planar(GraphSet):
@@ -185,6 +198,8 @@ class Planar(GraphSet):
         test: test graphs.
         seed: of the generator.
         size: nodes of every graph.
+        isolated: None for the domain's.
+        domain: the recipe's; None makes one that drops nodes without edges.
     """
 
     def __init__(
@@ -194,7 +209,8 @@ class Planar(GraphSet):
         test: int = 64,
         seed: int = 0,
         size: int = 64,
-        isolated: str = "drop",
+        isolated: str | None = None,
+        domain: Domain | None = None,
     ) -> None:
         def draw(generator: Generator) -> nx.Graph:
             corners = Delaunay(generator.random((size, 2))).simplices
@@ -205,7 +221,9 @@ class Planar(GraphSet):
             )
             return graph
 
-        super().__init__("graphs/planar", _split(draw, split, train, test, seed), Graphs(size, 12, isolated=isolated))
+        super().__init__(
+            "graphs/planar", _split(draw, split, train, test, seed), _domain(domain, size, 12, None, isolated)
+        )
 
 
 class BlockModel(GraphSet):
@@ -216,7 +234,8 @@ class BlockModel(GraphSet):
         train: training graphs.
         test: test graphs.
         seed: of the generator.
-        isolated: as the domain's.
+        isolated: None for the domain's.
+        domain: the recipe's; None makes one that drops nodes without edges.
     """
 
     def __init__(
@@ -225,7 +244,8 @@ class BlockModel(GraphSet):
         train: int = 128,
         test: int = 64,
         seed: int = 0,
-        isolated: str = "drop",
+        isolated: str | None = None,
+        domain: Domain | None = None,
     ) -> None:
         def draw(generator: Generator) -> nx.Graph:
             while True:
@@ -237,7 +257,7 @@ class BlockModel(GraphSet):
                 if graph.number_of_nodes() == sum(blocks) and nx.is_connected(graph):
                     return graph
 
-        super().__init__("graphs/sbm", _split(draw, split, train, test, seed), Graphs(50, 12, isolated=isolated))
+        super().__init__("graphs/sbm", _split(draw, split, train, test, seed), _domain(domain, 50, 12, None, isolated))
 
 
 class Grid(GraphSet):
@@ -248,7 +268,8 @@ class Grid(GraphSet):
         train: training graphs.
         test: test graphs.
         seed: of the generator.
-        isolated: as the domain's.
+        isolated: None for the domain's.
+        domain: the recipe's; None makes one that drops nodes without edges.
     """
 
     def __init__(
@@ -257,7 +278,8 @@ class Grid(GraphSet):
         train: int = 64,
         test: int = 32,
         seed: int = 0,
-        isolated: str = "drop",
+        isolated: str | None = None,
+        domain: Domain | None = None,
     ) -> None:
         def draw(generator: Generator) -> nx.Graph:
             rows, columns = (int(side) for side in generator.integers(4, 10, size=2))
@@ -268,7 +290,7 @@ class Grid(GraphSet):
             shuffled.add_edges_from((order[i], order[j]) for i, j in graph.edges())
             return shuffled
 
-        super().__init__("graphs/grid", _split(draw, split, train, test, seed), Graphs(81, 5, isolated=isolated))
+        super().__init__("graphs/grid", _split(draw, split, train, test, seed), _domain(domain, 81, 5, None, isolated))
 
 
 class GraphFile(GraphSet):
@@ -279,30 +301,33 @@ class GraphFile(GraphSet):
     Args:
         path: the file, or the graphs themselves (a PyG data set, say).
         split: ``"train"`` or ``"test"``.
-        size: most nodes.
-        degrees: channels of the one-hot degree.
+        size: most nodes; None for the domain's.
+        degrees: channels of the one-hot degree; None for the domain's.
         strict: refuse the first graph that cannot be held.
-        isolated: as the domain's: with ``"drop"`` nodes without edges are learned, but in no graph that metrics and
-            files see; a warning counts the graphs that have some.
+        isolated: None for the domain's: with ``"drop"`` nodes without edges are learned, but in no graph that metrics
+            and files see; a warning counts the graphs that have some.
+        domain: the recipe's; None makes one of 20 nodes and 10 degrees that drops nodes without edges.
     """
 
     def __init__(
         self,
         path: Any,
         split: Split = "train",
-        size: int = 20,
-        degrees: int = 10,
+        size: int | None = None,
+        degrees: int | None = None,
         strict: bool = False,
-        isolated: str = "drop",
+        isolated: str | None = None,
+        domain: Domain | None = None,
     ) -> None:
         check_split(split)
-        domain = Graphs(size, degrees, isolated=isolated)
+        own = {"size": size, "degrees": degrees, "isolated": isolated}
+        made = domain_of_data(Graphs, domain, {"size": 20, "degrees": 10, "isolated": "drop"}, **own)
         is_file = isinstance(path, (str, Path))
-        graphs = domain.read(path) if is_file else list(path)
+        graphs = made.read(path) if is_file else list(path)
         kept, left_out = [], Counter[str]()
         for index, graph in enumerate(graphs):
             try:
-                kept.append(domain.simple(graph, f"graph {index}" if strict else "it"))
+                kept.append(made.simple(graph, f"graph {index}" if strict else "it"))
             except AnydiffError as error:
                 if strict:
                     raise
@@ -313,12 +338,12 @@ class GraphFile(GraphSet):
             raise AnydiffError(
                 f"{what} holds {len(kept)} graphs, but at least 10 are needed for two splits. {report}".strip()
             )
-        alone = sum(1 for graph in kept if isolated == "drop" and nx.number_of_isolates(domain.simple(graph, "it")))
+        alone = sum(1 for graph in kept if made.isolated == "drop" and nx.number_of_isolates(made.simple(graph, "it")))
         if alone:
             report += (
                 f" {alone} have nodes without edges, which graphs that are read back leave out (isolated='drop'); set "
-                "isolated=keep in dataset.options and domain.options to keep them."
+                "domain.options.isolated=keep to keep them."
             )
         if report:
             warnings.warn(f"{what}: {report.strip()}", stacklevel=2)
-        super().__init__("graphs/file", [kept[place] for place in every_tenth(len(kept), split)], domain)
+        super().__init__("graphs/file", [kept[place] for place in every_tenth(len(kept), split)], made)

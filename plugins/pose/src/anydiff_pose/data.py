@@ -170,10 +170,17 @@ class DeepMimicVideo(HumanoidVideo):
     Args:
         split: ``train`` or ``test``.
         path: the wheel of pybullet; None for the fetched one.
-        options: ``size``, ``seed``, ``domain`` and ``scene`` of :class:`HumanoidVideo`.
+        domain: the recipe's; see :class:`HumanoidVideo`.
+        options: ``size``, ``seed`` and ``scene`` of :class:`HumanoidVideo`.
     """
 
     name = "pose/deepmimic-video"
 
-    def __init__(self, split: Split = "train", path: str | None = None, **options: Any) -> None:
-        super().__init__(split, clips=deepmimic_clips(Path(path) if path else None), **options)
+    def __init__(
+        self,
+        split: Split = "train",
+        path: str | None = None,
+        domain: Domain | dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(split, domain=domain, clips=deepmimic_clips(Path(path) if path else None), **options)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from anydiff.domains import Domain
+from anydiff.domains.kit import Limits
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_pose import cases
@@ -22,6 +23,9 @@ from anydiff_pose.skeletons import load_skeleton
 
 if TYPE_CHECKING:
     from anydiff.states import ArrayCondition
+
+UNIT, BYTES = Limits(0.0, 1.0), Limits(0.0, 255.0)
+"""Heatmaps and pictures onto [-1, 1]."""
 
 
 class Poses(Domain):
@@ -108,7 +112,7 @@ class Poses(Domain):
 
     def heatmaps(self, states: Tensor) -> Tensor:
         """Heatmaps h in [0, 1] of states."""
-        return (states / self.scale + 1) / 2
+        return UNIT.decode(states / self.scale)
 
     def states(self, keypoints: Tensor, labelled: Tensor, scores: Tensor | None = None) -> Tensor:
         """States float32 ``[B, J, h, w]`` of key points ``[B, J, 2]``; joints not ``labelled`` are background.
@@ -121,7 +125,7 @@ class Poses(Domain):
             estimated = (scores != 1).any(dim=1)[:, None, None, None]
             ranked = drawn * (scores.clamp(0, 1) / drawn.amax(dim=(2, 3)).clamp_min(1e-12))[..., None, None]
             drawn = torch.where(estimated, ranked, drawn)
-        return (self.scale * (2 * drawn - 1)).float()
+        return (self.scale * UNIT.encode(drawn)).float()
 
     def encode(self, objects: Sequence[Pose]) -> Tensor:
         """States of poses in crop coordinates; joints that are not labelled have an empty heatmap.
@@ -178,13 +182,13 @@ class Poses(Domain):
 
     def pictures(self, frames: Tensor) -> np.ndarray:
         """``frames [..., 3, height, width]`` in [-1, 1] as uint8 ``[..., height, width, 3]``."""
-        values = (frames.detach().cpu().double() + 1) * 127.5
+        values = BYTES.decode(frames.detach().cpu().double())
         out: np.ndarray = values.round().clamp(0, 255).to(torch.uint8).movedim(-3, -1).numpy()
         return out
 
     def network_frames(self, frames: np.ndarray) -> Tensor:
         """uint8 ``[..., height, width, 3]`` as float32 ``[..., 3, height, width]`` in [-1, 1]."""
-        return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float() / 127.5 - 1
+        return BYTES.encode(torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float())
 
     def read(self, path: str | Path) -> list[Pose]:
         """Poses of a COCO or PoseTrack key point file; see :func:`anydiff_pose.coco.read_poses`."""

@@ -8,19 +8,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
-from torch import Tensor
+from PIL import ImageDraw
 
+from anydiff.domains.kit.pictures import enlarged, picture_grid, write_picture
 from anydiff.errors import AnydiffError
 from anydiff.files import atomic_path
-from anydiff.pipeline import Pipeline
-from anydiff.solvers.executor import Step
-from anydiff_pose.diffpose import pose_domain
 from anydiff_pose.poses import OCCLUDED, UNLABELLED, Pose
 from anydiff_pose.skeletons import Skeleton
 
 Picture = NDArray[np.uint8]
-_TITLE = 14
 
 
 def joint_colours(skeleton: Skeleton) -> list[tuple[int, int, int]]:
@@ -41,7 +37,7 @@ def overlay(poses: Sequence[Pose], skeleton: Skeleton, size: tuple[int, int] = (
     Occluded joints are open circles; joints that are not labelled are left out.
     """
     frame = poses[0].frame if poses[0].frame is not None else np.full((*size, 3), 96, dtype=np.uint8)
-    picture = Image.fromarray(frame).resize((frame.shape[1] * zoom, frame.shape[0] * zoom), Image.Resampling.NEAREST)
+    picture = enlarged(frame, zoom)
     for pose in poses:
         draw_skeleton(ImageDraw.Draw(picture), pose, skeleton, zoom)
     return np.asarray(picture)
@@ -86,7 +82,8 @@ def draw_poses(
             shared.append(number)
     tiles = [overlay([poses[number] for number in inside], skeleton, size, zoom) for inside in groups]
     chosen = [titles[inside[0]] for inside in groups if inside[0] < len(titles)] if titles else None
-    _save(grid(tiles, chosen), path)
+    columns = max(1, int(np.ceil(np.sqrt(len(tiles) * 1.8))))  # crops of people are upright
+    write_picture(picture_grid(tiles, chosen, columns, dark=True), path)
 
 
 def _same_frame(one: Pose, other: Pose) -> bool:
@@ -96,22 +93,6 @@ def _same_frame(one: Pose, other: Pose) -> bool:
     return one.frame is None or other.frame is None or np.array_equal(one.frame, other.frame)
 
 
-def grid(tiles: Sequence[Picture], titles: Sequence[str] | None = None, columns: int | None = None) -> Picture:
-    """Tiles side by side on black, with titles beneath; ``columns`` is near-square by default."""
-    columns = columns or max(1, int(np.ceil(np.sqrt(len(tiles) * 1.8))))
-    height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
-    below = _TITLE if titles else 0
-    rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (columns * (width + 4), rows * (height + 4 + below)))
-    draw = ImageDraw.Draw(sheet)
-    for number, tile in enumerate(tiles):
-        left, top = (number % columns) * (width + 4) + 2, (number // columns) * (height + 4 + below) + 2
-        sheet.paste(Image.fromarray(tile), (left, top))
-        if titles and number < len(titles):
-            draw.text((left, top + height), titles[number][: width // 6], fill=(230, 230, 230))
-    return np.asarray(sheet)
-
-
 def heat_colours(heat: NDArray[np.float64]) -> Picture:
     """Numbers, 0 cold and 1 hot, as RGB: black, purple, orange, white."""
     stops = np.array([[0, 0, 0], [87, 15, 109], [229, 92, 48], [252, 255, 164]], dtype=np.float64)
@@ -119,39 +100,6 @@ def heat_colours(heat: NDArray[np.float64]) -> Picture:
     low = np.minimum(place.astype(int), len(stops) - 2)
     share = (place - low)[..., None]
     return np.asarray(np.rint(stops[low] * (1 - share) + stops[low + 1] * share), dtype=np.uint8)
-
-
-def reverse_process(
-    pipeline: Pipeline, clips: Tensor, *, steps: int = 8, seed: int = 0
-) -> list[tuple[float, Tensor, Tensor]]:
-    """(time, noisy state, D) of every step of one estimate of ``clips [N, T, 3, H, W]``."""
-    seen: list[tuple[float, Tensor, Tensor]] = []
-
-    def keep(step: Step) -> None:
-        seen.append((step.t, step.state.clone(), step.prediction.clone()))
-
-    pipeline.sample_set(len(clips), nfe=steps, seed=seed, condition={"frames": clips}, callbacks=[keep])
-    return seen
-
-
-def draw_reverse_process(
-    pipeline: Pipeline, clip: Tensor, path: str | Path, *, joint: str = "right_wrist", steps: int = 6, seed: int = 0
-) -> None:
-    """Write how one joint's heatmap arises for ``clip [T, 3, H, W]``: noisy state above, D below, one column per step.
-
-    Raises:
-        UnknownNameError: no such joint.
-    """
-    domain = pose_domain(pipeline)
-    number = domain.skeleton.index(joint)
-    above: list[Picture] = []
-    below: list[Picture] = []
-    for _, state, prediction in reverse_process(pipeline, clip[None], steps=steps, seed=seed):
-        for row, values in ((above, state), (below, prediction)):
-            heat = domain.heatmaps(values[0, number].double()).numpy()
-            big = np.kron(heat, np.ones((domain.stride * 2, domain.stride * 2)))
-            row.append(heat_colours(big))
-    _save(grid([*above, *below], columns=len(above)), path)
 
 
 def animate(
@@ -170,9 +118,7 @@ def animate(
         frame = inside[0].frame
         if frame is None:
             raise AnydiffError("a pose carries no frame to draw on; estimate from video, or give Pose(frame=...).")
-        picture = Image.fromarray(frame).resize(
-            (frame.shape[1] * zoom, frame.shape[0] * zoom), Image.Resampling.NEAREST
-        )
+        picture = enlarged(frame, zoom)
         for pose in inside:
             draw_skeleton(ImageDraw.Draw(picture), pose, skeleton, zoom)
         pictures.append(picture)
@@ -189,8 +135,3 @@ def animate(
             duration=1000 / frames_per_second,
             loop=0,
         )
-
-
-def _save(picture: Picture, path: str | Path) -> None:
-    with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")

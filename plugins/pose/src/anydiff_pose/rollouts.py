@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from anydiff.domains import Domain
 from anydiff.domains.kit import missing, require
 from anydiff.errors import AnydiffError, natural_number
 from anydiff_pose.data import HumanoidVideo
@@ -90,12 +91,20 @@ class RolloutVideo(HumanoidVideo):
         episodes: roll-outs.
         seconds: length of each.
         seed: of roll-outs and pictures.
-        options: ``size``, ``domain`` and ``scene`` of :class:`~anydiff_pose.data.HumanoidVideo`.
+        domain: the recipe's; see :class:`~anydiff_pose.data.HumanoidVideo`.
+        options: ``size`` and ``scene`` of :class:`~anydiff_pose.data.HumanoidVideo`.
     """
 
     name = "pose/rollout-video"
 
     def __init__(
-        self, split: Any = "train", episodes: int = 24, seconds: float = 1.5, seed: int = 0, **options: Any
+        self,
+        split: Any = "train",
+        episodes: int = 24,
+        seconds: float = 1.5,
+        seed: int = 0,
+        domain: Domain | dict[str, Any] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(split, seed=seed, clips=humanoid_rollouts(episodes, seconds, seed), **options)
+        clips = humanoid_rollouts(episodes, seconds, seed)
+        super().__init__(split, seed=seed, domain=domain, clips=clips, **options)

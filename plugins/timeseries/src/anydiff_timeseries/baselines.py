@@ -14,7 +14,7 @@ from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
 from anydiff.states import Conditioning, standard_normal
 from anydiff_timeseries.domain import TimeSeries
-from anydiff_timeseries.scaling import level, relative
+from anydiff_timeseries.scaling import level, relative, unit
 
 
 def seasonal_naive(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
@@ -71,4 +71,4 @@ def _repeated(observed: Tensor, domain: TimeSeries, season: int) -> Tensor:
         last = torch.where(mask[:, block], values[:, block], last)
     ahead = torch.arange(domain.prediction) % season
     past = torch.where(mask, values, scale[:, None])
-    return (torch.cat([past, last[:, ahead]], dim=1) / scale[:, None])[:, None]
+    return unit(observed).encode(torch.cat([past, last[:, ahead]], dim=1))[:, None]

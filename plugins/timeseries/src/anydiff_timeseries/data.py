@@ -16,7 +16,8 @@ from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
 from anydiff.data.dataset import ArrayDataset
 from anydiff.data.reading import finite, read_text, reading
-from anydiff.domains.kit import check_split
+from anydiff.domains import Domain
+from anydiff.domains.kit import check_split, domain_of_data
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.states import standard_normal
 from anydiff_timeseries import ledger
@@ -24,7 +25,7 @@ from anydiff_timeseries.bundle import read_bundle
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.files import read_series
 from anydiff_timeseries.frequency import frequency, quietly
-from anydiff_timeseries.scaling import level
+from anydiff_timeseries.scaling import unit
 from anydiff_timeseries.series import Series, as_series, distinct
 from anydiff_timeseries.stamps import parse_stamps
 from anydiff_timeseries.tables import Layout
@@ -67,7 +68,7 @@ def part(series: Series, split: str, boundary: str, context: int) -> Series:
 
 
 class _Hourly(WindowDataset):
-    """A bundled hourly series."""
+    """A bundled hourly series; context, prediction and season are the domain's unless they are given."""
 
     which: str
     unit: str
@@ -75,17 +76,19 @@ class _Hourly(WindowDataset):
     def __init__(
         self,
         split: str = "train",
-        context: int = 168,
-        prediction: int = 24,
-        season: int = 24,
+        context: int | None = None,
+        prediction: int | None = None,
+        season: int | None = None,
         stride: int = 1,
         test_windows: int = 64,
         loss: str = "all",
         hide: str = "none",
+        domain: Domain | None = None,
     ) -> None:
-        domain = TimeSeries(context, prediction, "h", season, self.unit)
-        series = part(read_bundle(self.which), split, TEST_FROM[self.which], context)
-        super().__init__(f"timeseries/{self.which}", [series], split, domain, stride, test_windows, loss, hide)
+        own: dict[str, Any] = {"context": context, "prediction": prediction, "season": season}
+        made = domain_of_data(TimeSeries, domain, freq="h", unit=self.unit, **own)
+        series = part(read_bundle(self.which), split, TEST_FROM[self.which], made.context)
+        super().__init__(f"timeseries/{self.which}", [series], split, made, stride, test_windows, loss, hide)
 
 
 class Traffic(_Hourly):
@@ -105,19 +108,21 @@ class ExchangeRate(WindowDataset):
 
     Args:
         split: ``"train"`` or ``"test"``.
-        context: steps of the past.
-        prediction: steps to predict.
+        context: steps of the past; None for the domain's.
+        prediction: steps to predict; None for the domain's.
         test_windows: at most so many test windows.
         path: the file ``exchange_rate.txt`` or the container; None takes the one fetched.
+        domain: the recipe's; None makes one of a context of 120 and a prediction of 30 steps.
     """
 
     def __init__(
         self,
         split: str = "train",
-        context: int = 120,
-        prediction: int = 30,
+        context: int | None = None,
+        prediction: int | None = None,
         test_windows: int = 64,
         path: str | Path | None = None,
+        domain: Domain | None = None,
     ) -> None:
         source = cached_container(ledger.EXCHANGE) if path is None else Path(path)
         if source.suffix == ".txt":
@@ -130,12 +135,13 @@ class ExchangeRate(WindowDataset):
             raise FileFormatError(f"{str(source)!r} has {table.shape[1]} columns, but there are 8 rates; {ADVICE}.")
         with quietly():
             start = pd.Period("1990-01-01", freq="B")
-        domain = TimeSeries(context, prediction, "B", 5)
+        own: dict[str, Any] = {"context": context, "prediction": prediction, "freq": "B", "season": 5, "unit": ""}
+        made = domain_of_data(TimeSeries, domain, {"context": 120, "prediction": 30}, **own)
         series = [
-            part(Series(f"rate {number}", start, column), split, TEST_FROM["exchange-rate"], context)
+            part(Series(f"rate {number}", start, column), split, TEST_FROM["exchange-rate"], made.context)
             for number, column in enumerate(np.ascontiguousarray(table.T))
         ]
-        super().__init__("timeseries/exchange-rate", series, split, domain, 1, test_windows)
+        super().__init__("timeseries/exchange-rate", series, split, made, 1, test_windows)
 
 
 class CSVSeries(WindowDataset):
@@ -150,6 +156,7 @@ class CSVSeries(WindowDataset):
         freq: the frequency, as pandas writes it; None takes that of the stamps.
         season: steps of the season of a naive forecast; None takes what is usual for the frequency (24 hours, 7 days,
             12 months), if the context holds it, else 1.
+        domain: the recipe's, whose context and prediction hold unless they are given; None makes one.
         options: context, prediction and unit of the domain; stride, test_windows, loss and hide of
             :class:`WindowDataset`; value, stamps, item, header, date_format, day_first, zone, separator, decimal,
             encoding and missing of :class:`~anydiff_timeseries.tables.Layout`.
@@ -165,6 +172,7 @@ class CSVSeries(WindowDataset):
         split: str = "train",
         freq: str | None = None,
         season: int | None = None,
+        domain: Domain | None = None,
         **options: Any,
     ) -> None:
         windows = {name: options.pop(name) for name in ("stride", "test_windows", "loss", "hide") if name in options}
@@ -175,12 +183,19 @@ class CSVSeries(WindowDataset):
             aliases = ", ".join(sorted(repr(grid.alias) for grid in grids))
             raise AnydiffError(f"the series of {path!r} have the frequencies {aliases}; give each its own file.")
         grid = grids.pop()
+        lengths: dict[str, Any] = {name: own.get(name) for name in ("context", "prediction")}
+        sizes = domain_of_data(TimeSeries, domain, season=1, **lengths)
         if season is None:
             usual = grid.season
-            season = usual if usual <= own.get("context", TimeSeries().context) else 1
-        domain = TimeSeries(freq=grid.alias if freq is None else freq, season=season, **own)
-        series = [part(one, split, boundary, domain.context) for one in found]
-        super().__init__("timeseries/csv", series, split, domain, **windows)
+            season = usual if usual <= sizes.context else 1
+        told: dict[str, Any] = {
+            "freq": grid.alias if freq is None else freq,
+            "season": season,
+            "unit": own.get("unit") or "",
+        }
+        made = TimeSeries(sizes.context, sizes.prediction, **told)
+        series = [part(one, split, boundary, made.context) for one in found]
+        super().__init__("timeseries/csv", series, split, made, **windows)
 
 
 class FrameSeries(WindowDataset):
@@ -227,7 +242,7 @@ class SeasonalGaussian(ArrayDataset):
         windows = torch.from_numpy(noise) @ root.T
         mask = (torch.arange(40) < self.context).float().expand(count, 40)
         observed = torch.stack([windows.float() * mask, mask], dim=1)
-        super().__init__((windows / level(observed.double())[:, None])[:, None], {"observed": observed})
+        super().__init__(unit(observed.double()).encode(windows)[:, None], {"observed": observed})
 
     @property
     def domain(self) -> TimeSeries:

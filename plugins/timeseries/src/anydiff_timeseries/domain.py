@@ -18,7 +18,7 @@ from anydiff.files import check_suffix
 from anydiff.states import UNCONDITIONAL, Conditioning, Leaf, StateSpec
 from anydiff_timeseries.frequency import frequency
 from anydiff_timeseries.origins import Origin, match, origin_arrays
-from anydiff_timeseries.scaling import level, observation
+from anydiff_timeseries.scaling import observation, unit
 
 if TYPE_CHECKING:
     from anydiff.states import ArrayCondition
@@ -38,9 +38,9 @@ class TimeSeries(Domain):
     Args:
         context: steps of the past.
         prediction: steps to predict.
-        freq: the frequency, as pandas writes it: ``"h"``, ``"15min"``, ``"B"``, ``"ME"`` or ``"MS"``.
-        season: steps of the season that a naive forecast repeats.
-        unit: what the values are, for pictures.
+        freq: the frequency, as pandas writes it: ``"h"`` (the default), ``"15min"``, ``"B"``, ``"ME"`` or ``"MS"``.
+        season: steps of the season that a naive forecast repeats; 24 by default.
+        unit: what the values are, for pictures. Training takes frequency, season and unit from its data.
     """
 
     name = "timeseries"
@@ -48,8 +48,14 @@ class TimeSeries(Domain):
     condition_help = MappingProxyType({"observed": "history.csv"})
 
     def __init__(
-        self, context: int = 168, prediction: int = 24, freq: str = "h", season: int = 24, unit: str = ""
+        self,
+        context: int = 168,
+        prediction: int = 24,
+        freq: str | None = None,
+        season: int | None = None,
+        unit: str | None = None,
     ) -> None:
+        freq, season, unit = freq or "h", 24 if season is None else season, unit or ""
         self.context = natural_number("context", context)
         self.prediction = natural_number("prediction", prediction)
         self.season = natural_number("season", season)
@@ -106,8 +112,7 @@ class TimeSeries(Domain):
             return torch.empty(0, *self.spec.shape)
         windows = np.stack([self._window(one, row) for row, one in enumerate(objects)])
         observed = condition.given.get("observed", observation(windows[:, : self.context], self.prediction))
-        scale = level(observed.detach().cpu().double())
-        return (torch.from_numpy(windows) / scale[:, None]).float()[:, None]
+        return unit(observed.detach().cpu().double()).encode(torch.from_numpy(windows)).float()[:, None]
 
     def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[pd.Series]:
         """Windows of ``states [B, 1, L]``, in the units of the condition ``observed`` if it is given."""
@@ -119,7 +124,7 @@ class TimeSeries(Domain):
         """``states [B, 1, L]`` as float64 ``[B, L]`` in the units of ``observed``, else of the level."""
         values = states.detach().to("cpu", torch.float64)[:, 0]
         if condition is not None and "observed" in condition.given:
-            return values * level(condition.given["observed"].cpu().double())[:, None]
+            return unit(condition.given["observed"].cpu().double()).decode(values)
         return values
 
     def _window(self, window: Any, row: int) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from anydiff.domains.kit import require
+from anydiff.domains.kit.pictures import panels, write_figure
 from anydiff.errors import AnydiffError
-from anydiff.files import atomic_path
 
 if TYPE_CHECKING:
     from anydiff_timeseries.domain import TimeSeries
 
 MOST_PANELS, COLUMNS = 12, 3
+PANEL = (4.2, 2.1)
+"""Width and height of a plot, inches."""
 INTERVALS = ((0.05, 0.95, "90 %", 0.25), (0.25, 0.75, "50 %", 0.45))
 
 
@@ -36,7 +37,7 @@ def draw_windows(objects: Sequence[Any], domain: TimeSeries, path: Path, titles:
         groups.setdefault(name, []).append(np.asarray(window, dtype=np.float64))
     shown = list(groups.items())[:MOST_PANELS]
     steps = np.asarray(domain.steps)
-    figure, axes = _panels(len(shown))
+    figure, axes = panels(len(shown), *PANEL, columns=COLUMNS)
     for axis, (name, windows) in zip(axes, shown, strict=False):
         members = np.stack(windows)
         axis.axvspan(-0.5, domain.prediction - 0.5, color="0.94", zorder=0)
@@ -45,7 +46,7 @@ def draw_windows(objects: Sequence[Any], domain: TimeSeries, path: Path, titles:
         else:
             axis.plot(steps, members.T, linewidth=0.9)
         axis.set_title(name if titles else "", fontsize=8)
-    _finish(figure, axes, len(shown), domain.unit or "units of the level", path)
+    _finish(figure, axes, domain.unit or "units of the level", path)
 
 
 def _own_titles(objects: Sequence[Any], context: int) -> list[str]:
@@ -81,7 +82,7 @@ def draw_forecasts(
     cases = min(len(past), MOST_PANELS)
     tail = past.shape[1] if tail is None else min(tail, past.shape[1])
     ahead = np.arange(members.shape[2])
-    figure, axes = _panels(cases)
+    figure, axes = panels(cases, *PANEL, columns=COLUMNS)
     for case, axis in zip(range(cases), axes, strict=False):
         axis.plot(np.arange(-tail, 0), past[case, -tail:], color="0.25", linewidth=0.9)
         _fan(axis, ahead, members[case])
@@ -89,7 +90,7 @@ def draw_forecasts(
             axis.plot(ahead, truth[case], color="black", linewidth=1.0, linestyle="--", label="observed")
         if titles is not None:
             axis.set_title(titles[case], fontsize=8)
-    _finish(figure, axes, cases, unit, Path(path))
+    _finish(figure, axes, unit, Path(path))
 
 
 def _fan(axis: Any, steps: NDArray[Any], members: NDArray[np.float64]) -> None:
@@ -99,26 +100,12 @@ def _fan(axis: Any, steps: NDArray[Any], members: NDArray[np.float64]) -> None:
     axis.plot(steps, np.median(members, axis=0), color="tab:blue", linewidth=1.0, label="median")
 
 
-def _panels(count: int) -> tuple[Any, list[Any]]:
-    require("matplotlib", "drawing pictures", "anydiff[pictures]")
-    from matplotlib.figure import Figure
-
-    columns = min(COLUMNS, count)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.1 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, [axis for row in axes for axis in row]
-
-
-def _finish(figure: Any, axes: list[Any], used: int, unit: str, path: Path) -> None:
-    for axis in axes[used:]:
-        axis.set_visible(False)
-    for axis in axes[:used]:
+def _finish(figure: Any, axes: list[Any], unit: str, path: Path) -> None:
+    for axis in axes:
         axis.tick_params(labelsize=7)
         axis.margins(x=0.01)
     axes[0].set_ylabel(unit, fontsize=8)
-    axes[(used - 1) // COLUMNS * COLUMNS].set_xlabel("steps from the forecast", fontsize=8)
+    axes[(len(axes) - 1) // COLUMNS * COLUMNS].set_xlabel("steps from the forecast", fontsize=8)
     if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend(fontsize=6, loc="best")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    write_figure(figure, path)

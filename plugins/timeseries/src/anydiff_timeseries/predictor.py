@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from anydiff.data.reading import read_json
 from anydiff.denoisers.wrappers import Wrapper
+from anydiff.domains.kit import Scale
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import write_atomic
 from anydiff.pipeline import Pipeline, load
@@ -143,7 +144,9 @@ class TSDiffPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing 
         context = np.stack([last_values(one.values, one.name, self.domain.context) for one in series])
         # Divided before it meets float32, so that no unit is too large or too small for it.
         unit = np.nanmean(np.abs(context), axis=1)
-        observed = observation(context / unit[:, None], self.prediction_length).repeat_interleave(members, 0)
+        observed = observation(Scale(unit[:, None]).encode(context), self.prediction_length).repeat_interleave(
+            members, 0
+        )
         condition = {"observed": observed, "quantile_level": quantile_levels(members).repeat(len(series))}
         indices = [position * MOST_SAMPLES + member for position in positions for member in range(members)]
         drawn = self.pipeline.sample_set(
@@ -156,8 +159,7 @@ class TSDiffPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing 
             condition=condition,
         )
         values = self.domain.values(drawn.states, drawn.condition)[:, self.domain.context :]
-        forecasts: NDArray[np.float64] = values.reshape(len(series), members, -1).numpy() * unit[:, None, None]
-        return forecasts
+        return Scale(unit[:, None, None]).decode(values.reshape(len(series), members, -1).numpy())
 
     def serialize(self, path: Path) -> None:
         """Write the weights (safetensors, with their recipe) and the options (JSON) into the folder ``path``.

@@ -27,6 +27,7 @@ from gluonts.model.predictor import Predictor
 from torch import Tensor
 
 from anydiff.denoisers import Denoiser
+from anydiff.domains.kit import Scale
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.objectives import denoising_energy
 from anydiff.pipeline import Pipeline
@@ -176,13 +177,13 @@ class RefinedPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing
         A gap in the context starts at the level of the context and is refined with the forecast.
         """
         members = len(forecast)
-        unit = float(np.nanmean(np.abs(context)))
-        observed = observation((context / unit)[None], self.prediction_length)
-        scale = unit * float(level(observed)[0])
+        own = float(np.nanmean(np.abs(context)))
+        observed = observation(Scale(own).encode(context)[None], self.prediction_length)
+        scale = Scale(own * float(level(observed)[0]))
         values = relative(observed)[0, 0].expand(members, -1).clone()
         mask = observed[0, 1].expand(members, -1)
         values[:, : self.domain.context][mask[:, : self.domain.context] == 0] = 1.0
-        values[:, self.domain.context :] = torch.from_numpy(np.array(forecast / scale))
+        values[:, self.domain.context :] = torch.from_numpy(np.array(scale.encode(forecast)))
         refined = self.refinement(
             self.pipeline.denoiser,
             values[:, None],
@@ -191,4 +192,4 @@ class RefinedPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing
             self.seed,
             [position * (1 << 20) + member for member in range(members)],
         )
-        return refined[:, 0, self.domain.context :].double().numpy() * scale
+        return scale.decode(refined[:, 0, self.domain.context :].double().numpy())

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.domains.kit import Scale
+
 
 def level(observed: Tensor) -> Tensor:
     """Mean of |value| over the observed steps, ``[B]``, from ``observed [B, 2, L]`` (values, mask); 1 where that is 0.
@@ -22,10 +24,15 @@ def level(observed: Tensor) -> Tensor:
     return torch.where(mean > 0, mean, 1.0)
 
 
+def unit(observed: Tensor) -> Scale:
+    """Windows ``[B, L]`` in units of their :func:`level`, and back, in the type of ``observed``."""
+    return Scale(level(observed)[:, None])
+
+
 def relative(observed: Tensor) -> Tensor:
     """``observed [B, 2, L]`` with the values in units of :func:`level`, and 0 where nothing was observed."""
     known = known_values(observed)
-    return torch.stack([known[:, 0] / level(known)[:, None], known[:, 1]], dim=1)
+    return torch.stack([unit(known).encode(known[:, 0]), known[:, 1]], dim=1)
 
 
 def known_values(observed: Tensor) -> Tensor:

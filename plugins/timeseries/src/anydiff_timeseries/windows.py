@@ -18,7 +18,7 @@ from anydiff.states import Conditioning, permutation
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.frequency import frequency
 from anydiff_timeseries.origins import Origin
-from anydiff_timeseries.scaling import level, observation
+from anydiff_timeseries.scaling import observation, unit
 from anydiff_timeseries.series import Series, check_trainable
 
 LOSSES = ("all", "prediction")
@@ -122,8 +122,8 @@ class WindowDataset(Dataset):
         windows = self.windows(indices)
         context, prediction = self._domain.context, self._domain.prediction
         observed = observation(self._shown(windows[:, :context], indices), prediction)
-        scale = level(observed.double())[:, None]
-        states = torch.nan_to_num(torch.from_numpy(windows) / scale, nan=0.0).float()[:, None]
+        scaled = unit(observed.double()).encode(torch.from_numpy(windows))
+        states = torch.nan_to_num(scaled, nan=0.0).float()[:, None]
         weight = None
         if self.loss == "prediction":
             weight = torch.zeros_like(states)

@@ -108,7 +108,7 @@ class EpisodeWindows(Dataset):
             values[number] = to_go[episode][start]
             if domain.returns == "window" and start + horizon < len(to_go[episode]):
                 values[number] -= domain.discount**horizon * to_go[episode][start + horizon]
-        return torch.as_tensor(values / domain.returns_scale).float()[:, None]
+        return torch.as_tensor(domain.returns_unit.encode(values)).float()[:, None]
 
 
 class MazeRuns(EpisodeWindows):

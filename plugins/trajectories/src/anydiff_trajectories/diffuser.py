@@ -21,7 +21,7 @@ from anydiff.guidance import ClassifierFree, ScoreGuidance
 from anydiff.pipeline import Pipeline
 from anydiff.recipes.build import build_guidance
 from anydiff.states import UNCONDITIONAL, Conditioning
-from anydiff_trajectories.domain import Trajectories
+from anydiff_trajectories.codec import TrajectoryCodec
 from anydiff_trajectories.networks import Planner
 
 
@@ -32,7 +32,7 @@ def planner_of(pipeline: Pipeline) -> Planner:
         AnydiffError: it is another network.
     """
     network = pipeline.denoiser.network
-    if not isinstance(network, Planner) or not isinstance(pipeline.domain, Trajectories):
+    if not isinstance(network, Planner) or not isinstance(pipeline.domain, TrajectoryCodec):
         raise AnydiffError(
             f"recipe {pipeline.recipe.name!r} has the network {pipeline.recipe.network.name!r}, but planning needs "
             "'trajectories/planner'."

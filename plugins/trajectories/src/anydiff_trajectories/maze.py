@@ -25,6 +25,9 @@ from numpy.typing import NDArray
 
 from anydiff.errors import AnydiffError, UnknownNameError
 
+WALL, FREE = (0.25, 0.27, 0.32), (0.97, 0.97, 0.97)
+"""Colours of a maze, red, green and blue in [0, 1]."""
+
 Array = NDArray[np.float64]
 
 DAMPING = 0.7
@@ -153,6 +156,17 @@ class Maze:
         return way[::-1]
 
 
+def maze_frame(maze: Maze, state: Array, goal: Array, scale: int = 24) -> NDArray[np.uint8]:
+    """The maze, the goal (red) and the mass (green) as RGB pixels ``[H, W, 3]``."""
+    image = np.where(maze.walls[..., None], WALL, FREE)
+    image = np.kron(image, np.ones((scale, scale, 1)))
+    rows, columns = np.mgrid[0 : image.shape[0], 0 : image.shape[1]]
+    x, y = (columns + 0.5) / scale - 0.5, (rows + 0.5) / scale - 0.5
+    image[(x - goal[0]) ** 2 + (y - goal[1]) ** 2 < 0.2**2] = (0.84, 0.15, 0.16)
+    image[(x - state[0]) ** 2 + (y - state[1]) ** 2 < 0.15**2] = (0.17, 0.63, 0.17)
+    return (image * 255).astype(np.uint8)
+
+
 def centre(cell: Cell) -> Array:
     """(x, y) of the centre of ``cell`` (row, column)."""
     return np.array([cell[1], cell[0]], dtype=np.float64)
@@ -257,8 +271,6 @@ class MazeEnv(gymnasium.Env[dict[str, Array], Array]):
 
     def render(self) -> NDArray[np.uint8]:
         """The maze, the goal and the mass as RGB pixels."""
-        from anydiff_trajectories.pictures import maze_frame
-
         return maze_frame(self.maze, self.state, self.goal)
 
 

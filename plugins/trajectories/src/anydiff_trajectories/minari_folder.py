@@ -13,8 +13,6 @@ stands in the attributes ``anydiff/...`` of the episode, from which :func:`read_
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from anydiff.data.hdf5 import check_hdf5
 from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.files import atomic_folder
 from anydiff_trajectories.episodes import Episode, shared_bounds
 
 GOALS = {"goal": "desired_goal", "achieved_goal": "achieved_goal"}
@@ -140,18 +139,8 @@ def write_minari(
             f"{len(short)} of {len(episodes)} episodes (the first is number {short[0]}) have a single step and do not "
             "know the observation after it, which Minari cannot hold; write them as .hdf5, or leave them out."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
+    with atomic_folder(path, replace=overwrite) as temporary:
         _fill(episodes, temporary / "data", path.stem, environment, environment_options)
-        if path.exists():
-            path.rename(temporary.with_name(f"{temporary.name}.old"))
-        temporary.rename(path)
-    except OSError as error:
-        raise AnydiffError(f"cannot write {str(path)!r}: {error.strerror}; choose another folder.") from error
-    finally:
-        for left in (temporary, temporary.with_name(f"{temporary.name}.old")):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _fill(

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from anydiff.domains.kit.pictures import panels, write_figure
 from anydiff.errors import AnydiffError
 from anydiff.files import atomic_path
 from anydiff.states import Conditioning
 from anydiff_trajectories.environments import MAZE
 from anydiff_trajectories.episodes import Episode
-from anydiff_trajectories.maze import Maze
+from anydiff_trajectories.maze import FREE, WALL, Maze, maze_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
     from anydiff_trajectories.domain import Trajectories
 
 Array = NDArray[np.float64]
-WALL, FREE = (0.25, 0.27, 0.32), (0.97, 0.97, 0.97)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
 
 
 def draw_maze(axes: Axes, maze: Maze) -> None:
@@ -51,17 +44,6 @@ def draw_way(axes: Axes, places: Array, goal: Array | None = None) -> None:
     axes.plot(end[0], end[1], "*", color="tab:red", markersize=10, zorder=4)
 
 
-def _grid(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    columns = min(4, count)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
-    for empty in axes[count:]:
-        empty.set_axis_off()
-    return figure, axes[:count]
-
-
 def draw_episodes(
     episodes: Sequence[Episode], path: Path, titles: Sequence[str] | None, domain: Trajectories, most: int = 16
 ) -> None:
@@ -70,7 +52,7 @@ def draw_episodes(
         raise AnydiffError("there is no episode to draw; give at least one.")
     shown = episodes[:most]
     maze = Maze(domain.environment_options.get("layout", "hallway")) if domain.environment == MAZE else None
-    figure, axes = _grid(len(shown), 2.4, 2.5 if maze else 1.9)
+    figure, axes = panels(len(shown), 2.4, 2.5 if maze else 1.9)
     for index, (each, episode) in enumerate(zip(axes, shown, strict=True)):
         if maze is not None:
             draw_maze(each, maze)
@@ -79,7 +61,7 @@ def draw_episodes(
             _draw_series(each, episode, legend=index == 0)
         if titles:
             each.set_title(titles[index], fontsize=8)
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def _draw_series(axes: Axes, episode: Episode, legend: bool) -> None:
@@ -104,7 +86,7 @@ def draw_reverse_process(
         maze: drawn beneath.
         goal: (x, y).
     """
-    figure, axes = _grid(len(frames), 2.0, 2.1)
+    figure, axes = panels(len(frames), 2.0, 2.1)
     height, width = maze.walls.shape
     for each, (time, places) in zip(axes, frames, strict=True):
         draw_maze(each, maze)
@@ -112,7 +94,7 @@ def draw_reverse_process(
         each.set_title(f"t = {time:.2f}", fontsize=8)
         each.set_xlim(-0.5, width - 0.5)
         each.set_ylim(height - 0.5, -0.5)
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def plan_frames(
@@ -141,9 +123,7 @@ def plan_frames(
 def draw_returns(returns: Mapping[str, Sequence[float]], path: Path, label: str = "normalised return") -> None:
     """The distribution of returns of several agents: every episode a dot, the mean a bar, sorted by mean (PNG)."""
     order = sorted(returns, key=lambda name: float(np.mean(returns[name])))
-    figure = Figure(figsize=(6, 0.5 + 0.45 * len(order)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, (axes,) = panels(1, 6, 0.5 + 0.45 * len(order))
     for row, name in enumerate(order):
         values = np.sort(np.asarray(returns[name], dtype=np.float64))
         # Spread over the row by rank, which needs no random numbers.
@@ -152,18 +132,7 @@ def draw_returns(returns: Mapping[str, Sequence[float]], path: Path, label: str 
         axes.plot([values.mean()] * 2, [row - 0.35, row + 0.35], color="tab:red")
     axes.set_yticks(range(len(order)), order)
     axes.set_xlabel(label)
-    _save(figure, path)
-
-
-def maze_frame(maze: Maze, state: Array, goal: Array, scale: int = 24) -> NDArray[np.uint8]:
-    """The maze, the goal (red) and the mass (green) as RGB pixels ``[H, W, 3]``."""
-    image = np.where(maze.walls[..., None], WALL, FREE)
-    image = np.kron(image, np.ones((scale, scale, 1)))
-    rows, columns = np.mgrid[0 : image.shape[0], 0 : image.shape[1]]
-    x, y = (columns + 0.5) / scale - 0.5, (rows + 0.5) / scale - 0.5
-    image[(x - goal[0]) ** 2 + (y - goal[1]) ** 2 < 0.2**2] = (0.84, 0.15, 0.16)
-    image[(x - state[0]) ** 2 + (y - state[1]) ** 2 < 0.15**2] = (0.17, 0.63, 0.17)
-    return (image * 255).astype(np.uint8)
+    write_figure(figure, path)
 
 
 def write_gif(frames: Sequence[NDArray[np.uint8]], path: Path, fps: int = 20) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.pipeline import Pipeline
 from anydiff.states import Conditioning
+from anydiff_trajectories.codec import TrajectoryCodec
 from anydiff_trajectories.diffuser import DiffusionPlanner, planner_of
-from anydiff_trajectories.domain import Trajectories
 from anydiff_trajectories.trajectory_diffuser import TrajectoryPlanner, refine
 
 Array = NDArray[np.float64]
@@ -81,8 +81,8 @@ class DiffusionPolicy:
     ) -> None:
         self.pipeline = pipeline
         self.network = planner_of(pipeline)
-        assert isinstance(pipeline.domain, Trajectories)
-        self.domain: Trajectories = pipeline.domain
+        assert isinstance(pipeline.domain, TrajectoryCodec)
+        self.domain: TrajectoryCodec = pipeline.domain
         if "action" not in self.domain.layout or "start" not in self.domain.known:
             raise AnydiffError(
                 f"recipe {pipeline.recipe.name!r} knows no start or has no actions, so it cannot act; use a recipe "

@@ -251,10 +251,11 @@ def own_file(
     """
     import numpy as np
 
+    from anydiff.domains.kit import fit_normaliser
     from anydiff_trajectories.episodes import returns_to_go, windows
-    from anydiff_trajectories.normalisers import fit_normaliser
 
     windows(episodes, horizon)
+    digits = 10 if normaliser == "cdf" else 6  # knots may lie close together
     observations = np.concatenate([episode.observations for episode in episodes])
     actions = np.concatenate([episode.actions for episode in episodes])
     cut = "end" if all(episode.terminal for episode in episodes) else "continue"
@@ -264,8 +265,8 @@ def own_file(
         "horizon": horizon,
         "parts": parts,
         "normalisers": {
-            "action": fit_normaliser(normaliser, actions),
-            "observation": fit_normaliser(normaliser, observations),
+            "action": fit_normaliser(normaliser, actions, digits).to_json(),
+            "observation": fit_normaliser(normaliser, observations, digits).to_json(),
         },
         "environment": environment,
         "known": ["start"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anydiff.domains import Evaluates
 from anydiff.metrics import Score
 from anydiff.pipeline import Pipeline
 from anydiff.tasks import Task
@@ -18,7 +19,9 @@ _BASELINES = {
 
 def rollouts(pipeline: Pipeline, count: int, seed: int, **sampling: Any) -> dict[str, Score]:
     """Return, success rate and time per decision of the agent that plans with ``pipeline``, over ``count`` episodes."""
-    return pipeline.domain.evaluate(pipeline, count, seed=seed, **sampling)
+    domain = pipeline.domain
+    assert isinstance(domain, Evaluates)  # the recipes of these tasks are of trajectories
+    return domain.evaluate(pipeline, count, seed=seed, **sampling)
 
 
 def maze() -> Task:

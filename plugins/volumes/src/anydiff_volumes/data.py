@@ -18,7 +18,7 @@ from torch import Tensor
 
 from anydiff.data.dataset import Dataset
 from anydiff.domains import Domain
-from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, every_tenth
+from anydiff.domains.kit import Levels, Split, check_split, content_hash, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, standard_normal, uniform
 from anydiff_volumes import subjects
@@ -28,11 +28,14 @@ from anydiff_volumes.subjects import Anatomy
 from anydiff_volumes.templates import BUNDLED
 
 MOTIONS = ("ageing", "cardiac")
+GRID: dict[str, Any] = {"shape": (28, 32, 28), "voxel_size": 6.0, "origin": MNI_ORIGIN, "modality": "mr"}
+"""The grid of the generated subjects."""
 GENERATOR = 1
 """Raised when the same options give other numbers."""
 FIRST_TEST_SUBJECT = 1_000_000
 NOISE = 0.01
 """Standard deviation of the scanner noise, in units of the full intensity range."""
+BYTES = Levels(-1.0, 1.0)
 
 
 class _Generated(Dataset):
@@ -75,14 +78,22 @@ class Population(_Generated):
         train_size: subjects for training.
         test_size: subjects held out.
         seed: of the whole population.
+        domain: the recipe's, whose grid must be that of the population.
     """
 
     name = "volumes/population"
 
-    def __init__(self, split: Split = "train", train_size: int = 256, test_size: int = 128, seed: int = 0) -> None:
+    def __init__(
+        self,
+        split: Split = "train",
+        train_size: int = 256,
+        test_size: int = 128,
+        seed: int = 0,
+        domain: Domain | None = None,
+    ) -> None:
         super().__init__(split, _sizes(split, train_size, test_size), seed=seed)
         self.anatomy = Anatomy(seed)
-        self._domain = Volumes(origin=MNI_ORIGIN)
+        self._domain = domain_of_data(Volumes, domain, frames=0, **GRID)
 
     @property
     def domain(self) -> Volumes:
@@ -120,7 +131,7 @@ def _sequence(subject: int, motion: Any, frames: int, anatomy: Anatomy) -> tuple
 
 def _states(levels: Tensor) -> Tensor:
     """Bytes as states: 0 is -1 and 255 is 1."""
-    return levels.float() * (2 / 255) - 1
+    return BYTES.encode(levels)
 
 
 class Sequences(_Generated):
@@ -136,12 +147,13 @@ class Sequences(_Generated):
         split: ``train`` or ``test``.
         train_size: subjects for training.
         test_size: subjects held out.
-        frames: T, frames per sequence.
+        frames: T, frames per sequence; None for the domain's.
         motion: ``ageing``, ``cardiac`` or ``both`` (every other subject).
         missing: probability with which a frame in between is missing.
         targets: the positions that may be the target; by default all but the first (training), the last (test).
         choices: how many different choices of missing frames a subject and target are seen with (training only).
         seed: of the subjects and the choices.
+        domain: the recipe's, whose grid must be that of the subjects; None makes one of 6 frames.
     """
 
     name = "volumes/sequences"
@@ -151,13 +163,16 @@ class Sequences(_Generated):
         split: Split = "train",
         train_size: int = 120,
         test_size: int = 32,
-        frames: int = 6,
+        frames: int | None = None,
         motion: str = "both",
         missing: float = 0.5,
         targets: Sequence[int] | None = None,
         choices: int = 4,
         seed: int = 0,
+        domain: Domain | None = None,
     ) -> None:
+        self._domain = domain_of_data(Volumes, domain, {"frames": 6}, frames=frames, **GRID)
+        frames = self._domain.frames
         size = _sizes(split, train_size, test_size)
         if motion not in (*MOTIONS, "both"):
             raise UnknownNameError("motion", motion, (*MOTIONS, "both"))
@@ -177,7 +192,6 @@ class Sequences(_Generated):
         )
         self.frames, self.motion, self.missing = frames, motion, missing
         self.anatomy = Anatomy(seed)
-        self._domain = Volumes(origin=MNI_ORIGIN, frames=frames)
 
     @property
     def domain(self) -> Volumes:

@@ -20,7 +20,7 @@ from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_volumes import cases
 from anydiff_volumes.dicom import stated_modality
 from anydiff_volumes.files import SUFFIXES, read_volumes, write_volumes
-from anydiff_volumes.intensity import CT_WINDOW, MODALITIES, Window
+from anydiff_volumes.intensity import CT_WINDOW, MODALITIES, UNIT, shares, window
 from anydiff_volumes.placement import Placement, as_nifti, check_geometry, millimetres, place, squeezed, values_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 MNI_ORIGIN = (-81.5, -110.5, -75.5)
 """Centre of the first voxel of the data sets' grid, RAS+ millimetres of MNI152 space."""
 TOLERANCE = 1e-3
+
+
+def centred(shape: Sequence[int], voxel_size: float) -> list[float]:
+    """Centre of the first voxel of a grid around zero, millimetres."""
+    return [-voxel_size * (size - 1) / 2 for size in shape]
 
 
 class Volumes(Domain):
@@ -67,11 +72,12 @@ class Volumes(Domain):
         self.voxel_size = float(voxel_size)
         self.modality = modality
         self.frames = natural_number("frames", frames, minimum=0)
-        self.window = Window(*CT_WINDOW) if modality == "ct" else Window(0.0, 1.0)
+        self.window = window(*CT_WINDOW) if modality == "ct" else window(0.0, 1.0)
         self.origin = origin
         self.affine = np.diag([self.voxel_size] * 3 + [1.0])
-        centred = [-self.voxel_size * (size - 1) / 2 for size in self.shape]
-        self.affine[:3, 3] = centred if origin is None else [float(each) for each in origin]
+        self.affine[:3, 3] = (
+            centred(self.shape, self.voxel_size) if origin is None else [float(each) for each in origin]
+        )
         self._spec = StateSpec([Leaf("volume", (1, *self.shape), range=(-1.0, 1.0))])
 
     @property
@@ -116,10 +122,10 @@ class Volumes(Domain):
         self._check_modality(image, name)
         return_image, placement = place(image, self.shape, self.voxel_size, self.modality, name)
         if self.modality == "ct":
-            values = self.window.restore(np.asarray(return_image.dataobj)).astype(np.float32)
+            values = self.window.decode(np.asarray(return_image.dataobj)).astype(np.float32)
             return_image = as_nifti(values, return_image.affine)
             # CT keeps Hounsfield units on the grid, so nothing is scaled on the way back.
-            placement = replace(placement, window=Window(0.0, 1.0))
+            placement = replace(placement, window=window(0.0, 1.0))
         return return_image, placement
 
     def encode(self, objects: Sequence[Any]) -> Tensor:
@@ -134,7 +140,7 @@ class Volumes(Domain):
         ]
         if not rows:
             return torch.empty(0, *self.spec.shape)
-        return torch.stack(rows)[:, None] * 2 - 1
+        return UNIT.encode(torch.stack(rows)[:, None])
 
     def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[Any]:
         """NIfTI images (float32) of ``states [B, 1, X, Y, Z]`` on this domain's grid; values are clamped to the range.
@@ -147,8 +153,8 @@ class Volumes(Domain):
             raise AnydiffError(
                 "the states hold a value that is not finite, so they are no volumes; look at the sampler."
             )
-        shares = (states.detach().to("cpu", torch.float64).clamp(-1, 1) + 1) / 2
-        values = self.window.restore(shares[:, 0].numpy()).astype(np.float32)
+        decoded = UNIT.decode(states.detach().to("cpu", torch.float64).clamp(-1, 1))
+        values = self.window.decode(decoded[:, 0].numpy()).astype(np.float32)
         return [as_nifti(each, self.affine) for each in values]
 
     def _check_modality(self, image: Any, name: str) -> None:
@@ -185,7 +191,7 @@ class Volumes(Domain):
                 f"{name} holds values from {low:g} to {high:g}, as MR on a grid has, but this domain has Hounsfield "
                 "units (modality 'ct'); say modality='mr', or give it in Hounsfield units."
             )
-        return self.window.scale(values)
+        return shares(self.window, values)
 
     def read(self, path: str | Path) -> list[Any]:
         """Volumes of a NIfTI file, a folder of them, or a folder of one DICOM series (pydicom), as they are.

@@ -12,16 +12,18 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import check_split
+from anydiff.domains import Domain
+from anydiff.domains.kit import check_split, domain_of_data
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.states import Conditioning, standard_normal, uniform
 from anydiff_volumes.cases import Case, numbered_cases
-from anydiff_volumes.domain import Volumes
+from anydiff_volumes.domain import Volumes, centred
 from anydiff_volumes.sadm import sequence_condition
 
 SHAPE = (8, 16, 16)
@@ -58,9 +60,10 @@ class Ellipsoids(Dataset):
         split: ``train`` or ``test``.
         train_size: sequences for training; example i has the target 1 + i % (frames - 1).
         test_size: sequences held out, whose target is the last frame.
-        frames: per sequence.
+        frames: per sequence; None for the domain's.
         missing: probability with which a frame between the first and the one before the target is missing.
         seed: of everything.
+        domain: the recipe's, whose grid must be that of the ellipsoids; None makes one of 6 frames.
     """
 
     name = "volumes/ellipsoids"
@@ -70,11 +73,15 @@ class Ellipsoids(Dataset):
         split: str = "train",
         train_size: int = 600,
         test_size: int = 100,
-        frames: int = 6,
+        frames: int | None = None,
         missing: float = 0.5,
         seed: int = 0,
+        domain: Domain | None = None,
     ) -> None:
         check_split(split)
+        grid: dict[str, Any] = {"shape": SHAPE, "voxel_size": 1.0, "origin": centred(SHAPE, 1.0), "modality": "mr"}
+        self._domain = domain_of_data(Volumes, domain, {"frames": 6}, frames=frames, **grid)
+        frames = self._domain.frames
         if natural_number("frames", frames) < 2:
             raise AnydiffError(f"frames is {frames}, but must be at least 2: something to look at, and a target.")
         if not 0 <= missing <= 1:
@@ -83,7 +90,6 @@ class Ellipsoids(Dataset):
         self.size = natural_number("size", train_size if split == "train" else test_size)
         first = 0 if split == "train" else FIRST_TEST_SUBJECT
         self.subjects = list(range(first, first + self.size))
-        self._domain = Volumes(shape=SHAPE, voxel_size=1.0, frames=frames)
 
     @property
     def domain(self) -> Volumes:

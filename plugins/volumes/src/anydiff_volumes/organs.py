@@ -21,11 +21,13 @@ from anydiff.data.cache import cached_container
 from anydiff.data.containers import read_members
 from anydiff.data.dataset import Dataset
 from anydiff.data.reading import reading
-from anydiff.domains.kit import check_split
+from anydiff.domains import Domain
+from anydiff.domains.kit import check_split, domain_of_data
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.states import Conditioning
 from anydiff_volumes import ledger
 from anydiff_volumes.domain import Volumes
+from anydiff_volumes.intensity import UNIT, shares
 from anydiff_volumes.placement import check_geometry, values_of
 
 VOXEL_SIZE = 3.0
@@ -65,21 +67,28 @@ class CTOrgans(Dataset):
 
     Args:
         split: ``train`` or ``test``.
-        shape: voxels of a patch, 3 mm each.
+        shape: voxels of a patch, 3 mm each; None for the domain's.
         stride: voxels from one patch to the next.
         path: the archive; None for the fetched one (``anydiff data get volumes/ct-organs``).
+        domain: the recipe's; None makes one of 32 x 32 x 24 voxels.
     """
 
     name = "volumes/ct-organs"
 
     def __init__(
-        self, split: str = "train", shape: Sequence[int] = (32, 32, 24), stride: int = 8, path: str | None = None
+        self,
+        split: str = "train",
+        shape: Sequence[int] | None = None,
+        stride: int = 8,
+        path: str | None = None,
+        domain: Domain | None = None,
     ) -> None:
         check_split(split)
-        self._domain = Volumes(shape=shape, voxel_size=VOXEL_SIZE, modality="ct")
+        own: dict[str, Any] = {"shape": shape, "voxel_size": VOXEL_SIZE, "modality": "ct", "frames": 0}
+        self._domain = domain_of_data(Volumes, domain, {"shape": (32, 32, 24)}, **own)
         scan, labels = scan_with_labels(Path(path) if path else None)
-        values = self._domain.window.scale(values_of(scan, "the scan"))
-        self._scan = torch.from_numpy(values) * 2 - 1
+        values = shares(self._domain.window, values_of(scan, "the scan"))
+        self._scan = UNIT.encode(torch.from_numpy(values))
         self._labels = torch.from_numpy(np.asarray(labels.dataobj).astype(np.int16))
         border = self._scan.shape[2] * 3 // 4
         sizes = self._scan.shape

@@ -15,15 +15,12 @@ from typing import Any
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
+from anydiff.domains.kit.pictures import enlarged, picture_grid, write_picture
 from anydiff.errors import AnydiffError
-from anydiff.files import atomic_path
 from anydiff_volumes.placement import millimetres
 
 Array = NDArray[np.float64]
-GAP = 4
-TEXT = 14
 HEIGHT = 112
 """Least height of a slice, in pixels."""
 
@@ -114,23 +111,11 @@ def _signed(plane: Array, largest: float) -> NDArray[np.uint8]:
 
 
 def _write(rows: Sequence[Sequence[NDArray[np.uint8]]], path: Path, titles: Sequence[str] | None) -> None:
-    """Tiles in rows, each enlarged by one whole factor, with a line of text beneath each row."""
+    """Tiles in rows, all enlarged by one whole factor, with a line of text beneath each row."""
     if not rows:
         raise AnydiffError("there is no volume to draw; give at least one.")
     factor = max(1, -(-HEIGHT // max(tile.shape[0] for row in rows for tile in row)))
-    heights = [factor * max(tile.shape[0] for tile in row) + GAP + (TEXT if titles else 0) for row in rows]
-    width = max(sum(factor * tile.shape[1] + GAP for tile in row) for row in rows) + GAP
-    canvas = Image.new("RGB", (width, sum(heights) + GAP), "black")
-    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default()
-    top = GAP
-    for index, row in enumerate(rows):
-        left = GAP
-        for tile in row:
-            size = (factor * tile.shape[1], factor * tile.shape[0])
-            canvas.paste(Image.fromarray(tile).resize(size, Image.Resampling.NEAREST), (left, top))
-            left += size[0] + GAP
-        if titles and index < len(titles):
-            pen.text((GAP, top + heights[index] - GAP - TEXT + 1), titles[index], fill="white", font=font)
-        top += heights[index]
-    with atomic_path(path) as temporary:
-        canvas.save(temporary, format="png")
+    lines = [
+        picture_grid([enlarged(tile, factor) for tile in row], columns=len(row), margin=0, dark=True) for row in rows
+    ]
+    write_picture(picture_grid(lines, titles, columns=1, dark=True), path)

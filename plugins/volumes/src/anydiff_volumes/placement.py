@@ -27,8 +27,9 @@ from nibabel import orientations
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from anydiff.domains.kit import Limits
 from anydiff.errors import AnydiffError
-from anydiff_volumes.intensity import Window
+from anydiff_volumes.intensity import shares, window, window_of
 
 Array = NDArray[Any]
 CUBES = 1.5
@@ -199,7 +200,7 @@ class Placement:
     header: Any = field(repr=False)
     kind: np.dtype[Any]
     orientation: NDArray[np.float64]
-    window: Window
+    window: Limits
     outside: float
     grid_affine: NDArray[np.float64]
     grid_shape: tuple[int, ...]
@@ -222,7 +223,7 @@ class Placement:
                 f"the volume to restore has shape {tuple(image.shape)}, but the grid that {self.shape} was brought to "
                 f"has {self.grid_shape}; give a volume on that grid."
             )
-        values = self.window.restore(np.asarray(image.dataobj, dtype=np.float64))
+        values = self.window.decode(np.asarray(image.dataobj, dtype=np.float64))
         turned = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), self.orientation)
         order = np.argsort(self.orientation[:, 0])
         shape = tuple(self.shape[axis] for axis in order)
@@ -257,9 +258,9 @@ def place(
     check_geometry(image, name)
     original, image = image, squeezed(image)
     values = labels_of(image, name) if labels else values_of(image, name)
-    window = Window(0.0, 1.0) if labels else Window.of(values, modality, name)
+    scaling = window(0.0, 1.0) if labels else window_of(values, modality, name)
     orientation = orientations.io_orientation(image.affine)
-    turned = orientations.apply_orientation(values if labels else window.scale(values), orientation)
+    turned = orientations.apply_orientation(values if labels else shares(scaling, values), orientation)
     affine = millimetres(image) @ orientations.inv_ornt_aff(orientation, image.shape)
     sizes = nibabel.affines.voxel_sizes(affine)
     scale, offset = [], []
@@ -281,8 +282,8 @@ def place(
         header=header,
         kind=_stored_kind(image),
         orientation=orientation,
-        window=window,
-        outside=window.low,
+        window=scaling,
+        outside=scaling.low,
         grid_affine=grid_affine,
         grid_shape=tuple(shape),
         scale=tuple(scale),

@@ -18,7 +18,7 @@ import xarray
 from numpy.typing import NDArray
 
 from anydiff.data.reading import finite
-from anydiff.domains.kit import content_hash
+from anydiff.domains.kit import Gaussian, content_hash
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff_weather.checks import LEVELS, check_fields
 from anydiff_weather.files import open_dataset, write_netcdf
@@ -70,17 +70,17 @@ class Climatology:
     def normalise(self, values: NDArray[Any], day: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """Anomalies of ``values [B, channels, *grid]`` on the days of the year ``day [B]`` (1 to 366; None: yearly)."""
         mean, std = self._statistics(day)
-        return ((values - mean) / std).astype(np.float32)
+        return Gaussian(mean, std).encode(values).astype(np.float32)
 
     def denormalise(self, anomalies: NDArray[Any], day: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """The values whose anomalies on ``day`` are ``anomalies``: the inverse of :meth:`normalise`."""
         mean, std = self._statistics(day)
-        return (anomalies * std + mean).astype(np.float32)
+        return Gaussian(mean, std).decode(anomalies).astype(np.float32)
 
     def base_day_field(self, day: NDArray[np.int64]) -> NDArray[np.float32]:
         """What a network is told of the base day ``[B, channels, *grid]``: its mean, as an anomaly of the year."""
         mean, std = self.yearly
-        return ((self.arrays[0][day - 1] - mean) / std).astype(np.float32)
+        return Gaussian(mean, std).encode(self.arrays[0][day - 1]).astype(np.float32)
 
     def _statistics(self, day: NDArray[np.int64] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         mean, std = self.yearly if day is None else (each[day - 1] for each in self.arrays)

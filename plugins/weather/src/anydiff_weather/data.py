@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains.kit import Split, check_split, content_hash, last_share
+from anydiff.domains import Domain
+from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, last_share
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.states import Conditioning
 from anydiff_weather.checks import check_fields, standard_axes
 from anydiff_weather.domain import Weather
 from anydiff_weather.ensembles import Case, forecast_cases
 from anydiff_weather.files import open_dataset
-from anydiff_weather.seeds import TRUTH, as_forecast, as_tensor, forecast_dates, forecast_days, training_pairs
+from anydiff_weather.forecasts import as_forecast, forecast_dates, forecast_days
+from anydiff_weather.seeds import TRUTH, as_tensor, training_pairs
 from anydiff_weather.times import calendar_of, check_calendar, moments, pair, stamp, valid_times
 
 SYSTEMS = ("perfect", "biased")
@@ -129,18 +131,20 @@ class Lorenz96Cases(ForecastCases):
     Args:
         split: ``"train"`` (5 members per case) or ``"test"`` (31).
         system: ``"perfect"`` or ``"biased"``.
-        seeds: K.
+        seeds: K; None for the domain's.
         member_labels: see :class:`ForecastCases`.
         truth_labels: see :class:`ForecastCases`.
+        domain: the recipe's; None makes one of 2 seeds.
     """
 
     def __init__(
         self,
         split: Split = "train",
         system: Literal["perfect", "biased"] = "perfect",
-        seeds: int = 2,
+        seeds: int | None = None,
         member_labels: int = 3,
         truth_labels: int = 0,
+        domain: Domain | None = None,
     ) -> None:
         if system not in SYSTEMS:
             raise UnknownNameError("forecasting system", str(system), SYSTEMS)
@@ -149,15 +153,15 @@ class Lorenz96Cases(ForecastCases):
         data = bundled(f"lorenz96_{split}.nc")
         if split == "test":  # stored by day of the year; so the first 64, say, are of all seasons
             data = data.isel(time=np.arange(data.sizes["time"]).reshape(-1, 4).T.ravel())
-        domain = Weather("lorenz96", seeds)
+        made = domain_of_data(Weather, domain, climatology="lorenz96", seeds=seeds)
 
         def values(name: str, axes: tuple[str, ...]) -> NDArray[np.float32]:
-            return domain.values(data[[name]].rename({name: "x"}), axes, f"the {name} of the simulator")
+            return made.values(data[[name]].rename({name: "x"}), axes, f"the {name} of the simulator")
 
         base, valid = forecast_days(data)
         super().__init__(
             "weather/lorenz96",
-            domain,
+            made,
             values(system, ("time", "number")),
             base,
             valid,
@@ -178,24 +182,25 @@ class Era5Members(ForecastCases):
 
     Args:
         split: ``"train"`` (three times) or ``"test"`` (the last).
-        seeds: K.
+        seeds: K; None for the domain's.
+        domain: the recipe's; None makes one of 2 seeds.
     """
 
-    def __init__(self, split: Split = "train", seeds: int = 2) -> None:
+    def __init__(self, split: Split = "train", seeds: int | None = None, domain: Domain | None = None) -> None:
         data = bundled("era5_members.nc")
         data = data.isel(time=slice(0, 3) if split == "train" else slice(3, None))
-        domain = Weather("era5", seeds)
+        made = domain_of_data(Weather, domain, climatology="era5", seeds=seeds)
         base, valid = forecast_days(data)
-        values = domain.values(data, ("time", "number"), "ERA5")
+        values = made.values(data, ("time", "number"), "ERA5")
         super().__init__(
             "weather/era5-members",
-            domain,
+            made,
             values,
             base,
             valid,
             None,
             split=split,
-            member_labels=values.shape[1] - seeds,
+            member_labels=values.shape[1] - made.seeds,
             cases=forecast_cases(data),
         )
 
@@ -207,30 +212,38 @@ class ForecastFiles(ForecastCases):
 
     Args:
         forecast: the file of the ensemble.
-        climatology: a file made by ``Climatology.fit(past).write(path)``.
+        climatology: a file made by ``Climatology.fit(past).write(path)``; None for the domain's.
         split: ``"train"`` or ``"test"``.
         truth: a file of the truth (reanalysis) with the axis time, matched to the valid times; needed for
             ``truth_labels`` and for scores against the truth.
-        seeds: K.
+        seeds: K; None for the domain's.
         member_labels: see :class:`ForecastCases`.
         truth_labels: see :class:`ForecastCases`.
         test_share: the last share of the times is the test split.
+        domain: the recipe's; None makes one of ``climatology`` and 2 seeds.
     """
 
     def __init__(
         self,
         forecast: str | Path,
-        climatology: str | Path,
+        climatology: str | Path | None = None,
         split: Split = "train",
         truth: str | Path | None = None,
-        seeds: int = 2,
+        seeds: int | None = None,
         member_labels: int = 3,
         truth_labels: int = 0,
         test_share: float = 0.2,
+        domain: Domain | None = None,
     ) -> None:
-        domain = Weather(str(climatology), seeds)
+        if climatology is None and not isinstance(domain, Weather):
+            raise AnydiffError(
+                "climatology is missing; name a file made by Climatology.fit(past).write(path), or give the domain."
+            )
+        made = domain_of_data(
+            Weather, domain, climatology=None if climatology is None else str(climatology), seeds=seeds
+        )
         data = _in_order(as_forecast(open_dataset(forecast)))
-        base, valid = (domain.climatology.days(dates, "the forecast") for dates in forecast_dates(data))
+        base, valid = (made.climatology.days(dates, "the forecast") for dates in forecast_dates(data))
         if not 0 < last_share(len(base), "train", test_share).stop < len(base):
             raise AnydiffError(
                 f"the forecast has {len(base)} times, too few for two splits at test_share {test_share}."
@@ -239,15 +252,15 @@ class ForecastFiles(ForecastCases):
         part = data.isel(time=rows)
         super().__init__(
             "weather/files",
-            domain,
-            domain.values(part, ("time", "number"), "the forecast"),
+            made,
+            made.values(part, ("time", "number"), "the forecast"),
             base[rows],
             valid[rows],
-            None if truth is None else _truth(domain, part, standard_axes(open_dataset(truth), "the truth")),
+            None if truth is None else _truth(made, part, standard_axes(open_dataset(truth), "the truth")),
             split=split,
             member_labels=member_labels,
             truth_labels=truth_labels,
-            cases=forecast_cases(part[list(domain.variables)]),
+            cases=forecast_cases(part[list(made.variables)]),
         )
 
 
@@ -263,15 +276,16 @@ class RainInnsbruck(ForecastCases):
         split: ``"train"`` or ``"test"``.
         table: a frame of the same columns (``rain``, ``rainfc.1`` to ``rainfc.11``), dates as index, in place of the
             package's.
+        domain: the recipe's.
     """
 
-    def __init__(self, split: Split = "train", table: Any = None) -> None:
+    def __init__(self, split: Split = "train", table: Any = None, domain: Domain | None = None) -> None:
         from anydiff_weather.rain import Rain, rain_cases
 
-        domain = Rain()
+        made = domain_of_data(Rain, domain)
         members, truth, day = rain_cases(table, split)
         super().__init__(
-            "weather/rain-innsbruck", domain, members, day, day, truth, split=split, member_labels=0, truth_labels=1
+            "weather/rain-innsbruck", made, members, day, day, truth, split=split, member_labels=0, truth_labels=1
         )
 
 

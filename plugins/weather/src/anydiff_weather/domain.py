@@ -22,6 +22,7 @@ from anydiff_weather import ensembles
 from anydiff_weather.checks import canonical_unit, check_fields, levels, standard_axes
 from anydiff_weather.climatology import DAYS, Climatology
 from anydiff_weather.files import SUFFIXES, open_dataset, write_dataset
+from anydiff_weather.forecasts import as_forecast, forecast_conditions, forecast_dates
 from anydiff_weather.grids import cell_weights
 from anydiff_weather.times import one_lead, valid_times
 
@@ -42,8 +43,8 @@ class Weather(Domain):
     the valid day of the year, by which a sample is turned back.
 
     Args:
-        climatology: ``lorenz96``, ``era5``, or a file made by :meth:`Climatology.write`; it gives variables, units and
-            grid.
+        climatology: ``lorenz96``, ``era5``, a file made by :meth:`Climatology.write`, or (in Python) a climatology
+            itself; it gives variables, units and grid.
         seeds: K, the number of seed members.
     """
 
@@ -51,8 +52,9 @@ class Weather(Domain):
     suffixes = SUFFIXES
     condition_help = MappingProxyType({"members": "forecast.nc"})
 
-    def __init__(self, climatology: str = "lorenz96", seeds: int = 2) -> None:
-        self._from_climatology(Climatology.read(climatology), natural_number("seeds", seeds))
+    def __init__(self, climatology: str | Climatology = "lorenz96", seeds: int = 2) -> None:
+        read = climatology if isinstance(climatology, Climatology) else Climatology.read(climatology)
+        self._from_climatology(read, natural_number("seeds", seeds))
 
     def _from_climatology(self, climatology: Climatology, seeds: int) -> None:
         self.climatology = climatology
@@ -121,8 +123,9 @@ class Weather(Domain):
         """
         rows = []
         for position, data in enumerate(objects):
-            values = self.values(data, (), f"object {position}")[None]
-            day = self.day_of_year(data, f"object {position}")
+            what = f"field {position}" + (f" of {data.encoding['source']!r}" if "source" in data.encoding else "")
+            values = self.values(data, (), what)[None]
+            day = self.day_of_year(data, what)
             rows.append(self.climatology.normalise(values, None if day is None else np.array([day])))
         if not rows:
             return torch.empty(0, *self._spec.shape)
@@ -206,9 +209,9 @@ class Weather(Domain):
             )
         axes = [axis for axis in CASE_AXES if axis in data[fields].dims]
         if not axes:
-            return [data[fields]]
+            return [_from_file(data[fields], path)]
         stacked = data[fields].stack({"_row": axes}, create_index=False)
-        return [stacked.isel(_row=row) for row in range(stacked.sizes["_row"])]
+        return [_from_file(stacked.isel(_row=row), path) for row in range(stacked.sizes["_row"])]
 
     def write(self, objects: Sequence[xarray.Dataset], path: str | Path) -> None:
         """Write one NetCDF file, or a Zarr group where ``path`` ends in ``.zarr``.
@@ -260,8 +263,6 @@ class Weather(Domain):
         forecast = self._named_forecast(text)
         if forecast is None:
             return {}
-        from anydiff_weather.seeds import forecast_conditions
-
         found = forecast_conditions(self, forecast)
         times = len(found["valid_day"])
         if times != count:
@@ -280,8 +281,6 @@ class Weather(Domain):
                 raise UnknownNameError("condition", name, ["members"])
         if not text:
             return None
-        from anydiff_weather.seeds import as_forecast
-
         return as_forecast(open_dataset(text["members"]), repr(text["members"]))
 
     def labels(self, text: Mapping[str, str]) -> list[ensembles.Case] | None:
@@ -294,8 +293,6 @@ class Weather(Domain):
         forecast = self._named_forecast(text)
         if forecast is None:
             return None
-        from anydiff_weather.seeds import forecast_dates
-
         forecast_dates(forecast)
         known = [name for name in self.variables if name in forecast.data_vars]
         return ensembles.forecast_cases(forecast[known], repr(text["members"]))
@@ -323,6 +320,12 @@ class Weather(Domain):
         if "valid_day" not in condition.given:
             return []
         return [f"day {day}" for day in decode_day(condition.given["valid_day"])]
+
+
+def _from_file(data: xarray.Dataset, path: str | Path) -> xarray.Dataset:
+    """``data``, which know from which file they are, as xarray notes it: errors name it."""
+    data.encoding["source"] = str(path)
+    return data
 
 
 def encode_day(day: NDArray[np.int64]) -> Tensor:

@@ -25,8 +25,8 @@ from anydiff.metrics import ensembles as scores
 from anydiff_weather.checks import check_fields
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.domain import Weather
+from anydiff_weather.forecasts import as_forecast
 from anydiff_weather.grids import cell_weights
-from anydiff_weather.seeds import as_forecast
 from anydiff_weather.times import calendar_of, check_calendar, check_complete, moments, pair, valid_times
 
 UNIT = "climatological standard deviation"

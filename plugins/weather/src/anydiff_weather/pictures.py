@@ -10,7 +10,7 @@ import numpy as np
 import xarray
 from numpy.typing import NDArray
 
-from anydiff.files import atomic_path
+from anydiff.domains.kit.pictures import panels, write_figure
 
 PANELS = 10
 """Members drawn; mean and spread come beside them."""
@@ -22,12 +22,8 @@ def draw_members(objects: Sequence[xarray.Dataset], path: Path, titles: Sequence
     Fields of one latitude are drawn as curves: members thin, mean thick, spread shaded. Cubed spheres are regridded.
     """
     fields = [_on_latitudes(data)[variable] for data in objects]
-    with _figure(path) as (plt, save):
-        if fields[0].sizes["latitude"] == 1:
-            figure = _curves(plt, fields, variable, titles)
-        else:
-            figure = _maps(plt, fields, variable, titles)
-        save(figure)
+    draw = _curves if fields[0].sizes["latitude"] == 1 else _maps
+    write_figure(draw(fields, variable, titles), path)
 
 
 def draw_rank_histogram(histograms: dict[str, NDArray[np.float64]], path: str | Path) -> None:
@@ -37,15 +33,13 @@ def draw_rank_histogram(histograms: dict[str, NDArray[np.float64]], path: str | 
         histograms: name -> shares ``[m + 1]`` (:func:`anydiff.metrics.ensembles.rank_histogram`).
         path: the PNG.
     """
-    with _figure(Path(path)) as (plt, save):
-        figure, axes = plt.subplots(1, len(histograms), figsize=(3.4 * len(histograms), 2.8), squeeze=False)
-        for axis, (name, shares) in zip(axes[0], histograms.items(), strict=True):
-            shares = np.asarray(shares)
-            axis.bar(np.arange(len(shares)), shares * len(shares), width=0.9)
-            axis.axhline(1.0, color="black", linewidth=1)
-            axis.set(title=name, xlabel="members below the truth", ylabel="share / flat share", ylim=(0, None))
-        figure.tight_layout()
-        save(figure)
+    figure, axes = panels(len(histograms), 3.4, 2.8, columns=len(histograms))
+    for axis, (name, shares) in zip(axes, histograms.items(), strict=True):
+        shares = np.asarray(shares)
+        axis.bar(np.arange(len(shares)), shares * len(shares), width=0.9)
+        axis.axhline(1.0, color="black", linewidth=1)
+        axis.set(title=name, xlabel="members below the truth", ylabel="share / flat share", ylim=(0, None))
+    write_figure(figure, path)
 
 
 def draw_reliability(
@@ -57,22 +51,22 @@ def draw_reliability(
         diagrams: name -> (forecast, observed, number) of :func:`anydiff_weather.metrics.reliability`.
         path: the PNG.
     """
-    with _figure(Path(path)) as (plt, save):
-        figure, (upper, lower) = plt.subplots(
-            2, 1, figsize=(4.2, 5.2), sharex=True, gridspec_kw={"height_ratios": (3, 1)}
-        )
-        upper.plot([0, 1], [0, 1], color="black", linewidth=1, label="reliable")
-        width = 0.08 / len(diagrams)
-        for number, (name, (forecast, observed, count)) in enumerate(diagrams.items()):
-            shown = count > 0
-            upper.plot(forecast[shown], observed[shown], marker="o", markersize=4, label=name)
-            place = (np.arange(len(count)) + 0.5) / len(count) + (number - (len(diagrams) - 1) / 2) * width
-            lower.bar(place, count, width)
-        upper.set(ylabel="observed frequency", ylim=(0, 1), xlim=(0, 1))
-        upper.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
-        lower.set(xlabel="forecast probability", ylabel="cases", ylim=(0, None))
-        figure.tight_layout()
-        save(figure)
+    figure, (upper, lower) = panels(2, 4.2, 2.6, columns=1)
+    lower.sharex(upper)
+    grid = upper.get_gridspec()
+    assert grid is not None
+    grid.set_height_ratios((3, 1))
+    upper.plot([0, 1], [0, 1], color="black", linewidth=1, label="reliable")
+    width = 0.08 / len(diagrams)
+    for number, (name, (forecast, observed, count)) in enumerate(diagrams.items()):
+        shown = count > 0
+        upper.plot(forecast[shown], observed[shown], marker="o", markersize=4, label=name)
+        place = (np.arange(len(count)) + 0.5) / len(count) + (number - (len(diagrams) - 1) / 2) * width
+        lower.bar(place, count, width)
+    upper.set(ylabel="observed frequency", ylim=(0, 1), xlim=(0, 1))
+    upper.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
+    lower.set(xlabel="forecast probability", ylabel="cases", ylim=(0, None))
+    write_figure(figure, path)
 
 
 def _on_latitudes(data: xarray.Dataset) -> xarray.Dataset:
@@ -89,20 +83,19 @@ def _label(field: xarray.DataArray, variable: str) -> str:
     return name if unit == "1" else f"{name} ({unit})"
 
 
-def _curves(plt: Any, fields: Sequence[xarray.DataArray], variable: str, titles: Sequence[str] | None) -> Any:
+def _curves(fields: Sequence[xarray.DataArray], variable: str, titles: Sequence[str] | None) -> Any:
     longitude = fields[0]["longitude"].to_numpy()
     values = np.stack([field.squeeze("latitude").to_numpy() for field in fields])
     cases = _by_title(len(fields), titles)
-    figure, axes = plt.subplots(len(cases), 1, figsize=(7, 2.2 * len(cases) + 0.4), squeeze=False, sharex=True)
-    for axis, (title, rows) in zip(axes[:, 0], cases.items(), strict=True):
+    figure, axes = panels(len(cases), 7, 2.2 + 0.4 / len(cases), columns=1)
+    for axis, (title, rows) in zip(axes, cases.items(), strict=True):
         mean, spread = values[rows].mean(0), values[rows].std(0)
         axis.fill_between(longitude, mean - spread, mean + spread, alpha=0.25, linewidth=0, label="mean ± deviation")
         axis.plot(longitude, values[rows[:PANELS]].T, color="grey", linewidth=0.6)
         axis.plot(longitude, mean, linewidth=2, label="mean")
         axis.set(title=title, ylabel=_label(fields[0], variable))
-    axes[0, 0].legend(frameon=False, ncols=2, fontsize="small")
-    axes[-1, 0].set_xlabel("longitude (degrees east)")
-    figure.tight_layout()
+    axes[0].legend(frameon=False, ncols=2, fontsize="small")
+    axes[-1].set_xlabel("longitude (degrees east)")
     return figure
 
 
@@ -116,21 +109,15 @@ def _by_title(count: int, titles: Sequence[str] | None) -> dict[str, list[int]]:
     return dict(list(cases.items())[:4])
 
 
-def _maps(plt: Any, fields: Sequence[xarray.DataArray], variable: str, titles: Sequence[str] | None) -> Any:
+def _maps(fields: Sequence[xarray.DataArray], variable: str, titles: Sequence[str] | None) -> Any:
     values = np.stack([field.transpose("latitude", "longitude").to_numpy() for field in fields])
     longitude, latitude = fields[0]["longitude"].to_numpy(), fields[0]["latitude"].to_numpy()
     shown = list(values[:PANELS])
     names = [titles[row] if titles else f"member {row}" for row in range(len(shown))]
-    panels = [*zip(names, shown, strict=True), ("mean", values.mean(0)), ("spread", values.std(0))]
-    columns = min(4, len(panels))
-    rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.2 * columns, 1.9 * rows + 0.5), squeeze=False, layout="constrained"
-    )
+    drawn = [*zip(names, shown, strict=True), ("mean", values.mean(0)), ("spread", values.std(0))]
+    figure, axes = panels(len(drawn), 3.2, 2.1)
     limits = {"vmin": values.min(), "vmax": values.max()}
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis, (name, field) in zip(axes.flat, panels, strict=False):
+    for axis, (name, field) in zip(axes, drawn, strict=True):
         spread = name == "spread"
         scale = {"vmin": 0.0} if spread else limits
         mesh = axis.pcolormesh(
@@ -142,26 +129,3 @@ def _maps(plt: Any, fields: Sequence[xarray.DataArray], variable: str, titles: S
             figure.colorbar(mesh, ax=axis, shrink=0.9)
     figure.suptitle(_label(fields[0], variable), fontsize="medium")
     return figure
-
-
-class _figure:
-    """Matplotlib without a screen: gives (pyplot, save), where ``save(figure)`` writes the PNG atomically."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> tuple[Any, Any]:
-        import matplotlib as mpl
-
-        mpl.use("Agg")
-        from matplotlib import pyplot as plt
-
-        self.pyplot = plt
-        return plt, self._save
-
-    def __exit__(self, *error: object) -> None:
-        self.pyplot.close("all")
-
-    def _save(self, figure: Any) -> None:
-        with atomic_path(self.path) as temporary:
-            figure.savefig(temporary, format="png", dpi=110)

@@ -49,7 +49,7 @@ def test_objects_are_compared_with_their_own_case_in_any_order():
     assert truth.labels == ["b", "d"]
     assert truth.condition.given["x"].tolist() == [1, 3]
     np.testing.assert_array_equal(samples.states[:, 0], [1.0, 3.0, 1.5, 2.0])
-    assert samples.condition["x"].tolist() == [1, 3, 1, 3]
+    assert samples.condition.given["x"].tolist() == [1, 3, 1, 3]
     unlabelled = SampleSet(reference.states, reference.condition, domain)
     samples, truth = pipeline.paired(objects, unlabelled)
     assert len(truth) == 4

@@ -1,4 +1,4 @@
-"""The cache of containers, kept by pooch in the place of the platform: where it is, what is loaded, what is refused."""
+"""The cache of containers, kept by pooch in the place of the platform: where it is and what is loaded when."""
 
 from __future__ import annotations
 

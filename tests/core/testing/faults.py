@@ -270,6 +270,38 @@ FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         ],
     ),
     (
+        "domain.protocols",
+        "domain",
+        "entries are fixed though nothing is asked for",
+        [
+            (
+                "domain",
+                _MASK,
+                "    def known_entries(self, condition):\n"
+                "        import torch\n\n"
+                "        return torch.zeros(5, *self.spec.shape), torch.ones(5, *self.spec.shape, dtype=torch.bool)\n\n"
+                + _MASK,
+            )
+        ],
+    ),
+    (
+        "domain.protocols",
+        "domain",
+        "coordinates of another length than the arrays",
+        [
+            (
+                "domain",
+                _MASK,
+                "    def coordinates(self):\n"
+                "        import numpy\n"
+                "        from anydiff.domains import LabelledArray\n\n"
+                "        (one,) = self.arrays(self.encode([numpy.zeros(self.spec.shape)])).values()\n"
+                "        return {'place': LabelledArray(numpy.zeros(one.values.shape[1] + 1), one.dimensions[:1])}\n\n"
+                + _MASK,
+            )
+        ],
+    ),
+    (
         "domain.conditions",
         "domain",
         "one class asked for, the other given",

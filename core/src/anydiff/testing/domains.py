@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains import Domain
+from anydiff.domains import Domain, FixesEntries, HasCoordinates
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.registry import Entry
 from anydiff.states import UNCONDITIONAL, ClassCondition, Conditioning, NoiseSource
@@ -277,6 +277,29 @@ def sample_mask(plugin: Subject, entry: Entry) -> None:
     varies = bool((masks != masks[:1]).any())
     same = torch.equal(masks, domain.sample_mask(range(rows), 6))
     require(not varies or not same, "samples differ in size, but every seed gives the same sizes: use the seed.")
+
+
+@check("domain.protocols", "domains")
+def protocols(plugin: Subject, entry: Entry) -> None:
+    """Entries that conditions fix are entries of the states; coordinates stand along axes of the arrays."""
+    domain = _domain(plugin, entry)
+    states, condition, _ = _states(plugin, domain)
+    if isinstance(domain, FixesEntries):
+        require(domain.known_entries({}) is None, "known_entries({}) fixes something, though nothing is asked for.")
+        for each in domain.known_entries(condition) or ():
+            found, wanted = tuple(each.shape), (len(states), *domain.spec.shape)
+            require(found == wanted, f"known_entries gives {found} for states of {wanted}.")
+    if isinstance(domain, HasCoordinates):
+        lengths: dict[str, int] = {}
+        for array in domain.arrays(states, condition).values():
+            lengths |= dict(zip(array.dimensions, array.values.shape[1:], strict=True))
+        for name, place in domain.coordinates().items():
+            require(len(place.dimensions) == place.values.ndim, f"the coordinate {name!r} does not name its axes.")
+            for axis, length in zip(place.dimensions, place.values.shape, strict=True):
+                fits = lengths.get(axis, length) == length
+                require(
+                    fits, f"the coordinate {name!r} has {length} values along {axis!r}, arrays {lengths.get(axis)}."
+                )
 
 
 @check("domain.conditions", "domains")

@@ -20,13 +20,9 @@ from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.states import Conditioning
 from anydiff_images.bundle import read_bundle
+from anydiff_images.classes import CIFAR10_CLASSES, FASHION_CLASSES
 from anydiff_images.domain import Images
 from anydiff_images.official import Labels, Pixels, read_cifar10, read_fashion_mnist
-
-FASHION_CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class ImageDataset(Dataset):

@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anydiff.recipes import Recipe
-
-_FASHION_CLASSES = [
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-]  # fmt: skip
-_CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+from anydiff_images.classes import CIFAR10_CLASSES, FASHION_CLASSES
 
 
 def _metrics(features: str, classifier: bool = True) -> list[dict[str, Any]]:
@@ -28,7 +24,7 @@ def fashion() -> Recipe:
         "help": "Fashion-MNIST, class-conditional, 28x28; trained on the bundled 10,000 images",
         "domain": {
             "name": "images",
-            "options": {"channels": 1, "height": 28, "width": 28, "classes": _FASHION_CLASSES},
+            "options": {"channels": 1, "height": 28, "width": 28, "classes": list(FASHION_CLASSES)},
         },
         "dataset": "images/fashion-mnist",
         "network": {
@@ -77,7 +73,7 @@ def cifar10() -> Recipe:
         "help": "CIFAR-10, class-conditional, 32x32; needs the fetched data (anydiff data get)",
         "domain": {
             "name": "images",
-            "options": {"channels": 3, "height": 32, "width": 32, "classes": _CIFAR10_CLASSES},
+            "options": {"channels": 3, "height": 32, "width": 32, "classes": list(CIFAR10_CLASSES)},
         },
         "dataset": "images/cifar10",
         "network": {

@@ -15,14 +15,17 @@ from anydiff.domains import Domain
 from anydiff.domains.kit import Gaussian
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
+<<<<<<< HEAD
 from anydiff.states import Conditioning, Known, Leaf, StateSpec
+=======
+from anydiff.states import Leaf, StateSpec
+from anydiff_molecules.bundle import PARTS
+>>>>>>> origin/main
 from anydiff_molecules.objects import as_molecule
 from anydiff_molecules.sizes import decodable, sampled_mask
 
 if TYPE_CHECKING:
     from anydiff.states import VectorCondition
-
-QM9_TYPES = ("C", "N", "O", "F", "N+", "O-", "C-")
 
 
 class Molecules(Domain):
@@ -46,7 +49,7 @@ class Molecules(Domain):
 
     def __init__(
         self,
-        types: Sequence[str] = QM9_TYPES,
+        types: Sequence[str] = PARTS["qm9"].types,
         size: int = 9,
         counts: Sequence[float] | None = None,
         condition: str | None = None,

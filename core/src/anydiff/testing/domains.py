@@ -285,7 +285,8 @@ def protocols(plugin: Subject, entry: Entry) -> None:
     domain = _domain(plugin, entry)
     states, condition, _ = _states(plugin, domain)
     if isinstance(domain, FixesEntries):
-        require(domain.known_entries({}) is None, "known_entries({}) fixes something, though nothing is asked for.")
+        nothing = domain.known_entries(UNCONDITIONAL)
+        require(nothing is None, "known_entries fixes something, though nothing is asked for.")
         for each in domain.known_entries(condition) or ():
             found, wanted = tuple(each.shape), (len(states), *domain.spec.shape)
             require(found == wanted, f"known_entries gives {found} for states of {wanted}.")

@@ -15,12 +15,8 @@ from anydiff.domains import Domain
 from anydiff.domains.kit import Gaussian
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
-<<<<<<< HEAD
 from anydiff.states import Conditioning, Known, Leaf, StateSpec
-=======
-from anydiff.states import Leaf, StateSpec
 from anydiff_molecules.bundle import PARTS
->>>>>>> origin/main
 from anydiff_molecules.objects import as_molecule
 from anydiff_molecules.sizes import decodable, sampled_mask
 

@@ -15,7 +15,7 @@ from anydiff.samplers import sample
 from anydiff.states import UNCONDITIONAL
 from anydiff_benchmarks.engine.leaderboard import common_cards, make_leaderboard
 from anydiff_benchmarks.engine.measure import measured
-from anydiff_benchmarks.engine.runner import run_suite
+from anydiff_benchmarks.engine.runner import Options, run_suite
 from anydiff_benchmarks.engine.store import Store
 from anydiff_benchmarks.engine.suite import Suite, load_suite
 
@@ -38,10 +38,10 @@ MIXED = ("toy/points", "toy/touchy", "toy/cut", "toy/broken")
 """Two tasks that run, one of which fails in parts, and two that do not."""
 
 
-def run(toy, out, tasks=("toy/points",), workers=0, **changes):
+def run(toy, out, tasks=("toy/points",), workers=0, isolated=True, **changes):
     suite = load_suite(str(toy / "tiny.yaml"))
     suite = Suite(**{**suite.model_dump(), **changes})
-    return run_suite(suite, out, Quiet(), tasks=list(tasks), device="cpu", workers=workers)
+    return run_suite(suite, out, Quiet(), Options(list(tasks), "cpu", workers, isolated=isolated))
 
 
 def table(outcome):
@@ -199,7 +199,7 @@ def test_unknown_tasks_and_devices(toy, tmp_path):
         run(toy, tmp_path, ("toy/pionts",))
     suite = load_suite(str(toy / "tiny.yaml"))
     with pytest.raises(AnydiffError, match="does not have"):
-        run_suite(suite, tmp_path, Quiet(), device="cuda:77")
+        run_suite(suite, tmp_path, Quiet(), Options(device="cuda:77"))
 
 
 def test_an_interrupt_keeps_what_is_done(toy, tmp_path):
@@ -211,7 +211,7 @@ def test_an_interrupt_keeps_what_is_done(toy, tmp_path):
 
     suite = load_suite(str(toy / "tiny.yaml"))
     with pytest.raises(KeyboardInterrupt):
-        run_suite(suite, tmp_path, Impatient(), tasks=["toy/points"], device="cpu", workers=0)
+        run_suite(suite, tmp_path, Impatient(), Options(["toy/points"], "cpu", 0))
     with Store(tmp_path) as store:
         assert len(store.rows(store.note("run")["keys"]["toy/points@2"])) == 5
     assert run(toy, tmp_path).computed == 25
@@ -233,4 +233,21 @@ def test_a_round_that_the_budget_does_not_allow_is_left_to_the_next_run(toy, tmp
     assert part.computed == len(part.rows) == len([key for key in whole if key[2] == 0])
     assert part.failed == 0
     monkeypatch.setattr("anydiff_benchmarks.engine.runner.affordable", lambda *_: True)
+    assert table(run(toy, tmp_path / "part")) == whole
+
+
+def test_no_cell_is_begun_once_the_budget_is_used(toy, tmp_path, monkeypatch):
+    """Also in the first round, which is begun whatever it costs."""
+    whole = table(run(toy, tmp_path / "whole"))
+    asked = set()
+
+    def after_three(suite, spent):
+        asked.add(spent)  # nothing, and the seconds after each cell
+        return len(asked) > 3
+
+    monkeypatch.setattr("anydiff_benchmarks.engine.runner.used_up", after_three)
+    part = run(toy, tmp_path / "part", budget_seconds=1e6)
+    assert part.computed == len(part.rows) == 3
+    assert part.failed == 0
+    monkeypatch.setattr("anydiff_benchmarks.engine.runner.used_up", lambda *_: False)
     assert table(run(toy, tmp_path / "part")) == whole

@@ -18,12 +18,9 @@ import time
 import pytest
 from test_benchmark_engine import Quiet, run, table
 
-from anydiff.tasks.task import load_task
-from anydiff_benchmarks.engine import worker
-from anydiff_benchmarks.engine.runner import run_suite
+from anydiff_benchmarks.engine.runner import Options, run_suite
 from anydiff_benchmarks.engine.store import FILE
 from anydiff_benchmarks.engine.suite import Suite, load_suite
-from anydiff_benchmarks.engine.truth import Truth
 
 KILLS = 20
 CLUSTER = """
@@ -34,31 +31,6 @@ if __name__ == "__main__":
     print(cluster.scheduler_address, flush=True)
     sys.stdin.read()
 """
-
-
-class OwnTruth:
-    """The face of TruthProcess, in this process."""
-
-    def __init__(self):
-        self.tasks = {}
-
-    def _of(self, name):
-        return self.tasks.setdefault(name, Truth(load_task(name))) if name not in self.tasks else self.tasks[name]
-
-    def open(self, name, gallery):
-        return self._of(name).opening(gallery)
-
-    def judge(self, name, samples):
-        return self._of(name).judge(samples.states, samples.condition)
-
-    def real(self, name, count, seed):
-        return self._of(name).real(count, seed)
-
-    def outdated(self, code):
-        return False
-
-    def close(self):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +67,14 @@ def forked(suite, out, **options):
     if child == 0:
         code = 1
         with contextlib.suppress(BaseException):
-            run_suite(suite, out, Quiet(), tasks=["toy/points"], device="cpu", **options)
+            run_suite(suite, out, Quiet(), Options(["toy/points"], "cpu", isolated=False, **options))
             code = 0
         os._exit(code)
     return child
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_at_twenty_random_moments(toy, tmp_path, monkeypatch, request, workers):
-    truth = OwnTruth()
-    monkeypatch.setattr(worker, "_truth", lambda: truth)
+def test_killed_at_twenty_random_moments(toy, tmp_path, request, workers):
     options = {"workers": 0} if workers == 1 else {"scheduler": request.getfixturevalue("cluster")}
     suite = Suite(**{**load_suite(str(toy / "tiny.yaml")).model_dump(), "seeds": tuple(range(10)), "gallery": 0})
     out = tmp_path / "report"
@@ -124,8 +94,8 @@ def test_killed_at_twenty_random_moments(toy, tmp_path, monkeypatch, request, wo
         rows, labels = stored(out)
         assert rows == labels >= before, "no row is lost, and none is there twice"
     assert 0 < stored(out)[0] < 100
-    rest = run_suite(suite, out, Quiet(), tasks=["toy/points"], device="cpu", workers=0)
-    whole = run(toy, tmp_path / "whole", seeds=tuple(range(10)), gallery=0)
+    rest = run_suite(suite, out, Quiet(), Options(["toy/points"], "cpu", 0, isolated=False))
+    whole = run(toy, tmp_path / "whole", seeds=tuple(range(10)), gallery=0, isolated=False)
     assert rest.problems == whole.problems == {}
     assert table(rest) == table(whole)
     assert stored(out) == (100, 100)

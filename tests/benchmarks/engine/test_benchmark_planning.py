@@ -14,6 +14,7 @@ from anydiff_benchmarks.engine.planning import (
     plan_methods,
     rounds,
     seconds_needed,
+    used_up,
 )
 from anydiff_benchmarks.engine.suite import Suite
 
@@ -152,3 +153,6 @@ def test_cells_come_seed_by_seed_and_a_round_that_does_not_end_in_time_is_not_be
     assert affordable(both, 5.0, 4.0, second), "5 s, and as much again, are within 1.1 x 10 s"
     assert not affordable(both, 6.0, 4.0, second)
     assert affordable(suite(), 6.0, 4.0, second), "no budget"
+    assert not used_up(both, 10.9)
+    assert used_up(both, 11.1)
+    assert not used_up(suite(), 1e9), "no budget"

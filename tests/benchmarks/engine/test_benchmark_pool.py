@@ -87,6 +87,20 @@ def test_a_job_that_kills_its_workers_is_given_up(pool, tmp_path):
     assert 3 <= len(list(tmp_path.glob("dead-*"))) <= 9
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pool_that_is_stopped_ends_what_is_at_work_and_begins_nothing(workers, tmp_path, request):
+    stopped = request.getfixturevalue("pool") if workers else SerialPool()
+    jobs = [Job(square, (n, str(tmp_path)), n % 2, 1.0) for n in range(20)]
+    results = []
+    for _, result in stopped.run(jobs):
+        results.append(result)
+        if len(results) == 3:
+            stopped.stop()
+    ran = len(list(tmp_path.iterdir()))
+    assert 3 <= ran == len(results) <= 3 + max(0, workers - 1), "what was begun has its result"
+    assert len(list(stopped.run(jobs[:4]))) == 4, "the next run is another one"
+
+
 def test_this_process_is_a_pool(tmp_path):
     jobs = [Job(square, (2, str(tmp_path)), 0), Job(fail, (3, str(tmp_path)), 0)]
     (_, four), (_, error) = SerialPool().run(jobs)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_benchmark_engine import run
+from test_benchmark_engine import run, table
 
 from anydiff.errors import AnydiffError
 from anydiff.recipes import load_recipe
@@ -192,3 +192,13 @@ def test_an_unfrozen_task_is_refused_and_the_others_run(toy, tmp_path):
         forget()
     assert "anydiff bench lock toy/touchy@1" in outcome.problems["toy/touchy@1"]
     assert [row.status for row in outcome.rows] == ["done"]
+
+
+def test_judged_in_the_process_that_samples_the_numbers_are_the_same_and_the_rows_say_so(toy, tmp_path):
+    apart = run(toy, tmp_path, nfe=(3,), seeds=(0,), gallery=0)
+    here = run(toy, tmp_path, nfe=(3,), seeds=(0,), gallery=0, isolated=False)
+    assert table(here) == table(apart)
+    assert here.computed == len(here.rows), "whoever could see the truth may not stand for whoever could not"
+    assert not {row.key for row in here.rows} & {row.key for row in apart.rows}
+    assert {row.inputs["judged"] for row in here.rows} == {"in the process that samples"}
+    assert not any("judged" in row.inputs for row in apart.rows)

@@ -16,7 +16,7 @@ from anydiff_benchmarks.engine.row import Row
 from anydiff_benchmarks.engine.store import Store
 from anydiff_benchmarks.engine.suite import Method, Suite
 from anydiff_benchmarks.engine.truth import reason
-from anydiff_benchmarks.engine.worker import Setting, compute, describe
+from anydiff_benchmarks.engine.worker import NOT_ISOLATED, Setting, compute, describe
 
 ROUNDING = 1e-3
 """Largest relative difference that counts as the same number: another machine rounds otherwise."""
@@ -66,7 +66,15 @@ def audit_row(row: Row, suite: Suite, rows: Sequence[Row]) -> Finding:
         row.task, method, baseline, row.nfe, row.seed, row.inputs["samples"], row.inputs, row.model, row.source,
         row.training,
     )  # fmt: skip
-    setting = Setting(row.task, row.source, row.machine["device"], suite.batch_size, 0, method.names if method else ())
+    setting = Setting(
+        row.task,
+        row.source,
+        row.machine["device"],
+        suite.batch_size,
+        0,
+        NOT_ISOLATED not in row.inputs,
+        method.names if method else (),
+    )
     try:
         changed = _changed(row, setting, method)
         if changed:

@@ -35,6 +35,10 @@ Against = Annotated[
     Path | None,
     typer.Option("--against", metavar="RESULTS", help="Earlier results (a folder or rows.jsonl); exit 1 if worse."),
 ]
+Isolate = Annotated[
+    bool,
+    typer.Option("--isolate/--no-isolate", help="Judge in a process of its own, which alone holds the truth."),
+]
 Explain = Annotated[bool, typer.Option("--explain-cache", help="Say of every cell why it was reused or computed.")]
 
 
@@ -49,6 +53,7 @@ def bench(
     device: Device = "",
     workers: Workers = None,
     scheduler: Scheduler = "",
+    isolate: Isolate = True,
     against: Against = None,
     explain_cache: Explain = False,
 ) -> None:
@@ -66,7 +71,7 @@ def bench(
       anydiff bench list
     """
     if context.invoked_subcommand is None:
-        run(suite, out, seeds, tasks, budget, device, workers, scheduler, against, explain_cache)
+        run(suite, out, seeds, tasks, budget, device, workers, scheduler, isolate, against, explain_cache)
         return
     given = [name for name in context.params if "COMMANDLINE" in str(context.get_parameter_source(name))]
     if given:
@@ -84,6 +89,7 @@ def run(
     device: Device = "",
     workers: Workers = None,
     scheduler: Scheduler = "",
+    isolate: Isolate = True,
     against: Against = None,
     explain_cache: Explain = False,
 ) -> None:
@@ -110,15 +116,14 @@ def run(
     earlier = None if against is None else _rows(against)
     from anydiff_benchmarks.engine.progress import Progress
     from anydiff_benchmarks.engine.report import write_report
-    from anydiff_benchmarks.engine.runner import run_suite
+    from anydiff_benchmarks.engine.runner import Options, run_suite
 
     command = shlex.join(["anydiff", *sys.argv[1:]])
     with Progress() as progress:
         try:
             outcome = run_suite(
-                chosen, out, progress, tasks=tasks or (), device=device, workers=workers, scheduler=scheduler,
-                command=command,
-            )  # fmt: skip
+                chosen, out, progress, Options(tasks or (), device, workers, scheduler, isolate, command)
+            )
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(
                 f"stopped; {progress.kept} rows are kept in {out}: run the same command again to go on, or "

@@ -12,7 +12,8 @@ does not need goes to the others. Within its share a task takes
 
 So with ten domains installed each takes fewer samples, then fewer seeds, and the whole takes about as long as with one.
 What was measured is kept in the store, and the budget does not know the number of workers: a second run plans the same
-cells, whoever computes them. They are computed seed by seed, and :func:`affordable` says when the time is used up.
+cells, whoever computes them. They are computed seed by seed. :func:`affordable` says whether a further seed is begun,
+and :func:`used_up` when no further cell is: the first seed is begun whatever it costs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from typing import Any
 from anydiff.plugins.source import Source
 from anydiff.tasks.canonical import digest
 from anydiff_benchmarks.engine.suite import Method, Suite
+
+OVERRUN = 1.1
+"""How many times the budget may be used; a cell that is at work then still ends."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ def rounds(suite: Suite, cells: Sequence[Cell]) -> list[list[Cell]]:
 
 
 def affordable(suite: Suite, spent: float, expected: float, cells: Sequence[Cell]) -> bool:
-    """Whether a further round ends within 1.1 times the budget.
+    """Whether a further round ends within :data:`OVERRUN` times the budget.
 
     Args:
         suite: with the budget; without one, everything is affordable.
@@ -174,7 +178,12 @@ def affordable(suite: Suite, spent: float, expected: float, cells: Sequence[Cell
     """
     if suite.budget_seconds is None or expected <= 0:
         return True
-    return spent + sum(cell.cost for cell in cells) * spent / expected <= 1.1 * suite.budget_seconds
+    return spent + sum(cell.cost for cell in cells) * spent / expected <= OVERRUN * suite.budget_seconds
+
+
+def used_up(suite: Suite, spent: float) -> bool:
+    """Whether ``spent`` seconds of workers are so much more than the budget that no further cell is begun."""
+    return suite.budget_seconds is not None and spent > OVERRUN * suite.budget_seconds
 
 
 def fill_water(total: float, wanted: Sequence[float]) -> list[float]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from anydiff.errors import AnydiffError
@@ -52,6 +51,10 @@ class Pool(Protocol):
         """(job, result) as they finish; the result is an exception where the call could not be made or raised one."""
         ...
 
+    def stop(self) -> None:
+        """Begin no further job of this run; those at work end, and have their results."""
+        ...
+
     def close(self) -> None:
         """Let the workers go."""
         ...
@@ -60,14 +63,24 @@ class Pool(Protocol):
 class SerialPool:
     """This process, one job after the other."""
 
+    def __init__(self) -> None:
+        self._stopped = False
+
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Any]]:
         """See :class:`Pool`."""
+        self._stopped = False
         for job in jobs:
+            if self._stopped:
+                return
             try:
                 result: Any = job.function(*job.arguments)
             except Exception as error:
                 result = error
             yield job, result
+
+    def stop(self) -> None:
+        """See :class:`Pool`."""
+        self._stopped = True
 
     def close(self) -> None:
         """Let go of the models."""
@@ -95,39 +108,64 @@ def make_pool(workers: int | None, scheduler: str) -> Pool:
 
 
 class DaskPool:
-    """Dask workers, each a process with one thread, so that a number does not depend on how many there are."""
+    """Dask workers, each a process with one thread, so that a number does not depend on how many there are.
+
+    Dask runs the job of a worker that died again, on another one or on the same when it is started anew, until
+    :data:`DEATHS` workers died of it.
+    """
 
     def __init__(self, workers: int, scheduler: str) -> None:
         import dask
         import distributed
 
-        distribution: Any = distributed  # which has no types
+        self._distributed: Any = distributed  # which has no types
         dask.config.set({"distributed.scheduler.allowed-failures": DEATHS - 1, "distributed.worker.daemon": True})
         self._cluster: Any = None
         if scheduler:
             try:
-                self._client = distribution.Client(scheduler, timeout="10s", set_as_default=False)
+                self._client = self._distributed.Client(scheduler, timeout="10s", set_as_default=False)
             except (OSError, ValueError) as error:
                 raise AnydiffError(
                     f"--scheduler is {scheduler!r}, but no Dask scheduler answers there ({error}); check the address."
                 ) from error
         else:
-            self._cluster = distribution.LocalCluster(
+            self._cluster = self._distributed.LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=":0",
                 silence_logs=50,
             )  # fmt: skip
-            self._client = distribution.Client(self._cluster, set_as_default=False)
+            self._client = self._distributed.Client(self._cluster, set_as_default=False)
         self._loaded: dict[str, set[Hashable]] = {}
+        self._stopped = False
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Any]]:
         """See :class:`Pool`."""
-        round_ = _Round(self._client, jobs, self._loaded)
-        round_.feed()
-        while round_.open:
-            finished = round_.wait()
-            round_.feed()
-            if finished is not None:
-                yield finished
+        waiting = _Waiting(jobs, self._loaded)
+        sent: dict[Any, _Sent] = {}
+        self._stopped = False
+        moved = time.monotonic()
+        while sent or (waiting and not self._stopped):
+            workers = list(self._client.scheduler_info(n_workers=-1)["workers"])
+            if not self._stopped:
+                self._feed(workers, waiting, sent)
+            future = self._finished(sent)
+            if future is not None:
+                moved = time.monotonic()
+                done = sent.pop(future)
+                yield done.job, self._result(future, done)
+            elif any(self._client.processing().values()):
+                moved = time.monotonic()
+            elif workers and sent and time.monotonic() > moved + _IDLE:
+                moved = time.monotonic()
+                yield from self._send_again(sent, workers[0])
+            elif not workers and time.monotonic() > moved + _ALONE:
+                raise AnydiffError(
+                    f"no worker has been there for {_ALONE:.0f} s; what was finished is stored, so look at the cluster "
+                    "(or at this machine's load) and run the same command again."
+                )
+
+    def stop(self) -> None:
+        """See :class:`Pool`."""
+        self._stopped = True
 
     def close(self) -> None:
         """Let the workers go; one that is just being started again must not keep the run from ending."""
@@ -146,107 +184,90 @@ class DaskPool:
             if self._cluster is not None:
                 self._cluster.close()
 
+    def _feed(self, workers: Sequence[str], waiting: _Waiting, sent: dict[Any, _Sent]) -> None:
+        """Give every idle worker a job; who is there may change: workers die, are started again, are added."""
+        busy = {each.worker for each in sent.values()}
+        for worker in workers:
+            if worker not in busy and waiting:
+                job = waiting.next_for(worker, [each.job.group for each in sent.values()])
+                self._send(_Sent(job, worker), sent)
 
-@dataclass
-class _Round:
-    """The jobs of one call of :meth:`DaskPool.run`."""
+    def _send(self, order: _Sent, sent: dict[Any, _Sent]) -> None:
+        job = order.job
+        future = self._client.submit(
+            _call, job.function, *job.arguments, workers=[order.worker], allow_other_workers=True, pure=False
+        )
+        sent[future] = order
 
-    client: Any
-    jobs: Sequence[Job]
-    loaded: dict[str, set[Hashable]]
-    waiting: dict[Hashable, deque[Job]] = field(default_factory=dict)
-    left: dict[Hashable, float] = field(default_factory=dict)
-    flying: dict[Any, tuple[Job, str]] = field(default_factory=dict)
-    finished: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
-    workers: list[str] = field(default_factory=list)
-    looked: float = -1.0
-    seen: float = field(default_factory=time.monotonic)
-    worked: float = field(default_factory=time.monotonic)
-    retried: dict[int, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for job in self.jobs:
-            self.waiting.setdefault(job.group, deque()).append(job)
-            self.left[job.group] = self.left.get(job.group, 0.0) + job.cost
-
-    @property
-    def open(self) -> bool:
-        """Whether there is anything left to wait for."""
-        return bool(self.flying or self.waiting)
-
-    def feed(self) -> None:
-        """Give every worker its share."""
-        if time.monotonic() > self.looked + 0.5:  # who is there may change: workers die, are started again, are added
-            self.workers = list(self.client.scheduler_info(n_workers=-1)["workers"])
-            self.looked = time.monotonic()
-            self.seen = self.looked if self.workers else self.seen
-        busy = {worker for _, worker in self.flying.values()}
-        for worker in self.workers:
-            if worker not in busy and (job := self._next(worker)) is not None:
-                self._start(job, worker)
-
-    def wait(self) -> tuple[Job, Any] | None:
+    def _finished(self, sent: Mapping[Any, _Sent]) -> Any:
         """The next finished job; None if there was none for a while, so that new workers are seen."""
         try:
-            future = self.finished.get(timeout=_PATIENCE)
-        except queue.Empty:
-            if not self.workers and time.monotonic() > self.seen + _ALONE:
-                raise AnydiffError(
-                    f"no worker has been there for {_ALONE:.0f} s; what was finished is stored, so look at the cluster "
-                    "(or at this machine's load) and run the same command again."
-                ) from None
-            # A word about the end of a job can be lost while its worker is started again.
-            future = next((each for each in self.flying if each.done()), None)
-            if future is None:
-                return self._revive()
-        if future not in self.flying:  # it was told twice, or given up
+            # Made anew for each, so that no word of an end is waited for which was lost while a worker died.
+            return next(self._distributed.as_completed(list(sent), loop=self._client.loop, timeout=_PATIENCE))
+        except TimeoutError:
             return None
-        self.worked = time.monotonic()
-        job, worker = self.flying.pop(future)
+        except StopIteration:  # nothing is sent, since nobody is there
+            time.sleep(_PATIENCE)
+            return None
+
+    def _result(self, future: Any, done: _Sent) -> Any:
         try:
             result = future.result()
-            self.loaded.setdefault(worker, set()).add(job.group)
-        except Exception as error:  # raised by the call, or KilledWorker: the worker died again and again
-            result = _explained(error)
-        future.release()
-        return job, result
+            self._loaded.setdefault(done.worker, set()).add(done.job.group)
+            return result
+        except self._distributed.scheduler.KilledWorker:
+            return AnydiffError(
+                f"{DEATHS} workers died of it, one after the other; run it with --workers 0 to see why."
+            )
+        except Exception as error:  # raised by the call
+            return error
+        finally:
+            future.release()
 
-    def _revive(self) -> tuple[Job, Any] | None:
+    def _send_again(self, sent: dict[Any, _Sent], worker: str) -> Iterator[tuple[Job, Any]]:
         """Send a job again that no worker has in hand though there are workers; give it up after so many times."""
-        if any(self.client.processing().values()) or not self.workers:
-            self.worked = time.monotonic()
-        if not self.flying or time.monotonic() < self.worked + _IDLE:
-            return None
-        self.worked = time.monotonic()
-        future = next(iter(self.flying))
-        job, _ = self.flying.pop(future)
+        future, lost = next(iter(sent.items()))
+        del sent[future]
         future.release()
-        self.retried[id(job)] = self.retried.get(id(job), 0) + 1
-        if self.retried[id(job)] >= DEATHS:
-            return job, AnydiffError(f"no worker took it up in {DEATHS} tries; run it with --workers 0 to see why.")
-        self._start(job, self.workers[0])
-        return None
+        if lost.tries == DEATHS:
+            yield lost.job, AnydiffError(f"no worker took it up in {DEATHS} tries; run it with --workers 0 to see why.")
+        else:
+            self._send(_Sent(lost.job, worker, lost.tries + 1), sent)
 
-    def _next(self, worker: str) -> Job | None:
-        if not self.waiting:
-            return None
-        begun = self.loaded.get(worker, set())
-        own = next((group for group in self.waiting if group in begun), None)
-        others = [job.group for job, _ in self.flying.values()]
-        group = min(self.waiting, key=lambda each: (others.count(each), -self.left[each])) if own is None else own
-        jobs = self.waiting[group]
+
+@dataclass(frozen=True)
+class _Sent:
+    """A job that a worker was given, for the so-manieth time."""
+
+    job: Job
+    worker: str
+    tries: int = 1
+
+
+class _Waiting:
+    """The jobs that nobody was given yet, by group."""
+
+    def __init__(self, jobs: Sequence[Job], loaded: Mapping[str, set[Hashable]]) -> None:
+        self._loaded = loaded
+        self._groups: dict[Hashable, deque[Job]] = {}
+        for job in jobs:
+            self._groups.setdefault(job.group, deque()).append(job)
+
+    def __bool__(self) -> bool:
+        return bool(self._groups)
+
+    def next_for(self, worker: str, others: Sequence[Hashable]) -> Job:
+        """A job of the shortest group that ``worker`` has loaded, else of the longest that fewest ``others`` have."""
+        begun = self._loaded.get(worker, set())
+        own = [group for group in self._groups if group in begun]
+        left = {group: sum(job.cost for job in jobs) for group, jobs in self._groups.items()}
+        # Of its own the shortest, so that a run which is stopped has as many whole groups as possible.
+        group = min(own, key=left.__getitem__) if own else min(left, key=lambda each: (others.count(each), -left[each]))
+        jobs = self._groups[group]
         job = jobs.popleft()
-        self.left[group] -= job.cost
         if not jobs:
-            del self.waiting[group]
+            del self._groups[group]
         return job
-
-    def _start(self, job: Job, worker: str) -> None:
-        future = self.client.submit(
-            _call, job.function, *job.arguments, workers=[worker], allow_other_workers=True, pure=False
-        )
-        self.flying[future] = (job, worker)
-        future.add_done_callback(self.finished.put)
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -256,9 +277,3 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     return function(*arguments)
-
-
-def _explained(error: Exception) -> Exception:
-    if type(error).__name__ == "KilledWorker":
-        return AnydiffError(f"{DEATHS} workers died of it, one after the other; run it with --workers 0 to see why.")
-    return error

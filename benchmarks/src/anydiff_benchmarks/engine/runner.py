@@ -29,6 +29,7 @@ from anydiff_benchmarks.engine.planning import (
     plan_baselines,
     plan_methods,
     rounds,
+    used_up,
 )
 from anydiff_benchmarks.engine.pool import Job, Pool, make_pool
 from anydiff_benchmarks.engine.row import Row
@@ -103,40 +104,47 @@ class TaskPlan:
         return [name for name in free if not (name == "gaussian" and self.first.wide)] + list(self.task.baselines)
 
 
-def run_suite(
-    suite: Suite,
-    folder: Path,
-    listener: Listener,
-    *,
-    tasks: Sequence[str] = (),
-    device: str = "",
-    workers: int | None = None,
-    scheduler: str = "",
-    command: str = "",
-) -> Outcome:
+@dataclass(frozen=True)
+class Options:
+    """How a suite is run.
+
+    Attributes:
+        tasks: names or patterns; all of the suite's tier by default.
+        device: where to sample; an accelerator where there is one, by default.
+        workers: how many processes; None for one per core, 0 for this process.
+        scheduler: address of a Dask cluster, instead.
+        isolated: whether samples are judged in a process of its own, so that what draws them never holds the truth.
+        command: the command line, for the provenance.
+    """
+
+    tasks: Sequence[str] = ()
+    device: str = ""
+    workers: int | None = None
+    scheduler: str = ""
+    isolated: bool = True
+    command: str = ""
+
+
+def run_suite(suite: Suite, folder: Path, listener: Listener, options: Options) -> Outcome:
     """Run what ``folder`` does not hold yet, and remember the plan there for the report.
 
     Args:
         suite: what to run.
         folder: store, pictures and report go there.
         listener: is told of the progress.
-        tasks: names or patterns; all of the suite's tier by default.
-        device: where to sample; an accelerator where there is one, by default.
-        workers: how many processes; None for one per core, 0 for this process.
-        scheduler: address of a Dask cluster, instead.
-        command: the command line, for the provenance.
+        options: where and how.
 
     Raises:
         AnydiffError: no task, device, cluster or folder to run with.
     """
-    if device and not scheduler:
-        chosen_device(device)
-    found, problems = find_tasks(tasks, suite.tier)
+    if options.device and not options.scheduler:
+        chosen_device(options.device)
+    found, problems = find_tasks(options.tasks, suite.tier)
     outcome = Outcome(problems=problems)
     with Store(folder) as store:
-        pool = make_pool(workers, scheduler)
+        pool = make_pool(options.workers, options.scheduler)
         try:
-            run = _Run(suite, store, folder, listener, device, command, pool, outcome)
+            run = _Run(suite, store, folder, listener, options, pool, outcome)
             plans = run.prepare(found)
             run.compute(plans)
         finally:
@@ -150,15 +158,15 @@ class _Run:
     store: Store
     folder: Path
     listener: Listener
-    device: str
-    command: str
+    options: Options
     pool: Pool
     outcome: Outcome
 
     def setting(self, task: str, source: str) -> Setting:
         suite = self.suite
         names = tuple(dict.fromkeys(name for method in suite.methods for name in method.names))
-        return Setting(task, source, self.device, suite.batch_size, suite.gallery, names)
+        options = self.options
+        return Setting(task, source, options.device, suite.batch_size, suite.gallery, options.isolated, names)
 
     def prepare(self, tasks: Sequence[Task]) -> list[TaskPlan]:
         """Describe every task with every model, share the budget, plan the cells, and remember all of it."""
@@ -202,25 +210,34 @@ class _Run:
         for cell in every:
             if cell.key in done:
                 self.listener.finished(cell, rows[cell.key], False)
+        spent, left = self._compute_rounds(todo, rows)
+        if left:
+            self._say_left_out(spent, left)
+        self.outcome.rows = [rows[cell.key] for cell in every if cell.key in rows]
+
+    def _compute_rounds(self, todo: Sequence[Cell], rows: dict[str, Row]) -> tuple[float, list[Cell]]:
+        """Compute round after round while the budget allows it; (seconds that all cells took, cells left out)."""
         spent = expected = 0.0
-        every_round = rounds(self.suite, todo)
-        for number, part in enumerate(every_round):
-            if not affordable(self.suite, spent, expected, part):
-                self._stop(spent, [cell for later in every_round[number:] for cell in later])
+        left = {cell.key: cell for cell in todo}
+        for part in rounds(self.suite, todo):
+            if used_up(self.suite, spent) or not affordable(self.suite, spent, expected, part):
                 break
             for job, result in self.pool.run([self._job(cell) for cell in part]):
                 cell = job.arguments[1]
+                left.pop(cell.key, None)  # two models of equal weights have equal cells
                 rows[cell.key] = row = self._keep(cell, result)
                 spent += row.wall_seconds or 0.0
                 expected += cell.cost
                 self.outcome.computed += 1
-        self.outcome.rows = [rows[cell.key] for cell in every if cell.key in rows]
+                if used_up(self.suite, spent):
+                    self.pool.stop()
+        return spent, list(left.values())
 
     def _job(self, cell: Cell) -> Job:
         arguments = (self.setting(cell.task, cell.source), cell, self._with_picture(cell))
         return Job(compute, arguments, (cell.task, cell.source), cell.cost)
 
-    def _stop(self, spent: float, left: Sequence[Cell]) -> None:
+    def _say_left_out(self, spent: float, left: Sequence[Cell]) -> None:
         seeds = ", ".join(str(seed) for seed in dict.fromkeys(cell.seed for cell in left))
         self.listener.say(
             f"{spent:.0f} of the suite's {self.suite.budget_seconds:g} seconds of work are used, so the {len(left)} "
@@ -232,7 +249,7 @@ class _Run:
         if isinstance(result, Exception):
             result = failed_row(cell, reason(result)), b""
         row, picture = result
-        row.command = self.command
+        row.command = self.options.command
         if picture:
             row.picture = f"pictures/{cell.key[:24]}.png"
             write_atomic(self.folder / row.picture, picture)
@@ -274,7 +291,7 @@ class _Run:
             "keys": {plan.task.id: [cell.key for cell in plan.cells] for plan in plans},
             "tasks": {plan.task.id: self._facts(plan) for plan in plans},
             "problems": self.outcome.problems,
-            "command": self.command,
+            "command": self.options.command,
             "date": now(),
             "versions": identity.versions(),
             "commit": identity.commit(),
@@ -310,7 +327,7 @@ class _Run:
         }
 
     def _speed_name(self, task: str, source: str) -> str:
-        return f"speed {digest([task, source, self.device, self.suite.batch_size])}"
+        return f"speed {digest([task, source, self.options.device, self.suite.batch_size])}"
 
     def _known_speed(self, task: Task, source: str) -> Speed | None:
         known = self.store.note(self._speed_name(task.id, source))

@@ -31,9 +31,11 @@ from anydiff_benchmarks.engine.measure import measured
 from anydiff_benchmarks.engine.planning import Cell, Speed
 from anydiff_benchmarks.engine.row import Row
 from anydiff_benchmarks.engine.suite import Method
-from anydiff_benchmarks.engine.truth import Judged, Opening, TruthProcess, drawn, reason
+from anydiff_benchmarks.engine.truth import Judged, Opening, TruthHere, TruthProcess, drawn, reason
 
 PRECISION = "float32"
+NOT_ISOLATED = "judged"
+"""An input of rows whose samples were drawn where the truth could be seen; other rows lack it."""
 _source_of = functools.partial(source_of, without={"anydiff_benchmarks": identity.WITHOUT_INFLUENCE})
 
 
@@ -47,6 +49,7 @@ class Setting:
         device: where to sample; empty for an accelerator where there is one.
         batch_size: rows per network call.
         gallery: samples per picture.
+        isolated: whether samples are judged in a process of its own.
         names: whatever the suite's methods name, for the code behind it.
     """
 
@@ -55,6 +58,7 @@ class Setting:
     device: str
     batch_size: int
     gallery: int
+    isolated: bool = True
     names: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -90,13 +94,13 @@ class Description:
 
 
 @functools.cache
-def _truth() -> TruthProcess:
-    return TruthProcess()
+def _truth(isolated: bool) -> TruthProcess:
+    return TruthProcess() if isolated else TruthHere()
 
 
 @functools.cache
 def _loaded(setting: Setting) -> tuple[Opening, Generator]:
-    opening = _truth().open(setting.task, setting.gallery)
+    opening = _truth(setting.isolated).open(setting.task, setting.gallery)
     task = load_task(setting.task)
     device = setting.device or chosen_device("")
     generator = Generator(task, setting.source, opening.asked, opening.size, device, setting.batch_size)
@@ -111,7 +115,8 @@ def forget_models() -> None:
 def forget() -> None:
     """Let go of every model, and of the process with the held-out data."""
     forget_models()
-    _truth().close()
+    for isolated in (True, False):
+        _truth(isolated).close()
     _truth.cache_clear()
 
 
@@ -142,13 +147,16 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
     """
     opening, generator = _loaded(setting)
     source = _source(generator)
-    if _truth().outdated(source.code):  # in one program that runs a suite twice
-        _truth().close()
+    truth = _truth(setting.isolated)
+    if truth.outdated(source.code):  # in one program that runs a suite twice
+        truth.close()
         forget_models()
         opening, generator = _loaded(setting)
     pipeline, task = generator.pipeline, generator.task
     speed = speed or _speed(setting, opening, generator)
     common = {"task": task.id, "frozen task": opening.frozen, **source.as_dict()}
+    if not setting.isolated:
+        common[NOT_ISOLATED] = "in the process that samples"
     model = {
         "weights": generator.weights_hash,
         "recipe": pipeline.recipe.hash,
@@ -192,7 +200,7 @@ def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[Row, byte
         row.training_seed = generator.pipeline.recipe.training.seed
         row.machine = identity.machine(generator.device)
         row.cards = {card.name: card for card in opening.cards}
-        samples = _fill(row, cell, generator)
+        samples = _fill(row, cell, generator, _truth(setting.isolated))
         if samples is not None and with_picture:
             picture, row.note = drawn(samples, setting.gallery)
     except Exception as error:
@@ -240,10 +248,10 @@ def _new_row(cell: Cell) -> Row:
     )
 
 
-def _fill(row: Row, cell: Cell, generator: Generator) -> SampleSet | None:
+def _fill(row: Row, cell: Cell, generator: Generator, truth: TruthProcess) -> SampleSet | None:
     """Draw and judge; the samples, if there are any to look at."""
     if cell.baseline == "real":
-        _enter(row, _truth().real(cell.task, cell.samples, cell.seed))
+        _enter(row, truth.real(cell.task, cell.samples, cell.seed))
         return None
     if cell.method is not None and generator.task.evaluator:
         scores, cost = generator.closed_loop(cell.method, cell.nfe, cell.samples, cell.seed)
@@ -259,7 +267,7 @@ def _fill(row: Row, cell: Cell, generator: Generator) -> SampleSet | None:
             _enter_scores(row, made)
             return None
         samples = made
-    _enter(row, _truth().judge(cell.task, samples))
+    _enter(row, truth.judge(cell.task, samples))
     return samples
 
 
@@ -289,7 +297,7 @@ def _enter_scores(row: Row, scores: Mapping[str, Score]) -> None:
 
 def _speed(setting: Setting, opening: Opening, generator: Generator) -> Speed:
     """What cells of the task cost; this is also the warm-up."""
-    task = generator.task
+    task, truth = generator.task, _truth(setting.isolated)
     usual = generator.pipeline.recipe.sampling
     probe = Method(solver=usual.solver.name, options=usual.solver.options)
     baselines = [functools.partial(generator.baseline, name) for name in task.baselines]
@@ -307,11 +315,11 @@ def _speed(setting: Setting, opening: Opening, generator: Generator) -> Speed:
     group = task.members or 1
     count = min(task.samples, -(-max(opening.least, 32) // group) * group)
     samples, cost_of = generator.samples(probe, 2, count, 0)
-    _truth().judge(task.id, samples)  # features of the reference are computed here and kept
-    whole = _truth().judge(task.id, samples).seconds
+    truth.judge(task.id, samples)  # features of the reference are computed here and kept
+    whole = truth.judge(task.id, samples).seconds
     few = max(opening.least * group, count // 4 // group * group)
     if few < count:
-        part = _truth().judge(task.id, generator.samples(probe, 2, few, 0)[0]).seconds
+        part = truth.judge(task.id, generator.samples(probe, 2, few, 0)[0]).seconds
         each = max(0.0, whole - part) / (count - few)
     else:
         each = whole / count

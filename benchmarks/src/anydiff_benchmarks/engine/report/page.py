@@ -126,6 +126,7 @@ def _origin(facts: Mapping[str, Any]) -> dict[str, object]:
     """Where the numbers of a task come from."""
     return {
         "domain": facts["domain"],
+        "judged": facts.get("judged", "in a process of its own"),
         "plugin": facts["plugin"],
         "recipe": short(facts["recipe"]),
         "weights": short(facts["weights"]),

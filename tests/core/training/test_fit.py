@@ -354,6 +354,20 @@ def test_bad_devices_precision_and_data_are_named(tmp_path):
         train(tmp_path / "empty", dataset=empty)
 
 
+def test_mixed_precision_rounds_no_time_on_its_way_to_the_method(tmp_path):
+    seen = []
+
+    class Looking(ObjectiveMethod):
+        def step(self, examples, progress, groups):
+            seen.append(examples.uniform)
+            return super().step(examples, progress, groups)
+
+    settings = TrainingSettings(**{**SETTINGS, "steps": 1, "precision": "bf16-mixed"})
+    fit(Looking(denoiser(0.0), Denoising()), Rings(), settings, RunFolder.create(tmp_path / "run", {}))
+    assert seen[0].dtype == torch.float64
+    assert torch.equal(seen[0], stream().examples(0, range(len(seen[0]))).uniform)
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_other_precisions_train_and_resume_exactly(tmp_path, precision):
     whole = train(tmp_path / "whole", steps=12, checkpoint_every=6, precision=precision)

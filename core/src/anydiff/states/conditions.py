@@ -280,8 +280,7 @@ def hashed_names(condition: Conditioning) -> dict[str, Tensor]:
     Hashes of data sets, locks of tasks and provenances stand in published files, so these names stay as they are:
     ``label``, ``label_present``, ``mask``, ``loss_mask``, ``truth_<name>``.
     """
-    found: dict[str, Tensor] = dict(condition.given)
-    found.update({f"{name}_present": value for name, value in condition.present.items()})
+    found = {f"{name}_present": value for name, value in condition.present.items()}
     found.update(condition.sources)
     found.update({f"truth_{name}": value for name, value in condition.truth.items()})
     for name, value in (("mask", condition.mask), ("loss_mask", condition.loss_weight)):
@@ -289,4 +288,5 @@ def hashed_names(condition: Conditioning) -> dict[str, Tensor]:
             found[name] = value
     if condition.known is not None:
         found.update(known=condition.known.values, known_mask=condition.known.mask)
-    return dict(sorted(found.items()))
+    given = {name if name not in found else f"given.{name}": value for name, value in condition.given.items()}
+    return dict(sorted({**found, **given}.items()))

@@ -12,13 +12,12 @@ import xarray
 
 from anydiff import hookimpl, load
 from anydiff.recipes import load_recipe
+from anydiff_weather import forecasts, seeds
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.data import ForecastCases, bundled
 from anydiff_weather.domain import Weather
-from anydiff_weather.forecasts import forecast_days
 from anydiff_weather.grids import to_cubed_sphere, to_latitude_longitude
 from anydiff_weather.metrics import verify
-from anydiff_weather.seeds import emulate
 
 SIZE, FILE = 8, Path(tempfile.gettempdir()) / "weather_cubed_sphere" / "climatology.nc"  # the paper's size is 48
 
@@ -37,7 +36,7 @@ def era5_on_cube(split="train"):
     flat = Climatology.read("era5")  # the domain reads grid and units from a climatology's file
     Climatology(to_cubed_sphere(flat.mean, SIZE), to_cubed_sphere(flat.std, SIZE)).write(FILE)
     data = bundled("era5_members.nc").isel(time=slice(0, 3) if split == "train" else slice(3, None))
-    domain, days = Weather(str(FILE), seeds=2), forecast_days(data)
+    domain, days = Weather(str(FILE), seeds=2), forecasts.forecast_days(data)
     members = domain.values(to_cubed_sphere(data, SIZE), ("time", "number"), "ERA5")
     return ForecastCases("weather_cubed_sphere", domain, members, *days, None, split=split, member_labels=8)
 
@@ -49,9 +48,9 @@ def small():
     return {**recipe, "name": "weather_cubed_sphere/small", "domain": domain, "dataset": "weather_cubed_sphere"}
 
 
-def table(pipeline, members=16):  # the third member is the truth, the first two are seeds
+def table(model, n=16):  # n generated members; the third is the truth, the first two are seeds
     data = bundled("era5_members.nc").isel(time=slice(3, None))
-    made = to_latitude_longitude(emulate(pipeline, to_cubed_sphere(data, SIZE), members), data.latitude, data.longitude)
+    made = to_latitude_longitude(seeds.emulate(model, to_cubed_sphere(data, SIZE), n), data.latitude, data.longitude)
     ensembles = {"seeds": data.isel(number=slice(0, 2)), "SEEDS": made, "others": data.isel(number=slice(3, None))}
     rows = [verify(each, data.isel(number=2), Climatology.read("era5")) for each in ensembles.values()]
     return xarray.concat(rows, xarray.Variable("ensemble", list(ensembles)))

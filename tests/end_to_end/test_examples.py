@@ -168,7 +168,7 @@ def test_own_series_train_and_forecast(only, tmp_path):
 def test_era5_goes_to_the_cubed_sphere_and_back(only, tmp_path):
     only("weather_cubed_sphere", "weather")
     pipeline = train(load_recipe("weather_cubed_sphere/small", FAST), tmp_path / "run")
-    table = sys.modules["weather_cubed_sphere"].table(pipeline, members=4)
+    table = sys.modules["weather_cubed_sphere"].table(pipeline, 4)
     assert table["t850"].dims == ("ensemble", "score")
     assert table.sel(score="crps").to_dataarray().notnull().all()
     assert float(table["t850"].sel(ensemble="others", score="crps")) < float(

@@ -32,7 +32,7 @@ from anydiff.networks import ConditionEncoder
 from anydiff.objectives import Denoising
 from anydiff.data.dataset import ArrayDataset
 from anydiff.domains import Domain
-from anydiff.states import StateSpec
+from anydiff.states import UNCONDITIONAL, StateSpec
 
 class Sets(Domain):
     name, suffixes = "mutant", (".csv",)

@@ -66,7 +66,7 @@ from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
 from anydiff.files import check_suffix, write_atomic
 from anydiff.metrics.ensembles import EnsembleRMSE
-from anydiff.states import StateSpec
+from anydiff.states import UNCONDITIONAL, StateSpec
 
 class Numbers(Domain):
     # An object is (number, case), case -1 where it is not known.
@@ -109,7 +109,7 @@ class Data(Dataset):
         return len(self.numbers)
 
     def batch(self, indices):
-        return self.numbers[list(indices)].float(), {}
+        return self.numbers[list(indices)].float(), UNCONDITIONAL
 
     def case_labels(self, indices):
         return [int(index) for index in indices]

@@ -49,7 +49,7 @@ class Mine(Sampler):
         path, x = chunk.path, chunk.first
         times = torch.linspace(path.t_start, path.t_end, self.steps + 1).tolist()
         for number, (s, t) in enumerate(zip(times[:-1], times[1:]), 1):
-            data = chunk.denoiser(x, s, **chunk.condition)
+            data = chunk.denoiser(x, s, chunk.condition)
             chunk.tell(number, s, x, data, "data")
             x = path.alpha(t) * data + path.sigma(t) / path.sigma(s) * (x - path.alpha(s) * data)
         self.nfe = self.steps
@@ -402,7 +402,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("domain.files", "domain", "domain", "ndmin=2))", "ndmin=2))[::-1]"),
     ("domain.suffixes", "domain", "domain", '        check_suffix(path, self.suffixes, "rows")\n', ""),
     ("domain.picture", "domain", "domain", 'format="png"', 'format="svg"'),
-    ("domain.picture", "domain", "domain", ' if "label" in condition else []', ""),
+    ("domain.picture", "domain", "domain", ' if "label" in condition.given else []', ""),
     (
         "domain.conditions",
         "domain",

@@ -459,7 +459,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "sets",
         "parts",
         "return loss",
-        "return loss + ('mask' in condition) * clean.flatten(1).square().mean(1)",
+        "return loss + (condition.mask is not None) * clean.flatten(1).square().mean(1)",
     ),
     ("kit.complete", "domain", "data", '(self, split="train"', '(self, path, split="train"'),
 ]

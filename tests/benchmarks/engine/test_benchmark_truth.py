@@ -114,7 +114,7 @@ def test_a_process_that_judges_and_dies_is_started_again(toy):
     try:
         opening = truth.open("toy/points@2", 3)
         assert opening.size == 300
-        assert set(opening.asked) == {"label"}
+        assert set(opening.asked.given) == {"label"}
         assert opening.picture[:4] == b"\x89PNG"
         truth._process.kill()
         assert truth.real("toy/points@2", 50, 0).values.keys() == {"toy/frechet", "toy/near"}
@@ -162,7 +162,7 @@ def test_the_worlds_time_is_no_matter_of_network_calls(toy, monkeypatch):
         cost.seconds = slow.now - began
 
     monkeypatch.setattr(worker, "measured", measured)
-    speed = worker._speed(None, None, slow)
+    speed = worker._speed(SimpleNamespace(isolated=True), None, slow)
     assert speed.row == pytest.approx(0.01)
     assert speed.judged == pytest.approx(0.2)
 
@@ -173,7 +173,7 @@ def test_no_state_leaves_the_process_with_the_truth(toy):
     opening = Truth(load_task("toy/points")).opening(0)
     tensors = [value for value in vars(opening).values() if hasattr(value, "shape")]
     assert not tensors
-    assert {name: tuple(value.shape) for name, value in opening.asked.items()} == {"label": (300,)}
+    assert {name: tuple(value.shape) for name, value in opening.asked.tensors()} == {"given.label": (300,)}
 
 
 def test_an_unfrozen_task_is_refused_and_the_others_run(toy, tmp_path):

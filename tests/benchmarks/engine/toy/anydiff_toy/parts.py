@@ -21,7 +21,7 @@ from anydiff.metrics.ensembles import EnsembleMetric
 from anydiff.paths import VPCosine
 from anydiff.recipes import Recipe
 from anydiff.solvers import Solver
-from anydiff.states import UNCONDITIONAL, ClassCondition, StateSpec
+from anydiff.states import UNCONDITIONAL, ClassCondition, Conditioning, StateSpec
 from anydiff.tasks import Task
 from anydiff.training import TrainingSettings
 
@@ -91,7 +91,7 @@ class Mixture(Dataset):
 
     def batch(self, indices):
         rows = torch.as_tensor(list(indices))
-        return self.states[rows], {"label": self.labels[rows]}
+        return self.states[rows], Conditioning({"label": self.labels[rows]})
 
 
 class Exact(torch.nn.Module):

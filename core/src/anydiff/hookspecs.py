@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from anydiff.states import Conditioning
-
 API_VERSION = "2.0"
 """Version of the hooks below. A plugin may ask for a range in its module: ``ANYDIFF_API = ">=2.0,<3"``."""
 
@@ -326,7 +324,7 @@ def evaluation_finished(recipe: Any, folder: Path | None, values: Mapping[str, f
 
 
 @hookspec
-def transform_batch(batch: tuple[Tensor, Conditioning], recipe: Any, step: int, positions: Sequence[int]) -> Any:
+def transform_batch(batch: tuple[Tensor, Any], recipe: Any, step: int, positions: Sequence[int]) -> Any:
     """Change a training batch before noise is added.
 
     Args:
@@ -369,12 +367,12 @@ def wrap_denoiser(denoiser: Any, recipe: Any) -> Any:
 
 
 @hookspec
-def samples_ready(states: Tensor, condition: Conditioning, recipe: Any) -> Any:
+def samples_ready(states: Tensor, condition: Any, recipe: Any) -> Any:
     """Look at finished samples, or change them before they are decoded and returned.
 
     Args:
         states: ``[B, *shape]``.
-        condition: what they were asked for with.
+        condition: what they were asked for with (:class:`anydiff.states.Conditioning`).
         recipe: the resolved ``Recipe``, or ``None`` when there is none.
 
     Returns:

@@ -92,8 +92,8 @@ class NextGaussian(GaussianOracle):
         super().__init__(path, torch.zeros(1), 1 - rho**2)
         self.rho = rho
 
-    def native(self, x, t, *, last):
-        return self.posterior_mean(x, t, self.rho * last.to(x.dtype))
+    def native(self, x, t, condition):
+        return self.posterior_mean(x, t, self.rho * condition.given["last"].to(x.dtype))
 
 
 def last_value(context):

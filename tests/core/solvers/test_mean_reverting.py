@@ -26,7 +26,8 @@ M, C, MU = torch.tensor([0.6, 0.3], dtype=torch.float64), 0.1, torch.tensor([[0.
 def oracle(path: MeanReverting) -> FunctionDenoiser:
     """E[x_0 | x_t, μ] for x_0 ~ N(M, C²): the ordinary oracle in y = x - μ."""
 
-    def data(x, t, mu):
+    def data(x, t, condition):
+        mu = path.given(condition)["mu"]
         return GaussianOracle(path, torch.zeros(2), C**2).posterior_mean(x - mu, t, M - mu) + mu
 
     return FunctionDenoiser(data, path)
@@ -72,7 +73,7 @@ def test_every_row_keeps_a_fixed_point_and_follows_a_shift(name: str) -> None:
     noise = NoiseSource(StateSpec.single((2,)), 0)
     x = MU + PATH.noise * torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     result = execute(plan, oracle(PATH), x, noise=noise, condition=Conditioning(sources={"mu": MU.expand(5, 2)}))
-    shifted = FunctionDenoiser(lambda y, t: oracle(PATH)(y + MU, t, mu=MU) - MU, PATH)
+    shifted = FunctionDenoiser(lambda y, t: oracle(PATH)(y + MU, t, Conditioning(sources={"mu": MU})) - MU, PATH)
     zero = execute(plan, shifted, x - MU, noise=noise, constants={"mu": torch.zeros(5, 2, dtype=torch.float64)})
     scale = float(result.abs().max()) + 1
     assert torch.allclose(result, zero + MU, rtol=0, atol=1e-9 * scale)

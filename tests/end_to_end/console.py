@@ -168,14 +168,14 @@ def execute(command: str) -> tuple[int, str]:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         if variables or "--plugins-dir" in words:  # each command is a process of its own elsewhere
-            _forget_modules_of(Path.cwd())
+            forget_modules_of(Path.cwd())
             forget()
     if target:
         Path(target.strip()).write_text(out.getvalue())
     return code, out.getvalue()
 
 
-def _forget_modules_of(folder: Path) -> None:
+def forget_modules_of(folder: Path) -> None:
     """Single-file plugins that were imported from below ``folder`` must not hide those of other folders later."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)

@@ -137,6 +137,7 @@ def _lay_out(page, desk, shelf):
     text = "\n".join(text for kind, text in page.steps if kind or not console.reason_not_run(text))
     if "--plugins-dir examples" in text:
         shutil.copytree(console.ROOT / "examples", desk / "examples")
+        console.forget_modules_of(console.ROOT / "examples")  # which other tests of this process imported
     for name in MAKE:
         if re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w.-])", text) and not _made_there(name, text):
             source, target = shelf(name), desk / name

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Self
@@ -90,7 +91,15 @@ class Lock:
             return None
 
     def _take_over(self) -> None:
-        """Remove the file of a dead process, or say who owns it."""
+        """Remove the file of a dead process, or say who owns it; one process after the other.
+
+        Between a look at the file and its removal another process could take it over, and a third one while the file is
+        away: two would own it.
+        """
+        with _alone_in(self.path.parent):
+            self._remove_if_dead()
+
+    def _remove_if_dead(self) -> None:
         content = self._read()
         if content is None:
             return  # its owner has just removed it
@@ -113,7 +122,27 @@ class Lock:
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             os.rename(self.path, aside)
             if aside.read_text(encoding="utf-8", errors="replace") != content:
-                # A living process took the lock over in between: give it back.
+                # A living process took the lock over in between, where folders cannot be locked: give it back.
                 with contextlib.suppress(FileExistsError):
                     os.link(aside, self.path)
             aside.unlink()
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """While this lasts no other process is in here for ``folder``; the system frees it when a process dies.
+
+    Where the system cannot lock a folder (Windows, where no process is known to be dead; some network drives) nobody is
+    kept out.
+    """
+    descriptor = None
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,11 +177,23 @@ def test_a_forked_child_does_not_release_the_lock_of_its_parent(tmp_path, monkey
     assert not path.exists()
 
 
-def test_only_one_of_many_takes_over_a_dead_lock(tmp_path, dead, monkeypatch):
-    """Every thread plays a process of its own: to it, the others' locks are those of living processes."""
-    path = tmp_path / "run.lock"
+def takers_of_a_dead_lock(folder, dead, monkeypatch):
+    """Eight threads, each of which plays a process of its own, and to which the others' locks are those of living ones.
+
+    A look at the file takes its time, so that many look before the first removes it.
+    """
+    path = folder / "run.lock"
     lock_of(dead, path)
     me = threading.local()
+    read, alone = Lock._read, threading.get_ident()
+
+    def slow(lock):
+        content = read(lock)
+        if threading.get_ident() != alone:
+            time.sleep(0.005)
+        return content
+
+    monkeypatch.setattr(Lock, "_read", slow)
     monkeypatch.setattr(locks.Process, "this", classmethod(lambda cls: cls(me.pid, "cafecafe", "1")))
     monkeypatch.setattr(locks.Process, "runs", property(lambda process: process.host == "cafecafe"))
     won, barrier = [], threading.Barrier(8)
@@ -199,8 +213,30 @@ def test_only_one_of_many_takes_over_a_dead_lock(tmp_path, dead, monkeypatch):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(won) == 1
-    assert [entry.name for entry in tmp_path.iterdir()] == ["run.lock"]
+    return won
+
+
+def test_only_one_of_many_takes_over_a_dead_lock(tmp_path, dead, monkeypatch):
+    for number in range(5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with monkeypatch.context() as patch:
+            assert len(takers_of_a_dead_lock(folder, dead, patch)) == 1
+        assert [entry.name for entry in folder.iterdir()] == ["run.lock"]
+
+
+def test_without_a_lock_of_the_folder_several_would(tmp_path, dead, monkeypatch):
+    """Or the test above could not fail."""
+    monkeypatch.setattr(locks, "_alone_in", lambda folder: contextlib.nullcontext())
+    found = []
+    for number in range(40):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with monkeypatch.context() as patch:
+            found.append(len(takers_of_a_dead_lock(folder, dead, patch)))
+        if found[-1] != 1:
+            return
+    pytest.fail(f"one alone took the lock in each of 40 rounds: {found}")
 
 
 def test_a_lock_that_was_taken_over_in_between_is_given_back(tmp_path, dead, other, monkeypatch):

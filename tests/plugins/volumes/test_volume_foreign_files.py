@@ -366,4 +366,5 @@ def test_the_command_line_draws_the_frame_behind_a_sequence(tmp_path):
 
 
 def test_the_codec_is_plain_data():
-    json.dumps(Volumes(frames=3).codec)
+    codec = Volumes(frames=3).codec
+    assert json.loads(json.dumps(codec)) == codec

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -59,8 +59,10 @@ class ScoreGuidance(LinearGuidance):
     scale: Scale = 1.0
     at: str = "data"
     names: tuple[str, ...] = ()
+    _asks: bool = field(default=True, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_asks", asks_condition(self.log_density))
         if self.at not in POINTS:
             raise UnknownNameError("place of guidance", self.at, POINTS)
         if isinstance(self.scale, (int, float)) and not math.isfinite(self.scale):
@@ -111,8 +113,7 @@ class ScoreGuidance(LinearGuidance):
         return (native, gradient) if keep else (native.detach(), gradient)
 
     def _log_density(self, value: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
-        asked = (condition,) if asks_condition(self.log_density) else ()
-        out = self.log_density(value, t, *asked)
+        out = self.log_density(value, t, condition) if self._asks else self.log_density(value, t)
         if not isinstance(out, Tensor) or out.shape != value.shape[:1]:
             found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise AnydiffError(

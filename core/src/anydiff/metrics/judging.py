@@ -189,15 +189,14 @@ def trials(name: str, ask: Callable[[], object]) -> dict[str, Score]:
         return _no_trials(name, f"{owner} has no value: {error}")
     except BaseException as error:  # whatever it raises, the metrics have their values
         return _no_trials(name, str(_failed(owner, error, advice)))
-    right = isinstance(found, Mapping) and all(isinstance(each, Score) for each in found.values())
-    if (
-        not isinstance(found, Mapping)
-        or not right
-        or not all(isinstance(each.card, MetricCard) for each in found.values())
-    ):
+    if not isinstance(found, Mapping) or not all(map(_is_score, found.values())):
         what = f"{_short(found)}, which is no dictionary of scores (anydiff.metrics.Score with a card)"
         return _no_trials(name, f"{owner} gives {what}; {advice}.")
     return {str(title): _checked_trial(f"{title!r} by {owner}", score, advice) for title, score in found.items()}
+
+
+def _is_score(value: object) -> bool:
+    return isinstance(value, Score) and isinstance(value.card, MetricCard)
 
 
 def _no_trials(name: str, problem: str) -> dict[str, Score]:

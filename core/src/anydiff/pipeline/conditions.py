@@ -103,8 +103,8 @@ def require_guidable(recipe: Recipe, network: nn.Module, domain: Domain, layers:
             )
 
 
-def number_of_cases(condition: Asked, cases: int | None) -> int:
-    """How many rows ``condition`` has, which must be ``cases`` where that is given.
+def number_of_cases(condition: Asked, cases: int | None, otherwise: int | None = None) -> int:
+    """How many rows ``condition`` has, which must be ``cases`` where that is given; ``otherwise`` if nothing tells.
 
     Raises:
         AnydiffError: conditions of different numbers of rows, or no number at all.
@@ -115,6 +115,8 @@ def number_of_cases(condition: Asked, cases: int | None) -> int:
         rows = {"cases": natural_number("cases", cases), **rows}
     if len(set(rows.values())) > 1:
         raise AnydiffError(f"the conditions have different numbers of rows, {rows}; give one row per case to each.")
+    if not rows and otherwise is not None:
+        return otherwise
     if not rows:
         raise AnydiffError("the number of cases cannot be told from the condition; give cases=.")
     return next(iter(rows.values()))

@@ -87,13 +87,7 @@ def stream(
     require("zarr", "streaming samples", "anydiff[scale]")
     target = Path(path)
     condition = {} if condition is None else condition
-    if cases is None and not (
-        condition
-        if isinstance(condition, Conditioning)
-        else any(not isinstance(value, str) for value in condition.values())
-    ):
-        cases = 1
-    count = number_of_cases(condition, cases)
+    count = number_of_cases(condition, cases, otherwise=1)
     job = _Job(pipeline, natural_number("members", members), count, pipeline.conditioning(condition, count))
     job.chunk, job.seed, job.options = natural_number("chunk", chunk), seed, options
     job.labels = pipeline.domain.label_arrays(labels) if labels else {}

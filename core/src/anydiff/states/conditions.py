@@ -184,8 +184,7 @@ class Conditioning:
     @staticmethod
     def joined(parts: Sequence[Conditioning]) -> Conditioning:
         """The rows of several, one after the other; all hold the same fields and names."""
-        columns = [dict(part.tensors()) for part in parts]
-        return Conditioning.from_tensors({name: torch.cat([each[name] for each in columns]) for name in columns[0]})
+        return _made_of(parts, torch.cat)
 
     def with_given(self, **given: Tensor) -> Conditioning:
         """With these conditions too, or in place of those of the same names."""
@@ -208,7 +207,10 @@ class Conditioning:
         present = dict(self.present)
         for name in names:
             there = self.presence(name)
-            present[name] = there & ~(torch.full_like(there, absent) if isinstance(absent, bool) else absent)
+            if isinstance(absent, bool):
+                present[name] = torch.zeros_like(there) if absent else there
+            else:
+                present[name] = there & ~absent
         return replace(self, present=present)
 
     def presence(self, name: str) -> Tensor:
@@ -244,7 +246,31 @@ class Conditioning:
         return replace(self, given=kept(self.given), present=kept(self.present), parts=kept(self.parts))
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> Conditioning:
-        return Conditioning.from_tensors({name: function(value) for name, value in self.tensors()})
+        return _made_of([self], lambda values: function(values[0]))
+
+
+def _made_of(parts: Sequence[Conditioning], function: Callable[[list[Tensor]], Tensor]) -> Conditioning:
+    """``function`` of the tensors that stand at the same place in each part; it runs within network calls, so it names
+    no place by a text."""
+
+    def table(tables: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: function([each[name] for each in tables]) for name in tables[0]}
+
+    def alone(values: Sequence[Tensor | None]) -> Tensor | None:
+        return None if values[0] is None else function([value for value in values if value is not None])
+
+    first = parts[0]
+    return Conditioning(
+        table([part.given for part in parts]),
+        table([part.present for part in parts]),
+        alone([part.mask for part in parts]),
+        None if first.known is None else Known(*map(function, zip(*(part.known for part in parts), strict=True))),
+        table([part.sources for part in parts]),
+        table([part.truth for part in parts]),
+        alone([part.loss_weight for part in parts]),
+        alone([part.index for part in parts]),
+        {name: table([part.parts[name] for part in parts]) for name in first.parts},
+    )
 
 
 UNCONDITIONAL = Conditioning()

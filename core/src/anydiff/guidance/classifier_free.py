@@ -98,8 +98,8 @@ def with_and_without(
     names = _hidden(condition, names)
     double_x = torch.cat([x, x])
     double_t = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
-    # Both halves say of each dropped condition where it is present, so that they hold the same fields.
-    both = Conditioning.joined([condition.hidden(names, absent) for absent in (False, True)])
+    absent = torch.arange(len(double_x), device=x.device) >= len(x)
+    both = Conditioning.joined([condition, condition]).hidden(names, absent)
     conditional, unconditional = denoiser.predict(double_x, double_t, kind, both).chunk(2)
     return conditional, unconditional
 

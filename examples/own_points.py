@@ -6,7 +6,7 @@ Try `anydiff --plugins-dir examples train own_points/small`.
 import numpy as np
 
 from anydiff import hookimpl
-from anydiff.data.dataset import ArrayDataset
+from anydiff.data import ArrayDataset
 from anydiff.recipes import load_recipe
 from anydiff.registry import registry
 

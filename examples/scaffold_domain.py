@@ -5,7 +5,7 @@ import torch
 from matplotlib.figure import Figure
 
 from anydiff import hookimpl
-from anydiff.data.dataset import ArrayDataset
+from anydiff.data import ArrayDataset
 from anydiff.domains import Domain
 from anydiff.domains.kit import SPLITS, check_split, domain_of_data
 from anydiff.errors import AnydiffError

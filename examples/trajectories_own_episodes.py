@@ -19,7 +19,7 @@ def register_recipes(register):
 
 
 def own_episodes(split="train"):
-    from anydiff.recipes.build import build_domain
+    from anydiff.recipes import build_domain
     from anydiff_trajectories.data import EpisodeWindows
     from anydiff_trajectories.generate import maze_episodes
 

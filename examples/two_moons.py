@@ -5,7 +5,7 @@ import torch
 from matplotlib.figure import Figure
 
 from anydiff import hookimpl
-from anydiff.data.dataset import ArrayDataset
+from anydiff.data import ArrayDataset
 from anydiff.domains import Domain
 from anydiff.files import check_suffix, write_atomic
 from anydiff.metrics import Metric, MetricCard

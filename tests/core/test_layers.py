@@ -13,7 +13,7 @@ import anydiff
 ROOT = Path(anydiff.__file__).parent
 # From the bottom up; rooms of one line may import one another.
 LAYERS = [
-    {"errors", "files", "hookspecs", "locks", "optional", "processes", "settings"},
+    {"errors", "exports", "files", "hookspecs", "locks", "optional", "processes", "settings"},
     {"registry", "plugins", "builtin"},
     {"states"},
     {"paths"},

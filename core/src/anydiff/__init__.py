@@ -5,10 +5,11 @@ Names are imported on first use (PEP 562), so ``import anydiff`` loads neither t
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # what a type checker sees; keep in step with _EXPORTS
+from anydiff.exports import on_demand
+
+if TYPE_CHECKING:  # what a type checker sees of _EXPORTS; the rest is Any
     from anydiff.errors import AnydiffError as AnydiffError
     from anydiff.hookspecs import hookimpl as hookimpl
 
@@ -25,17 +26,16 @@ _EXPORTS = {
 __all__ = ["__version__", *_EXPORTS]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+_on_demand = on_demand(__name__, _EXPORTS)
 
-        value: Any = version("anydiff")
-    elif name in _EXPORTS:
-        value = getattr(importlib.import_module(_EXPORTS[name]), name)
-    else:
-        raise AttributeError(f"module 'anydiff' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+
+def __getattr__(name: str) -> Any:
+    if name != "__version__":
+        return _on_demand(name)
+    from importlib.metadata import version
+
+    globals()[name] = version("anydiff")
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+__all__ = ["AnydiffError", "FileFormatError", "NonFiniteError", "PluginError", "UnknownNameError", "natural_number"]
+
 
 class AnydiffError(ValueError):
     """Bad input, told in one sentence that names the field, the value and the fix."""

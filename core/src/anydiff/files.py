@@ -20,6 +20,8 @@ from pathlib import Path
 from anydiff.errors import AnydiffError
 from anydiff.processes import Process
 
+__all__ = ["atomic_folder", "atomic_path", "check_suffix", "write_atomic"]
+
 PART = ".part"
 """How the name of a temporary file or folder ends."""
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+__all__ = ["API_VERSION", "Register", "hookimpl"]  # and every hook below
+
 API_VERSION = "2.0"
 """Version of the hooks below. A plugin may ask for a range in its module: ``ANYDIFF_API = ">=2.0,<3"``."""
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from anydiff.errors import AnydiffError
 
+__all__ = ["missing", "require"]
+
 
 def require(module: str, what: str, install: str, *, instead: str = "") -> Any:
     """The module called ``module``, imported.

@@ -18,6 +18,8 @@ from typing import Any
 from anydiff.errors import AnydiffError, PluginError, UnknownNameError
 from anydiff.plugins.report import report
 
+__all__ = ["KINDS", "Entry", "Registry", "registry"]
+
 KINDS = (
     "domains",
     "datasets",

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from anydiff.errors import AnydiffError, UnknownNameError
 
+__all__ = ["Settings"]
+
 S = TypeVar("S", bound="Settings")
 
 

@@ -8,8 +8,7 @@ import torch
 
 from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.paths import VE, GaussianPath, VPLinear
-from anydiff.solvers import compile_plan, execute
-from anydiff.solvers.predictor_corrector import PredictorCorrector
+from anydiff.solvers import PredictorCorrector, compile_plan, execute
 from anydiff.states import NoiseSource, StateSpec
 from anydiff_benchmarks.claims._ode_targets import energy_distance
 

@@ -14,8 +14,7 @@ from torch import Tensor
 from anydiff.denoisers import Denoiser, GaussianMixtureOracle
 from anydiff.paths import time_grid
 from anydiff.registry import registry
-from anydiff.solvers import Solver, build_plan, compile_plan, execute
-from anydiff.solvers.adams import ExponentialAdams
+from anydiff.solvers import ExponentialAdams, Solver, build_plan, compile_plan, execute
 from anydiff_benchmarks.peers.targets import PATH, target
 
 

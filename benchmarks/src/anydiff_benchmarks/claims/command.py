@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anydiff.cli.output import print_table, tell
+from anydiff.cli import print_table, tell
 from anydiff.errors import AnydiffError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)

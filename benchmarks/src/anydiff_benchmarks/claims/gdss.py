@@ -144,8 +144,7 @@ def exact(seed: int) -> dict[str, float]:
 
 def trained(seed: int) -> dict[str, float]:
     """MMDs to held-out graphs of GDSS, GDSS-seq and Erdős-Rényi graphs."""
-    from anydiff.recipes import load_recipe
-    from anydiff.recipes.build import build_dataset
+    from anydiff.recipes import build_dataset, load_recipe
     from anydiff_molecules.baselines import erdos_renyi
     from anydiff_molecules.graph_data import Community
     from anydiff_molecules.graph_metrics import ClusteringMMD, DegreeMMD, OrbitMMD
@@ -169,7 +168,7 @@ def trained(seed: int) -> dict[str, float]:
 
 
 def _mask(recipe: Recipe, seed: int) -> Tensor:
-    from anydiff.recipes.build import build_domain
+    from anydiff.recipes import build_domain
 
     mask = build_domain(recipe).sample_mask(range(SAMPLES), seed)
     assert mask is not None
@@ -178,7 +177,7 @@ def _mask(recipe: Recipe, seed: int) -> Tensor:
 
 def _drawn(recipe: Recipe, train: Any, sequential: bool, seed: int) -> list[nx.Graph]:
     """Graphs of a model trained on ``train``; of GDSS-seq nodes first, then edges given the nearest one-hot nodes."""
-    from anydiff.recipes.build import build_denoiser, build_domain, build_objective, build_solver
+    from anydiff.recipes import build_denoiser, build_domain, build_objective, build_solver
     from anydiff.training import ObjectiveMethod, RunFolder, fit
     from anydiff_molecules.gdss import GDSSSequential
 

@@ -9,12 +9,17 @@ from torch import Tensor
 
 from anydiff.denoisers import FunctionDenoiser, GaussianMixtureOracle
 from anydiff.paths import MeanReverting, time_grid
-from anydiff.solvers import Solver, build_plan, compile_plan, execute
-from anydiff.solvers.adams import ExponentialAdams
-from anydiff.solvers.ddim import DDPM
-from anydiff.solvers.dpm_solver_pp import DPMSolverPP
-from anydiff.solvers.predictor_corrector import EulerMaruyama
-from anydiff.solvers.runge_kutta import Euler
+from anydiff.solvers import (
+    DDPM,
+    DPMSolverPP,
+    Euler,
+    EulerMaruyama,
+    ExponentialAdams,
+    Solver,
+    build_plan,
+    compile_plan,
+    execute,
+)
 from anydiff.states import Conditioning, NoiseSource, StateSpec
 from anydiff_benchmarks.claims._ode_targets import energy_distance, mean, root_mean_square
 from anydiff_benchmarks.claims.base import Claim, Verdict

@@ -80,7 +80,7 @@ def _train(pipeline: Pipeline, data: Any, coefficient: float | None, seed: int) 
 def measure(seed: int) -> dict[str, float]:
     """Normalised returns of the arms, of the data and of behaviour cloning."""
     from anydiff.pipeline import load
-    from anydiff.recipes.build import build_dataset
+    from anydiff.recipes import build_dataset
     from anydiff_trajectories.data import EpisodeWindows
     from anydiff_trajectories.learner import behaviour_cloning
     from anydiff_trajectories.rollout import roll_out

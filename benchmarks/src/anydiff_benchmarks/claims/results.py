@@ -16,7 +16,7 @@ from typing import Any
 
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import write_atomic
-from anydiff.tasks.canonical import canonical, digest
+from anydiff.tasks import canonical, digest
 from anydiff_benchmarks.claims.base import ClaimFile, Numbers, Verdict, check_numbers
 from anydiff_benchmarks.engine.identity import commit, versions
 

@@ -197,7 +197,7 @@ def trained(seed: int) -> Numbers:
     """Bundled weights on the simulator's test cases."""
     from anydiff.metrics import ensembles as ensemble
     from anydiff.metrics import members_per_case
-    from anydiff.recipes.build import build_dataset
+    from anydiff.recipes import build_dataset
 
     numbers: Numbers = {}
     for name, members in TRAINED_MEMBERS.items():

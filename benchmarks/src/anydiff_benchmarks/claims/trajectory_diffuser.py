@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.paths import VPLinear
 from anydiff.samplers import sample
-from anydiff.solvers import compile_plan
-from anydiff.solvers.ddim import DDIM
+from anydiff.solvers import DDIM, compile_plan
 from anydiff_benchmarks.claims.base import Claim, Verdict
 
 Array = NDArray[np.float64]
@@ -110,7 +109,7 @@ EPISODES, ROUNDS = 64, 15
 def _agents(seed: int) -> dict[str, Any]:
     """The planners and the cloned policies, by name."""
     from anydiff.pipeline import load
-    from anydiff.recipes.build import build_dataset
+    from anydiff.recipes import build_dataset
     from anydiff_trajectories.data import EpisodeWindows
     from anydiff_trajectories.diffuser import DiffusionPlanner
     from anydiff_trajectories.learner import behaviour_cloning

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import GaussianOracle
-from anydiff.metrics.ensembles import crps
+from anydiff.metrics import crps
 from anydiff.samplers import sample
 from anydiff.states import standard_normal
 from anydiff_benchmarks.claims.base import Claim, Verdict
@@ -151,10 +151,9 @@ def _gate_errors(scores: dict[str, Tensor], inside: dict[str, Tensor]) -> dict[s
 
 def trained(seed: int, members: int = 9) -> dict[str, float]:
     """Mean weighted quantile losses on traffic, refinement and the linear predictive score."""
-    from anydiff.metrics import SampleSet
-    from anydiff.metrics.ensembles import repeat_cases
+    from anydiff.metrics import SampleSet, repeat_cases
     from anydiff.pipeline import load
-    from anydiff.recipes.build import build_dataset, sample_set
+    from anydiff.recipes import build_dataset, sample_set
     from anydiff_timeseries.baselines import linear_gaussian, seasonal_naive, weekly_naive
     from anydiff_timeseries.data import Traffic
     from anydiff_timeseries.metrics import LinearPredictiveScore, MeanWeightedQuantileLoss
@@ -195,8 +194,7 @@ def trained(seed: int, members: int = 9) -> dict[str, float]:
 
 def _refined(pipeline: Pipeline, reference, train, members: int, seed: int):  # type: ignore[no-untyped-def]
     """The seasonal naive forecast of every case, refined, as a sample set in the ensemble layout."""
-    from anydiff.metrics import SampleSet
-    from anydiff.metrics.ensembles import repeat_cases
+    from anydiff.metrics import SampleSet, repeat_cases
     from anydiff_timeseries.baselines import seasonal_naive
     from anydiff_timeseries.refine import Refinement
     from anydiff_timeseries.tsdiff import quantile_levels

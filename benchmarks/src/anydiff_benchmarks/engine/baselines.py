@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.metrics import SampleSet
 from anydiff.states import UNCONDITIONAL, Conditioning, permutation, standard_normal

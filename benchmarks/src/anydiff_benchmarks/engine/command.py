@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anydiff.cli.output import print_table, tell
+from anydiff.cli import print_table, tell
 from anydiff.errors import AnydiffError
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def list_() -> None:
     Examples:
       anydiff bench list
     """
-    from anydiff.tasks.task import task_entries
+    from anydiff.tasks import task_entries
     from anydiff_benchmarks.engine.suite import suite_names
 
     print_table(["suite", "what it is"], list(suite_names().items()))
@@ -227,7 +227,7 @@ def lock(
     Examples:
       anydiff bench lock weather/gee@1
     """
-    from anydiff.tasks.lock import write_lock
+    from anydiff.tasks import write_lock
 
     typer.echo(write_lock(name))
 

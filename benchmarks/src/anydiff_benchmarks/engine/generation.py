@@ -10,16 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset
 from anydiff.denoisers.wrappers import CountingDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline import Pipeline, load
-from anydiff.recipes import load_recipe
-from anydiff.recipes.build import build_dataset
+from anydiff.recipes import build_dataset, load_recipe
 from anydiff.states import Conditioning
-from anydiff.tasks.lock import is_paired
-from anydiff.tasks.task import Task, load_reference
+from anydiff.tasks import Task, is_paired, load_reference
 from anydiff_benchmarks.engine import baselines
 from anydiff_benchmarks.engine.measure import Cost, measured
 from anydiff_benchmarks.engine.suite import Method

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anydiff
-from anydiff.tasks.canonical import canonical
+from anydiff.tasks import canonical
 
 WITHOUT_INFLUENCE = ("claims", "peers", "speed", "suites", "engine/command.py", "engine/progress.py", "engine/report")
 """What the rest of ``anydiff_benchmarks`` does not import (a test reads the imports), so no number passes through."""

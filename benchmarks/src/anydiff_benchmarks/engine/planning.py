@@ -23,8 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from anydiff.plugins.source import Source
-from anydiff.tasks.canonical import digest
+from anydiff.plugins import Source
+from anydiff.tasks import digest
 from anydiff_benchmarks.engine.suite import Method, Suite
 
 OVERRUN = 1.1

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from anydiff.metrics import MetricCard
 from anydiff.settings import Settings
-from anydiff.tasks.canonical import canonical
+from anydiff.tasks import canonical
 
 Run = tuple[int, int]
 """(number of the training, sampling seed)."""

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from anydiff.files import write_atomic
-from anydiff.tasks.canonical import digest
-from anydiff.tasks.task import Task, find_tasks
+from anydiff.tasks import Task, digest, find_tasks
 from anydiff_benchmarks.engine import identity
 from anydiff_benchmarks.engine.planning import (
     Cell,

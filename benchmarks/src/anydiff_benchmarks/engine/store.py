@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff.tasks.canonical import canonical
+from anydiff.tasks import canonical
 from anydiff_benchmarks.engine.identity import changes
 from anydiff_benchmarks.engine.row import Row
 

@@ -20,7 +20,7 @@ from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.recipes import Part
 from anydiff.registry import registry
 from anydiff.settings import Settings
-from anydiff.tasks.task import Tier
+from anydiff.tasks import Tier
 from anydiff_benchmarks.engine.identity import texts
 
 BASELINES = ("real", "resample", "gaussian", "gaussian-diagonal")

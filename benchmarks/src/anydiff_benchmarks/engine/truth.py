@@ -24,14 +24,10 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError
-from anydiff.metrics import MetricCard, SampleSet
-from anydiff.metrics.ensembles import repeat_cases
-from anydiff.metrics.judging import Judge
-from anydiff.recipes import load_recipe
-from anydiff.recipes.build import build_dataset, sample_set
+from anydiff.metrics import Judge, MetricCard, SampleSet, repeat_cases
+from anydiff.recipes import build_dataset, load_recipe, sample_set
 from anydiff.states import Conditioning, permutation
-from anydiff.tasks.lock import check_lock, freeze, lock_hash, task_metrics
-from anydiff.tasks.task import Task, load_task
+from anydiff.tasks import Task, check_lock, freeze, load_task, lock_hash, task_metrics
 
 _SPREAD = 10.0
 

@@ -20,11 +20,10 @@ import torch
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline import Pipeline
-from anydiff.plugins import hooks
-from anydiff.plugins.source import Source, source_of
+from anydiff.plugins import Source, hooks, source_of
 from anydiff.recipes import Recipe
 from anydiff.registry import KINDS, Entry, registry
-from anydiff.tasks.task import load_task
+from anydiff.tasks import load_task
 from anydiff_benchmarks.engine import identity
 from anydiff_benchmarks.engine.generation import Generator, SamplingCost
 from anydiff_benchmarks.engine.measure import measured

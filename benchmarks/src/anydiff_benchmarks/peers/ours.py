@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from anydiff.denoisers import FunctionDenoiser
-from anydiff.paths.grids import GRIDS, power, time_grid
+from anydiff.paths import GRIDS, power, time_grid
 from anydiff.registry import registry
 from anydiff.solvers import compile_plan, execute
 from anydiff_benchmarks.peers.cases import Case, Counted

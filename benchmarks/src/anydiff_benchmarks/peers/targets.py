@@ -18,9 +18,7 @@ from torch import Tensor
 from anydiff.denoisers import GaussianMixtureOracle
 from anydiff.errors import UnknownNameError
 from anydiff.paths import VPLinear
-from anydiff.solvers import execute
-from anydiff.solvers.adams import ExponentialAdams
-from anydiff.solvers.base import build_plan
+from anydiff.solvers import ExponentialAdams, build_plan, execute
 
 PATH = VPLinear()
 SEED = 20240

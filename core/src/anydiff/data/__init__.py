@@ -1,19 +1,44 @@
 """Where data comes from: the ledger of origins and licences, the cache of containers, and the archives' readers.
 
-Nothing here knows a domain, and nothing imports torch.
+Nothing here knows a domain, and nothing imports torch but what data sets derive from, which is loaded on first use.
 """
+
+from typing import TYPE_CHECKING
 
 from anydiff.data.cache import cached_container, data_folder, is_cached
 from anydiff.data.containers import read_members
 from anydiff.data.ledger import Container, LedgerRow, ledger, ledger_row
+from anydiff.exports import on_demand
+
+if TYPE_CHECKING:
+    from anydiff.data.arrays import read_array
+    from anydiff.data.dataset import ArrayDataset, Dataset
+    from anydiff.data.hdf5 import check_hdf5
+    from anydiff.data.zarr_store import check_zarr
+
+__getattr__ = on_demand(
+    __name__,
+    {
+        "ArrayDataset": "anydiff.data.dataset",
+        "Dataset": "anydiff.data.dataset",
+        "check_hdf5": "anydiff.data.hdf5",
+        "check_zarr": "anydiff.data.zarr_store",
+        "read_array": "anydiff.data.arrays",
+    },
+)
 
 __all__ = [
+    "ArrayDataset",
     "Container",
+    "Dataset",
     "LedgerRow",
     "cached_container",
+    "check_hdf5",
+    "check_zarr",
     "data_folder",
     "is_cached",
     "ledger",
     "ledger_row",
+    "read_array",
     "read_members",
 ]

@@ -25,6 +25,18 @@ from anydiff.data.reading import Place, Source, check_declared_size, check_real,
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.optional import require
 
+__all__ = [
+    "FOREIGN",
+    "MODES",
+    "SUFFIXES",
+    "Conversion",
+    "frame_bytes",
+    "picture_bytes",
+    "picture_files",
+    "read_pages",
+    "read_picture",
+]
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 

@@ -22,6 +22,21 @@ from typing import TYPE_CHECKING, Any
 
 from anydiff.errors import AnydiffError, FileFormatError, NonFiniteError
 
+__all__ = [
+    "MAX_YAML_BYTES",
+    "Place",
+    "check_declared_size",
+    "check_file_size",
+    "finite",
+    "parse_json",
+    "parse_yaml",
+    "read_json",
+    "read_text",
+    "read_yaml",
+    "reading",
+    "text_lines",
+]
+
 if TYPE_CHECKING:
     import numpy as np
     import yaml

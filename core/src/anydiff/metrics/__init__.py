@@ -1,16 +1,50 @@
 """Metrics: cards, scores, what a metric compares, distances and scores of ensembles that several domains share."""
 
 from anydiff.metrics.card import MetricCard, Score, require_same_card
-from anydiff.metrics.ensembles import EnsembleMetric, members_per_case, repeat_cases
+from anydiff.metrics.distances import frechet_distance, kernel_distance, precision_recall
+from anydiff.metrics.ensembles import (
+    CoverageError,
+    EnsembleCRPS,
+    EnsembleMetric,
+    EnsembleRMSE,
+    FairEnsembleCRPS,
+    RankHistogramDistance,
+    SpreadSkill,
+    coverage,
+    crps,
+    members_per_case,
+    outer_bins,
+    rank_histogram,
+    repeat_cases,
+    root_mean_squared_error,
+    spread_skill_ratio,
+)
+from anydiff.metrics.judging import Judge
 from anydiff.metrics.metric import Metric, SampleSet
 
 __all__ = [
+    "CoverageError",
+    "EnsembleCRPS",
     "EnsembleMetric",
+    "EnsembleRMSE",
+    "FairEnsembleCRPS",
+    "Judge",
     "Metric",
     "MetricCard",
+    "RankHistogramDistance",
     "SampleSet",
     "Score",
+    "SpreadSkill",
+    "coverage",
+    "crps",
+    "frechet_distance",
+    "kernel_distance",
     "members_per_case",
+    "outer_bins",
+    "precision_recall",
+    "rank_histogram",
     "repeat_cases",
     "require_same_card",
+    "root_mean_squared_error",
+    "spread_skill_ratio",
 ]

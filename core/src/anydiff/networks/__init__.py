@@ -9,6 +9,7 @@ from anydiff.networks.conditioning import (
     ConditionEmbedding,
     ConditionEncoder,
     LogSNREmbedding,
+    split_conditions,
 )
 from anydiff.networks.dit import DiT
 from anydiff.networks.memory import MemoryEstimate, estimate_memory
@@ -25,4 +26,5 @@ __all__ = [
     "MemoryEstimate",
     "UNet",
     "estimate_memory",
+    "split_conditions",
 ]

@@ -12,6 +12,22 @@ from torch.nn import functional
 
 from anydiff.errors import AnydiffError, natural_number
 
+__all__ = [
+    "SelfAttention",
+    "attention_heads",
+    "check_input",
+    "crop",
+    "depth_to_space",
+    "group_norm",
+    "in_full_precision",
+    "pad_to_multiple",
+    "probability",
+    "space_to_depth",
+    "spatial_shape",
+    "whole_numbers",
+    "zero_initialised",
+]
+
 ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 

@@ -2,7 +2,7 @@
 
 from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.paths.flow import Flow
-from anydiff.paths.grids import GRIDS, time_grid
+from anydiff.paths.grids import GRIDS, power, time_grid
 from anydiff.paths.mean_reverting import MeanReverting
 from anydiff.paths.product import ProductPath
 from anydiff.paths.variance_exploding import EDM, VE, ExponentialVE
@@ -25,5 +25,6 @@ __all__ = [
     "VPCosine",
     "VPLinear",
     "VPLogSNR",
+    "power",
     "time_grid",
 ]

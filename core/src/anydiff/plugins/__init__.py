@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from anydiff.exports import on_demand
 
 if TYPE_CHECKING:
     from anydiff.plugins.discovery import Discovery as Discovery
@@ -21,24 +22,26 @@ if TYPE_CHECKING:
     from anydiff.plugins.loader import use_folder as use_folder
     from anydiff.plugins.report import PluginWarning as PluginWarning
     from anydiff.plugins.report import report_to as report_to
+    from anydiff.plugins.source import Source as Source
+    from anydiff.plugins.source import source_of as source_of
 
 # Lazily, because a list of plugins needs neither pluggy nor the loader.
 _EXPORTS = {
-    "Discovery": "discovery",
-    "Plugin": "discovery",
-    "discover": "discovery",
-    "Loaded": "loader",
-    "forget": "loader",
-    "hooks": "loader",
-    "load_core": "loader",
-    "loaded": "loader",
-    "use_folder": "loader",
-    "PluginWarning": "report",
-    "report_to": "report",
+    "Discovery": "anydiff.plugins.discovery",
+    "Plugin": "anydiff.plugins.discovery",
+    "discover": "anydiff.plugins.discovery",
+    "Loaded": "anydiff.plugins.loader",
+    "forget": "anydiff.plugins.loader",
+    "hooks": "anydiff.plugins.loader",
+    "load_core": "anydiff.plugins.loader",
+    "loaded": "anydiff.plugins.loader",
+    "use_folder": "anydiff.plugins.loader",
+    "PluginWarning": "anydiff.plugins.report",
+    "report_to": "anydiff.plugins.report",
+    "Source": "anydiff.plugins.source",
+    "source_of": "anydiff.plugins.source",
 }
 
+__all__ = ["PluginWarning", "Source", "hooks", "source_of", "use_folder"]
 
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'anydiff.plugins' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"anydiff.plugins.{_EXPORTS[name]}"), name)
+__getattr__ = on_demand(__name__, _EXPORTS)

@@ -1,19 +1,47 @@
 """Solvers compile a path and a time grid into a plan; one executor runs every plan (DESIGN 4)."""
 
+from anydiff.solvers.adams import ExponentialAdams
 from anydiff.solvers.base import ENDS, Solver, build_plan, compile_plan
+from anydiff.solvers.ddim import DDIM, DDPM, ddim_row
+from anydiff.solvers.dpm_solver_pp import DPMSolverPP
 from anydiff.solvers.executor import Step, execute
+from anydiff.solvers.exponential import checked_choice, step_size
 from anydiff.solvers.plan import Plan
+from anydiff.solvers.predictor_corrector import (
+    EulerMaruyama,
+    Predictor,
+    PredictorCorrector,
+    langevin_step,
+    predicted,
+    score_of,
+)
 from anydiff.solvers.program import LinearForm, Node, Program
+from anydiff.solvers.runge_kutta import EDMHeun, Euler
 
 __all__ = [
+    "DDIM",
+    "DDPM",
     "ENDS",
+    "DPMSolverPP",
+    "EDMHeun",
+    "Euler",
+    "EulerMaruyama",
+    "ExponentialAdams",
     "LinearForm",
     "Node",
     "Plan",
+    "Predictor",
+    "PredictorCorrector",
     "Program",
     "Solver",
     "Step",
     "build_plan",
+    "checked_choice",
     "compile_plan",
+    "ddim_row",
     "execute",
+    "langevin_step",
+    "predicted",
+    "score_of",
+    "step_size",
 ]

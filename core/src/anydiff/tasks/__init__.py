@@ -1,5 +1,32 @@
 """Tasks: what a benchmark measures, and the lock of what was published. ``anydiff-benchmarks`` runs them."""
 
-from anydiff.tasks.task import Task
+from typing import TYPE_CHECKING
 
-__all__ = ["Task"]
+from anydiff.exports import on_demand
+from anydiff.tasks.canonical import canonical, digest
+from anydiff.tasks.task import Task, Tier, find_tasks, load_reference, load_task, task_entries
+
+if TYPE_CHECKING:
+    from anydiff.tasks.lock import check_lock, freeze, is_paired, lock_hash, task_metrics, write_lock
+
+_LOCKED = ("check_lock", "freeze", "is_paired", "lock_hash", "task_metrics", "write_lock")
+
+# Lazily, because a list of tasks needs no torch.
+__getattr__ = on_demand(__name__, dict.fromkeys(_LOCKED, "anydiff.tasks.lock"))
+
+__all__ = [
+    "Task",
+    "Tier",
+    "canonical",
+    "check_lock",
+    "digest",
+    "find_tasks",
+    "freeze",
+    "is_paired",
+    "load_reference",
+    "load_task",
+    "lock_hash",
+    "task_entries",
+    "task_metrics",
+    "write_lock",
+]

@@ -16,21 +16,26 @@ A plugin steers the kit with data in its module:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from anydiff.exports import on_demand
 
 if TYPE_CHECKING:
     from anydiff.testing.kit import check_plugin as check_plugin
     from anydiff.testing.parametrised import conformance as conformance
+    from anydiff.testing.points import Points as Points
     from anydiff.testing.report import Outcome as Outcome
     from anydiff.testing.report import Report as Report
 
-_EXPORTS = {"check_plugin": "kit", "conformance": "parametrised", "Outcome": "report", "Report": "report"}
+_EXPORTS = {
+    "Outcome": "anydiff.testing.report",
+    "Points": "anydiff.testing.points",
+    "Report": "anydiff.testing.report",
+    "check_plugin": "anydiff.testing.kit",
+    "conformance": "anydiff.testing.parametrised",
+}
 
+__all__ = [*_EXPORTS]
 
 # Lazily, because pytest imports this package in every run for its option --anydiff.
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'anydiff.testing' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"anydiff.testing.{_EXPORTS[name]}"), name)
+__getattr__ = on_demand(__name__, _EXPORTS)

@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.training.weights import load_into, load_weights, save_weights, weights_hash
+from anydiff.training import load_into, load_weights, save_weights, weights_hash
 
 if TYPE_CHECKING:
     from anydiff_images.data import ImageDataset

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anydiff.data.arrays import read_array
+from anydiff.data import read_array
 from anydiff.data.frames import Conversion, frame_bytes, picture_files, read_pages, read_picture
 from anydiff.domains.kit.pictures import enlarged, picture_grid, write_picture
 from anydiff.errors import AnydiffError, FileFormatError

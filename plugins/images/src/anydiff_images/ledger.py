@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anydiff.data.ledger import Container, LedgerRow
+from anydiff.data import Container, LedgerRow
 
 _IDX = "usr/share/datasets/fashion-mnist"
 _TRAIN, _TEST = "train", "t10k"

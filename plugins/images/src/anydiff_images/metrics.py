@@ -14,11 +14,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from anydiff.data.cache import cached_container
-from anydiff.data.containers import read_members
+from anydiff.data import cached_container, read_members
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.metrics import Metric, MetricCard, SampleSet
-from anydiff.metrics.distances import frechet_distance, kernel_distance, precision_recall
+from anydiff.metrics import Metric, MetricCard, SampleSet, frechet_distance, kernel_distance, precision_recall
 from anydiff_images import ledger
 from anydiff_images.classifier import FEATURES, Classifier, bundled_classifiers, load_classifier
 from anydiff_images.domain import Images

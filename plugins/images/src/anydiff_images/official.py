@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anydiff.data.cache import cached_container
-from anydiff.data.containers import read_members
+from anydiff.data import cached_container, read_members
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff_images import ledger
 from anydiff_images.idx import parse_idx

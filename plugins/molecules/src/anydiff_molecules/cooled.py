@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from anydiff.errors import AnydiffError
-from anydiff.solvers.base import Solver
-from anydiff.solvers.ddim import ddim_row
-from anydiff.solvers.exponential import step_size
-from anydiff.solvers.program import LinearForm, Node, Program
+from anydiff.solvers import LinearForm, Node, Program, Solver, ddim_row, step_size
 
 
 @dataclass(frozen=True)

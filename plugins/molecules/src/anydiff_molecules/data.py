@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset
 from anydiff.domains import Domain
 from anydiff.domains.kit import Gaussian, Split, check_split, content_hash, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, UnknownNameError

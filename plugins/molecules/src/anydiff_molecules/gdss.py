@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.networks.layers import attention_heads, check_input
-from anydiff.paths.variance_preserving import VPLinear
+from anydiff.paths import VPLinear
 from anydiff.states import UNCONDITIONAL, Condition, Conditioning
 from anydiff_molecules.networks import graph_leaves, row_groups
 

@@ -15,12 +15,18 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from anydiff.errors import AnydiffError
-from anydiff.solvers.base import Solver
-from anydiff.solvers.ddim import ddim_row
-from anydiff.solvers.exponential import checked_choice
-from anydiff.solvers.predictor_corrector import Predictor as SDEPredictor
-from anydiff.solvers.predictor_corrector import langevin_step, predicted, score_of
-from anydiff.solvers.program import LinearForm, Node, Program
+from anydiff.solvers import (
+    LinearForm,
+    Node,
+    Program,
+    Solver,
+    checked_choice,
+    ddim_row,
+    langevin_step,
+    predicted,
+    score_of,
+)
+from anydiff.solvers import Predictor as SDEPredictor
 
 Predictor = Literal["euler", "reverse"]
 _PREDICTORS: dict[str, SDEPredictor] = {"euler": "euler-maruyama", "reverse": "reverse-diffusion"}

@@ -20,7 +20,7 @@ import torch
 from scipy.spatial import Delaunay
 from torch import Tensor
 
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset
 from anydiff.domains import Domain
 from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, natural_number

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.networks.conditioning import ConditionEmbedding
+from anydiff.networks import ConditionEmbedding
 from anydiff.networks.layers import attention_heads, check_input, probability, zero_initialised
 from anydiff.states import UNCONDITIONAL, Condition, Conditioning
 

@@ -12,13 +12,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from anydiff.denoisers import Denoiser
-from anydiff.denoisers.base import batch_times
+from anydiff.denoisers import Denoiser, batch_times
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.objectives import Objective
-from anydiff.objectives.base import present_entries
-from anydiff.objectives.times import TimeLaw
-from anydiff.paths.base import GaussianPath
+from anydiff.objectives import Objective, TimeLaw, present_entries
+from anydiff.paths import GaussianPath
 from anydiff.states import UNCONDITIONAL, Conditioning
 
 LEAST = 1e-7

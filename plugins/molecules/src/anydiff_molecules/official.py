@@ -6,8 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from anydiff.data.cache import cached_container
-from anydiff.data.containers import read_members
+from anydiff.data import cached_container, read_members
 from anydiff.data.reading import read_text
 from anydiff.errors import FileFormatError
 from anydiff_molecules import ledger

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset
 from anydiff.data.frames import Conversion
 from anydiff.domains import Domain
 from anydiff.domains.kit import check_split, domain_of_data

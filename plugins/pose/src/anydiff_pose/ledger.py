@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anydiff.data.ledger import Container, LedgerRow
+from anydiff.data import Container, LedgerRow
 
 _AMP = "isaaclab_tasks/contrib/humanoid_amp/motions"
 HUMANOID_MEMBERS = {name: f"{_AMP}/humanoid_{name}.npz" for name in ("walk", "run", "dance")}

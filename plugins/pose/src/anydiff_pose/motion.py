@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anydiff.data.cache import cached_container
-from anydiff.data.containers import read_members
+from anydiff.data import cached_container, read_members
 from anydiff.errors import FileFormatError
 from anydiff.files import atomic_path
 from anydiff_pose import ledger

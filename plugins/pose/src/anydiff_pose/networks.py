@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.networks.conditioning import ConditionEmbedding
+from anydiff.networks import ConditionEmbedding
 from anydiff.networks.layers import SelfAttention, attention_heads, check_input, group_norm
 from anydiff.states import UNCONDITIONAL, ArrayCondition, Conditioning
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from anydiff.domains.kit.pictures import picture_grid, write_picture
 from anydiff.pipeline import Pipeline
-from anydiff.solvers.executor import Step
+from anydiff.solvers import Step
 from anydiff_pose.diffpose import pose_domain
 from anydiff_pose.pictures import Picture, heat_colours
 

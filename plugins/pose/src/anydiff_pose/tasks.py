@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset
 from anydiff.pipeline import load
 from anydiff.states import Conditioning
 from anydiff.tasks import Task

@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anydiff.data.arrays import read_array
+from anydiff.data import read_array
 from anydiff.data.frames import Conversion, frame_bytes, picture_bytes, read_picture
 from anydiff.data.frames import picture_files as pictures_of
 from anydiff.data.reading import check_declared_size, reading

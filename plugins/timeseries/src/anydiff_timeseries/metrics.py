@@ -15,8 +15,7 @@ from torch import Tensor
 
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
-from anydiff.metrics import Metric, MetricCard, SampleSet
-from anydiff.metrics.ensembles import CoverageError, EnsembleMetric, crps
+from anydiff.metrics import CoverageError, EnsembleMetric, Metric, MetricCard, SampleSet, crps
 from anydiff_timeseries.domain import TimeSeries
 from anydiff_timeseries.scaling import known_values
 

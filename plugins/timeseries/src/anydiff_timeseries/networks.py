@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.networks.conditioning import ConditionEmbedding, split_conditions
+from anydiff.networks import ConditionEmbedding, split_conditions
 from anydiff.networks.layers import (
     check_input,
     crop,

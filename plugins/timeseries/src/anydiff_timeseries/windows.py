@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset
 from anydiff.domains.kit import check_split, content_hash
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, permutation

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset
 from anydiff.errors import AnydiffError
 from anydiff.metrics import Score
 from anydiff.states import Conditioning

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anydiff.cli.common import refuse_existing
-from anydiff.cli.output import tell
+from anydiff.cli import refuse_existing, tell
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")]
 
@@ -166,7 +165,7 @@ def compare(
     Examples:
       anydiff trajectories compare trajectories/pendulum --out returns.png --seeds 3
     """
-    from anydiff.cli.output import counted, print_table
+    from anydiff.cli import counted, print_table
     from anydiff.pipeline import load
     from anydiff_trajectories.compare import compare_agents, rows_of
     from anydiff_trajectories.pictures import draw_returns

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anydiff.domains import Report
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.pipeline import Pipeline
-from anydiff.recipes.build import build_dataset
+from anydiff.recipes import build_dataset
 from anydiff_trajectories.baselines import agents_beside
 from anydiff_trajectories.data import EpisodeWindows
 from anydiff_trajectories.policy import Agent, DiffusionPolicy

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from anydiff.data.hdf5 import check_hdf5
+from anydiff.data import check_hdf5
 from anydiff.data.reading import reading
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_path

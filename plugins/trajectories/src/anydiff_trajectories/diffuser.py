@@ -19,7 +19,7 @@ from anydiff.denoisers.wrappers import Wrapper
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.guidance import ClassifierFree, ScoreGuidance
 from anydiff.pipeline import Pipeline
-from anydiff.recipes.build import build_guidance
+from anydiff.recipes import build_guidance
 from anydiff.states import UNCONDITIONAL, Conditioning
 from anydiff_trajectories.codec import TrajectoryCodec
 from anydiff_trajectories.networks import Planner

@@ -12,7 +12,7 @@ from anydiff_trajectories.episodes import Episode
 if TYPE_CHECKING:
     from anydiff.domains import Report
     from anydiff.metrics import Score
-    from anydiff.pipeline.pipeline import Pipeline
+    from anydiff.pipeline import Pipeline
 
 __all__ = ["PLANNING", "Trajectories"]
 

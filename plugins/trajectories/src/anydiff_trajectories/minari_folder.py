@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anydiff.data.hdf5 import check_hdf5
+from anydiff.data import check_hdf5
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_folder
 from anydiff_trajectories.episodes import Episode, shared_bounds

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.networks import UNet
-from anydiff.networks.conditioning import ConditionEmbedding
+from anydiff.networks import ConditionEmbedding, UNet
 from anydiff.states import UNCONDITIONAL, Condition, Conditioning, StateSpec
 from anydiff_trajectories.layout import Layout
 

@@ -7,11 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from anydiff.denoisers import NetworkDenoiser
-from anydiff.denoisers.base import Denoiser, batch_times
+from anydiff.denoisers import Denoiser, NetworkDenoiser, batch_times
 from anydiff.errors import AnydiffError
-from anydiff.objectives import Denoising
-from anydiff.objectives.base import element_mean
+from anydiff.objectives import Denoising, element_mean
 from anydiff.states import UNCONDITIONAL, Conditioning
 from anydiff_trajectories.networks import Planner
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from anydiff.pipeline import Pipeline
-    from anydiff.solvers.executor import Step
+    from anydiff.solvers import Step
     from anydiff_trajectories.domain import Trajectories
 
 Array = NDArray[np.float64]

@@ -27,16 +27,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers import Denoiser
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.guidance import ScoreGuidance
 from anydiff.metrics import SampleSet
 from anydiff.paths import GaussianPath
 from anydiff.samplers import sample
-from anydiff.solvers import Plan, Solver, compile_plan
-from anydiff.solvers.executor import execute
-from anydiff.solvers.program import LinearForm, Node, Program
-from anydiff.solvers.runge_kutta import EDMHeun
+from anydiff.solvers import EDMHeun, LinearForm, Node, Plan, Program, Solver, compile_plan, execute
 from anydiff.states import UNCONDITIONAL, Conditioning, NoiseSource
 from anydiff_trajectories.domain import Trajectories
 

@@ -18,10 +18,9 @@ from torch import Tensor
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.paths import GaussianPath
 from anydiff.pipeline import Pipeline
-from anydiff.recipes.build import build_solver
+from anydiff.recipes import build_solver
 from anydiff.solvers import Plan, Solver, compile_plan
-from anydiff.states import Conditioning
-from anydiff.states.streams import standard_normal
+from anydiff.states import Conditioning, standard_normal
 from anydiff_trajectories.diffuser import DiffusionPlanner, planner_of
 
 

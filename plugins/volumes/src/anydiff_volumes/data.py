@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset
 from anydiff.domains import Domain
 from anydiff.domains.kit import Levels, Split, check_split, content_hash, domain_of_data, every_tenth
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number

@@ -19,8 +19,7 @@ from torch.nn import functional
 
 from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.metrics import Metric, MetricCard, SampleSet
-from anydiff.metrics.distances import frechet_distance
+from anydiff.metrics import Metric, MetricCard, SampleSet, frechet_distance
 from anydiff.states import standard_normal
 
 DATA_RANGE = 2.0

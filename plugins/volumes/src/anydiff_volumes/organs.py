@@ -17,9 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.data.cache import cached_container
-from anydiff.data.containers import read_members
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset, cached_container, read_members
 from anydiff.data.reading import reading
 from anydiff.domains import Domain
 from anydiff.domains.kit import check_split, domain_of_data

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.data.dataset import Dataset
+from anydiff.data import Dataset
 from anydiff.errors import AnydiffError
 from anydiff.states import Conditioning, permutation
 from anydiff_weather.data import ForecastCases, Lorenz96Cases

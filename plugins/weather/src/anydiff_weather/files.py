@@ -9,9 +9,8 @@ from typing import Any
 
 import xarray
 
-from anydiff.data.hdf5 import check_hdf5
+from anydiff.data import check_hdf5, check_zarr
 from anydiff.data.reading import check_declared_size, reading
-from anydiff.data.zarr_store import check_zarr
 from anydiff.domains.kit import require
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_folder, atomic_path, check_suffix

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.networks.conditioning import ConditionEmbedding
+from anydiff.networks import ConditionEmbedding
 from anydiff.networks.layers import SelfAttention, attention_heads, check_input, in_full_precision, zero_initialised
 from anydiff.states import UNCONDITIONAL, ArrayCondition, Conditioning, StateSpec
 

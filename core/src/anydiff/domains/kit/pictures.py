@@ -13,6 +13,8 @@ from anydiff.errors import AnydiffError
 from anydiff.files import atomic_path
 from anydiff.optional import require
 
+__all__ = ["enlarged", "panels", "picture_grid", "write_figure", "write_picture"]
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure

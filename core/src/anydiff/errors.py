@@ -7,7 +7,10 @@ ends with a non-zero exit code; a Python caller catches it like any ``ValueError
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+from typing import TextIO
 
 __all__ = ["AnydiffError", "FileFormatError", "NonFiniteError", "PluginError", "UnknownNameError", "natural_number"]
 
@@ -55,3 +58,18 @@ def natural_number(field: str, value: object, minimum: int = 1) -> int:
     if number is None or number < minimum:
         raise AnydiffError(f"{field} is {value!r}, but must be a whole number of at least {minimum}.")
     return number
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning to a user in one sentence, for ``warnings.showwarning`` of our processes; others with file and line."""
+    if issubclass(category, UserWarning):
+        print(f"anydiff: {message}", file=file or sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)

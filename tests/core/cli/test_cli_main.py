@@ -188,9 +188,9 @@ def test_a_reader_that_leaves_early_is_no_error(plugin):
 
 
 def test_a_warning_is_a_sentence_like_all_else(capsys):
-    from anydiff.cli.main import _show
+    from anydiff.errors import show_warning
 
-    _show(UserWarning("2 of 9 entries could not be parsed."), UserWarning, "registry.py", 159)
+    show_warning(UserWarning("2 of 9 entries could not be parsed."), UserWarning, "registry.py", 159)
     assert capsys.readouterr().err == "anydiff: 2 of 9 entries could not be parsed.\n"
-    _show(DeprecationWarning("old"), DeprecationWarning, "registry.py", 159)
+    show_warning(DeprecationWarning("old"), DeprecationWarning, "registry.py", 159)
     assert "registry.py:159: DeprecationWarning: old" in capsys.readouterr().err

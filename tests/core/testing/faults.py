@@ -62,7 +62,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from anydiff.data.dataset import Dataset
-from anydiff.domains import Domain
+from anydiff.domains import Domain, LabelledArray
 from anydiff.errors import AnydiffError
 from anydiff.files import check_suffix, write_atomic
 from anydiff.metrics.ensembles import EnsembleRMSE
@@ -80,6 +80,9 @@ class Numbers(Domain):
 
     def labelled(self, objects, labels, members):
         return [(x, label) for (x, _), label in zip(objects, labels)]
+
+    def label_arrays(self, labels):
+        return {"number": LabelledArray(np.array(labels), ("case",))}
 
     def match(self, objects, labels):
         if all(case < 0 for _, case in objects):
@@ -173,6 +176,12 @@ FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         "paired",
         "cases that go into no file",
         [("parts", "return [(x, label) for (x, _), label in zip(objects, labels)]", "return list(objects)")],
+    ),
+    (
+        "domain.match",
+        "paired",
+        "cases that stand beside no arrays",
+        [("parts", 'return {"number": LabelledArray(np.array(labels), ("case",))}', "return {}")],
     ),
     (
         "domain.match",

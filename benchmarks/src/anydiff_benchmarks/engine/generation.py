@@ -174,4 +174,11 @@ class Generator:
         good = isinstance(scores, Mapping) and scores and all(isinstance(each, Score) for each in scores.values())
         if not good:
             raise AnydiffError(f"the {what} of task {self.task.id!r} gave {scores!r}; return a dict of name -> Score.")
-        return {score.card.name: score for score in scores.values()}
+        named = {score.card.name: score for score in scores.values()}
+        if len(named) < len(scores):
+            twice = next(name for name in named if sum(each.card.name == name for each in scores.values()) > 1)
+            raise AnydiffError(
+                f"the {what} of task {self.task.id!r} gave two scores whose cards are called {twice!r}; give each "
+                "card a name of its own."
+            )
+        return named

@@ -11,12 +11,13 @@ import contextlib
 import os
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, show_warning
 from anydiff.optional import require
 
 DEATHS = 3
@@ -271,8 +272,10 @@ class _Waiting:
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run in the worker, on one thread."""
+    """Run in the worker, on one thread; warnings are sentences, as in the process that waits for it."""
     import torch
+
+    warnings.showwarning = show_warning
 
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +24,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, show_warning
 from anydiff.metrics import Judge, MetricCard, SampleSet, repeat_cases
 from anydiff.recipes import build_dataset, load_recipe, sample_set
 from anydiff.states import Conditioning, permutation
@@ -306,6 +307,7 @@ def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
 
 def _main() -> None:
     torch.set_num_threads(int(sys.argv[1]))
+    warnings.showwarning = show_warning
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a plugin prints must not get among the answers
     serve(sys.stdin.buffer, answers)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TextIO
+
+from anydiff.errors import show_warning
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -33,19 +34,5 @@ _LISTS = {("plugins", *words) for words in [(), ("--json",), ("list",), ("list",
 
 def main() -> None:
     """Run the command line of this process. Warnings are sentences like all else: where they came from helps nobody."""
-    warnings.showwarning = _show
+    warnings.showwarning = show_warning
     sys.exit(run(sys.argv[1:]))
-
-
-def _show(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    if issubclass(category, UserWarning):
-        print(f"anydiff: {message}", file=sys.stderr if file is None else file)
-    else:
-        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath, Time, per_row
-from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, Known, StateSpec
 
 PredictionKind = Literal["data", "noise", "velocity", "score", "flow", "edm"]
 KINDS: tuple[str, ...] = get_args(PredictionKind)
@@ -156,6 +156,14 @@ class Denoiser(ABC):
         accepts a condition that was not encoded; by default nothing is.
         """
         return condition
+
+    def seen_clean(self, condition: Conditioning) -> Known | None:
+        """Entries of the states ``[B, *shape]`` that it sees clean because ``condition`` gives them; None if none.
+
+        A network that was trained with known entries in place, and puts them there by itself, draws the others from
+        their exact law given these. By default a denoiser sees all of the state as it is.
+        """
+        return None
 
     def predict(
         self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", condition: Conditioning = UNCONDITIONAL

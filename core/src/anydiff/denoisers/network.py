@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from anydiff.denoisers.base import KINDS, Denoiser, PredictionKind, batch_times
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath, per_row
-from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, Known, StateSpec
 
 
 class NetworkDenoiser(nn.Module, Denoiser):
@@ -21,7 +21,8 @@ class NetworkDenoiser(nn.Module, Denoiser):
     Args:
         network: ``forward(x [B, *shape], log_snr [B], condition) -> [B, *shape]``. It may have a method
             ``encode_condition(condition) -> condition``, see :meth:`Denoiser.encode_condition`; ``forward`` then
-            takes both forms, and what the method does not know it hands on.
+            takes both forms, and what the method does not know it hands on. It may have a method
+            ``seen_clean(condition) -> Known | None``, see :meth:`Denoiser.seen_clean`.
         path: the path it was or will be trained on.
         parametrization: what the network's output means.
         sigma_data: standard deviation of the data.
@@ -61,6 +62,11 @@ class NetworkDenoiser(nn.Module, Denoiser):
         """The condition as the network encodes it; as it is if the network has no ``encode_condition``."""
         encode = getattr(self.network, "encode_condition", None)
         return condition if encode is None else encode(condition)
+
+    def seen_clean(self, condition: Conditioning) -> Known | None:
+        """What the network says it sees clean; None if it has no ``seen_clean``."""
+        seen = getattr(self.network, "seen_clean", None)
+        return None if seen is None else seen(condition)
 
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """The network's own output at (x, t), of kind ``native_kind``."""

@@ -33,6 +33,12 @@ class LabelledArray:
     dimensions: tuple[str, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], dimension: str = "case") -> LabelledArray:
+        """``texts`` along an axis: places in the list of the attribute ``names``, which every program can read."""
+        names = list(dict.fromkeys(texts))
+        return cls(np.array([names.index(text) for text in texts], dtype=np.int64), (dimension,), {"names": names})
+
 
 class Domain(ABC):
     """What a plugin teaches the core about its field. It holds no data and no network.

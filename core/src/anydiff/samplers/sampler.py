@@ -151,7 +151,7 @@ class Sampler(ABC):
         cases = len(indices) if request.cases is None else natural_number("cases", request.cases)
         condition = Conditioning.of(request.condition).checked(cases)
         layers, inner = guidance_layers(request.guidance, spec, condition), self.inner(denoiser)
-        warn_approximate(layers, condition)
+        warn_approximate(inner, layers, condition)
         if request.start is not None:
             check_rows("start", request.start, len(indices))
         batch_size = natural_number("batch_size", request.batch_size)

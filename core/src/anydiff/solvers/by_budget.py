@@ -1,4 +1,8 @@
-"""The solver to take where nothing is known but the budget, for accurate denoisers: ``by-budget``.
+"""The solver to take where nothing is known but the budget, for smooth denoisers with small errors: ``by-budget``.
+
+It was chosen on exact denoisers (closed forms of Gaussian mixtures) alone. It interpolates predictions over many steps
+with high order, so it is best where a network is smooth in time and its errors are small beside those of the steps. A
+small network on bounded data (images of clipped range, say) is better served by ``dpm-solver++-2m`` or ``unipc-2``.
 
 It is :class:`~anydiff.solvers.velocity_adams.VelocityAdams` of degree 5 on the grid ``learned``
 (:func:`anydiff.paths.grids.learned`); in plans of at most 12 steps its order falls to 1 towards the last one. The grid

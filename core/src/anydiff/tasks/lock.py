@@ -71,9 +71,23 @@ def freeze(task: Task, sketch: bool = True) -> dict[str, Any]:
 
 
 def task_metrics(task: Task, recipe: Recipe) -> list[Metric]:
-    """The metrics of a task: its own, or its recipe's; none where an evaluator gives the scores."""
+    """The metrics of a task: its own, or its recipe's; none where an evaluator gives the scores.
+
+    Raises:
+        AnydiffError: the cards of two of them have one name, so that only one of two values would be kept.
+    """
     parts = task.metrics or (() if task.evaluator else recipe.metrics)
-    return [registry().build("metrics", part.name, **part.options) for part in parts]
+    metrics = [registry().build("metrics", part.name, **part.options) for part in parts]
+    seen: dict[str, str] = {}
+    for part, metric in zip(parts, metrics, strict=True):
+        name = metric.card.name
+        if name in seen:
+            raise AnydiffError(
+                f"task {task.id!r} is judged by {seen[name]!r} and {part.name!r}, whose cards are both called {name!r}"
+                "; name one of the two, or give each card a name of its own."
+            )
+        seen[name] = part.name
+    return metrics
 
 
 def is_paired(task: Task, recipe: Recipe) -> bool:

@@ -196,6 +196,11 @@ def _require_match(plugin: Subject, dataset: Dataset) -> None:
     assert labels is not None
     require(len(labels) == count, f"case_labels of {dataset.name!r} gives {len(labels)} labels for {count} examples.")
     states, condition = dataset.batch(range(count))
+    stood = domain.label_arrays(labels)
+    lasting = stood and all(len(each.values) == count and each.dimensions[0] == "case" for each in stood.values())
+    require(
+        lasting, "label_arrays gives no array with an axis 'case' of the labels, so a .zarr would not name its cases."
+    )
     objects = domain.labelled(domain.decode(states, condition), labels, [0] * count)
     path = plugin.scratch / f"{dataset.name.replace('/', '-')}-match{_first(domain)}"
     domain.write([*objects[2:], *objects[:2]], path)

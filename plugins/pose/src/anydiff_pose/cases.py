@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import PurePath
 
+import numpy as np
+
+from anydiff.domains import LabelledArray
 from anydiff.errors import AnydiffError
 from anydiff_pose.poses import Pose
 
@@ -43,6 +46,22 @@ def labelled(poses: Sequence[Pose], labels: Sequence[Label]) -> list[Pose]:
         else:
             made.append(dataclasses.replace(pose, image=label))
     return made
+
+
+def arrays(labels: Sequence[Label]) -> dict[str, LabelledArray]:
+    """The labels of n clips for a Zarr group.
+
+    - ``image [case]``: places in the list of its attribute ``names``, or numbers of frames where frames have no names.
+    - ``track [case]``: the number of the person, -1 where the label names none; only where one does.
+    """
+    images = [_image(label) for label in labels]
+    tracks = [label[1] if isinstance(label, tuple) else -1 for label in labels]
+    numbers = all(isinstance(image, int) for image in images)
+    frames = LabelledArray(np.array(images, dtype=np.int64), ("case",)) if numbers else None
+    found = {"image": frames or LabelledArray.of_texts([str(image) for image in images])}
+    if any(isinstance(label, tuple) for label in labels):
+        found["track"] = LabelledArray(np.array(tracks, dtype=np.int64), ("case",))
+    return found
 
 
 def match(poses: Sequence[Pose], labels: Sequence[Label]) -> list[int] | None:

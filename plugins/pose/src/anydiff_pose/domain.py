@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.domains import Domain
+from anydiff.domains import Domain, LabelledArray
 from anydiff.domains.kit import Limits
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Leaf, StateSpec
@@ -237,6 +237,10 @@ class Poses(Domain):
     def labelled(self, objects: Sequence[Pose], labels: Sequence[Any], members: Sequence[int]) -> list[Pose]:
         """Poses that name the clips they are of; see :func:`anydiff_pose.cases.labelled`."""
         return cases.labelled(objects, labels)
+
+    def label_arrays(self, labels: Sequence[Any]) -> dict[str, LabelledArray]:
+        """``image [case]`` and, of several people in one, ``track [case]``; see :func:`anydiff_pose.cases.arrays`."""
+        return cases.arrays(labels)
 
     def match(self, objects: Sequence[Pose], labels: Sequence[Any]) -> list[int] | None:
         """The held-out clip of each pose, by the name of its image; see :func:`anydiff_pose.cases.match`."""

@@ -48,11 +48,9 @@ def origin_arrays(origins: Sequence[Origin], freq: Frequency, first: int) -> dic
     list of its attribute ``names``."""
     times = np.array([one.stamps(freq, first + 1).asi8[-1] for one in origins], dtype=np.int64)
     unit, size = ("seconds", 10**9) if not (times % 10**9).any() else ("nanoseconds", 1)
-    names = list(dict.fromkeys(one.name for one in origins))
-    places = np.array([names.index(one.name) for one in origins], dtype=np.int64)
     return {
         "timestamp": LabelledArray(times // size, ("case",), {"units": f"{unit} since 1970-01-01"}),
-        "series": LabelledArray(places, ("case",), {"names": names}),
+        "series": LabelledArray.of_texts([one.name for one in origins]),
     }
 
 

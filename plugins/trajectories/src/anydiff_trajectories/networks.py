@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.networks import ConditionEmbedding, UNet
-from anydiff.states import UNCONDITIONAL, Condition, Conditioning, StateSpec
+from anydiff.states import UNCONDITIONAL, Condition, Conditioning, Known, StateSpec
 from anydiff_trajectories.layout import Layout
 
 HEADS = ("inverse", "rollout", "value")
@@ -74,6 +74,7 @@ class Planner(nn.Module):
             if head not in HEADS:
                 raise UnknownNameError("head", head, HEADS)
         self.ends = {name: conditions[name].size for name in ("start", "goal") if name in conditions}  # type: ignore[union-attr]
+        self.horizon = spec.shape[0]
         self.unread = tuple(unread)
         self.read = [name for name in conditions if name not in self.ends and name not in self.unread]
         self.reads_conditions = (*self.ends, *self.read)
@@ -132,6 +133,14 @@ class Planner(nn.Module):
         seen, _ = self.with_known(shrunk, condition)
         values: Tensor = self.value(seen, log_snr)
         return values
+
+    def seen_clean(self, condition: Conditioning) -> Known | None:
+        """The given start and goal, which it sees in place, in training as in sampling; None without either."""
+        given = [condition.given[name] for name in self.ends if name in condition.given]
+        if not given:
+            return None
+        rows = torch.zeros(len(given[0]), self.horizon, self.layout.width, device=given[0].device)
+        return Known(*self.with_known(rows, condition))
 
     def with_known(self, x: Tensor, condition: Conditioning) -> tuple[Tensor, Tensor]:
         """``x`` with the given start and goal in place, and which entries they are (bool of the same shape)."""

@@ -15,6 +15,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from anydiff.domains import LabelledArray
 from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError
 from anydiff_volumes.placement import as_nifti
@@ -63,6 +64,11 @@ def labelled(images: Sequence[Any], cases: Sequence[Case], members: Sequence[int
         as_nifti(np.asarray(image.dataobj), image.affine, f"anydiff {case.name} member{member} of {case.source}")
         for image, case, member in zip(images, cases, members, strict=True)
     ]
+
+
+def arrays(cases: Sequence[Case]) -> dict[str, LabelledArray]:
+    """``name [case]`` and ``source [case]`` for a Zarr group: places in the lists of their attributes ``names``."""
+    return {field: LabelledArray.of_texts([getattr(case, field) for case in cases]) for field in ("name", "source")}
 
 
 def told_by(image: Any, what: str = "the volume") -> Told | None:

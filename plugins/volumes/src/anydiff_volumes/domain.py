@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.domains import Domain
+from anydiff.domains import Domain, LabelledArray
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_volumes import cases
@@ -210,6 +210,10 @@ class Volumes(Domain):
     def labelled(self, objects: Sequence[Any], labels: Sequence[Any], members: Sequence[int]) -> list[Any]:
         """The volumes with case and member in their headers; see :mod:`anydiff_volumes.cases`."""
         return cases.labelled(objects, labels, members)
+
+    def label_arrays(self, labels: Sequence[Any]) -> dict[str, LabelledArray]:
+        """``name [case]`` and ``source [case]``: places in the lists of their attributes ``names``."""
+        return cases.arrays(labels)
 
     def match(self, objects: Sequence[Any], labels: Sequence[Any]) -> list[int] | None:
         """The held-out case of each volume, by its header or the name of its file."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser, PredictionKind
-from anydiff.states import UNCONDITIONAL, Conditioning
+from anydiff.states import UNCONDITIONAL, Conditioning, Known
 
 
 class Wrapper(ABC):
@@ -73,6 +73,10 @@ class WrappedDenoiser(Denoiser):
     def encode_condition(self, condition: Conditioning) -> Conditioning:
         """As the inner denoiser encodes it."""
         return self.inner.encode_condition(condition)
+
+    def seen_clean(self, condition: Conditioning) -> Known | None:
+        """As the inner denoiser says."""
+        return self.inner.seen_clean(condition)
 
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """The prediction of kind ``native_kind``."""

@@ -109,7 +109,7 @@ def exact(seed: int) -> Numbers:
     A bias of all members shifts the seeds, the full ensemble and what GEE generates alike, and leaves alone what GPP
     generates, since its exact posterior subtracts the bias from the seeds: one set of samples serves both systems.
     """
-    from anydiff.metrics import ensembles as ensemble
+    from anydiff import metrics as ensemble
 
     line = _Line()
     truth, members = line.draw(seed)
@@ -195,7 +195,7 @@ def _pipeline(name: str) -> Any:
 
 def trained(seed: int) -> Numbers:
     """Bundled weights on the simulator's test cases."""
-    from anydiff.metrics import ensembles as ensemble
+    from anydiff import metrics as ensemble
     from anydiff.metrics import members_per_case
     from anydiff.recipes import build_dataset
 
@@ -220,7 +220,7 @@ def trained(seed: int) -> Numbers:
 
 def _outer_bins(name: str, members: Tensor, truth: Tensor) -> Numbers:
     """The outer bins of the rank histogram, and their standard error over cases (places of a case hang together)."""
-    from anydiff.metrics import ensembles as ensemble
+    from anydiff import metrics as ensemble
 
     by_case = torch.tensor(
         [

@@ -19,9 +19,9 @@ import xskillscore
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff import metrics as scores
 from anydiff.domains import Domain
 from anydiff.metrics import EnsembleMetric, MetricCard
-from anydiff.metrics import ensembles as scores
 from anydiff_weather.checks import check_fields
 from anydiff_weather.climatology import Climatology
 from anydiff_weather.domain import Weather

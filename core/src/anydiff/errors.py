@@ -12,7 +12,15 @@ import warnings
 from collections.abc import Iterable
 from typing import TextIO
 
-__all__ = ["AnydiffError", "FileFormatError", "NonFiniteError", "PluginError", "UnknownNameError", "natural_number"]
+__all__ = [
+    "AnydiffError",
+    "FileFormatError",
+    "NonFiniteError",
+    "PluginError",
+    "UnknownNameError",
+    "natural_number",
+    "show_warning",
+]
 
 
 class AnydiffError(ValueError):

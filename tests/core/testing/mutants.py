@@ -239,6 +239,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "    def build",
         "    def steps(self, nfe):\n        return nfe\n\n    def build",
     ),
+    ("solver.memory", "solver", "solver", START, START + "\n        past = 1e-30 * x"),
     ("solver.one-step", "solver", "solver", START, START + " * (1.0 if nodes[0].sigma < 10 else float('nan'))"),
     (
         "solver.ends",
@@ -464,6 +465,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("kit.complete", "domain", "data", '(self, split="train"', '(self, path, split="train"'),
 ]
 EXTRA = {
+    "solver.memory": ("solver", "second) / 4", "second) / 4 + past\n            past = past + 1e-30 * first"),
     "guidance.neutral": ("guidance", "self.strength *", "(self.strength + 0.001) *"),
     **{
         f"metric.{each}": ("__init__", '        example="anydiff_mutant.metric:example",\n', "")

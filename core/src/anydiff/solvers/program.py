@@ -199,6 +199,14 @@ class Program:
             self.constants.append(name)
         return LinearForm.of(name)
 
+    def keep(self, x: LinearForm) -> None:
+        """Gives ``x`` a register of its own, where later rows start from a state that the network never sees.
+
+        Without one the rows of n steps hold every prediction since the last such state: n² / 2 terms in all, and n
+        tensors that stay in memory.
+        """
+        self._register(x)
+
     def apply(self, function: str, *inputs: LinearForm, node: Node, **options: Any) -> LinearForm:
         """The result of a named operation that is not linear."""
         registers = tuple(self._register(form) for form in inputs)

@@ -52,6 +52,7 @@ class VelocityAdams(Solver):
             new = (s, (x - s.alpha * data) / s.sigma - data)
             if self.corrector and last is not None:
                 x = _straight_step(*last[:2], s, [*last[2], new])
+                program.keep(x)
             known = [new, *known[: self.degree - 1]]
             degree = step_order(self.degree, index, steps, self.lower_order_final)
             last = (x, s, known[:degree])

@@ -16,7 +16,7 @@ from anydiff.paths import EDM, VE, Flow, GaussianPath, SubVP, VPCosine, VPLinear
 from anydiff.registry import Entry
 from anydiff.samplers import sample
 from anydiff.solvers import Solver, build_plan, compile_plan, execute
-from anydiff.solvers.plan import Apply, Evaluate, Plan
+from anydiff.solvers.plan import Apply, Combine, Evaluate, Plan
 from anydiff.states import UNCONDITIONAL, Conditioning
 from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require, skip
@@ -196,6 +196,22 @@ def cost(plugin: Subject, entry: Entry) -> None:
             counted = _Counting(_oracle(path))
             sample(counted, (1,), 2, solver=plan)
             require(counted.calls == plan.nfe, f"a plan of {plan.nfe} calls made {counted.calls}.")
+
+
+@check("solver.memory", "solvers")
+def memory(plugin: Subject, entry: Entry) -> None:
+    """The longest sum of a plan does not grow with the calls: else n steps cost n² sums and keep n tensors."""
+    solver = _solver(plugin, entry)
+    few, many = (_longest_sum(compile_plan(solver, VPLinear(), 24 * k * solver.calls_per_step)) for k in (1, 4))
+    require(
+        many <= few + 2,
+        f"the longest sum of a plan has {few} terms with 24 steps and {many} with 96: each step adds to a state that "
+        "the network never sees; give that state a register of its own with program.keep(x).",
+    )
+
+
+def _longest_sum(plan: Plan) -> int:
+    return max((len(made.terms) for made in plan.instructions if isinstance(made, Combine)), default=0)
 
 
 @check("solver.one-step", "solvers")

@@ -38,6 +38,9 @@ CALENDARS = {
 }  # fmt: skip
 """Calendars by which days they have; those of one class name the same day alike."""
 
+_MOST_NANOSECONDS = 290 * 365.25 * 86400e9
+"""A timedelta64[ns] holds 292 years."""
+
 SHOWN = 3
 """Times that a sentence names."""
 
@@ -118,7 +121,7 @@ def _durations(step: xarray.DataArray, what: str) -> xarray.DataArray:
     """Lead times as timedelta64[ns], from that type or from numbers whose ``units`` say what they count.
 
     Raises:
-        AnydiffError: no units, units of no fixed length, or a lead time that is missing.
+        AnydiffError: no units, units of no fixed length, or a lead time that is missing or longer than 290 years.
     """
     values = step.to_numpy()
     attributes = {name: value for name, value in step.attrs.items() if name not in ("units", "dtype")}
@@ -136,6 +139,12 @@ def _durations(step: xarray.DataArray, what: str) -> xarray.DataArray:
             )
         if not np.isfinite(values).all():
             raise AnydiffError(f"a lead time of {what} is missing; drop those forecasts.")
+        beyond = np.abs(values.astype(np.float64)) * length >= _MOST_NANOSECONDS
+        if beyond.any():  # a product of whole numbers comes around in silence: the smallest one times a day is 0
+            raise AnydiffError(
+                f"a lead time of {what} is {values[beyond].flat[0]} {unit}, more than 290 years, as what stands for a "
+                "missing value is; drop those forecasts."
+            )
         whole = values.astype(np.int64) * length if values.dtype.kind in "iu" else np.rint(
             values.astype(np.float64) * length
         ).astype(np.int64)  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from anydiff.data import reading as guard
+from anydiff.data.json_objects import json_depth
 from anydiff.data.reading import (
     check_declared_size,
     check_file_size,
@@ -145,9 +146,9 @@ def test_deep_json_is_refused(depth):
 
 
 def test_depth_is_counted_outside_strings_and_through_escapes():
-    assert guard._json_depth(nested(64).encode()) == 64
+    assert json_depth(nested(64).encode()) == 64
     text = json.dumps({"a": ["[" * 99, '\\"' + "{" * 99, "\\"], "b": [[1]]})
-    assert guard._json_depth(text.encode()) == 3
+    assert json_depth(text.encode()) == 3
     assert parse_json(text, "a.json") == json.loads(text)
 
 
@@ -234,3 +235,8 @@ def test_numbers_are_finite_and_real_or_refused():
     for bad in (["a"], [None], [[1], [1, 2]], [{}], np.array(["2020"], dtype="M8[D]")):
         with pytest.raises(FileFormatError, match="x"):
             finite(bad, "x", "f")
+
+
+def test_two_entries_of_one_name_are_two_readings_of_one_file():
+    with pytest.raises(FileFormatError, match="'annotations' stands twice in one object"):
+        parse_json('{"annotations": [1], "other": 2, "annotations": []}', "a.json")

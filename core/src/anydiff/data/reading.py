@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anydiff.data.json_objects import json_depth, without_repeats
 from anydiff.errors import AnydiffError, FileFormatError, NonFiniteError
 
 __all__ = [
@@ -231,25 +232,9 @@ def parse_json(
         raise FileFormatError(f"{where} has {len(text):,} bytes of JSON, but {MAX_JSON_BYTES:,} are allowed; split it.")
     with reading(path, what, advice, line):
         content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        if content.count(b"[") + content.count(b"{") > MAX_DEPTH and _json_depth(content) > MAX_DEPTH:
+        if content.count(b"[") + content.count(b"{") > MAX_DEPTH and json_depth(content) > MAX_DEPTH:
             raise FileFormatError(f"{where} is nested more than {MAX_DEPTH} deep, so it is no {what}; {advice}.")
-        return json.loads(text)
-
-
-def _json_depth(content: bytes) -> int:
-    """How deep lists and objects of a JSON text stand inside one another; brackets inside strings do not count."""
-    import numpy as np
-
-    if b"\\" in content:
-        content = content.replace(rb"\\", b"").replace(rb"\"", b"")
-    step = np.zeros(256, dtype=np.int8)
-    step[list(b"[{")], step[list(b"]}")] = 1, -1
-    mark = step != 0
-    mark[ord('"')] = True
-    codes = np.frombuffer(content, dtype=np.uint8)
-    codes = codes[mark[codes]]
-    outside = np.cumsum(codes == ord('"')) % 2 == 0
-    return int(np.cumsum(np.where(outside, step[codes], 0), dtype=np.int64).max(initial=0))
+        return json.loads(text, object_pairs_hook=without_repeats)
 
 
 # YAML ---------------------------------------------------------------------------------------------------------------

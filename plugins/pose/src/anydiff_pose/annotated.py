@@ -70,6 +70,7 @@ class AnnotatedVideo(Dataset):
             file = read_keypoint_file(annotations, self._domain.skeleton)
             poses = file.poses
             numbering.count_as(file, str(annotations))
+            _check_sizes(file, str(annotations), self.frames.shape[1:3])
         assert not isinstance(poses, (str, Path))
         border = len(self.frames) * 3 // 4
         reach = natural_number("gap", gap) * np.arange(-(self._domain.frames // 2), self._domain.frames // 2 + 1)
@@ -155,6 +156,21 @@ class AnnotatedVideo(Dataset):
             found = pose.head_size or head_size_of(pose.keypoints, labelled, self._domain.skeleton)
             sizes.append(float("nan") if found is None else float(found) * crop.scale)
         return torch.tensor(sizes, dtype=torch.float64)
+
+
+def _check_sizes(file: KeypointFile, path: str, size: Sequence[int]) -> None:
+    """Refuse coordinates in pictures of another size than the frames.
+
+    Raises:
+        AnydiffError: the file states such a size.
+    """
+    other = sorted(file.sizes - {(size[0], size[1])})
+    if other:
+        height, width = other[0]
+        raise AnydiffError(
+            f"{path!r} is of images of {width}x{height} pixels, but the frames have {size[1]}x{size[0]}; give the "
+            "frames that were annotated, or scale the key points with the frames."
+        )
 
 
 class _Numbering:

@@ -43,11 +43,13 @@ class KeypointFile:
         poses: in the file's order.
         numbers: by which it counts its frames, those of images without anybody too.
         videos: that its images name (``vid_id``).
+        sizes: (height, width) of its images, where they state them.
     """
 
     poses: list[Pose]
     numbers: set[int]
     videos: set[str]
+    sizes: set[tuple[int, int]]
 
 
 @dataclass
@@ -83,9 +85,11 @@ def read_keypoint_file(path: str | Path, skeleton: Skeleton) -> KeypointFile:
             f"{max(source.beyond):.3g} pixels; they are kept as they are.",
             stacklevel=3,
         )
-    listed = [_frame_number(image) for image in source.images.values()]
-    numbers = {number for number in (listed or [pose.number for pose in poses]) if number is not None}
-    return KeypointFile(poses, numbers, {str(each["vid_id"]) for each in source.images.values() if "vid_id" in each})
+    counted = [_frame_number(image) for image in source.images.values()]
+    numbers = {number for number in (counted or [pose.number for pose in poses]) if number is not None}
+    listed = list(source.images.values())
+    sizes = {(int(each["height"]), int(each["width"])) for each in listed if each.get("height") and each.get("width")}
+    return KeypointFile(poses, numbers, {str(each["vid_id"]) for each in listed if "vid_id" in each}, sizes)
 
 
 def _annotations(data: Any, source: _Source, skeleton: Skeleton) -> list[Pose]:
@@ -96,11 +100,33 @@ def _annotations(data: Any, source: _Source, skeleton: Skeleton) -> list[Pose]:
     category = _category(data, source.path)
     order = _joint_order(category, skeleton, source.path)
     source.images = _images(data, source.path)
-    return [
-        _pose(entry, number, source, order)
-        for number, entry in enumerate(data["annotations"])
-        if not isinstance(entry, Mapping) or entry.get("category_id", category.get("id")) == category.get("id")
-    ]
+    entries = list(enumerate(data["annotations"]))
+    chosen = [each for each in entries if _is_of(each[1], each[0], category, data, source.path)]
+    if len(chosen) < len(entries):
+        warnings.warn(
+            f"{len(entries) - len(chosen)} of {len(entries)} annotations of {str(source.path)!r} are of other "
+            f"categories than {category.get('name', category.get('id'))!r} and are left out.",
+            stacklevel=4,
+        )
+    return [_pose(entry, number, source, order) for number, entry in chosen]
+
+
+def _is_of(entry: Any, number: int, category: Mapping[str, Any], data: Mapping[str, Any], path: Path) -> bool:
+    """Whether an annotation is of the category with key points; one that names none is.
+
+    Raises:
+        FileFormatError: it names a category that the file does not have.
+    """
+    named = entry.get("category_id") if isinstance(entry, Mapping) else None
+    if named is None or named == category.get("id"):
+        return True
+    known = [each.get("id") for each in data["categories"] if isinstance(each, Mapping)]
+    if named not in known:
+        raise FileFormatError(
+            f"annotation {number} of {str(path)!r} is of category {named!r}, but the file's categories are {known}; "
+            "correct its category_id, or the id of the category."
+        )
+    return False
 
 
 def _images(data: Mapping[str, Any], path: Path) -> dict[Any, Mapping[str, Any]]:
@@ -114,7 +140,13 @@ def _images(data: Mapping[str, Any], path: Path) -> dict[Any, Mapping[str, Any]]
             _identity(image, name, where)
         for name in ("height", "width", "time"):
             _number(image, name, where)
-    return {image.get("id"): image for image in listed}
+    found: dict[Any, Mapping[str, Any]] = {}
+    for number, image in enumerate(listed):
+        if image.get("id") is None or image["id"] in found:
+            what = "has no id" if image.get("id") is None else f"has the id {image['id']!r}, as one before it"
+            raise FileFormatError(f"image {number} of {str(path)!r} {what}; give each image an id of its own.")
+        found[image["id"]] = image
+    return found
 
 
 def _frame_number(image: Mapping[str, Any]) -> int | None:
@@ -233,6 +265,9 @@ def _category(data: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
 def _joint_order(category: Mapping[str, Any], skeleton: Skeleton, path: Path) -> list[int]:
     """For each joint of the skeleton its place in the file's key points."""
     names = category["keypoints"]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise FileFormatError(f"the category's keypoints of {str(path)!r} name {twice!r} twice; name each joint once.")
     for joint in skeleton.joints:
         if joint not in names:
             raise UnknownNameError(
@@ -262,6 +297,11 @@ def _pose(entry: Any, number: int, source: _Source, order: Sequence[int]) -> Pos
         )
     rows = np.array(flat, dtype=np.float64).reshape(-1, 3)[list(order)]
     identity = _identity(entry, "image_id", where)
+    if source.images and identity not in source.images:
+        raise FileFormatError(
+            f"image_id of {where} is {identity!r}, which is no id of the file's images ({next(iter(source.images))!r}, "
+            "...); correct it."
+        )
     image = source.images.get(identity, {} if identity is None else {"id": identity})
     source.beyond += _check_inside(rows, image, where)
     scores = _numbers(entry, "scores", len(flat) // 3, where)
@@ -294,7 +334,7 @@ def _image_name(image: Mapping[str, Any], number: int) -> str | int:
 
 def _identity(entry: Mapping[str, Any], name: str, where: str) -> str | int | None:
     value = entry.get(name)
-    if value is not None and not isinstance(value, (str, int)):
+    if value is not None and (not isinstance(value, (str, int)) or isinstance(value, bool)):
         raise FileFormatError(f"{name} of {where} is {value!r}, but must be a number or a name; correct it.")
     return value
 

@@ -95,9 +95,22 @@ def check_geometry(image: Any, name: str) -> None:
             f"{name} has no affine (sform and qform codes are both 0), so left and right are unknown; set one with "
             "image.set_sform(affine, code=1)."
         )
+    if _mirrored(header):
+        raise AnydiffError(
+            f"the sform and the qform of {name} are mirror images of one another, so left and right are unknown; drop "
+            "the wrong one with image.set_qform(None, 0) or image.set_sform(None, 0)."
+        )
     linear = np.asarray(image.affine)[:3, :3]
     if not np.isfinite(image.affine).all() or abs(np.linalg.det(linear)) <= 1e-9 * np.linalg.norm(linear) ** 3:
         raise AnydiffError(f"{name} has the singular affine {np.asarray(image.affine).tolist()}; repair its header.")
+
+
+def _mirrored(header: Any) -> bool:
+    """Whether sform and qform, both stated, differ in handedness: other readers would swap left and right."""
+    if not hasattr(header, "get_sform") or not (int(header["sform_code"]) and int(header["qform_code"])):
+        return False
+    one, two = (np.linalg.det(form[:3, :3]) for form in (header.get_sform(), header.get_qform()))
+    return bool(one * two < 0)
 
 
 def check_cubes(image: Any, name: str) -> None:

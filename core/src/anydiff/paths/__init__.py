@@ -1,6 +1,6 @@
 """How data becomes noise, and at which times a sampler stops (DESIGN 3)."""
 
-from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.base import GaussianPath, LinearPath, check_range
 from anydiff.paths.flow import Flow
 from anydiff.paths.grids import GRIDS, power, time_grid
 from anydiff.paths.mean_reverting import MeanReverting
@@ -25,6 +25,7 @@ __all__ = [
     "VPCosine",
     "VPLinear",
     "VPLogSNR",
+    "check_range",
     "power",
     "time_grid",
 ]

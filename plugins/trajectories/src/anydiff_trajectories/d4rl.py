@@ -8,6 +8,7 @@ the actions, stands in the attributes ``low`` and ``high`` of ``actions``, which
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def read_d4rl(path: Path, episode_steps: int | None = None) -> list[Episode]:
         arrays["timeouts"] = _counted_timeouts(arrays["terminals"], natural_number("episode_steps", episode_steps))
     for name in (*REQUIRED, "timeouts"):
         value = arrays[name]
-        arrays[name] = value[:, 0] if name not in ("observations", "actions") and value.ndim == 2 else value
+        arrays[name] = _one_column(value, name, path) if name not in ("observations", "actions") else value
         if len(value) != count:
             raise FileFormatError(
                 f"{name} in {str(path)!r} has {len(value)} rows, but observations has {count}; the file is damaged."
@@ -61,7 +62,28 @@ def read_d4rl(path: Path, episode_steps: int | None = None) -> list[Episode]:
     bad = np.argwhere(~np.isfinite(real_numbers("rewards", arrays["rewards"])))
     if len(bad):
         raise AnydiffError(f"rewards in {str(path)!r} is not finite at row {bad[0][0]}; repair or drop that episode.")
+    left = [name for name, value in arrays.items() if name.startswith("infos/") and len(value) != count]
+    if left:
+        warnings.warn(
+            f"{len(left)} infos of {str(path)!r} have no row per step and are left out: {', '.join(left[:3])}.",
+            stacklevel=2,
+        )
     return _split(arrays, count, bounds)
+
+
+def _one_column(value: NDArray[Any], name: str, path: Path) -> NDArray[Any]:
+    """Rewards or ends ``[rows]``; some files hold them as ``[rows, 1]``.
+
+    Raises:
+        FileFormatError: several columns, or an end that is neither 0 nor 1.
+    """
+    if value.ndim > 2 or (value.ndim == 2 and value.shape[1] != 1):
+        raise FileFormatError(f"{name} in {str(path)!r} has shape {value.shape}, but needs one number per step.")
+    column = value[:, 0] if value.ndim == 2 else value
+    if name != "rewards" and not np.isin(column, (0, 1)).all():
+        wrong = column[~np.isin(column, (0, 1))][0]
+        raise FileFormatError(f"{name} in {str(path)!r} holds {wrong}, but must be 0 or 1 at each step; correct it.")
+    return column
 
 
 def _split(

@@ -13,6 +13,8 @@ stands in the attributes ``anydiff/...`` of the episode, from which :func:`read_
 from __future__ import annotations
 
 import json
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,18 +64,40 @@ def read_minari(path: Path) -> list[Episode]:
         found = list(dataset.iterate_episodes())
         notes = list(dataset.storage.get_episode_metadata([each.id for each in found]))
     except Exception as error:  # Minari and h5py report damage in many ways
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise FileFormatError(f"{str(path)!r} is no readable Minari data set ({reason}); get it again.") from error
     space = dataset.action_space
     bounded = isinstance(space, Box) and np.isfinite(space.low).all() and np.isfinite(space.high).all()
     bounds = (np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)) if bounded else None
-    return [_from_minari(each, note.get("anydiff", {}), bounds) for each, note in zip(found, notes, strict=True)]
+    left: Counter[str] = Counter()
+    episodes = [
+        _from_minari(each, note.get("anydiff", {}), bounds, left) for each, note in zip(found, notes, strict=True)
+    ]
+    if left:
+        names = ", ".join(f"{name!r} of {count}" for name, count in sorted(left.items()))
+        warnings.warn(
+            f"parts of the episodes of {str(path)!r} are left out, since they are neither 'observation' nor goals "
+            f"or have no row per step: {names} of {len(found)} episodes.",
+            stacklevel=3,
+        )
+    return episodes
 
 
-def _from_minari(data: Any, note: Mapping[str, Any], bounds: tuple[NDArray[Any], NDArray[Any]] | None) -> Episode:
+def _from_minari(
+    data: Any, note: Mapping[str, Any], bounds: tuple[NDArray[Any], NDArray[Any]] | None, left: Counter[str]
+) -> Episode:
+    """One episode; what has no place in it is counted in ``left``."""
     observations, infos = data.observations, dict(_flat(data.infos or {}))
     steps = len(data.rewards)
+    if not steps:
+        raise FileFormatError(f"episode {data.id} has no steps; leave it out, or get the data set again.")
+    over = np.asarray(data.terminations[:-1]) | np.asarray(data.truncations[:-1])
+    if over.any():
+        raise FileFormatError(
+            f"episode {data.id} of {steps} steps ends at step {int(over.argmax())} already; cut it there into two."
+        )
     if isinstance(observations, dict):
+        left.update(f"observations/{name}" for name in observations if name not in ("observation", *GOALS.values()))
         infos |= {ours: observations[theirs] for ours, theirs in GOALS.items() if theirs in observations}
         if "observation" not in observations:
             raise AnydiffError(
@@ -96,6 +120,7 @@ def _from_minari(data: Any, note: Mapping[str, Any], bounds: tuple[NDArray[Any],
         terminal, timeout, final, steps = last["terminal"], last["timeout"], None, steps + 1
     elif "timeout" in note:
         timeout = bool(note["timeout"])
+    left.update(f"infos/{name}" for name, value in infos.items() if len(value) not in (steps, steps + 1))
     kept = {name: np.asarray(value)[:steps] for name, value in infos.items() if len(value) in (steps, steps + 1)}
     return Episode(observations[:steps], actions, rewards, terminal, timeout, final, kept, bounds)
 

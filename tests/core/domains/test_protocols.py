@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from anydiff.domains import Domain, Evaluates, FixesEntries, HasCoordinates, TakesScaffold
+from anydiff.domains import (
+    Domain,
+    Evaluates,
+    FixesEntries,
+    HasCoordinates,
+    HasLabelArrays,
+    LabelsSamples,
+    MatchesCases,
+    NamesCases,
+    TakesScaffold,
+)
 from anydiff.domains import protocols as module
 from anydiff.registry import registry
 
 METHODS = {
     FixesEntries: "known_entries", TakesScaffold: "parse_known", HasCoordinates: "coordinates", Evaluates: "evaluate",
+    NamesCases: "labels", LabelsSamples: "labelled", MatchesCases: "match", HasLabelArrays: "label_arrays",
 }  # fmt: skip
 
 

@@ -130,6 +130,13 @@ def _draw(pipeline: Pipeline, count: int, options: dict[str, Any]) -> tuple[Samp
     return samples, f"{sampler.nfe} NFE each, "
 
 
+def _labels(pipeline: Pipeline, given: dict[str, str]) -> list[Any] | None:
+    """What tells the cases apart that ``given`` names; None where it names none."""
+    from anydiff.domains import NamesCases
+
+    return pipeline.domain.labels(given) if given and isinstance(pipeline.domain, NamesCases) else None
+
+
 def _members_of_each(pipeline: Pipeline, given: dict[str, str], cases: int | None, count: int | None) -> int | None:
     """How many samples each case has without --members; None where no cases are named.
 
@@ -137,7 +144,7 @@ def _members_of_each(pipeline: Pipeline, given: dict[str, str], cases: int | Non
     """
     from anydiff.errors import AnydiffError
 
-    labels = pipeline.domain.labels(given) if given else None
+    labels = _labels(pipeline, given)
     if labels is None and (given or cases is None):
         if cases is not None:
             raise AnydiffError(
@@ -159,8 +166,10 @@ def _members_of_each(pipeline: Pipeline, given: dict[str, str], cases: int | Non
 def _write(
     pipeline: Pipeline, samples: SampleSet, out: Path, picture: Path | None, labels: Sequence[Any] | None = None
 ) -> None:
+    from anydiff.domains import LabelsSamples
+
     objects = pipeline.domain.decode(samples.states, samples.condition)
-    if labels is not None:
+    if labels is not None and isinstance(pipeline.domain, LabelsSamples):
         rows = range(len(objects))
         of_rows = [labels[row % len(labels)] for row in rows]
         objects = pipeline.domain.labelled(objects, of_rows, [row // len(labels) for row in rows])
@@ -204,7 +213,7 @@ def _cases(pipeline: Pipeline, given: dict[str, str], cases: int | None) -> tupl
     """
     from anydiff.errors import AnydiffError
 
-    labels = pipeline.domain.labels(given) if given else None
+    labels = _labels(pipeline, given)
     if labels is not None:
         count = len(labels) if cases is None else cases
         if count > len(labels):

@@ -78,9 +78,9 @@ class Dataset(ABC):
         """
 
     def case_labels(self, indices: Sequence[int]) -> list[Any] | None:
-        """What tells the examples at ``indices`` apart, as :meth:`Domain.labels` does; None where nothing does.
+        """What tells the examples at ``indices`` apart, as :meth:`NamesCases.labels` does; None where nothing does.
 
-        Samples made elsewhere are then compared with the example they belong to (:meth:`Domain.match`), not by order.
+        Samples made elsewhere are then compared with their own example (:meth:`MatchesCases.match`), not by order.
         """
         return None
 

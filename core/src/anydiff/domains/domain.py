@@ -44,7 +44,7 @@ class Domain(ABC):
     """What a plugin teaches the core about its field. It holds no data and no network.
 
     ``decode(encode(objects))`` gives the objects back, up to the precision the field's own files have. What only some
-    fields have (scaffolds, coordinates, trials) are the protocols of :mod:`anydiff.domains.protocols`.
+    fields have (scaffolds, coordinates, named cases, trials) are the protocols of :mod:`anydiff.domains.protocols`.
 
     Attributes:
         name: the registered name.
@@ -153,41 +153,6 @@ class Domain(ABC):
     def describe_condition(self, condition: Conditioning) -> list[str]:
         """One short title per sample; empty without conditions."""
         return []
-
-    def labels(self, text: Mapping[str, str]) -> list[Any] | None:
-        """What tells the cases apart that ``text`` names, one entry per case: a forecast's times, a series' name.
-
-        A file may name many cases; samples are then drawn for each of them. None where the texts name no cases (a
-        class, say) and go for any number of samples.
-        """
-        return None
-
-    def labelled(self, objects: Sequence[Any], labels: Sequence[Any], members: Sequence[int]) -> list[Any]:
-        """``objects``, each with the label of its case and the number of its member, where they hold such things.
-
-        Args:
-            objects: as :meth:`decode` makes them.
-            labels: of each object's case, by :meth:`labels` or by the data set.
-            members: the number of each object among the samples of its case.
-        """
-        return list(objects)
-
-    def label_arrays(self, labels: Sequence[Any]) -> dict[str, LabelledArray]:
-        """The labels of n cases as arrays, beside those of :meth:`arrays`; an axis of n is called ``case``.
-
-        Empty by default.
-        """
-        return {}
-
-    def match(self, objects: Sequence[Any], labels: Sequence[Any]) -> list[int] | None:
-        """The place among ``labels`` of the case of which each of ``objects``, made elsewhere, is a sample.
-
-        None where objects do not tell their case; sample i then belongs to case i % n.
-
-        Raises:
-            AnydiffError: an object is of no such case, or of more than one.
-        """
-        return None
 
     def arrays(self, states: Tensor, condition: Conditioning | None = None) -> dict[str, LabelledArray]:
         """``states [B, *spec.shape]`` as named arrays, for sample sets too large to be lists of native objects.

@@ -5,6 +5,7 @@ Nothing needs to be derived or registered; the core asks ``isinstance(domain, Ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from anydiff.domains.domain import LabelledArray, Report
@@ -43,6 +44,53 @@ class HasCoordinates(Protocol):
 
     def coordinates(self) -> dict[str, LabelledArray]:
         """What stands along the axes, by name, once for all samples."""
+
+
+@runtime_checkable
+class NamesCases(Protocol):
+    """Conditions that a user gives may name cases: a file of many forecasts, say. Samples are then drawn for each."""
+
+    def labels(self, text: Mapping[str, str]) -> list[Any] | None:
+        """What tells the cases apart that ``text`` names, one entry per case: a forecast's times, a series' name.
+
+        None where the texts name no cases (a class, say) and go for any number of samples.
+        """
+
+
+@runtime_checkable
+class LabelsSamples(Protocol):
+    """The field's objects hold the name of the case that they are of."""
+
+    def labelled(self, objects: Sequence[Any], labels: Sequence[Any], members: Sequence[int]) -> list[Any]:
+        """``objects``, each with the label of its case and the number of its member.
+
+        Args:
+            objects: as :meth:`Domain.decode` makes them.
+            labels: of each object's case, by :meth:`NamesCases.labels` or by the data set.
+            members: the number of each object among the samples of its case.
+        """
+
+
+@runtime_checkable
+class MatchesCases(Protocol):
+    """Objects made elsewhere tell the case that they are of, so that none is paired by its place in a file."""
+
+    def match(self, objects: Sequence[Any], labels: Sequence[Any]) -> list[int] | None:
+        """The place among ``labels`` of the case of which each of ``objects``, made elsewhere, is a sample.
+
+        None where these objects do not tell their case; sample i then belongs to case i % n.
+
+        Raises:
+            AnydiffError: an object is of no such case, or of more than one.
+        """
+
+
+@runtime_checkable
+class HasLabelArrays(Protocol):
+    """Sample sets on disk hold the names of their cases as arrays."""
+
+    def label_arrays(self, labels: Sequence[Any]) -> dict[str, LabelledArray]:
+        """The labels of n cases, beside what :meth:`Domain.arrays` gives; an axis of n is called ``case``."""
 
 
 @runtime_checkable

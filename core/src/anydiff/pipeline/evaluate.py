@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from anydiff.domains import Evaluates
+from anydiff.domains import Evaluates, MatchesCases
 from anydiff.errors import AnydiffError, PluginError, natural_number
 from anydiff.metrics import Metric, SampleSet, Score, repeat_cases
 from anydiff.metrics.ensembles import in_layout
@@ -54,7 +54,9 @@ def paired(
     i % n if ``in_order`` says so and every case has equally many; else the samples are ``untold``.
     """
     domain = pipeline.domain
-    case_of = None if reference.labels is None else domain.match(objects, reference.labels)
+    case_of = None
+    if reference.labels is not None and isinstance(domain, MatchesCases):
+        case_of = domain.match(objects, reference.labels)
     if case_of is None:
         samples = _as_samples(domain, objects, UNCONDITIONAL)
         told = in_order and len(samples) % len(reference) == 0

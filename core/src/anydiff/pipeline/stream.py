@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anydiff.data.reading import read_json
-from anydiff.domains import HasCoordinates, LabelledArray
+from anydiff.domains import HasCoordinates, HasLabelArrays, LabelledArray
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import atomic_folder
 from anydiff.locks import Lock
@@ -69,7 +69,7 @@ def stream(
         members: how many per case.
         condition: as for :meth:`Pipeline.sample`, one row per case; none makes one case.
         cases: how many there are; needed where the condition is text alone (default 1).
-        labels: what tells the cases apart (:meth:`~anydiff.pipeline.Domain.labels`); stands beside the samples.
+        labels: what tells the cases apart (:meth:`~anydiff.domains.NamesCases.labels`); stands beside the samples.
         chunk: samples per chunk, and rows per network call (with fewer members left, fewer).
         seed: whole number.
         resume: go on with what stands at ``path`` (or begin, where nothing does).
@@ -90,7 +90,7 @@ def stream(
     count = number_of_cases(condition, cases, otherwise=1)
     job = _Job(pipeline, natural_number("members", members), count, pipeline.conditioning(condition, count))
     job.chunk, job.seed, job.options = natural_number("chunk", chunk), seed, options
-    job.labels = pipeline.domain.label_arrays(labels) if labels else {}
+    job.labels = pipeline.domain.label_arrays(labels) if labels and isinstance(pipeline.domain, HasLabelArrays) else {}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains import Domain, FixesEntries, HasCoordinates
+from anydiff.domains import Domain, FixesEntries, HasCoordinates, HasLabelArrays, LabelsSamples, MatchesCases
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.registry import Entry
 from anydiff.states import UNCONDITIONAL, ClassCondition, Conditioning, NoiseSource
@@ -196,12 +196,16 @@ def _require_match(plugin: Subject, dataset: Dataset) -> None:
     assert labels is not None
     require(len(labels) == count, f"case_labels of {dataset.name!r} gives {len(labels)} labels for {count} examples.")
     states, condition = dataset.batch(range(count))
-    stood = domain.label_arrays(labels)
+    stood = domain.label_arrays(labels) if isinstance(domain, HasLabelArrays) else {}
     lasting = stood and all(len(each.values) == count and each.dimensions[0] == "case" for each in stood.values())
     require(
         lasting, "label_arrays gives no array with an axis 'case' of the labels, so a .zarr would not name its cases."
     )
-    objects = domain.labelled(domain.decode(states, condition), labels, [0] * count)
+    require(isinstance(domain, MatchesCases), f"it has no match, {why}; find the case of an object.")
+    assert isinstance(domain, MatchesCases)
+    objects = domain.decode(states, condition)
+    if isinstance(domain, LabelsSamples):
+        objects = domain.labelled(objects, labels, [0] * count)
     path = plugin.scratch / f"{dataset.name.replace('/', '-')}-match{_first(domain)}"
     domain.write([*objects[2:], *objects[:2]], path)
     read = domain.read(path)

@@ -184,3 +184,12 @@ def test_results_with_keys_of_before_stay_readable():
     assert verdicts.count("loss") > 200
     # A metric that was 0 on all seeds but one shows no more.
     assert verdicts.count("tie") + verdicts.count("not judged") < 5
+
+
+def test_two_rows_of_one_cell_with_other_values_are_refused(tmp_path, capsys):
+    rows = rows_of([0.2, 0.9, 0.5])
+    code, text = compared(tmp_path, capsys, rows, [*rows, *rows])
+    assert code == 0, "the same row twice says the same"
+    code, text = compared(tmp_path, capsys, rows, [*rows, *rows_of([0.3, 0.9, 0.5])])
+    assert code == 2
+    assert "with seed 0, and their values differ; keep one of them" in text

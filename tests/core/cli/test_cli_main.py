@@ -81,8 +81,7 @@ def plugin(tmp_path, monkeypatch):
         (
             ["zoo_cli", "unexpected"],
             1,
-            "anydiff: unexpected error (RuntimeError: first line second line); "
-            "set ANYDIFF_DEBUG=1 to see the traceback.\n",
+            "anydiff: unexpected error (RuntimeError: first line second line) while plugin 'zoo_cli'",
         ),
         (["zoo_cli", "fine"], 0, ""),
         (["zoo_cli"], 2, "Missing argument"),

@@ -61,9 +61,27 @@ def read_rows(source: str | Path) -> list[Row]:
             (number, parse_json(line, path, what, advice, number)) for number, line in text_lines(path, what, advice)
         ]
     try:
-        return [Row.parse(line, f"line {number} of {str(path)!r}") for number, line in lines]
+        rows = [Row.parse(line, f"line {number} of {str(path)!r}") for number, line in lines]
     except AnydiffError as error:
         raise FileFormatError(f"{str(path)!r} holds no rows of this version of the benchmark: {error}") from error
+    _check_repeats(rows, path)
+    return rows
+
+
+def _check_repeats(rows: Sequence[Row], path: Path) -> None:
+    """Refuse two rows of one cell with different values: only one of them would be compared.
+
+    Raises:
+        AnydiffError: there are such rows.
+    """
+    seen: dict[Hashable, Row] = {}
+    for row in rows:
+        cell = (row.task, row.method, row.nfe, row.samples, row.run)
+        if seen.setdefault(cell, row).metrics != row.metrics:
+            raise AnydiffError(
+                f"two rows of {str(path)!r} are of {row.task} {_line(row.method, row.nfe)} with seed {row.seed}, and "
+                "their values differ; keep one of them."
+            )
 
 
 def compare_runs(first: Sequence[Row], second: Sequence[Row]) -> list[Comparison]:

@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 an unexpected error, or a check that found problems; 2 bad
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -98,9 +99,17 @@ def run_application(arguments: Sequence[str]) -> int:
     except Exception as error:  # the last resort of a program: a sentence instead of a traceback
         _debug()
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        tell(f"unexpected error ({reason}); set ANYDIFF_DEBUG=1 to see the traceback.")
+        tell(f"unexpected error ({reason}){_culprit(error)}; set ANYDIFF_DEBUG=1 to see the traceback.")
         return 1
     return 0
+
+
+def _culprit(error: Exception) -> str:
+    with contextlib.suppress(Exception):  # nothing may hide the first error, which may be that plugins cannot be loaded
+        from anydiff.plugins.blame import at_work
+
+        return f" {found}" if (found := at_work(error)) else ""
+    return ""
 
 
 def _debug() -> None:

@@ -1,0 +1,43 @@
+"""An unexpected error names the plugin that was at work, also where the core stumbled over what the plugin gave."""
+
+from __future__ import annotations
+
+import pytest
+
+from anydiff.cli.main import run
+from anydiff.plugins import forget
+
+PLUGIN = """
+import typer
+
+from anydiff.hookspecs import hookimpl
+
+app = typer.Typer()
+
+@app.command()
+def own():
+    raise RuntimeError("of its own")
+
+@app.command()
+def given():
+    from anydiff.errors import UnknownNameError
+
+    UnknownNameError("name", 2, ["text"])
+
+@hookimpl
+def register_commands(register):
+    register("blamed", "fails", "blamed:app")
+"""
+
+
+@pytest.mark.parametrize(("command", "line"), [("own", 10), ("given", 16)])
+def test_the_plugin_and_its_line_are_named(tmp_path, monkeypatch, capsys, command, line):
+    (tmp_path / "blamed.py").write_text(PLUGIN)
+    forget()
+    try:
+        assert run(["--plugins-dir", str(tmp_path), "blamed", command]) == 1
+    finally:
+        forget()
+        monkeypatch.delenv("ANYDIFF_PLUGINS_DIR", raising=False)
+    told = capsys.readouterr().err
+    assert f"while plugin 'blamed' ({tmp_path / 'blamed.py'}) was at work, line {line} of blamed.py; set" in told

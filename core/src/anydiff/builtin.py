@@ -172,6 +172,12 @@ def register_objectives(register: Register) -> None:
         "reconstruction", "what an autoencoder minimises", "anydiff.objectives:Reconstruction", network="autoencoder"
     )
     register("flow-matching", "squared error of the flow velocity", "anydiff.objectives:FlowMatching")
+    register(
+        "cross-entropy",
+        "cross-entropy of one-hot leaves under Gaussian noise",
+        "anydiff.objectives:CrossEntropy",
+        parametrization="data",
+    )
 
 
 @hookimpl

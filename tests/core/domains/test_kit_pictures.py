@@ -12,6 +12,7 @@ from anydiff.domains.kit.pictures import (
     enlarged,
     panels,
     picture_grid,
+    write_animation,
     write_figure,
     write_picture,
 )
@@ -78,3 +79,27 @@ def test_panels_are_as_many_as_asked_for(tmp_path):
     write_figure(figure, tmp_path / "plots.png")
     with Image.open(tmp_path / "plots.png") as picture:
         assert picture.size == (330, 110)
+
+
+def test_an_animation_holds_its_frames_at_their_rate_and_repeats(tmp_path):
+    frames = [np.full((5, 7, 3), value, dtype=np.uint8) for value in (0, 90, 255)]
+    write_animation(frames, tmp_path / "a.gif", 10.0)
+    with Image.open(tmp_path / "a.gif") as picture:
+        assert (picture.n_frames, picture.size, picture.info["loop"], picture.info["duration"]) == (3, (7, 5), 0, 100)
+        picture.seek(1)
+        assert picture.convert("RGB").getpixel((0, 0)) == (90, 90, 90)
+
+
+@pytest.mark.parametrize(
+    ("frames", "name", "rate", "told"),
+    [
+        ([], "a.gif", 20.0, "no frames"),
+        ([grey(1), grey(1, 5)], "a.gif", 20.0, r"different sizes, \(6, 4\) and \(6, 5\)"),
+        ([grey(1)], "a.mp4", 20.0, "gif"),
+        ([grey(1)], "a.gif", 0.0, "frames_per_second is 0.0"),
+    ],
+)
+def test_an_animation_that_cannot_be_is_refused(tmp_path, frames, name, rate, told):
+    with pytest.raises(AnydiffError, match=told):
+        write_animation(frames, tmp_path / name, rate)
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anydiff.denoisers import NetworkDenoiser
+from anydiff.denoisers import NetworkDenoiser, PredictionKind
 from anydiff.errors import AnydiffError
 from anydiff.networks import MLP
 from anydiff.objectives import Objective
@@ -37,7 +37,7 @@ def _objective(plugin: Subject, entry: Entry) -> Objective:
 
 def _problem(plugin: Subject, entry: Entry) -> tuple[NetworkDenoiser, Examples]:
     """A denoiser and four examples: of the first recipe that uses the objective, else of the network that it registers
-    (``network="name"``) or of an MLP."""
+    (``network="name"``) or of an MLP, which predicts what the objective registers (``parametrization="data"``)."""
     recipe = plugin.recipe_of(entry)
     if recipe is not None and recipe.latent is None and not plugin.absent_data(recipe):
         denoiser = build_denoiser(recipe)
@@ -50,7 +50,8 @@ def _problem(plugin: Subject, entry: Entry) -> tuple[NetworkDenoiser, Examples]:
         examples = _random(spec, UNCONDITIONAL)
     else:
         network = MLP(Points().spec, Points().conditions, width=16, blocks=1)
-        denoiser = NetworkDenoiser(network, VPLinear(), spec=Points().spec)
+        predicts: PredictionKind = entry.metadata.get("parametrization", "noise")
+        denoiser = NetworkDenoiser(network, VPLinear(), predicts, spec=Points().spec)
         examples = _random(Points().spec, Conditioning({"label": torch.arange(ROWS) % 2}))
     awake(denoiser.network)
     denoiser.eval()

@@ -2,7 +2,10 @@
 
 For one-hot states a small network's posterior leaves impossible classes some mass, and ancestral noise visits them.
 With a factor below 1 on every draw the chain stays near its mean, as GDSS's ``scale_eps`` (0.7 in most of its settings)
-does in its corrector. 1 is DDPM.
+does in its corrector. 1 is DDPM up to rounding.
+
+The solver stands beside the core's DDPM and is no option of it: exponentials are computed by the standard library here
+and by NumPy there, the last bit differs in some coefficients, and published samples and rows keep theirs.
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageDraw
 
-from anydiff.domains.kit.pictures import enlarged, picture_grid, write_picture
+from anydiff.domains.kit.pictures import enlarged, picture_grid, write_animation, write_picture
 from anydiff.errors import AnydiffError
-from anydiff.files import atomic_path
 from anydiff_pose.poses import OCCLUDED, UNLABELLED, Pose
 from anydiff_pose.skeletons import Skeleton
 
@@ -124,14 +123,4 @@ def animate(
         pictures.append(picture)
     if not pictures:
         raise AnydiffError("there are no poses to animate; give at least one.")
-    if len({picture.size for picture in pictures}) > 1:
-        raise AnydiffError("the frames have different sizes; an animation needs frames of one size.")
-    with atomic_path(path) as temporary:
-        pictures[0].save(
-            temporary,
-            format="GIF",
-            save_all=True,
-            append_images=pictures[1:],
-            duration=1000 / frames_per_second,
-            loop=0,
-        )
+    write_animation(pictures, path, frames_per_second)

@@ -88,14 +88,16 @@ def rollout(
     Examples:
       anydiff trajectories rollout trajectories/maze --out maze.gif --seed 3
     """
+    from anydiff.domains.kit.pictures import write_animation
     from anydiff.errors import AnydiffError
+    from anydiff.files import check_suffix
     from anydiff.pipeline import load
     from anydiff_trajectories.environments import frame_of
     from anydiff_trajectories.environments import make as make_environment
-    from anydiff_trajectories.pictures import write_gif
     from anydiff_trajectories.policy import DiffusionPolicy
     from anydiff_trajectories.rollout import FIRST_SEED
 
+    check_suffix(out, (".gif",), "animations")
     refuse_existing(out, overwrite)
     pipeline = load(source)
     options: dict[str, Any] = {} if nfe is None else {"nfe": nfe}
@@ -112,7 +114,7 @@ def rollout(
         frames.append(frame_of(environment))
         total, over = total + float(reward), terminated or truncated
     environment.close()
-    write_gif(frames, out)
+    write_animation(frames, out)
     tell(f"drew {len(frames)} frames to {str(out)!r}; return {total:.1f}.")
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from anydiff.domains.kit.pictures import panels, write_figure
 from anydiff.errors import AnydiffError
-from anydiff.files import atomic_path
 from anydiff.states import Conditioning
 from anydiff_trajectories.environments import MAZE
 from anydiff_trajectories.episodes import Episode
@@ -133,16 +132,6 @@ def draw_returns(returns: Mapping[str, Sequence[float]], path: Path, label: str 
     axes.set_yticks(range(len(order)), order)
     axes.set_xlabel(label)
     write_figure(figure, path)
-
-
-def write_gif(frames: Sequence[NDArray[np.uint8]], path: Path, fps: int = 20) -> None:
-    """Write RGB frames as an animated GIF that repeats."""
-    import imageio.v3 as imageio
-
-    if not frames:
-        raise AnydiffError("there is no frame to write; roll out at least one step.")
-    with atomic_path(path) as temporary:
-        imageio.imwrite(temporary, np.stack(frames), extension=".gif", duration=1000 / fps, loop=0)
 
 
 def frames_of(maze: Maze, episode: Episode) -> list[NDArray[np.uint8]]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anydiff.errors import AnydiffError
-from anydiff.files import atomic_path
+from anydiff.files import atomic_path, check_suffix
 from anydiff.optional import require
 
-__all__ = ["enlarged", "panels", "picture_grid", "write_figure", "write_picture"]
+__all__ = ["enlarged", "panels", "picture_grid", "write_animation", "write_figure", "write_picture"]
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,6 +110,37 @@ def write_picture(picture: Tile, path: str | Path) -> None:
     """Write a tile as PNG."""
     with atomic_path(path) as temporary:
         as_picture(picture).save(temporary, format="png")
+
+
+def write_animation(frames: Sequence[Tile], path: str | Path, frames_per_second: float = 20.0) -> None:
+    """Write tiles of one size as an animated GIF that repeats.
+
+    Args:
+        frames: in the order in which they are shown.
+        path: ends in ``.gif``.
+        frames_per_second: positive; players round the time of a frame to hundredths of a second.
+
+    Raises:
+        AnydiffError: no frames, frames of different sizes, another ending, or a rate that is not positive.
+    """
+    check_suffix(path, (".gif",), "animations")
+    if not frames:
+        raise AnydiffError("there are no frames to animate; give at least one.")
+    if not frames_per_second > 0:
+        raise AnydiffError(f"frames_per_second is {frames_per_second}, but must be positive.")
+    pictures = [as_picture(frame) for frame in frames]
+    sizes = sorted({picture.size for picture in pictures})
+    if len(sizes) > 1:
+        raise AnydiffError(f"the frames have different sizes, {sizes[0]} and {sizes[-1]}; give frames of one size.")
+    with atomic_path(path) as temporary:
+        pictures[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=1000 / frames_per_second,
+            loop=0,
+        )
 
 
 def panels(count: int, width: float, height: float, columns: int = 4) -> tuple[Figure, list[Axes]]:

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from anydiff.denoisers import Denoiser, batch_times
+from anydiff.denoisers.base import Denoiser, batch_times
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.objectives import Objective, TimeLaw, present_entries
-from anydiff.paths import GaussianPath
+from anydiff.objectives.base import Objective, present_entries
+from anydiff.objectives.times import TimeLaw
+from anydiff.paths.base import GaussianPath
 from anydiff.states import UNCONDITIONAL, Conditioning
 
 LEAST = 1e-7
@@ -78,8 +79,8 @@ class CrossEntropy(Objective):
         targets, guesses = spec.unpack(clean.contiguous()), spec.unpack(predicted.contiguous())
         for name in spec.names:
             entry = _entropy(targets[name], guesses[name])
-            weight = weights[name].amax(dim=-1)
-            loss = (weight * entry).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1)
+            weight = weights[name].amax(dim=-1).reshape(len(clean), -1)
+            loss = (weight * entry.reshape(len(clean), -1)).sum(1) / weight.sum(1).clamp_min(1)
             total = total + self.weights.get(name, 1.0) * loss
         return total
 

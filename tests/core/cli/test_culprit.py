@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from anydiff.cli.main import run
@@ -33,11 +35,12 @@ def register_commands(register):
 @pytest.mark.parametrize(("command", "line"), [("own", 10), ("given", 16)])
 def test_the_plugin_and_its_line_are_named(tmp_path, monkeypatch, capsys, command, line):
     (tmp_path / "blamed.py").write_text(PLUGIN)
+    monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "blamed", raising=False)
     forget()
     try:
-        assert run(["--plugins-dir", str(tmp_path), "blamed", command]) == 1
+        assert run(["blamed", command]) == 1
     finally:
         forget()
-        monkeypatch.delenv("ANYDIFF_PLUGINS_DIR", raising=False)
     told = capsys.readouterr().err
     assert f"while plugin 'blamed' ({tmp_path / 'blamed.py'}) was at work, line {line} of blamed.py; set" in told

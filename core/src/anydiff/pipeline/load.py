@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,10 @@ from anydiff.training.weights import REQUIRES
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
+
+
+MOST_ENTRIES = 1 << 28
+"""Of one state of a model from a file: 2 GiB in float64, a volume of 645 x 645 x 645."""
 
 
 def load_pipeline(kind: type[Pipeline], source: str, within: tuple[Path, ...] = ()) -> Pipeline:
@@ -46,13 +51,38 @@ def load_pipeline(kind: type[Pipeline], source: str, within: tuple[Path, ...] = 
         recipe = stored_recipe(metadata, path)
         inner = functools.partial(load_pipeline, kind, within=(*within, path.resolve()))
         companions = companions_of(recipe, inner, metadata, path)
-        with within_weights(tensors, repr(str(path))):
+        with within_weights(tensors, repr(str(path)), recipe.network.options), _built_from(path):
             pipeline = kind.untrained(recipe, companions)
+        _check_states(pipeline, path)
         load_into(pipeline.denoiser.network, tensors, repr(str(path)))
     own = ("recipe", "recipe_hash", "format", REQUIRES)
     pipeline.metadata = {name: text for name, text in metadata.items() if name not in own}
     pipeline.origin = origin
     return pipeline
+
+
+@contextlib.contextmanager
+def _built_from(path: Path) -> Iterator[None]:
+    """Whatever stored options make a library raise (a size beyond 64 bits, say) is a fault of the file."""
+    try:
+        yield
+    except (AnydiffError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise FileFormatError(
+            f"the recipe in {str(path)!r} asks for a model that cannot be made ({reason}); get the weights again."
+        ) from error
+
+
+def _check_states(pipeline: Pipeline, path: Path) -> None:
+    """Refuse states of which no memory holds one: networks take any size, so the weights do not bound it."""
+    size = pipeline.domain.spec.size
+    if size > MOST_ENTRIES:
+        raise FileFormatError(
+            f"the recipe in {str(path)!r} asks for states of {size:,} entries, but {MOST_ENTRIES:,} are allowed; it is "
+            "damaged or made to exhaust memory: get the weights again."
+        )
 
 
 def bundled_weights(name: str) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -26,9 +27,30 @@ def load_all() -> None:
     def begin(plugin: Plugin) -> None:
         at.write_text(plugin.name, "utf-8")
 
-    load_together([Plugin(**each) for each in question["plugins"]], begin)
+    def end(plugin: Plugin) -> None:
+        found = left_behind()
+        if found:
+            at.with_name("why").write_text(found, "utf-8")
+            os._exit(1)
+
+    load_together([Plugin(**each) for each in question["plugins"]], begin, end)
     Path(question["done"]).write_text("", "utf-8")
     os._exit(0)  # neither threads nor exit handlers of a plugin can keep this process
+
+
+def left_behind() -> str:
+    """What an import changed for the whole process, to the harm of every command; empty where nothing."""
+    for number, name in ((1, "output"), (2, "error output")):
+        try:
+            os.fstat(number)
+        except OSError:
+            return f"closes the program's {name} when it is loaded"
+    if any(not each.daemon and each is not threading.current_thread() for each in threading.enumerate()):
+        return "leaves a thread running that keeps every command from ending"
+    torch = sys.modules.get("torch")
+    if torch is not None and str(getattr(torch, "get_default_dtype", lambda: "torch.float32")()) != "torch.float32":
+        return "changes torch's default type for every model when it is loaded"
+    return ""
 
 
 def load_one() -> None:

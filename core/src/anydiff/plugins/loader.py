@@ -276,8 +276,8 @@ def load_alone(plugin: Plugin) -> tuple[Loaded, Plugin]:
     return alone, plugin
 
 
-def load_together(plugins: Sequence[Plugin], begin: Callable[[Plugin], None]) -> None:
-    """Load the core and ``plugins`` one after the other, ``begin`` told each (for :mod:`anydiff.plugins.trial`)."""
+def load_together(plugins: Sequence[Plugin], begin: Callable[[Plugin], None], end: Callable[[Plugin], None]) -> None:
+    """Load the core and ``plugins`` one after the other, both told each (for :mod:`anydiff.plugins.trial`)."""
     global _cache, _busy
     with _lock:
         together = load_core()
@@ -286,6 +286,7 @@ def load_together(plugins: Sequence[Plugin], begin: Callable[[Plugin], None]) ->
             for plugin in plugins:
                 begin(plugin)
                 together.load(plugin, marker=False)
+                end(plugin)
         finally:
             _busy = False
         _cache = together

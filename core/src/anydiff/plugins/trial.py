@@ -77,12 +77,14 @@ def _try(plugins: Sequence[Plugin], seconds: float) -> tuple[Plugin | None, str]
             code = _watch(process, at, plugins, seconds)
         if done.exists():
             return None, ""
-        name = _read(at)
+        name, why = _read(at), _read(at.with_name("why"))
     culprit = next((plugin for plugin in plugins if plugin.name == name), None)
     if culprit is None:  # it did not come to the first plugin: no memory, no processes, and no fault of theirs
         return None, ""
     again = f"update it, or try it again with `anydiff plugins enable {name}` (or `anydiff plugins disable {name}`)"
-    if code is None:
+    if why:
+        what = why
+    elif code is None:
         what = f"did not finish loading within {seconds:g} s ({VARIABLE} gives slow ones longer)"
     else:
         what = f"ended the interpreter when it was loaded ({ending(code)})"

@@ -75,23 +75,29 @@ def without_budget() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def within_weights(tensors: Mapping[str, Tensor], source: str) -> Iterator[None]:
+def within_weights(
+    tensors: Mapping[str, Tensor], source: str, options: Mapping[str, Any] | None = None
+) -> Iterator[None]:
     """Bound what is built inside by ``tensors``: sizes of single tensors, of all parameters, and numbers of modules.
 
     Args:
         tensors: the content of a weights file.
         source: its name, for the sentence.
+        options: of the network; none is a number beyond that of all values, which may be the length of a list.
 
     Raises:
         FileFormatError: more is asked for; raised before the memory is taken.
     """
     held = sum(tensor.numel() for tensor in tensors.values())
     most = SLACK * held + FREE_VALUES
+    budget = _Budget(source, held, most, most, SLACK * 16 * len(tensors) + FREE_PARTS)
+    if any(number > most for number in _numbers(options or {})):
+        raise budget.refuse()
     handles = []
     if all(budget is None for budget in _budgets):  # else the outer block has them, and each part would count twice
         handles.append(register_module_parameter_registration_hook(_count_parameter))
         handles.append(register_module_module_registration_hook(_count_module))
-    _budgets.append(_Budget(source, held, most, most, SLACK * 16 * len(tensors) + FREE_PARTS))
+    _budgets.append(budget)
     try:
         with _SizeCheck():  # type: ignore[no-untyped-call]
             yield
@@ -99,6 +105,15 @@ def within_weights(tensors: Mapping[str, Tensor], source: str) -> Iterator[None]
         for handle in handles:
             handle.remove()
         _budgets.pop()
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    """The whole numbers in plain data."""
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, (list, tuple, Mapping)):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _numbers(each)
 
 
 def _count_parameter(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:

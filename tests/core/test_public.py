@@ -162,6 +162,17 @@ def test_our_own_code_imports_public_names_alone():
     assert {str(path.relative_to(ROOT)): found for path, text in texts.items() if (found := not_public(text))} == {}
 
 
+def test_the_documentation_shows_public_names_alone():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("plugins/*/README.md")]
+    blocks = [
+        (str(page.relative_to(ROOT)), block)
+        for page in pages
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    ]
+    assert len(blocks) > 20
+    assert {page: found for page, block in blocks if (found := not_public(block))} == {}
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -15,6 +15,7 @@ import torch
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.networks import Autoencoder
 from anydiff.pipeline import load, train
+from anydiff.pipeline.companions import companions_of
 from anydiff.pipeline.latent import Latent, LatentDataset
 from anydiff.pipeline.stream import stream
 from anydiff.plugins import forget, use_folder
@@ -110,6 +111,20 @@ def other_autoencoder_is_refused(runs):
 
 def test_other_weights_at_the_same_place_are_refused(runs):
     other_autoencoder_is_refused(runs)
+
+
+def test_a_folder_that_hides_a_recipe_is_named(runs, monkeypatch):
+    monkeypatch.chdir(runs)
+    (runs / "waves").mkdir()
+    hides = r"the folder 'waves/codes' here hides the recipe of that name: rename it, or run in another folder\."
+    rewrite(runs / "codes", other_weights)
+    shutil.move(runs / "codes", "waves/codes")
+    recipe = load_recipe("waves/diffusion", ["latent=waves/codes"])
+    with pytest.raises(AnydiffError, match=rf"needs as latent .*put back the latent .*; {hides}"):
+        companions_of(recipe, load, load_metadata(runs / "model" / FILE), runs / "model" / FILE)
+    (runs / "waves" / "codes" / FILE).unlink()
+    with pytest.raises(AnydiffError, match=rf"is a folder without model.safetensors; .*; {hides}"):
+        load("waves/codes")
 
 
 def test_a_record_that_is_not_compared_is_caught(runs, monkeypatch):

@@ -17,7 +17,9 @@ Nfe = Annotated[int | None, typer.Option(help="Network calls per sample (default
 SolverName = Annotated[
     str | None,
     typer.Option(
-        help="Solver (see `anydiff solvers`; default: the recipe's). `by-budget` is best for a well trained model."
+        help="Solver (see `anydiff solvers`; default: the recipe's). `by-budget` is for networks that are smooth in "
+        "time, with errors small beside those of the steps; a small network on bounded data (images of clipped range, "
+        "say) is better served by `dpm-solver++-2m` or `unipc-2`."
     ),
 ]
 SolverOption = Annotated[

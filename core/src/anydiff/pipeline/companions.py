@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.recipes import Recipe
+from anydiff.registry import registry
 from anydiff.training.weights import REQUIRES, Requirement, requirements, requirements_text
 
 if TYPE_CHECKING:
@@ -82,9 +83,17 @@ def _find(
         refused = refused or (
             f"{str(path)!r} needs as {role} the model with weights {required.weights_hash[:12]} and recipe "
             f"{required.recipe_hash[:12]}, but {candidate!r} has weights {hashes[1][:12]} and recipe {hashes[0][:12]}; "
-            f"put back the {role} it was trained with, or train it again with this one."
+            f"put back the {role} it was trained with, or train it again with this one{hidden_recipe(candidate)}."
         )
     raise AnydiffError(refused)
+
+
+def hidden_recipe(source: str) -> str:
+    """What an error adds where a folder or file of the working directory is taken for the recipe of its name."""
+    if not Path(source).exists() or source not in registry().names("recipes"):
+        return ""
+    what = "folder" if Path(source).is_dir() else "file"
+    return f"; the {what} {source!r} here hides the recipe of that name: rename it, or run in another folder"
 
 
 def _candidates(source: str, required: Requirement | None, path: Path | None) -> list[str]:

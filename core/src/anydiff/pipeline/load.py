@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff.pipeline.companions import companions_of
+from anydiff.pipeline.companions import companions_of, hidden_recipe
 from anydiff.recipes import Recipe, load_recipe
 from anydiff.registry import registry
 from anydiff.training import load_into, load_weights
@@ -39,7 +39,8 @@ def load_pipeline(kind: type[Pipeline], source: str, within: tuple[Path, ...] = 
         origin = str(path.resolve())
         path = path / "model.safetensors"
         if not path.is_file():
-            raise AnydiffError(f"{source!r} is a folder without model.safetensors; give a run folder or a recipe.")
+            wrong = f"{source!r} is a folder without model.safetensors; give a run folder or a recipe"
+            raise AnydiffError(f"{wrong}{hidden_recipe(source)}.")
     elif path.is_file():
         origin = str(path.resolve())
     else:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 from pathlib import Path
 
 from anydiff.plugins.discovery import Plugin
+from anydiff.plugins.leavings import Before
 from anydiff.plugins.loader import LOADED, load_alone, load_together
 from anydiff.plugins.report import report_to
 
@@ -22,13 +22,13 @@ def load_all() -> None:
     question = json.loads(sys.argv[1])
     sys.path[:] = question["path"]
     report_to(lambda sentence: None)
-    at = Path(question["at"])
+    at, before = Path(question["at"]), Before()
 
     def begin(plugin: Plugin) -> None:
         at.write_text(plugin.name, "utf-8")
 
     def end(plugin: Plugin) -> None:
-        found = left_behind()
+        found = before.harm()
         if found:
             at.with_name("why").write_text(found, "utf-8")
             os._exit(1)
@@ -36,21 +36,6 @@ def load_all() -> None:
     load_together([Plugin(**each) for each in question["plugins"]], begin, end)
     Path(question["done"]).write_text("", "utf-8")
     os._exit(0)  # neither threads nor exit handlers of a plugin can keep this process
-
-
-def left_behind() -> str:
-    """What an import changed for the whole process, to the harm of every command; empty where nothing."""
-    for number, name in ((1, "output"), (2, "error output")):
-        try:
-            os.fstat(number)
-        except OSError:
-            return f"closes the program's {name} when it is loaded"
-    if any(not each.daemon and each is not threading.current_thread() for each in threading.enumerate()):
-        return "leaves a thread running that keeps every command from ending"
-    torch = sys.modules.get("torch")
-    if torch is not None and str(getattr(torch, "get_default_dtype", lambda: "torch.float32")()) != "torch.float32":
-        return "changes torch's default type for every model when it is loaded"
-    return ""
 
 
 def load_one() -> None:

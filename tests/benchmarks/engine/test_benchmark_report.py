@@ -95,7 +95,7 @@ def test_every_task_has_table_plot_pictures_and_baselines(folder):
         ):
             assert name in section
         assert "Over 3 sampling seeds of 1 training" in content
-        assert "the 95 % t interval of the mean" in content
+        assert "values are means with their 95 % t intervals, which count" in content
         assert "failed: " in section
 
 

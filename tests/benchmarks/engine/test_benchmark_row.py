@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_every_row_of_an_earlier_version_is_written_as_it_came():
 def test_every_stored_column_is_a_column_of_the_record(folder):
     """A column that is renamed would be kept as an unknown one, and its new name be empty."""
     for text in texts(folder).values():
-        assert json.loads(text).keys() == Row.model_fields.keys()
+        assert json.loads(text).keys() == Row.model_fields.keys() - {"units", "cases"}
     assert set(Row.CSV) <= Row.model_fields.keys()
 
 
@@ -88,6 +89,17 @@ def test_a_wrong_column_is_named(tmp_path, changes, match):
     (tmp_path / "rows.jsonl").write_text(json.dumps(data) + "\n")
     with pytest.raises(FileFormatError, match=match):
         read_rows(tmp_path)
+
+
+def test_units_are_written_where_there_are_any_and_say_which_case_they_are_of():
+    row = Row.parse(json.loads(next(iter(QUICK.open(encoding="utf-8")))), "a line")
+    name = next(iter(row.metrics))
+    row.units, row.cases = {name: (1.0, 2.0, 3.0)}, (7, 5, 9)
+    assert row.unit_numbers(name) == [(row.training, row.seed, number) for number in range(3)]
+    row.cards = {name: dataclasses.replace(row.cards[name], uncertainty="cases")}
+    again = Row.parse(json.loads(row.text()), "a line")
+    assert again.unit_numbers(name) == [(row.training, -1, 7), (row.training, -1, 5), (row.training, -1, 9)]
+    assert again.units == {name: (1.0, 2.0, 3.0)}
 
 
 def test_a_column_takes_values_of_its_type_alone():

@@ -215,8 +215,9 @@ def test_a_difference_is_found():
 
 
 def test_few_seeds_refuse_significance():
-    assert "no statement of significance" in significance_sentence(1, 2)
-    assert "no statement of significance" in significance_sentence(2, 10), "two trainings are few, however many seeds"
-    assert "95 % t interval" in significance_sentence(1, 3)
-    assert "this training alone" in significance_sentence(1, FEWEST)
-    assert "this training alone" not in significance_sentence(5, 3)
+    assert "no statement of significance" in significance_sentence(1, 2, 2, "seed")
+    assert "no statement of significance" in significance_sentence(2, 10, 2, "training"), "however many seeds"
+    assert "count 32 cases. Methods" in significance_sentence(1, 1, 32, "case")
+    assert "count 16 groups of samples. Methods" in significance_sentence(1, 1, 16, "group of samples")
+    assert "this training alone" in significance_sentence(1, 3, FEWEST, "seed")
+    assert "this training alone" not in significance_sentence(5, 3, 5, "training")

@@ -55,7 +55,7 @@ def test_every_cell_of_the_overview_is_as_it_was_printed(leaderboard, printed):
 
 
 def test_every_cell_of_every_table_is_as_it_was_printed(leaderboard, printed):
-    """Medians, spreads, t intervals, marks of the best and the tied, and costs."""
+    """Means, t intervals, marks of the best and the tied, and costs."""
     assert len(leaderboard.tasks) == 10
     for task in leaderboard.tasks:
         made = [

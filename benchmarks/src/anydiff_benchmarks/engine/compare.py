@@ -15,7 +15,7 @@ from typing import Any, Literal
 from anydiff.data.reading import parse_json, reading, text_lines
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.metrics import MetricCard
-from anydiff_benchmarks.engine.leaderboard import common_cards, runs_of
+from anydiff_benchmarks.engine.leaderboard import common_cards, parts_of, runs_of
 from anydiff_benchmarks.engine.row import Row
 from anydiff_benchmarks.engine.statistics import Paired, paired
 from anydiff_benchmarks.engine.store import FILE, Store
@@ -140,7 +140,7 @@ def _compare(
         for card in common_cards([*mine, *theirs]):
             one_side, other_side = runs_of(mine, card.name), runs_of(theirs, card.name)
             if one_side and other_side:
-                pair = paired(one_side, other_side, card.direction, same_method=same_method)
+                pair = _pair(mine, theirs, card, same_method)
             else:
                 where = "A" if other_side else "B" if one_side else "A and B"
                 pair = Paired(math.nan, None, 0, "not judged", f"missing in {where}")
@@ -151,6 +151,17 @@ def _compare(
             "compared; run both with the same suite."
         )
     return found
+
+
+def _pair(first: Sequence[Row], second: Sequence[Row], card: MetricCard, same_method: bool) -> Paired:
+    """By the runs, where these tell a change of one method; by the units they have in common otherwise."""
+    whole = paired(runs_of(first, card.name), runs_of(second, card.name), card.direction, same_method=same_method)
+    one, other = parts_of(first, card.name), parts_of(second, card.name)
+    if not all(row.units.get(card.name) for row in (*first, *second)) or not one.keys() & other.keys():
+        return whole
+    if same_method and (whole.verdict in ("win", "loss") or whole.difference == 0):
+        return whole
+    return paired(one, other, card.direction)
 
 
 def _grouped(rows: Sequence[Row], place: Callable[[Row], Hashable]) -> Mapping[Any, list[Row]]:

@@ -16,7 +16,7 @@ from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline import Pipeline, load
 from anydiff.recipes import build_dataset, load_recipe
-from anydiff.states import Conditioning
+from anydiff.states import Conditioning, permutation
 from anydiff.tasks import Task, is_paired, load_reference
 from anydiff_benchmarks.engine import baselines
 from anydiff_benchmarks.engine.measure import Cost, measured
@@ -88,6 +88,16 @@ class Generator:
             return min(self.size, max(1, count // self.task.members))
         return min(self.size, count)
 
+    def case_rows(self, count: int, seed: int) -> Tensor:
+        """The held-out rows that ``count`` samples of a seed are of; sample k is of row k % cases of them.
+
+        Each seed takes the next cases of one fixed order, and begins again when all have had their turn: several
+        seeds judge other cases, and the spread that they show is not that of the noise alone.
+        """
+        cases = self.cases(count)
+        order = torch.as_tensor(permutation(0, 0, "benchmark/cases", self.size))
+        return order[(torch.arange(cases) + seed * cases) % self.size]
+
     def options(self, method: Method, nfe: int) -> dict[str, Any]:
         """The sampling options of a method, as ``Pipeline.sample`` takes them."""
         given = {"grid": method.grid, "end": method.end, "guidance": method.guidance}
@@ -98,7 +108,7 @@ class Generator:
         """Samples of the held-out cases' conditions."""
         cases = self.cases(count)
         if self.asked:
-            options["condition"] = self.asked.rows(slice(cases))
+            options["condition"] = self.asked.rows(self.case_rows(count, seed))
             options["cases"] = cases
         options = {"batch_size": self.batch_size, "device": self.device, **options}
         return self.pipeline.sample_set(count, seed=seed, **options)
@@ -139,7 +149,7 @@ class Generator:
 
     def baseline(self, name: str, count: int, seed: int) -> SampleSet | dict[str, Score]:
         """Samples of a free baseline of the core or of the task; scores where the task has an evaluator."""
-        condition = self._condition(count)
+        condition = self._condition(count, seed)
         if name not in self.task.baselines:
             return self._free(name, count, seed, condition)
         function = load_reference(self.task.baselines[name], f"baseline {name!r} of task {self.task.id!r}")
@@ -164,8 +174,9 @@ class Generator:
             drawn = baselines.baseline(name, data, count, seed, condition)
         return SampleSet(drawn.states, condition, data.domain) if self.paired else drawn
 
-    def _condition(self, count: int) -> Conditioning:
-        return self.asked.rows(torch.arange(count) % self.cases(count))
+    def _condition(self, count: int, seed: int) -> Conditioning:
+        rows = self.case_rows(count, seed)
+        return self.asked.rows(rows[torch.arange(count) % len(rows)])
 
     def _cost(self, cost: Cost, count: int, calls: float | None = None) -> SamplingCost:
         return SamplingCost(self.denoiser.rows / count, cost.seconds, cost.peak_memory, cost.memory_kind, calls)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from anydiff.errors import AnydiffError
 from anydiff.metrics import MetricCard, require_same_card
-from anydiff_benchmarks.engine.row import Row, Run
-from anydiff_benchmarks.engine.statistics import FEWEST, Summary, leaders, summarise
+from anydiff_benchmarks.engine.row import Part, Row
+from anydiff_benchmarks.engine.statistics import FEWEST, Runs, Summary, leaders, significance_sentence, summarise
 from anydiff_benchmarks.engine.store import Store
 from anydiff_benchmarks.engine.suite import BASELINES as FREE
 
@@ -94,6 +95,16 @@ class TaskLeaderboard:
         return min(counts, default=1)
 
     @property
+    def significance(self) -> str:
+        """What the rows allow to say of the first metric."""
+        card = next(iter(self.quality), None)
+        counts = [line.values[card.name].units for line in self.lines if card and card.name in line.values]
+        parted = card and all(row.units.get(card.name) for row in self.rows if row.kind == "method" and row.done)
+        what = "seed" if not (card and parted) else "case" if card.uncertainty == "cases" else "group of samples"
+        what = "training" if self.trainings > 1 else what
+        return significance_sentence(self.trainings, len(self.seeds), min(counts, default=0), what)
+
+    @property
     def quality(self) -> list[MetricCard]:
         """The cards of metrics that choose nothing by the truth."""
         return [card for card in self.cards if not card.oracle_of]
@@ -150,8 +161,8 @@ def normalised(task: TaskLeaderboard, card: MetricCard, value: float) -> float |
     baseline, ceiling = task.bounds(card.name)
     if baseline is None:
         return None
-    low = baseline.values[card.name].median
-    high = card.ideal if ceiling is None else ceiling.values[card.name].median
+    low = baseline.values[card.name].mean
+    high = card.ideal if ceiling is None else ceiling.values[card.name].mean
     sign = 1.0 if card.direction == "higher" else -1.0
     if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(value)) or sign * (high - low) <= 0:
         return None
@@ -160,7 +171,7 @@ def normalised(task: TaskLeaderboard, card: MetricCard, value: float) -> float |
 
 def ranks(lines: Sequence[Line], card: MetricCard) -> dict[str, int]:
     """Rank 1, 2, ... of the methods of one budget; those not told apart from the best of the rest share a rank."""
-    left = {line.method: runs_of(line.rows, card.name) for line in lines if card.name in line.values}
+    left = {line.method: parts_of(line.rows, card.name) for line in lines if card.name in line.values}
     found: dict[str, int] = {}
     rank = 1
     while left:
@@ -223,15 +234,27 @@ def _of(method: str, rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.method == method]
 
 
-def runs_of(rows: Sequence[Row], metric: str) -> dict[Run, float]:
+def runs_of(rows: Sequence[Row], metric: str) -> dict[tuple[int, ...], float]:
     """The values of a metric by run."""
     return {row.run: row.metrics[metric] for row in rows if metric in row.metrics}
+
+
+def parts_of(rows: Sequence[Row], metric: str) -> Runs:
+    """The values of a metric by unit, a case of several seeds with their mean; by run where a row has no units."""
+    having = [row for row in rows if metric in row.metrics]
+    if not all(row.units.get(metric) for row in having):
+        return runs_of(rows, metric)
+    found: dict[Part, list[float]] = {}
+    for row in having:
+        for number, value in zip(row.unit_numbers(metric), row.units[metric], strict=True):
+            found.setdefault(number, []).append(value)
+    return {number: statistics.fmean(values) for number, values in found.items()}
 
 
 def _line(method: str, nfe: int, rows: Sequence[Row]) -> Line:
     own = tuple(sorted(_of(method, rows), key=lambda row: row.run))
     metrics = dict.fromkeys(name for row in own for name in row.metrics)
-    summaries = {name: summarise(runs_of(own, name)) for name in metrics}
+    summaries = {name: summarise(runs_of(own, name), parts_of(own, name)) for name in metrics}
     return Line(method, nfe, own, {name: summary for name, summary in summaries.items() if summary is not None})
 
 
@@ -239,7 +262,7 @@ def _marked(lines: Sequence[Line], cards: Sequence[MetricCard]) -> list[Line]:
     """The lines of one budget with their marks."""
     marks: dict[str, dict[str, Mark]] = {line.method: {} for line in lines}
     for card in cards:
-        values = {line.method: runs_of(line.rows, card.name) for line in lines}
+        values = {line.method: parts_of(line.rows, card.name) for line in lines}
         if all(line.values[card.name].units < FEWEST for line in lines if card.name in line.values):
             continue  # so few tell nothing apart
         known = {name: runs for name, runs in values.items() if runs}

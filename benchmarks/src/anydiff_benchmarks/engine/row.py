@@ -16,6 +16,8 @@ from anydiff.tasks import canonical
 
 Run = tuple[int, int]
 """(number of the training, sampling seed)."""
+Part = tuple[int, int, int]
+"""(number of the training, sampling seed or -1, number of the unit): -1 where the unit is a case, whatever the seed."""
 
 
 class Row(Settings):
@@ -40,6 +42,8 @@ class Row(Settings):
         source: where its weights are; empty for bundled ones.
         training_seed: seed of the training.
         reference_samples: how many samples stood on the other side of the metrics.
+        units: name of a metric -> its pseudo-value for each unit (:mod:`anydiff.metrics.jackknife`).
+        cases: of a task that pairs samples and truths, the held-out rows that were judged.
         problems: name of a metric -> why it has no value.
         counted_nfe: network calls per sample, counted.
         rows_per_call: network rows per sample and call; 2 where guidance doubles the batch.
@@ -92,6 +96,8 @@ class Row(Settings):
     training_seed: int | None = None
 
     reference_samples: int | None = None
+    units: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    cases: tuple[int, ...] = ()
     problems: dict[str, str] = Field(default_factory=dict)
 
     counted_nfe: float | None = None
@@ -121,6 +127,13 @@ class Row(Settings):
         """What is paired with the same run of other methods."""
         return self.training, self.seed
 
+    def unit_numbers(self, metric: str) -> list[Part]:
+        """What each of the metric's units is: units of equal numbers are of one case, or of one draw of samples."""
+        count = len(self.units[metric])
+        if self.cases and self.cards[metric].uncertainty == "cases":
+            return [(self.training, -1, case) for case in self.cases[:count]]
+        return [(self.training, self.seed, number) for number in range(count)]
+
     @property
     def done(self) -> bool:
         """Whether every metric has a value."""
@@ -131,5 +144,12 @@ class Row(Settings):
         self.status, self.reason = "failed", reason
 
     def text(self) -> str:
-        """The row as one line of JSON."""
-        return canonical(self.model_dump())
+        """The row as one line of JSON; columns that came later stand where they say something, so old rows stay."""
+        found = self.model_dump()
+        for name in ("units", "cases"):
+            if not found[name]:
+                del found[name]
+        for card in found["cards"].values():
+            if card["uncertainty"] == "set":
+                del card["uncertainty"]
+        return canonical(found)

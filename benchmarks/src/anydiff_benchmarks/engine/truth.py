@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pickle
 import struct
@@ -25,10 +26,11 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, show_warning
-from anydiff.metrics import Judge, MetricCard, SampleSet, repeat_cases
+from anydiff.metrics import Judge, Metric, MetricCard, SampleSet, UnitValues, repeat_cases, unit_values
 from anydiff.recipes import build_dataset, load_recipe, sample_set
+from anydiff.registry import registry
 from anydiff.states import Conditioning, permutation
-from anydiff.tasks import Task, check_lock, freeze, load_task, lock_hash, task_metrics
+from anydiff.tasks import Task, check_lock, freeze, is_paired, load_task, lock_hash, task_metrics
 
 _SPREAD = 10.0
 
@@ -60,9 +62,13 @@ class Opening:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """The values of a sample set: one per metric, or the reason why there is none; and how long it took."""
+    """The values of a sample set: one per metric, or the reason why there is none; their units (see
+    :mod:`anydiff.metrics.jackknife`) and the cases that these are of; and how long it took.
+    """
 
     values: Mapping[str, float]
+    units: Mapping[str, UnitValues]
+    cases: tuple[int, ...]
     problems: Mapping[str, str]
     seconds: float
     reference: int
@@ -91,7 +97,10 @@ class Truth:
         self.hash: str = frozen["held-out data"]["hash"]
         training = frozen["training data"]
         self.training = {"hash": training["hash"], "samples": training["examples"]}
-        self.cards = [self._card(metric.card) for metric in self.metrics]
+        self.paired = is_paired(task, self.recipe)
+        known = [registry().get("metrics", part.name).metadata for part in task.metrics or self.recipe.metrics]
+        of_cases = [bool(about.get("paired") or about.get("oracle")) for about in known]
+        self.cards = [self._card(metric.card, each) for metric, each in zip(self.metrics, of_cases, strict=False)]
 
     def opening(self, gallery: int) -> Opening:
         """What the other side may know; ``gallery`` examples are drawn."""
@@ -103,11 +112,17 @@ class Truth:
         asked = self.reference.asked(size)
         return Opening(self.frozen, asked, size, tuple(self.cards), least, facts, picture, note)
 
-    def judge(self, states: Tensor, condition: Conditioning) -> Judged:
-        """All metrics; one that fails does not keep the others from their value."""
-        cases = len(states) // self.task.members if self.task.members else len(self.reference)
-        reference = self.reference if cases >= len(self.reference) else _rows(self.reference, torch.arange(cases))
-        return self._judge(SampleSet(states, condition, self.domain), reference)
+    def judge(self, states: Tensor, condition: Conditioning, cases: Tensor) -> Judged:
+        """All metrics; one that fails does not keep the others from their value.
+
+        Args:
+            states: the samples.
+            condition: what they were asked for.
+            cases: the held-out rows that were asked for; sample k is of row ``cases[k % len(cases)]``.
+        """
+        reference = _rows(self.reference, cases) if self.paired else self.reference
+        numbers = tuple(cases.tolist()) if self.paired else ()
+        return self._judge(SampleSet(states, condition, self.domain), reference, numbers)
 
     def real(self, count: int, seed: int) -> Judged:
         """Held-out data against the rest of it: at most half, so that both sides are left with enough."""
@@ -116,24 +131,31 @@ class Truth:
         chosen = min(count, size // 2)
         return self._judge(_rows(self.reference, order[:chosen]), _rows(self.reference, order[chosen:]))
 
-    def _judge(self, samples: SampleSet, reference: SampleSet) -> Judged:
+    def _judge(self, samples: SampleSet, reference: SampleSet, cases: tuple[int, ...] = ()) -> Judged:
         values: dict[str, float] = {}
+        units: dict[str, UnitValues] = {}
         problems: dict[str, str] = {}
         began = time.perf_counter()
         asked = Judge(samples, reference)
         for metric, card in zip(self.metrics, self.cards, strict=True):
             try:
                 metric.check(samples, reference)
-                values[card.name] = asked.value(metric, card.name)
+                value = values[card.name] = asked.value(metric, card.name)
+                ask = functools.partial(_ask, metric, card.name)
+                found = unit_values(ask, value, samples, reference, card.uncertainty, card.minimum_samples)
+                if found is not None:
+                    units[card.name] = found
             except Exception as error:  # a plugin's metric may raise anything; the run goes on and the row says so
                 problems[card.name] = reason(error)
-        return Judged(values, problems, time.perf_counter() - began, len(reference), len(samples))
+        return Judged(values, units, cases, problems, time.perf_counter() - began, len(reference), len(samples))
 
-    def _card(self, card: MetricCard) -> MetricCard:
+    def _card(self, card: MetricCard, of_cases: bool) -> MetricCard:
         """The card with its reference; an oracle that does not say so is labelled."""
         members = self.task.members or 1
         if members > 1 and not card.oracle_of and self._chooses(card.name, members):
             card = dataclasses.replace(card, oracle_of=members)
+        if of_cases:
+            card = dataclasses.replace(card, uncertainty="cases")
         return dataclasses.replace(card, reference=self.hash)
 
     def _chooses(self, name: str, members: int) -> bool:
@@ -175,6 +197,10 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, AnydiffError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
+def _ask(metric: Metric, name: str, samples: SampleSet, reference: SampleSet) -> float:
+    return Judge(samples, reference).value(metric, name)
+
+
 def _rows(samples: SampleSet, rows: Tensor) -> SampleSet:
     return SampleSet(samples.states[rows], samples.condition.rows(rows), samples.domain)
 
@@ -200,9 +226,9 @@ class TruthProcess:
         opening: Opening = self._ask("opening", task_id, gallery)
         return opening
 
-    def judge(self, task_id: str, samples: SampleSet) -> Judged:
+    def judge(self, task_id: str, samples: SampleSet, cases: Tensor) -> Judged:
         """See :meth:`Truth.judge`."""
-        judged: Judged = self._ask("judge", task_id, samples.states, samples.condition)
+        judged: Judged = self._ask("judge", task_id, samples.states, samples.condition, cases)
         return judged
 
     def real(self, task_id: str, count: int, seed: int) -> Judged:

@@ -266,7 +266,7 @@ def _fill(row: Row, cell: Cell, generator: Generator, truth: TruthProcess) -> Sa
             _enter_scores(row, made)
             return None
         samples = made
-    _enter(row, truth.judge(cell.task, samples))
+    _enter(row, truth.judge(cell.task, samples, generator.case_rows(cell.samples, cell.seed)))
     return samples
 
 
@@ -284,6 +284,7 @@ def _enter(row: Row, judged: Judged) -> None:
     row.samples, row.reference_samples = judged.samples, judged.reference
     row.metric_seconds = judged.seconds
     row.metrics, row.problems = dict(judged.values), dict(judged.problems)
+    row.units, row.cases = {name: found.values for name, found in judged.units.items()}, judged.cases
     if judged.problems:
         row.fail("; ".join(f"{name}: {text}" for name, text in judged.problems.items()))
 
@@ -291,6 +292,7 @@ def _enter(row: Row, judged: Judged) -> None:
 def _enter_scores(row: Row, scores: Mapping[str, Score]) -> None:
     row.metrics = {name: float(score.value) for name, score in scores.items()}
     row.cards = {name: score.card for name, score in scores.items()}
+    row.units = {name: score.units for name, score in scores.items() if score.units}
     row.samples = min(score.samples for score in scores.values())
 
 
@@ -314,11 +316,13 @@ def _speed(setting: Setting, opening: Opening, generator: Generator) -> Speed:
     group = task.members or 1
     count = min(task.samples, -(-max(opening.least, 32) // group) * group)
     samples, cost_of = generator.samples(probe, 2, count, 0)
-    truth.judge(task.id, samples)  # features of the reference are computed here and kept
-    whole = truth.judge(task.id, samples).seconds
+    cases = generator.case_rows(count, 0)
+    truth.judge(task.id, samples, cases)  # features of the reference are computed here and kept
+    whole = truth.judge(task.id, samples, cases).seconds
     few = max(opening.least * group, count // 4 // group * group)
     if few < count:
-        part = truth.judge(task.id, generator.samples(probe, 2, few, 0)[0]).seconds
+        cases = generator.case_rows(few, 0)
+        part = truth.judge(task.id, generator.samples(probe, 2, few, 0)[0], cases).seconds
         each = max(0.0, whole - part) / (count - few)
     else:
         each = whole / count

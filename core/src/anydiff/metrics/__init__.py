@@ -1,6 +1,6 @@
 """Metrics: cards, scores, what a metric compares, distances and scores of ensembles that several domains share."""
 
-from anydiff.metrics.card import MetricCard, Score, require_same_card
+from anydiff.metrics.card import MetricCard, Score, Uncertainty, require_same_card
 from anydiff.metrics.distances import frechet_distance, kernel_distance, precision_recall
 from anydiff.metrics.ensembles import (
     CoverageError,
@@ -19,6 +19,7 @@ from anydiff.metrics.ensembles import (
     root_mean_squared_error,
     spread_skill_ratio,
 )
+from anydiff.metrics.jackknife import UnitValues, unit_values
 from anydiff.metrics.judging import Judge
 from anydiff.metrics.metric import Metric, SampleSet
 
@@ -35,6 +36,8 @@ __all__ = [
     "SampleSet",
     "Score",
     "SpreadSkill",
+    "Uncertainty",
+    "UnitValues",
     "coverage",
     "crps",
     "frechet_distance",
@@ -47,4 +50,5 @@ __all__ = [
     "require_same_card",
     "root_mean_squared_error",
     "spread_skill_ratio",
+    "unit_values",
 ]

@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from anydiff.errors import AnydiffError
 
+Uncertainty = Literal["cases", "samples", "set"]
+"""What an interval of a value rests on; see :class:`MetricCard`."""
+
 
 @dataclass(frozen=True)
 class MetricCard:
@@ -30,6 +33,10 @@ class MetricCard:
         library: name and version of the library that computes it; empty for anydiff itself.
         oracle_of: K where the best of K samples per case is chosen with the truth. Such a value is no quality of a
             forecast, so it is printed apart with its K; 0 for a metric that chooses nothing.
+        uncertainty: what is drawn independently of each other, so what an interval of the value rests on: ``"cases"``
+            of paired samples and truths (forecasts, estimates, closed loops), ``"samples"`` whose scores are averaged
+            (validity), or the ``"set"`` of samples as a whole (Fréchet distance, MMD). Whoever makes a table fills in
+            ``"cases"`` for metrics that are registered with ``paired=True``.
         reference: hash of the reference data; filled in by whoever makes a table.
     """
 
@@ -44,6 +51,7 @@ class MetricCard:
     dtype: str = "float64"
     library: str = ""
     oracle_of: int = 0
+    uncertainty: Uncertainty = "set"
     reference: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -60,12 +68,14 @@ class Score:
         card: what it means.
         samples: how many it was computed of.
         problem: why there is no value, or what is wrong with it, in one sentence; empty where all is well.
+        units: of closed loops, the value of each case; their mean is the value. Empty where that is not known.
     """
 
     value: float
     card: MetricCard
     samples: int
     problem: str = ""
+    units: tuple[float, ...] = ()
 
 
 def require_same_card(cards: Sequence[MetricCard]) -> MetricCard:

@@ -15,6 +15,7 @@ from anydiff.metrics.card import MetricCard
 from anydiff.states import Conditioning
 
 T = TypeVar("T")
+Rows = TypeVar("Rows", Tensor, list[Any])
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class SampleSet:
     labels: Sequence[Any] | None = field(default=None, repr=False, compare=False)
     untold: bool = False
     _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _whole: tuple[SampleSet, Sequence[int]] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.domain.spec.check(self.states)
@@ -48,7 +50,9 @@ class SampleSet:
         """The samples at ``indices``, in that order."""
         chosen = list(indices)
         labels = None if self.labels is None else [self.labels[row] for row in chosen]
-        return SampleSet(self.states[chosen], self.condition.rows(chosen), self.domain, labels, self.untold)
+        part = SampleSet(self.states[chosen], self.condition.rows(chosen), self.domain, labels, self.untold)
+        object.__setattr__(part, "_whole", (self, chosen))
+        return part
 
     def derived(self, key: Hashable, compute: Callable[[SampleSet], T]) -> T:
         """``compute(self)``, worked out once and kept with the set: what several metrics, or many sample sets judged by
@@ -63,9 +67,26 @@ class SampleSet:
         result: T = self._derived[key]
         return result
 
+    def derived_rows(self, key: Hashable, compute: Callable[[SampleSet], Rows]) -> Rows:
+        """As :meth:`derived`, for a result with one entry per sample (a tensor's rows, a list): :meth:`rows` of a set
+        take theirs from the set, so that intervals, which judge a set without some of its rows, compute nothing twice.
+
+        Args:
+            key: names what is computed, with everything that it depends on beside the set.
+            compute: entry k of its result depends on sample k alone.
+        """
+        if key in self._derived or self._whole is None:
+            return self.derived(key, compute)
+        whole, chosen = self._whole
+        found = whole.derived_rows(key, compute)
+        rows: Any = found[chosen] if isinstance(found, Tensor) else [found[row] for row in chosen]
+        kept: Rows = self.derived(key, lambda each: rows)
+        return kept
+
     def forget_derived(self) -> None:
         """Forget what :meth:`derived` keeps, after the states were put back to what they were."""
         self._derived.clear()
+        object.__setattr__(self, "_whole", None)
 
     def asked(self, count: int) -> Conditioning:
         """What a model may be asked with for ``count`` samples, sample i being of case i % n: the first min(count, n)

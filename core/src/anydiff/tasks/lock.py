@@ -40,8 +40,9 @@ FILE = "tasks.lock.json"
 TOLERANCE = 1e-6
 _CHUNK = 1024
 _DATA = ("training data", "held-out data")
-_UNLOCKED = ("library", "reference")
-"""Fields of a card that a lock leaves to the rows: an installed version, and what it holds in another place."""
+_UNLOCKED = ("library", "reference", "uncertainty")
+"""Fields of a card that a lock leaves to the rows: an installed version, what it holds in another place, and what no
+value depends on."""
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(MetricCard)}
 
 

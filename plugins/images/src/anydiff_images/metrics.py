@@ -114,7 +114,7 @@ class FeatureMetric(Metric):
         self.check(samples, reference)
         key = f"features of {self.extractor.name}"
         first, second = (
-            each.derived(key, lambda each: self.extractor.features(_unit(each))) for each in (samples, reference)
+            each.derived_rows(key, lambda each: self.extractor.features(_unit(each))) for each in (samples, reference)
         )
         return first, second
 
@@ -230,6 +230,7 @@ class ClassConsistency(Metric):
             features=f"classifier {self.classifier.name}, accuracy {self.classifier.accuracy:.4f} on the real test "
             "split",
             version="1: top-1",
+            uncertainty="samples",
         )
 
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:

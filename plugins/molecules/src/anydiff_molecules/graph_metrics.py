@@ -54,7 +54,7 @@ class GraphMMD(Metric):
         def features(each: SampleSet) -> list[Histogram]:
             return [self.features(graph) for graph in _graphs(each)]
 
-        return self._between(*(each.derived(self.name, features) for each in (samples, reference)))
+        return self._between(*(each.derived_rows(self.name, features) for each in (samples, reference)))
 
     def distance(self, first: Sequence[nx.Graph], second: Sequence[nx.Graph]) -> float:
         """Squared MMD between two lists of graphs."""
@@ -189,7 +189,7 @@ class UniqueNovel(Metric):
 
 
 def _graphs(samples: SampleSet) -> list[nx.Graph]:
-    return samples.derived("graphs", lambda each: each.domain.decode(each.states, each.condition))
+    return samples.derived_rows("graphs", lambda each: each.domain.decode(each.states, each.condition))
 
 
 def _is_new(graph: nx.Graph, seen: dict[str, list[nx.Graph]]) -> bool:

@@ -7,9 +7,10 @@ over all samples unless the card says otherwise, so a model cannot gain by makin
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,14 @@ import torch
 from scipy.stats import wasserstein_distance
 
 from anydiff.errors import AnydiffError
-from anydiff.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics import Metric, MetricCard, SampleSet, Uncertainty
 from anydiff.registry import registry
 from anydiff_molecules import chemistry, nspdk
 
 
 def molecules_of(samples: SampleSet) -> list[Any]:
     """The decoded molecules, valid or not."""
-    return samples.derived("molecules", lambda each: each.domain.decode(each.states, each.condition))
+    return samples.derived_rows("molecules", lambda each: each.domain.decode(each.states, each.condition))
 
 
 class _Share(Metric):
@@ -33,11 +34,15 @@ class _Share(Metric):
     name: str
     version: str
     features = ""
+    uncertainty: Uncertainty = "samples"
 
     @property
     def card(self) -> MetricCard:
         """Higher is better; between 0 and 1."""
-        return MetricCard(self.name, "higher", "1", (0.0, 1.0), 1.0, 1, features=self.features, version=self.version)
+        return MetricCard(
+            self.name, "higher", "1", (0.0, 1.0), 1.0, 1, features=self.features, version=self.version,
+            uncertainty=self.uncertainty,
+        )  # fmt: skip
 
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """The share for the decoded samples."""
@@ -98,6 +103,7 @@ class Uniqueness(_Share):
     """Distinct canonical SMILES among the valid molecules; depends on how many are drawn."""
 
     name = "molecules/uniqueness"
+    uncertainty = "set"
     version = "1: distinct canonical SMILES without stereo / valid; 0 if none is valid"
 
     def share(self, molecules: Sequence[Any]) -> float:
@@ -116,6 +122,7 @@ class Novelty(_Share):
     """
 
     name = "molecules/novelty"
+    uncertainty = "set"
     version = "1: distinct valid not in training / distinct valid; 0 if none is valid"
 
     def __init__(
@@ -144,6 +151,7 @@ class ValidUniqueNovel(Novelty):
     """Distinct valid molecules that are not in the training set, as a share of all samples."""
 
     name = "molecules/vun"
+    uncertainty = "set"
     version = "1: distinct valid not in training / all samples"
 
     def share(self, molecules: Sequence[Any]) -> float:
@@ -157,12 +165,20 @@ def _names(molecules: Sequence[Any]) -> list[str]:
 
 def _repaired(samples: SampleSet) -> list[Any]:
     """The samples as valid molecules, corrected where they are not: none is left out, so none is selected."""
+    return _of_repaired(samples, "repaired molecules", lambda molecule: molecule)
+
+
+def _of_repaired(samples: SampleSet, key: str, function: Callable[[Any], Any]) -> list[Any]:
+    """``function`` of every corrected molecule of which something is left; ``key`` names the function."""
 
     def repaired(each: SampleSet) -> list[Any]:
-        molecules = [chemistry.corrected(molecule) for molecule in molecules_of(each)]
-        return [molecule for molecule in molecules if molecule is not None]
+        return [chemistry.corrected(molecule) for molecule in molecules_of(each)]
 
-    return samples.derived("repaired molecules", repaired)
+    def values(each: SampleSet) -> list[Any]:
+        molecules = each.derived_rows("corrected molecules", repaired)
+        return [None if molecule is None else function(molecule) for molecule in molecules]
+
+    return [value for value in samples.derived_rows(key, values) if value is not None]
 
 
 class _Property(Metric):
@@ -180,13 +196,13 @@ class _Property(Metric):
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """Wasserstein-1 distance of the property between both sides, in the unit of the card."""
         self.check(samples, reference)
-        values = [each.derived(self.card.name, self._values) for each in (samples, reference)]
+        values = [_of_repaired(each, self.card.name, self._value) for each in (samples, reference)]
         if not all(values):
             raise AnydiffError(f"{self.card.name} needs a molecule on either side, but none is left after correction.")
         return float(wasserstein_distance(*values))
 
-    def _values(self, samples: SampleSet) -> list[float]:
-        return [chemistry.property_of(self.key, molecule) for molecule in _repaired(samples)]
+    def _value(self, molecule: Any) -> float:
+        return chemistry.property_of(self.key, molecule)
 
 
 class LogP(_Property):
@@ -222,15 +238,20 @@ class NSPDKMMD(Metric):
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """|mean of samples' features - mean of the reference's|²: the V-statistic of a kernel with known features."""
         self.check(samples, reference)
-        one, two = (each.derived(self.card.name, _mean_neighbourhoods) for each in (samples, reference))
+        one = _mean_neighbourhoods(_of_repaired(samples, "neighbourhoods", nspdk.molecule_features))
+        # Thousands of dictionaries would fill the memory: of the reference only their mean is kept.
+        two = reference.derived(
+            self.card.name, lambda each: _mean_neighbourhoods(map(nspdk.molecule_features, _repaired(each)))
+        )
         return float(sum((one.get(key, 0.0) - two.get(key, 0.0)) ** 2 for key in one.keys() | two.keys()))
 
 
-def _mean_neighbourhoods(samples: SampleSet) -> dict[nspdk.Feature, float]:
-    molecules = _repaired(samples)
-    if not molecules:
+def _mean_neighbourhoods(features: Iterable[Mapping[nspdk.Feature, float]]) -> dict[nspdk.Feature, float]:
+    found = iter(features)
+    first = next(found, None)
+    if first is None:
         raise AnydiffError("no molecule is left after correction, so there are no neighbourhoods to count.")
-    return nspdk.mean(map(nspdk.molecule_features, molecules))
+    return nspdk.mean(itertools.chain([first], found))
 
 
 class FragmentMMD(Metric):
@@ -257,18 +278,23 @@ class FragmentMMD(Metric):
 
 
 def _mean_environments(samples: SampleSet) -> torch.Tensor:
-    return _environment_counts(_repaired(samples)).mean(dim=0)
+    counts = _of_repaired(samples, "atom environments", _environment_counts)
+    if not counts:
+        raise AnydiffError("no molecule is left after correction, so there are no environments to count.")
+    table = np.stack(counts).astype(np.float64)
+    return torch.from_numpy(table / np.linalg.norm(table, axis=1, keepdims=True).clip(1e-12)).mean(dim=0)
 
 
-def _environment_counts(molecules: Sequence[Any]) -> torch.Tensor:
-    """L2-normalised counts ``[M, 2048]`` of Morgan environments."""
+def _environment_counts(molecule: Any) -> Any:
+    """Counts ``[2048]`` of a molecule's Morgan environments."""
+    return _environments().GetCountFingerprintAsNumPy(molecule)
+
+
+@functools.cache
+def _environments() -> Any:
     from rdkit.Chem import rdFingerprintGenerator
 
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-    if not molecules:
-        raise AnydiffError("no molecule is left after correction, so there are no environments to count.")
-    counts = np.stack([generator.GetCountFingerprintAsNumPy(molecule) for molecule in molecules]).astype(np.float64)
-    return torch.from_numpy(counts / np.linalg.norm(counts, axis=1, keepdims=True).clip(1e-12))
+    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
 
 
 class FCD(Metric):

@@ -48,6 +48,7 @@ class DynamicsError(Metric):
             minimum_samples=10,
             features="the environment's own simulator",
             version="1: one step, mean over transitions and dimensions",
+            uncertainty="samples",
         )
 
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
@@ -81,6 +82,7 @@ class GoalError(Metric):
             ideal=0.0,
             minimum_samples=1,
             version="1: Euclidean, last row",
+            uncertainty="samples",
         )
 
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:

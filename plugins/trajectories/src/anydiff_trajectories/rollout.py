@@ -135,18 +135,23 @@ def scores_of(rollouts: Rollouts, environment: str) -> dict[str, Score]:
     low, high = interval(values)
     found = {f"{name}": float(values.mean()), f"{name}-low": low, f"{name}-high": high}
     scores = {
-        f"trajectories/{key}": Score(value, _card(key, unit, environment, version), count)
-        for key, value in found.items()
+        f"trajectories/{key}": Score(value, _card(key, unit, environment, version), count, units=units)
+        for (key, value), units in zip(found.items(), (_units(values), (), ()), strict=True)
     }
     if rollouts.success is not None:
         card = _card("success-rate", "1", environment, "1: any step", (0.0, 1.0), 1.0)
-        scores[card.name] = Score(float(rollouts.success.mean()), card, count)
+        scores[card.name] = Score(float(rollouts.success.mean()), card, count, units=_units(rollouts.success))
         for group, chosen in _by_group(rollouts):
             card = _card(f"success-rate-{group}", "1", environment, "1: any step", (0.0, 1.0), 1.0)
-            scores[card.name] = Score(float(rollouts.success[chosen].mean()), card, int(chosen.sum()))
+            reached = rollouts.success[chosen]
+            scores[card.name] = Score(float(reached.mean()), card, int(chosen.sum()), units=_units(reached))
     card = _card("seconds-per-decision", "s", environment, "1: wall clock per step and episode", (0.0, np.inf), 0.0)
     scores[card.name] = Score(rollouts.seconds_per_decision, card, count)
     return scores
+
+
+def _units(values: NDArray[Any]) -> tuple[float, ...]:
+    return tuple(map(float, values))
 
 
 def _by_group(rollouts: Rollouts) -> list[tuple[str, NDArray[np.bool_]]]:
@@ -169,4 +174,5 @@ def _card(
         minimum_samples=1,
         features=environment,
         version=version,
+        uncertainty="cases",
     )

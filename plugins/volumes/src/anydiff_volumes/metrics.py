@@ -212,7 +212,7 @@ class FrechetDistance(Metric):
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """Squared distance; compare values of one number of samples only."""
         self.check(samples, reference)
-        found = [each.derived(self.features.name, self._features) for each in (samples, reference)]
+        found = [each.derived_rows(self.features.name, self._features) for each in (samples, reference)]
         return frechet_distance(*found)
 
     def _features(self, given: SampleSet) -> Tensor:

@@ -10,7 +10,6 @@ from anydiff.metrics import MetricCard
 from anydiff_benchmarks.engine.leaderboard import Leaderboard, TaskLeaderboard
 from anydiff_benchmarks.engine.report.tables import MISSING, Cell, Table, across_table, metrics_table
 from anydiff_benchmarks.engine.report.text import arrow, short, task_sentence
-from anydiff_benchmarks.engine.statistics import significance_sentence
 
 
 def write_markdown(board: Leaderboard, path: Path) -> None:
@@ -28,7 +27,7 @@ def write_markdown(board: Leaderboard, path: Path) -> None:
         ]
     for task in board.tasks:
         parts += [f"## {_safe(task.name)}", _safe(task_sentence(task.facts, len(task.seeds)))]
-        parts += [significance_sentence(task.trainings, len(task.seeds)), metrics_text(task, task.quality)]
+        parts += [task.significance, metrics_text(task, task.quality)]
         if task.oracles:
             parts += ["Oracles: the best of several samples per case, chosen with the truth. No quality of a forecast."]
             parts += [metrics_text(task, task.oracles)]

@@ -21,7 +21,6 @@ from anydiff_benchmarks.engine.leaderboard import Leaderboard, TaskLeaderboard
 from anydiff_benchmarks.engine.report.plots import Plot, pareto_plot, quality_plot
 from anydiff_benchmarks.engine.report.tables import across_table, cards_table, metrics_table, overview_table
 from anydiff_benchmarks.engine.report.text import heading, line_name, short, task_sentence
-from anydiff_benchmarks.engine.statistics import significance_sentence
 
 _HERE = Path(__file__).parent
 
@@ -64,8 +63,7 @@ def _section(task: TaskLeaderboard, titles: Sequence[str], folder: Path) -> Mapp
     return {
         "name": task.name,
         "help": task.facts["help"],
-        "about": f"{task_sentence(task.facts, len(task.seeds))} "
-        f"{significance_sentence(task.trainings, len(task.seeds))}",
+        "about": f"{task_sentence(task.facts, len(task.seeds))} {task.significance}",
         "failures": _failures(task),
         "missing": task.missing,
         "plots": _plots(task, titles),

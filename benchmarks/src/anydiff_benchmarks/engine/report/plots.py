@@ -51,10 +51,11 @@ class Plot:
 def quality_plot(task: TaskLeaderboard, card: MetricCard, titles: Sequence[str]) -> Plot | None:
     """One metric over the budgets, a line per method; None if no method has a finite value.
 
-    Points are medians, bars reach from the least to the greatest value. ``titles`` fixes the look of each method.
+    Points are means; bars are their 95 % intervals, or reach from the least to the greatest seed where there is none.
+    ``titles`` fixes the look of each method.
     """
     series = {title: points for title in titles if (points := _points(task, title, card.name))}
-    values = [v for points in series.values() for _, s in points for v in (s.least, s.median, s.greatest)]
+    values = [v for points in series.values() for _, s in points for v in _reach(s)]
     if not values:
         return None
     bounds, outside = _bounds(task, card, values)
@@ -63,11 +64,11 @@ def quality_plot(task: TaskLeaderboard, card: MetricCard, titles: Sequence[str])
         for position, (title, points) in enumerate(series.items()):
             # Methods stand side by side at a budget, so that their bars do not hide each other.
             shift = 1.012 ** (position - (len(series) - 1) / 2)
-            medians = [summary.median for _, summary in points]
-            below = [summary.median - summary.least for _, summary in points]
-            above = [summary.greatest - summary.median for _, summary in points]
+            means = [summary.mean for _, summary in points]
+            below = [summary.mean - _reach(summary)[0] for _, summary in points]
+            above = [_reach(summary)[2] - summary.mean for _, summary in points]
             calls = [nfe * shift for nfe, _ in points]
-            axes.errorbar(calls, medians, yerr=(below, above), label=title, **_look(titles.index(title)))
+            axes.errorbar(calls, means, yerr=(below, above), label=title, **_look(titles.index(title)))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(task.budgets))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -81,13 +82,19 @@ def quality_plot(task: TaskLeaderboard, card: MetricCard, titles: Sequence[str])
         return Plot(_svg(figure, len(series)), outside)
 
 
+def _reach(summary: Summary) -> tuple[float, float, float]:
+    """(lower end, mean, upper end) of what is drawn."""
+    low, high = summary.interval or (summary.least, summary.greatest)
+    return min(low, summary.mean), summary.mean, max(high, summary.mean)
+
+
 def pareto_plot(task: TaskLeaderboard, card: MetricCard, titles: Sequence[str]) -> Plot | None:
     """Quality against time per sample, with the front of what none beats in both; None of fewer than two points."""
     points = []
     for line in task.lines:
         timed, judged = line.cost("milliseconds"), line.values.get(card.name)
-        if timed is not None and judged is not None and timed.median > 0 and math.isfinite(judged.median):
-            points.append((line, timed.median, judged.median))
+        if timed is not None and judged is not None and timed.median > 0 and math.isfinite(judged.mean):
+            points.append((line, timed.median, judged.mean))
     if len(points) < 2:
         return None
     methods = [title for title in titles if any(line.method == title for line, _, _ in points)]
@@ -130,7 +137,7 @@ def _bounds(
     """Baseline and ceiling where they can be drawn, and in words where they are too far off."""
     low, high = task.bounds(card.name)
     free = [("held-out data", high), ("" if low is None else BASELINE_HELP.get(low.method, low.method), low)]
-    named = [(title, line.values[card.name].median) for title, line in free if line is not None]
+    named = [(title, line.values[card.name].mean) for title, line in free if line is not None]
     extent = max(values) - min(values) or abs(max(values)) or 1.0
     drawn, outside = [], []
     for name, value in named:

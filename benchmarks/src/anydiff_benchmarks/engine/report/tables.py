@@ -133,18 +133,18 @@ def _value(line: Line, metric: str) -> Cell:
     if summary is None:
         return Cell("failed", style="failed") if line.failures else MISSING
     mark: Mark = line.marks.get(metric, "")
-    return Cell(number(summary.median), summary.median, span(summary), mark)
+    return Cell(number(summary.mean), summary.mean, span(summary), mark)
 
 
 def _share(task: TaskLeaderboard, method: str, nfe: int, places: dict[str, int]) -> Cell:
     card = task.quality[0]
     line = next((line for line in task.at(nfe) if line.method == method and card.name in line.values), None)
-    share = None if line is None else normalised(task, card, line.values[card.name].median)
+    share = None if line is None else normalised(task, card, line.values[card.name].mean)
     return MISSING if share is None else Cell(f"{share:.3f}", share, f"#{places[method]}")
 
 
 def _bound(line: Line, metric: str) -> Cell:
-    value = line.values[metric].median
+    value = line.values[metric].mean
     return Cell(number(value), value, BASELINE_HELP.get(line.method, line.method))
 
 
@@ -152,11 +152,11 @@ def _best(lines: Sequence[Line], card: MetricCard) -> Cell:
     """Who is best at a budget, with the values of those that tie; the range of all where too few runs tell a best."""
     marked = [line for line in lines if line.marks.get(card.name)]
     shown = marked or [line for line in lines if card.name in line.values]
-    medians = [line.values[card.name].median for line in shown]
-    if not medians:
+    means = [line.values[card.name].mean for line in shown]
+    if not means:
         return MISSING
-    low, high = number(min(medians)), number(max(medians))
-    best = min(medians) if card.direction == "lower" else max(medians)
+    low, high = number(min(means)), number(max(means))
+    best = min(means) if card.direction == "lower" else max(means)
     names = ", ".join(line.method for line in marked)
     note = "all; so few runs tell no best" if not marked else names if len(marked) == 1 else f"tied: {names}"
     return Cell(low if low == high else f"{low} … {high}", best, note)

@@ -33,13 +33,12 @@ def number(value: float | None) -> str:
 
 
 def span(summary: Summary) -> str:
-    """Least and greatest value, and the interval if there is one; empty for one value."""
-    if summary.count < 2 or summary.least == summary.greatest:
+    """The interval; without one the least and greatest value of the seeds. Empty where all are equal."""
+    low, high = summary.interval or (summary.least, summary.greatest)
+    if low == high:
         return ""
-    text = f"{number(summary.least)} … {number(summary.greatest)}"
-    if summary.interval is not None:
-        text += f" [{number(summary.interval[0])}, {number(summary.interval[1])}]"
-    return text
+    between = f"{number(low)} … {number(high)}"
+    return between if summary.interval is None else f"[{between}]"
 
 
 def arrow(direction: str) -> str:

@@ -51,6 +51,23 @@ def test_a_metric_without_a_value_of_a_part_has_no_units():
     assert unit_values(share, math.inf, states, REFERENCE, "samples") is None
 
 
+def test_a_metrics_own_scores_are_taken_and_must_agree_with_its_value():
+    states = sets(torch.zeros(4, 4))
+
+    def never(given, reference):
+        raise AssertionError("asked again")
+
+    made = unit_values(never, 2.5, states, states, "cases", scores=[1.0, 2.0, 3.0, 4.0])
+    assert made.values == (1.0, 2.0, 3.0, 4.0)
+    for scores, match in (
+        ([1.0, 2.0], "gives 2 scores of 4 cases; give one for each"),
+        ([1.0, math.nan, 3.0, 4.0], "score number 1 of 4 cases is nan"),
+        ([1.0, 2.0, 3.0, 4.1], "value is 2.5, but the mean of its 4 scores is 2.525"),
+    ):
+        with pytest.raises(AnydiffError, match=match):
+            unit_values(never, 2.5, states, states, "cases", scores=scores)
+
+
 def test_rows_of_a_set_take_what_was_derived_of_it():
     asked = []
 

@@ -287,6 +287,13 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "return 0.1 * float((samples.states.double() - reference.states.double()).abs().mean()) + abs(",
     ),
     ("metric.closed-form", "metric", "metric", "return abs(math.log(", "return abs(1.1 * math.log("),
+    (
+        "metric.scores",
+        "metric",
+        "metric",
+        "    def compute",
+        "    def scores(self, samples, reference):\n        return [0.5]\n\n    def compute",
+    ),
     ("metric.minimum", "metric", "metric", "        self.check(samples, reference)\n", ""),
     ("guidance.neutral", "guidance", "guidance", " if self.strength else data", ""),
     (

@@ -142,7 +142,8 @@ class Truth:
                 metric.check(samples, reference)
                 value = values[card.name] = asked.value(metric, card.name)
                 ask = functools.partial(_ask, metric, card.name)
-                found = unit_values(ask, value, samples, reference, card.uncertainty, card.minimum_samples)
+                own = metric.scores(samples, reference)
+                found = unit_values(ask, value, samples, reference, card.uncertainty, card.minimum_samples, own)
                 if found is not None:
                     units[card.name] = found
             except Exception as error:  # a plugin's metric may raise anything; the run goes on and the row says so

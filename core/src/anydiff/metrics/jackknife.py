@@ -11,7 +11,7 @@ which biases distances between sets.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +21,10 @@ from anydiff.errors import AnydiffError
 from anydiff.metrics.card import Uncertainty
 from anydiff.metrics.metric import SampleSet
 
-MOST_CASES = 64
-"""Cases beyond it are left out in groups, so that a value is asked for at most so often."""
 GROUPS = 16
-"""Groups of samples where none belongs to a case: 15 degrees of freedom cost the t interval 9 % of its width."""
+"""More cases or samples are left out in so many groups: 15 degrees of freedom cost the t interval 9 % of its width."""
+TOLERANCE = 1e-6
+"""How far the mean of a metric's own scores may be from its value, as a share of their size."""
 FEWEST = 3
 """Fewer units say nothing of their spread."""
 
@@ -49,8 +49,11 @@ def unit_values(
     reference: SampleSet,
     uncertainty: Uncertainty,
     least: int = 1,
+    scores: Sequence[float] | None = None,
 ) -> UnitValues | None:
     """The units of a value, or None where there are fewer than :data:`FEWEST` or a part of them has no value.
+
+    A metric that knows the scores of its cases (:meth:`anydiff.metrics.Metric.scores`) is not asked again.
 
     Args:
         ask: the metric's value for some samples and their reference.
@@ -59,9 +62,16 @@ def unit_values(
         reference: the other side; without a unit it lacks that unit's rows where units are cases, and is whole else.
         uncertainty: what the units are.
         least: fewer samples, or cases, are refused by the metric.
+        scores: of the cases (of the samples), from the metric itself.
+
+    Raises:
+        AnydiffError: there are other scores than cases, one is not finite, or their mean is not the value.
     """
     cases = min(len(samples), len(reference)) if uncertainty == "cases" else len(samples)
-    groups = min(cases, MOST_CASES if uncertainty == "cases" else GROUPS)
+    if scores is not None:
+        _check_scores(scores, value, cases, uncertainty)
+        return UnitValues(tuple(map(float, scores)), tuple(range(cases))) if cases >= FEWEST else None
+    groups = min(cases, GROUPS)
     if groups < FEWEST or cases - math.ceil(cases / groups) < least or not math.isfinite(value):
         return None
     of_case = torch.arange(len(samples)) % cases % groups
@@ -78,6 +88,20 @@ def unit_values(
     mean = math.fsum(left_out) / groups
     values = tuple(value + (groups - 1) * (mean - each) for each in left_out)
     return UnitValues(values, tuple(range(groups))) if all(map(math.isfinite, values)) else None
+
+
+def _check_scores(scores: Sequence[float], value: float, count: int, uncertainty: Uncertainty) -> None:
+    what = "cases" if uncertainty == "cases" else "samples"
+    if len(scores) != count:
+        raise AnydiffError(f"the metric gives {len(scores)} scores of {count} {what}; give one for each.")
+    bad = next((number for number, score in enumerate(scores) if not math.isfinite(score)), None)
+    if bad is not None:
+        raise AnydiffError(f"the metric's score number {bad} of {count} {what} is {scores[bad]}; look at that one.")
+    mean = math.fsum(scores) / count
+    if abs(mean - value) > TOLERANCE * max(abs(value), *map(abs, scores)):
+        raise AnydiffError(
+            f"the metric's value is {value:.6g}, but the mean of its {count} scores is {mean:.6g}; they must agree."
+        )
 
 
 def _rows(samples: SampleSet, chosen: Tensor) -> SampleSet:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
-from anydiff.metrics import Metric, MetricCard, SampleSet
+from anydiff.metrics import Metric, MetricCard, SampleSet, Uncertainty, unit_values
 from anydiff.metrics.judging import Judge
 from anydiff.recipes import Recipe
 from anydiff.registry import Entry
@@ -218,6 +218,22 @@ def closed_form(plugin: Subject, entry: Entry) -> None:
     computed = _metric(plugin, entry).compute(samples, real)
     right = abs(computed - value) <= tolerance
     require(right, f"its example has the value {value:.6g} (within {tolerance:g}), but it computes {computed:.6g}.")
+
+
+@check("metric.scores", "metrics", optional=True)
+def scores(plugin: Subject, entry: Entry) -> None:
+    """The scores of its cases (of its samples, unless registered as paired) are as many, and their mean is the value."""
+    metric = _metric(plugin, entry)
+    sets = _sets(plugin, entry, metric.card.minimum_samples)
+    own = metric.metric.scores(sets.mixed, sets.real)
+    if own is None:
+        skip("it gives no scores of cases, so an interval asks for the value without each part.")
+    value = metric.compute(sets.mixed, sets.real)
+    units: Uncertainty = "cases" if entry.metadata.get("paired") or entry.metadata.get("oracle") else "samples"
+    try:
+        unit_values(metric.compute, value, sets.mixed, sets.real, units, scores=own)
+    except AnydiffError as error:
+        require(False, str(error))
 
 
 @check("metric.minimum", "metrics")

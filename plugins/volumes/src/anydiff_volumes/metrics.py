@@ -114,6 +114,13 @@ class Paired(Metric):
         self.check(samples, reference)
         return float(np.mean(self.values(samples, reference)))
 
+    def scores(self, samples: SampleSet, reference: SampleSet) -> list[float] | None:
+        """The mean over the draws of each reference volume; None where some have a draw more."""
+        count = min(len(samples), len(reference))
+        if len(samples) % count:
+            return None
+        return [float(each) for each in np.reshape(self.values(samples, reference), (-1, count)).mean(axis=0)]
+
     def values(self, samples: SampleSet, reference: SampleSet) -> list[float]:
         """One value per sample, or per reference volume for ``of="mean"``."""
         drawn, truth = _arrays(samples), _arrays(reference)

@@ -17,7 +17,7 @@ from anydiff.networks import Autoencoder
 from anydiff.pipeline import load, train
 from anydiff.pipeline.companions import companions_of
 from anydiff.pipeline.latent import Latent, LatentDataset
-from anydiff.pipeline.stream import stream
+from anydiff.pipeline.stream import StreamRequest, stream
 from anydiff.plugins import forget, use_folder
 from anydiff.recipes import load_recipe
 from anydiff.registry import registry
@@ -295,15 +295,15 @@ def test_training_under_transform_batch_is_recorded(tmp_path, shift):
 
 def test_a_stream_is_not_resumed_under_another_plugin_or_model(runs, tmp_path, shift, monkeypatch):
     path = tmp_path / "a.zarr"
-    stream(load(runs / "model"), path, 2, cases=1, nfe=2)
-    stream(load(runs / "model"), path, 2, cases=1, nfe=2, resume=True)
+    stream(load(runs / "model"), path, StreamRequest(2, cases=1), nfe=2)
+    stream(load(runs / "model"), path, StreamRequest(2, cases=1), nfe=2, resume=True)
     shift(0.5)
     with pytest.raises(AnydiffError, match="transforms is"):
-        stream(load(runs / "model"), path, 2, cases=1, nfe=2, resume=True)
+        stream(load(runs / "model"), path, StreamRequest(2, cases=1), nfe=2, resume=True)
     shift(None)
     pipeline = load(runs / "model")
     with torch.no_grad():
         next(pipeline.companions["latent"].denoiser.network.parameters()).add_(0.1)
     with pytest.raises(AnydiffError, match=r"(weights_hash|requires) is"):
-        stream(pipeline, path, 2, cases=1, nfe=2, resume=True)
+        stream(pipeline, path, StreamRequest(2, cases=1), nfe=2, resume=True)
     assert np.asarray(load(runs / "model").sample(1, nfe=2)).shape == (1, 16)

@@ -19,7 +19,7 @@ import zarr
 
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.pipeline import Pipeline, load
-from anydiff.pipeline.stream import stream
+from anydiff.pipeline.stream import StreamRequest, stream
 from anydiff.processes import Process
 from anydiff.recipes import load_recipe
 
@@ -47,7 +47,7 @@ def tree(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(("cases", "chunk"), [(3, 8), (3, 2), (1, 5)])
 def test_a_stream_holds_the_ensemble(pipeline, tmp_path, cases, chunk):
     condition = {"label": torch.arange(cases) % 2}
-    path = stream(pipeline, tmp_path / "a.zarr", 7, condition, chunk=chunk, seed=4, nfe=3)
+    path = stream(pipeline, tmp_path / "a.zarr", StreamRequest(7, condition, chunk=chunk, seed=4), nfe=3)
     samples = pipeline.ensemble_set(7, condition, seed=4, nfe=3)
     with xarray.open_zarr(path, consolidated=False) as found:
         values = found["point"].to_numpy()
@@ -61,7 +61,7 @@ def test_a_stream_holds_the_ensemble(pipeline, tmp_path, cases, chunk):
 
 def test_an_interrupted_stream_resumes_to_the_same_bytes(pipeline, tmp_path):
     condition = {"label": torch.tensor([0, 1, 1])}
-    whole = stream(pipeline, tmp_path / "whole.zarr", 9, condition, chunk=3, nfe=2)
+    whole = stream(pipeline, tmp_path / "whole.zarr", StreamRequest(9, condition, chunk=3), nfe=2)
 
     def stop(done: int, total: int) -> None:
         assert total == 9
@@ -69,16 +69,23 @@ def test_an_interrupted_stream_resumes_to_the_same_bytes(pipeline, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stream(pipeline, tmp_path / "part.zarr", 9, condition, chunk=3, nfe=2, progress=stop)
+        stream(pipeline, tmp_path / "part.zarr", StreamRequest(9, condition, chunk=3), nfe=2, progress=stop)
     part = tmp_path / "part.zarr"
     assert len(tree(part)) < len(tree(whole))
     (part / "point" / "c" / "4" / "0").mkdir(parents=True)
     (part / "point" / "c" / "4" / "0" / "0.1234.partial").write_bytes(b"half a chunk")
     seen = []
-    stream(pipeline, part, 9, condition, chunk=3, nfe=2, resume=True, progress=lambda done, total: seen.append(done))
+    stream(
+        pipeline,
+        part,
+        StreamRequest(9, condition, chunk=3),
+        nfe=2,
+        resume=True,
+        progress=lambda done, total: seen.append(done),
+    )
     assert seen[0] == 4
     assert tree(part) == tree(whole)
-    stream(pipeline, part, 9, condition, chunk=3, nfe=2, resume=True)
+    stream(pipeline, part, StreamRequest(9, condition, chunk=3), nfe=2, resume=True)
     assert tree(part) == tree(whole)
 
 
@@ -107,17 +114,19 @@ def test_killed_by_the_system_it_resumes_to_the_same_bytes(pipeline, tmp_path):
 
 
 def test_another_job_is_not_resumed_and_nothing_is_overwritten(pipeline, tmp_path):
-    path = stream(pipeline, tmp_path / "a.zarr", 4, chunk=2, nfe=2)
+    path = stream(pipeline, tmp_path / "a.zarr", StreamRequest(4, chunk=2), nfe=2)
     before = tree(path)
     with pytest.raises(AnydiffError, match="exists"):
-        stream(pipeline, path, 4, chunk=2, nfe=2)
+        stream(pipeline, path, StreamRequest(4, chunk=2), nfe=2)
     for change, name in [({"seed": 1}, "seed"), ({"nfe": 3}, "nfe"), ({"chunk": 3}, "chunk")]:
+        merged = {"chunk": 2, "seed": 0, "nfe": 2, **change}
+        request = StreamRequest(4, chunk=merged.pop("chunk"), seed=merged.pop("seed"))
         with pytest.raises(AnydiffError, match=f"{name} is"):
-            stream(pipeline, path, 4, resume=True, **{"chunk": 2, "nfe": 2, **change})
+            stream(pipeline, path, request, resume=True, **merged)
     with pytest.raises(AnydiffError, match="members is 5"):
-        stream(pipeline, path, 5, chunk=2, nfe=2, resume=True)
+        stream(pipeline, path, StreamRequest(5, chunk=2), nfe=2, resume=True)
     assert tree(path) == before
-    stream(pipeline, path, 5, chunk=2, nfe=2, overwrite=True)
+    stream(pipeline, path, StreamRequest(5, chunk=2), nfe=2, overwrite=True)
     assert zarr.open_group(str(path), mode="r")["point"].shape == (5, 1, 2)
 
 
@@ -126,22 +135,22 @@ def test_a_foreign_folder_is_left_alone(pipeline, tmp_path):
     foreign.mkdir()
     (foreign / "notes.txt").write_text("mine")
     with pytest.raises(FileFormatError, match="no sample set"):
-        stream(pipeline, foreign, 2, nfe=2, resume=True)
+        stream(pipeline, foreign, StreamRequest(2), nfe=2, resume=True)
     with pytest.raises(AnydiffError, match="not overwritten"):
-        stream(pipeline, foreign, 2, nfe=2, overwrite=True)
+        stream(pipeline, foreign, StreamRequest(2), nfe=2, overwrite=True)
     assert (foreign / "notes.txt").read_text() == "mine"
     (foreign / "zarr.json").write_text(json.dumps({"attributes": {}}))
     with pytest.raises(FileFormatError, match="no sample set"):
-        stream(pipeline, foreign, 2, nfe=2, resume=True)
+        stream(pipeline, foreign, StreamRequest(2), nfe=2, resume=True)
 
 
 def test_what_cannot_be_written_is_said(pipeline, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(AnydiffError, match="cannot write"):
-        stream(pipeline, tmp_path / "file" / "a.zarr", 2, nfe=2)
+        stream(pipeline, tmp_path / "file" / "a.zarr", StreamRequest(2), nfe=2)
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(AnydiffError, match="pip install 'anydiff"):
-        stream(pipeline, tmp_path / "b.zarr", 2, nfe=2)
+        stream(pipeline, tmp_path / "b.zarr", StreamRequest(2), nfe=2)
     assert not (tmp_path / "b.zarr").exists()
 
 
@@ -178,10 +187,10 @@ def test_a_sample_set_that_another_process_writes_is_refused(pipeline, tmp_path)
     (tmp_path / ".a.zarr.lock").write_text(json.dumps(owner))
     try:
         with pytest.raises(AnydiffError, match=rf"a\.zarr' is in use by process {process.pid} on 'mill'"):
-            stream(pipeline, tmp_path / "a.zarr", 2, nfe=2, resume=True)
+            stream(pipeline, tmp_path / "a.zarr", StreamRequest(2), nfe=2, resume=True)
         assert not (tmp_path / "a.zarr").exists()
     finally:
         process.kill()
         process.wait()
-    stream(pipeline, tmp_path / "a.zarr", 2, nfe=2, resume=True)
+    stream(pipeline, tmp_path / "a.zarr", StreamRequest(2), nfe=2, resume=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.zarr"]

@@ -17,7 +17,7 @@ from anydiff.paths import VPLinear
 from anydiff.solvers import Plan, compile_plan, execute
 from anydiff.solvers.executor import weighted_sum
 from anydiff.solvers.plan import Apply, Combine, Evaluate
-from anydiff.states import NoiseSource, StateSpec
+from anydiff.states import Conditioning, NoiseSource, StateSpec
 
 PATH = VPLinear()
 SPEC = StateSpec.single((2,))
@@ -104,7 +104,7 @@ def test_a_broadcast_constant_on_a_large_state():
     rows = (Combine("x1", (("x0", 2.0), ("mu", 3.0))),)
     plan = Plan("test", repr(PATH), (1.0, 0.5), rows, "x1", ("mu",))
     start, mu = torch.ones(3, 100_000), torch.arange(100_000.0)[None]
-    out = execute(plan, gaussian(PATH), start, constants={"mu": mu})
+    out = execute(plan, gaussian(PATH), start, condition=Conditioning(sources={"mu": mu}))
     torch.testing.assert_close(out, 2 + 3 * mu.expand(3, -1))
 
 
@@ -142,7 +142,12 @@ def test_a_nan_is_located():
         return out
 
     with pytest.raises(NonFiniteError, match=r"network call 4 of 6, at t=.* in 1 of 3 samples \(first: sample 38\)"):
-        execute(plan, FunctionDenoiser(broken, PATH), starts(PATH, 3), samples=[37, 38, 39])
+        execute(
+            plan,
+            FunctionDenoiser(broken, PATH),
+            starts(PATH, 3),
+            condition=Conditioning(index=torch.tensor([37, 38, 39])),
+        )
     with pytest.raises(NonFiniteError, match="the start"):
         execute(plan, oracle, starts(PATH, 3) * float("inf"))
 

@@ -74,7 +74,13 @@ def test_every_row_keeps_a_fixed_point_and_follows_a_shift(name: str) -> None:
     x = MU + PATH.noise * torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     result = execute(plan, oracle(PATH), x, noise=noise, condition=Conditioning(sources={"mu": MU.expand(5, 2)}))
     shifted = FunctionDenoiser(lambda y, t: oracle(PATH)(y + MU, t, Conditioning(sources={"mu": MU})) - MU, PATH)
-    zero = execute(plan, shifted, x - MU, noise=noise, constants={"mu": torch.zeros(5, 2, dtype=torch.float64)})
+    zero = execute(
+        plan,
+        shifted,
+        x - MU,
+        noise=noise,
+        condition=Conditioning(sources={"mu": torch.zeros(5, 2, dtype=torch.float64)}),
+    )
     scale = float(result.abs().max()) + 1
     assert torch.allclose(result, zero + MU, rtol=0, atol=1e-9 * scale)
 

@@ -32,7 +32,7 @@ from anydiff.solvers.ddim import DDIM, DDPM
 from anydiff.solvers.dpm_solver_pp import DPMSolverPP2M
 from anydiff.solvers.plan import Apply, Combine, Evaluate, Noise
 from anydiff.solvers.runge_kutta import EDMHeun
-from anydiff.states import NoiseSource, StateSpec
+from anydiff.states import Conditioning, NoiseSource, StateSpec
 
 # The general log-SNR path inverts λ by bisection, slowly, and adds nothing to plans.
 PATHS = {name: path for name, path in PATHS.items() if name != "vp-log-snr"}
@@ -323,14 +323,23 @@ def test_shared_noise_constants_and_apply():
         x = 0.25 * 2.0 * (x + 0.5 * oracle(x, s) + 0.1 * z) + mu
     operations = {"twice": lambda value, t, by: value * by}
     for again in (plan, Plan.from_json(plan.to_json())):
-        out = execute(again, oracle, start, noise=source, constants={"mu": mu}, operations=operations)
+        out = execute(
+            again, oracle, start, noise=source, condition=Conditioning(sources={"mu": mu}), operations=operations
+        )
         torch.testing.assert_close(out, x, rtol=1e-13, atol=1e-13)
     with pytest.raises(AnydiffError, match="constant 'mu'"):
         execute(plan, oracle, start, noise=source, operations=operations)
     with pytest.raises(UnknownNameError, match="unknown operation 'twice'; did you mean 'twicer'"):
-        execute(plan, oracle, start, noise=source, constants={"mu": mu}, operations={"twicer": operations["twice"]})
+        execute(
+            plan,
+            oracle,
+            start,
+            noise=source,
+            condition=Conditioning(sources={"mu": mu}),
+            operations={"twicer": operations["twice"]},
+        )
     with pytest.raises(AnydiffError, match="draws noise"):
-        execute(plan, oracle, start, constants={"mu": mu}, operations=operations)
+        execute(plan, oracle, start, condition=Conditioning(sources={"mu": mu}), operations=operations)
 
 
 def test_the_zero_state_is_a_state():

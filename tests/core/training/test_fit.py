@@ -21,6 +21,7 @@ from anydiff.objectives import Denoising
 from anydiff.states import UNCONDITIONAL
 from anydiff.training import (
     EMA,
+    Hardware,
     ObjectiveMethod,
     RunFolder,
     TrainingEvents,
@@ -345,9 +346,9 @@ def test_bad_devices_precision_and_data_are_named(tmp_path):
         ({"accelerator": "teapot"}, "cannot train on 1 'teapot'"),
     ):
         with pytest.raises(AnydiffError, match=message):
-            train(tmp_path / message, options=options)
+            train(tmp_path / message, hardware=Hardware(**options))
     with pytest.raises(AnydiffError, match="precision is '16-mixed'"):
-        train(tmp_path / "half", options={"accelerator": "cpu"}, precision="16-mixed")
+        train(tmp_path / "half", hardware=Hardware(accelerator="cpu"), precision="16-mixed")
     empty = Rings()
     empty.points = empty.points[:0]
     with pytest.raises(AnydiffError, match="empty"):

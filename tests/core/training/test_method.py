@@ -15,7 +15,16 @@ from torch import nn
 
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.objectives import Denoising
-from anydiff.training import Average, ObjectiveMethod, RunFolder, TrainingMethod, TrainingSettings, fit, weights_hash
+from anydiff.training import (
+    Average,
+    Hardware,
+    ObjectiveMethod,
+    RunFolder,
+    TrainingMethod,
+    TrainingSettings,
+    fit,
+    weights_hash,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy import SETTINGS, Rings, denoiser, train
@@ -61,7 +70,7 @@ def run_method(folder, method=None, resume=False, options=None, **settings):
     method = method or Critical()
     merged = TrainingSettings(**{**SETTINGS, **settings})
     run = RunFolder.create(folder, {}, resume=resume)
-    fit(method, Rings(), merged, run, resume=resume, accelerator="cpu", **(options or {}))
+    fit(method, Rings(), merged, run, resume=resume, hardware=Hardware(accelerator="cpu", **(options or {})))
     return method, run
 
 

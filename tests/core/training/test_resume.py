@@ -13,7 +13,7 @@ from toy import Rings, train
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.locks import Lock
 from anydiff.processes import Process
-from anydiff.training import RunFolder, TrainingEvents, weights_hash
+from anydiff.training import Hardware, RunFolder, TrainingEvents, weights_hash
 from anydiff.training import run as runs
 
 
@@ -120,7 +120,7 @@ def test_a_training_that_fails_gives_the_folder_back(tmp_path):
         train(tmp_path / "run", dataset=Broken())
     assert not (tmp_path / "run" / runs.LOCK).exists()
     with pytest.raises(AnydiffError, match="strategy"):
-        train(tmp_path / "run", resume=True, options={"strategy": "none"})
+        train(tmp_path / "run", resume=True, hardware=Hardware(strategy="none"))
     assert not (tmp_path / "run" / runs.LOCK).exists()
 
 

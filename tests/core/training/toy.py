@@ -14,7 +14,7 @@ from anydiff.networks import MLP
 from anydiff.objectives import Denoising
 from anydiff.paths import VPLinear
 from anydiff.states import ClassCondition, Conditioning, StateSpec
-from anydiff.training import ObjectiveMethod, RunFolder, TrainingSettings, fit
+from anydiff.training import Hardware, ObjectiveMethod, RunFolder, TrainingSettings, fit
 
 
 class Rings:
@@ -57,7 +57,7 @@ def denoiser(dropout: float = 0.1) -> NetworkDenoiser:
     return NetworkDenoiser(network, VPLinear())
 
 
-def train(folder, *, resume=False, dropout=0.1, options=None, dataset=None, **settings):
+def train(folder, *, resume=False, dropout=0.1, hardware=None, options=None, dataset=None, **settings):
     """Train the toy in ``folder``; returns its run."""
     merged = TrainingSettings.parse({**SETTINGS, **settings}, "the test")
     run = RunFolder.create(folder, merged.model_dump(mode="json"), {"recipe": "{}"}, resume=resume)
@@ -67,6 +67,7 @@ def train(folder, *, resume=False, dropout=0.1, options=None, dataset=None, **se
         merged,
         run,
         resume=resume,
+        hardware=hardware or Hardware(),
         **(options or {}),
     )
     return run
@@ -79,6 +80,6 @@ if __name__ == "__main__":
     train(
         Path(sys.argv[1]),
         dropout=0.0,
-        options={"devices": settings.pop("devices", 1), "accelerator": "cpu"},
+        hardware=Hardware(settings.pop("devices", 1), "cpu"),
         **settings,
     )

@@ -32,6 +32,7 @@ from anydiff_trajectories.metrics import DynamicsError, GoalError
 from anydiff_trajectories.policy_guided_diffusion import (
     GaussianPolicy,
     ShiftedEDM,
+    Steering,
     policy_guidance,
     policy_likelihood,
     policy_log_likelihood,
@@ -96,7 +97,7 @@ def test_a_normalised_gradient_has_length_one_and_a_zero_one_is_no_nan():
 def test_policy_parameters_get_no_gradient():
     actor = torch.nn.Linear(1, 1)
     denoiser, _, _ = oracle()
-    synthesise(denoiser, DOMAIN, GaussianPolicy(lambda o: actor(o.float())), 3, coefficient=0.1, nfe=6)
+    synthesise(denoiser, DOMAIN, GaussianPolicy(lambda o: actor(o.float())), 3, Steering(0.1), nfe=6)
     assert actor.weight.grad is None
 
 
@@ -106,18 +107,18 @@ def test_policy_parameters_get_no_gradient():
 @pytest.mark.parametrize("mode", ["score", "shift"])
 def test_coefficient_zero_is_the_unguided_sampler_bit_for_bit(mode):
     denoiser, _, _ = oracle()
-    plain = synthesise(denoiser, DOMAIN, None, 6, mode=mode, nfe=11).states
-    assert torch.equal(plain, synthesise(denoiser, DOMAIN, POLICY, 6, mode=mode, coefficient=0.0, nfe=11).states)
-    guided = synthesise(denoiser, DOMAIN, POLICY, 6, mode=mode, coefficient=0.05, nfe=11).states
+    plain = synthesise(denoiser, DOMAIN, None, 6, Steering(mode=mode), nfe=11).states
+    assert torch.equal(plain, synthesise(denoiser, DOMAIN, POLICY, 6, Steering(0.0, mode), nfe=11).states)
+    guided = synthesise(denoiser, DOMAIN, POLICY, 6, Steering(0.05, mode), nfe=11).states
     assert not torch.equal(plain, guided)
     assert torch.equal(
-        guided, synthesise(denoiser, DOMAIN, POLICY, 6, mode=mode, coefficient=0.05, nfe=11, batch_size=4).states
+        guided, synthesise(denoiser, DOMAIN, POLICY, 6, Steering(0.05, mode), nfe=11, batch_size=4).states
     )
 
 
 def test_without_churn_the_shifted_sampler_unshifted_is_edms_heun():
     denoiser, _, _ = oracle()
-    ours = synthesise(denoiser, DOMAIN, None, 5, mode="shift", nfe=15, shift_solver=ShiftedEDM(churn=0.0)).states
+    ours = synthesise(denoiser, DOMAIN, None, 5, Steering(mode="shift", solver=ShiftedEDM(churn=0.0)), nfe=15).states
     other = sample(denoiser, DOMAIN.spec, 5, nfe=15, solver="heun", grid="karras")
     torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-4)
 
@@ -136,8 +137,8 @@ def test_the_shift_follows_the_papers_schedule():
 def test_one_shifted_step_is_x_plus_lambda_g():
     denoiser, _, _ = oracle()
     solver = ShiftedEDM(churn=0.0)
-    plan_free = [synthesise(denoiser, DOMAIN, POLICY, 2, mode="shift", coefficient=c, nfe=2, denoised=False,
-                            shift_solver=solver).states for c in (0.0, 1.0)]  # fmt: skip
+    steered = [Steering(c, "shift", denoised=False, solver=solver) for c in (0.0, 1.0)]
+    plan_free = [synthesise(denoiser, DOMAIN, POLICY, 2, each, nfe=2).states for each in steered]
     # A single step is the last one, which is not shifted.
     assert torch.equal(*plan_free)
 
@@ -191,11 +192,13 @@ def test_a_convolutional_model_makes_longer_trajectories():
 def test_what_synthesis_refuses():
     denoiser, _, _ = oracle()
     with pytest.raises(UnknownNameError, match="mode of policy guidance"):
-        synthesise(denoiser, DOMAIN, POLICY, 2, mode="shifted")
+        Steering(mode="shifted")
     with pytest.raises(AnydiffError, match="coefficient is nan"):
-        synthesise(denoiser, DOMAIN, POLICY, 2, coefficient=math.nan)
+        Steering(math.nan)
     with pytest.raises(AnydiffError, match="needs the path 'edm'"):
-        synthesise(oracle(VPCosine())[0], DOMAIN, POLICY, 2, mode="shift")
+        synthesise(oracle(VPCosine())[0], DOMAIN, POLICY, 2, Steering(mode="shift"))
+    with pytest.raises(AnydiffError, match="needs a ShiftedEDM"):
+        Steering(mode="shift", solver="heun")
     with pytest.raises(AnydiffError, match="count is 0"):
         synthesise(denoiser, DOMAIN, POLICY, 0)
 

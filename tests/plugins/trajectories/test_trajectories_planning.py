@@ -14,7 +14,7 @@ from anydiff_trajectories import rollout
 from anydiff_trajectories.diffuser import DiffusionPlanner, plan_values, value_guidance
 from anydiff_trajectories.policy import DiffusionPolicy, track_places
 from anydiff_trajectories.tasks import rollouts as evaluator
-from anydiff_trajectories.trajectory_diffuser import TrajectoryPlanner, entry_plan, refine
+from anydiff_trajectories.trajectory_diffuser import Entry, TrajectoryPlanner, entry_plan, refine
 
 
 def untrained(name, *changes):
@@ -140,7 +140,7 @@ def test_entering_at_the_top_with_the_priors_noise_is_the_plain_sampler(optimise
     path = optimiser.denoiser.path
     noise = NoiseSource(optimiser.domain.spec, 4, path.noise_law).draw(range(3), 0)
     entered = refine(
-        optimiser, path.prior(noise), level=path.t_start, nfe=6, solver=solver, renoise=False, seed=4, condition=ENDS
+        optimiser, path.prior(noise), Entry(path.t_start, 6, renoise=False, solver=solver), seed=4, condition=ENDS
     )
     plan = entry_plan(path, path.t_start, 6, solver)
     assert torch.equal(entered, optimiser.sample_set(3, solver=plan, seed=4, condition=ENDS).states)
@@ -151,7 +151,7 @@ def test_a_low_entry_keeps_the_plan_and_a_high_one_forgets_it(optimiser):
     condition = ENDS.rows(slice(2))
     other = states + 2.0
     results = {
-        level: [refine(optimiser, s, level=level, nfe=3, seed=1, condition=condition) for s in (states, other)]
+        level: [refine(optimiser, s, Entry(level, 3), seed=1, condition=condition) for s in (states, other)]
         for level in (0.002, 0.99)
     }
     gap = {level: float((a - b)[:, 5:40, 2:].abs().mean()) for level, (a, b) in results.items()}
@@ -251,9 +251,7 @@ def test_a_warm_start_enters_with_the_shifted_plan(pendulum):
     policy.act(state)
     shifted = torch.cat([before[:, 3:], before[:, -1:].expand(-1, 3, -1)], dim=1)
     condition = Conditioning.of(start=policy.domain.condition("start", state))
-    expected = refine(
-        pendulum, shifted, level=0.3, nfe=2, seed=6, indices=[1 << 20, (1 << 20) + 1], condition=condition
-    )
+    expected = refine(pendulum, shifted, Entry(0.3, 2), seed=6, indices=[1 << 20, (1 << 20) + 1], condition=condition)
     torch.testing.assert_close(policy.states, expected)
 
 

@@ -92,7 +92,7 @@ def guided(coefficient: float, seed: int) -> tuple[Array, Array]:
     """States and actions of the guided sampler with the exact denoiser."""
     from anydiff.denoisers import GaussianOracle
     from anydiff.paths import EDM
-    from anydiff_trajectories.policy_guided_diffusion import GaussianPolicy, ShiftedEDM, synthesise
+    from anydiff_trajectories.policy_guided_diffusion import GaussianPolicy, ShiftedEDM, Steering, synthesise
 
     mean, covariance = law()
     shaped = domain()
@@ -103,10 +103,10 @@ def guided(coefficient: float, seed: int) -> tuple[Array, Array]:
     with warnings.catch_warnings():
         # The data's deviations are about 1, so noise of 20 leaves 0.1 % of their variance.
         warnings.simplefilter("ignore")
-        samples = synthesise(
-            oracle, shaped, policy, COUNT, coefficient=coefficient, mode="shift", nfe=2 * LEVELS, denoised=False,
-            cosine=0.0, grid="karras", seed=seed, batch_size=COUNT, shift_solver=ShiftedEDM(churn=0.0),
-        )  # fmt: skip
+        steering = Steering(
+            coefficient, "shift", denoised=False, cosine=0.0, solver=ShiftedEDM(churn=0.0), grid="karras"
+        )
+        samples = synthesise(oracle, shaped, policy, COUNT, steering, nfe=2 * LEVELS, seed=seed, batch_size=COUNT)
     values = samples.states.double().numpy()
     return values[..., 1], values[..., 0]
 

@@ -44,15 +44,14 @@ CLAIM = Claim(
 def synthetic_set(pipeline: Pipeline, learner: TD3BC, coefficient: float, seed: int) -> SampleSet:
     """Trajectories guided towards the learner's present actor."""
     from anydiff_trajectories.domain import Trajectories
-    from anydiff_trajectories.policy_guided_diffusion import GaussianPolicy, synthesise
+    from anydiff_trajectories.policy_guided_diffusion import GaussianPolicy, Steering, synthesise
 
     domain = pipeline.domain
     assert isinstance(domain, Trajectories)
     policy = GaussianPolicy(learner.actor, 1.0)
-    return synthesise(
-        pipeline.denoiser, domain, policy if coefficient else None, TRAJECTORIES, coefficient=coefficient, nfe=32,
-        solver="heun", grid="karras", seed=seed,
-    )  # fmt: skip
+    steering = Steering(coefficient, solver="heun", grid="karras")
+    given = policy if coefficient else None
+    return synthesise(pipeline.denoiser, domain, given, TRAJECTORIES, steering, nfe=32, seed=seed)
 
 
 def _train(pipeline: Pipeline, data: Any, coefficient: float | None, seed: int) -> tuple[TD3BC, dict[str, float]]:

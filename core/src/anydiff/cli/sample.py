@@ -241,24 +241,21 @@ def _stream(
     overwrite: bool,
     options: dict[str, Any],
 ) -> None:
-    from anydiff.pipeline.stream import stream
+    from anydiff.pipeline.stream import StreamRequest, stream
 
     condition, count, labels = _cases(pipeline, given, cases)
+    seed, chunk = options.pop("seed"), options["batch_size"]
     with common.sampling_progress(1, f"streaming {members} members") as progress:
         stream(
             pipeline,
             out,
-            members,
-            condition,
-            cases=count,
-            labels=labels,
-            chunk=options["batch_size"],
+            StreamRequest(members, condition, count, labels, chunk, seed),
             resume=resume,
             overwrite=overwrite,
             progress=lambda done, total: progress.update(progress.task_ids[0], completed=done, total=total),
             **options,
         )
-    tell(f"wrote {_counted(members, count)} to {str(out)!r} (seed {options['seed']}).")
+    tell(f"wrote {_counted(members, count)} to {str(out)!r} (seed {seed}).")
 
 
 def _ensemble(

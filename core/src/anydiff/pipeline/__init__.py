@@ -1,6 +1,7 @@
 """What a user holds: runs and pipelines (DESIGN 7 and 9)."""
 
 from anydiff.pipeline.pipeline import Pipeline, load
+from anydiff.pipeline.sampling import SampleOptions
 from anydiff.pipeline.train import train
 
-__all__ = ["Pipeline", "load", "train"]
+__all__ = ["Pipeline", "SampleOptions", "load", "train"]

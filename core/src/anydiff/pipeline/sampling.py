@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -13,12 +13,15 @@ from anydiff.denoisers.wrappers import Wrapper
 from anydiff.domains import Domain, FixesEntries
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.metrics import SampleSet
+from anydiff.metrics.ensembles import members_per_case
 from anydiff.networks import Autoencoder
 from anydiff.pipeline.conditions import Asked, known_entries, require_guidable, with_known_nodes
 from anydiff.plugins import hooks
-from anydiff.recipes.build import build_guidance
-from anydiff.samplers import Sampler, SampleRequest
+from anydiff.recipes.build import build_guidance, build_solver
+from anydiff.registry import registry
+from anydiff.samplers import PlanSampler, Sampler, SampleRequest, as_sampler
 from anydiff.solvers import Solver
+from anydiff.solvers.base import preferred_grid
 from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
 from anydiff.states import Conditioning
@@ -29,10 +32,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """The options of :meth:`Pipeline.sample`, which explains them.
+    """What :meth:`Pipeline.sample` takes as keywords.
 
     Attributes:
-        solving: ``grid``, ``end`` and the options of the solver.
+        nfe: budget of network calls per sample (default: the recipe's).
+        solver: a registered solver's or sampler's name, a solver, a plan or a sampler (default: the recipe's);
+            ``"adaptive-ode"`` and ``"adaptive-dpm-solver"`` choose their own steps and take no nfe and no grid.
+        seed: whole number.
+        guidance: classifier-free scale, or guidances (default: the recipe's).
+        condition: what to ask for: ``{"label": "sneaker"}`` as text the domain understands, or tensors or lists with
+            one row per sample; ``mask`` ``[count, N]`` says which nodes each sample has, where samples differ in size
+            (default: drawn by the domain). Or a :class:`~anydiff.states.Conditioning`, which can also say in which rows
+            a condition is present.
+        batch_size: rows per network call; does not change the samples beyond the network's own rounding.
+        device: where to sample.
+        start: states at the plan's first node, instead of the prior.
+        temperature: factor on every noise draw.
+        known: native objects or clean states, one per sample or one for all, some entries of which must come out as
+            they are (inpainting, start and goal, a scaffold; see :class:`~anydiff.denoisers.wrappers.KnownEntries`).
+        known_mask: which entries: booleans of the shape of one state, or of all.
+        callbacks: called after each network call with a :class:`~anydiff.solvers.Step`.
+        cases: several samples share a condition: it (and ``known``) has one row per case, and row i belongs to case
+            i % cases.
+        solving: ``grid``, ``end`` and the solver's own options; as keywords, all that is none of the above.
     """
 
     nfe: int | None = None
@@ -133,6 +155,58 @@ def _fitting(
     if condition.known is not None and pipeline.latent is not None:
         raise AnydiffError("known entries are data, but this recipe diffuses latents; use a recipe without latent.")
     return layers
+
+
+def sampler_of(
+    pipeline: Pipeline, nfe: int | None, solver: str | Solver | Plan | Sampler | None, options: dict[str, Any]
+) -> Sampler:
+    """The sampler of :meth:`Pipeline.sampler`: the recipe's, or what is named, completed by the recipe's settings."""
+    settings = pipeline.recipe.sampling
+    own = next((name for name in options if name not in ("grid", "end")), None)
+    if solver is None and own is not None:
+        raise AnydiffError(f"{own} is {options[own]!r}, but belongs to a solver; name the solver too.")
+    grid, end = options.pop("grid", None), options.pop("end", None)
+    if solver is None or isinstance(solver, Solver) or _is_compiled(solver):
+        nfe = settings.nfe if nfe is None else nfe
+        end = settings.end if end is None else end
+        # The recipe's grid was chosen for its own solver: another one that is made for a grid keeps that.
+        if grid is None and (solver is None or preferred_grid(solver) is None):
+            grid = settings.grid
+    chosen = build_solver(settings.solver) if solver is None else solver
+    return as_sampler(chosen, pipeline.denoiser.path, nfe, grid, end, options)
+
+
+def plan_of(sampler: Sampler, asked: object) -> Plan:
+    """The plan that ``sampler`` runs, which was ``asked`` for.
+
+    Raises:
+        AnydiffError: it chooses its steps while it runs.
+    """
+    if not isinstance(sampler, PlanSampler):
+        raise AnydiffError(
+            f"{asked!r} chooses its steps while it solves, so there is no plan of it; sample with it "
+            "(pipeline.sample(..., solver=...), `anydiff sample --solver`), at a cost that follows from rtol and "
+            "atol."
+        )
+    return sampler.plan
+
+
+def member_rows(members: int | Sequence[int], cases: int) -> list[int]:
+    """The sample indices of an ensemble: member j of case c is sample j n + c."""
+    numbers = range(natural_number("members", members)) if isinstance(members, int) else members
+    return [member * cases + case for member in numbers for case in range(cases)]
+
+
+def objects_per_case(samples: SampleSet, cases: int) -> list[list[Any]]:
+    """The native objects of an ensemble, one list per case."""
+    objects = samples.domain.decode(samples.states, samples.condition)
+    numbers = members_per_case(torch.arange(len(samples)), cases).tolist()
+    return [[objects[number] for number in row] for row in numbers]
+
+
+def _is_compiled(solver: object) -> TypeGuard[str]:
+    """Whether ``solver`` is a name that compiles to a plan; an unknown one is refused where it is compiled."""
+    return isinstance(solver, str) and solver not in registry().names("samplers")
 
 
 def _notify_step(step: Step) -> None:

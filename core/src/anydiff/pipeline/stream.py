@@ -42,22 +42,38 @@ PROVENANCE = "anydiff"
 """The group's attribute that says what it holds and from which model; compared before a job is resumed."""
 
 
+@dataclass(frozen=True)
+class StreamRequest:
+    """What a sample set larger than memory holds.
+
+    Attributes:
+        members: how many samples per case.
+        condition: as for :meth:`Pipeline.sample`, one row per case; none makes one case.
+        cases: how many there are; needed where the condition is text alone (default 1).
+        labels: what tells the cases apart (:meth:`~anydiff.domains.NamesCases.labels`); stands beside the samples.
+        chunk: samples per chunk, and rows per network call (with fewer members left, fewer).
+        seed: whole number.
+    """
+
+    members: int
+    condition: Asked | None = None
+    cases: int | None = None
+    labels: Sequence[Any] | None = None
+    chunk: int = 256
+    seed: int = 0
+
+
 def stream(
     pipeline: Pipeline,
     path: str | Path,
-    members: int,
-    condition: Asked | None = None,
+    request: StreamRequest,
     *,
-    cases: int | None = None,
-    labels: Sequence[Any] | None = None,
-    chunk: int = 256,
-    seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Path:
-    """Draw ``members`` samples for each case of ``condition`` into the Zarr group ``path``; memory holds one chunk.
+    """Draw the samples of ``request`` into the Zarr group ``path``; memory holds one chunk.
 
     Its arrays are those of the domain's :meth:`~anydiff.pipeline.Domain.arrays` with the axes ``member`` and ``case``
     before their own; sample indices are those of :meth:`~anydiff.pipeline.Pipeline.ensemble_set`. The condition stands
@@ -66,12 +82,7 @@ def stream(
     Args:
         pipeline: what to sample.
         path: a new folder, conventionally ``*.zarr``.
-        members: how many per case.
-        condition: as for :meth:`Pipeline.sample`, one row per case; none makes one case.
-        cases: how many there are; needed where the condition is text alone (default 1).
-        labels: what tells the cases apart (:meth:`~anydiff.domains.NamesCases.labels`); stands beside the samples.
-        chunk: samples per chunk, and rows per network call (with fewer members left, fewer).
-        seed: whole number.
+        request: members, cases, chunks and seed.
         resume: go on with what stands at ``path`` (or begin, where nothing does).
         overwrite: replace what stands at ``path``.
         progress: called with (chunks done, chunks in all) at the start and after each chunk.
@@ -86,11 +97,7 @@ def stream(
     """
     require("zarr", "streaming samples", "anydiff[scale]")
     target = Path(path)
-    condition = {} if condition is None else condition
-    count = number_of_cases(condition, cases, otherwise=1)
-    job = _Job(pipeline, natural_number("members", members), count, pipeline.conditioning(condition, count))
-    job.chunk, job.seed, job.options = natural_number("chunk", chunk), seed, options
-    job.labels = pipeline.domain.label_arrays(labels) if labels and isinstance(pipeline.domain, HasLabelArrays) else {}
+    job = _Job.of(pipeline, request, options)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -114,12 +121,20 @@ class _Job:
     members: int
     cases: int
     condition: Conditioning
-    chunk: int = 256
-    seed: int = 0
+    chunk: int
+    seed: int
+    labels: dict[str, LabelledArray]
+    options: dict[str, Any]
 
-    def __post_init__(self) -> None:
-        self.options: dict[str, Any] = {}
-        self.labels: dict[str, LabelledArray] = {}
+    @classmethod
+    def of(cls, pipeline: Pipeline, request: StreamRequest, options: dict[str, Any]) -> _Job:
+        """The request with its conditions encoded and its numbers checked."""
+        condition = {} if request.condition is None else request.condition
+        cases, domain = number_of_cases(condition, request.cases, otherwise=1), pipeline.domain
+        members, chunk = natural_number("members", request.members), natural_number("chunk", request.chunk)
+        asked = pipeline.conditioning(condition, cases)
+        named = domain.label_arrays(request.labels) if request.labels and isinstance(domain, HasLabelArrays) else {}
+        return cls(pipeline, members, cases, asked, chunk, request.seed, named, options)
 
     @property
     def plan(self) -> Plan:

@@ -20,7 +20,7 @@ from anydiff.recipes import Part, Recipe, load_recipe
 from anydiff.recipes.build import build_training_method
 from anydiff.recipes.statistics import fit_to_data
 from anydiff.registry import registry
-from anydiff.training import RunFolder, TrainingEvents, fit
+from anydiff.training import Hardware, RunFolder, TrainingEvents, fit
 from anydiff.training.events import Batch
 from anydiff.training.run import process_rank
 from anydiff.training.weights import BEFORE, load_metadata
@@ -77,7 +77,8 @@ def train(
     notes = [f"trained under transform_batch of {name}, sha256 {found}" for name, found in transforms.items()]
     run = RunFolder.create(folder, recipe.model_dump(mode="json"), metadata, resume=resume, notes=notes)
     hooked = (_HookEvents(recipe),)
-    fit(method, dataset, recipe.training, run, devices=devices, resume=resume, callbacks=hooked, console=console)
+    hardware = Hardware(devices)
+    fit(method, dataset, recipe.training, run, hardware=hardware, resume=resume, callbacks=hooked, console=console)
     pipeline = load(run.path)
     if process_rank() == 0:
         run.write_card(card(pipeline, dataset))

@@ -59,8 +59,8 @@ class PlanSampler(Sampler):
     def draw(self, chunk: Chunk) -> Tensor:
         """The plan's result ``[B, *shape]``."""
         return execute(
-            self.plan, chunk.denoiser, chunk.first, noise=chunk.noise, samples=chunk.samples,
-            condition=chunk.condition, callbacks=chunk.callbacks,
+            self.plan, chunk.denoiser, chunk.first, noise=chunk.noise, condition=chunk.condition,
+            callbacks=chunk.callbacks,
         )  # fmt: skip
 
 

@@ -66,9 +66,7 @@ def execute(
     start: Tensor,
     *,
     noise: DrawsNoise | None = None,
-    samples: Sequence[int] | None = None,
     condition: Conditioning = UNCONDITIONAL,
-    constants: Mapping[str, Tensor] | None = None,
     operations: Mapping[str, Operation] | None = None,
     callbacks: Sequence[Callback] = (),
     differentiable: bool = False,
@@ -80,10 +78,9 @@ def execute(
         denoiser: what every Evaluate calls.
         start: the state at the plan's first node ``[B, *shape]``; it is not changed.
         noise: source of the noise draws; needed by stochastic plans.
-        samples: index of each row in its sample set (keys of the random streams); ``range(B)`` by default.
-        condition: handed through to the denoiser.
-        constants: the tensors that the plan names in ``plan.constants``; what is not here is a source of the
-            ``condition``, or a condition of that name.
+        condition: handed through to the denoiser. Its ``index`` is the index of each row in its sample set (keys of the
+            random streams; ``range(B)`` by default), and its ``sources``, or else its conditions of that name, are the
+            tensors that the plan names in ``plan.constants``.
         operations: functions ``f(*registers, t=..., **options) -> Tensor`` for Apply instructions, beside (or in place
             of) those of :mod:`anydiff.solvers.operations` and of plugins.
         callbacks: called after each network call with a :class:`Step`.
@@ -95,13 +92,8 @@ def execute(
     """
 
     def machine(callbacks: Sequence[Callback], watch: bool = False) -> _Machine:
-        out = _Machine(
-            plan, denoiser, start, noise, samples, condition, dict(operations or {}),
-            callbacks, differentiable, watch,
-        )  # fmt: skip
-        # A known source may be a condition: the network is usually conditioned on it too.
-        out.load_constants({**condition.given, **condition.sources, **(constants or {})})
-        return out
+        job = _Job(denoiser, noise, condition, dict(operations or {}), callbacks, differentiable, watch)
+        return _Machine(plan, start, job)
 
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
         result = machine(callbacks).run()
@@ -112,50 +104,51 @@ def execute(
     return result
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What :func:`execute` was given beside the plan and its start; ``watch``: look at every value."""
+
+    denoiser: Denoiser
+    noise: DrawsNoise | None
+    condition: Conditioning
+    operations: dict[str, Operation]
+    callbacks: Sequence[Callback]
+    differentiable: bool
+    watch: bool
+
+
 class _Machine:
-    def __init__(
-        self,
-        plan: Plan,
-        denoiser: Denoiser,
-        start: Tensor,
-        noise: DrawsNoise | None,
-        samples: Sequence[int] | None,
-        condition: Conditioning,
-        operations: dict[str, Operation],
-        callbacks: Sequence[Callback],
-        differentiable: bool,
-        watch: bool,
-    ) -> None:
+    def __init__(self, plan: Plan, start: Tensor, job: _Job) -> None:
         self.plan = plan
-        self.denoiser = denoiser
-        self.noise = noise
-        self.samples = range(start.shape[0]) if samples is None else samples
-        self.condition = condition
-        self.operations = operations
-        self.callbacks = callbacks
-        self.differentiable = differentiable
-        self.watch = watch
+        self.job = job
+        index = job.condition.index
+        self.samples: Sequence[int] = range(start.shape[0]) if index is None else index.tolist()
         self.calls = 0
         self.registers: dict[str, Tensor] = {Plan.START: start}
+        # A known source may be a condition: the network is usually conditioned on it too.
+        self._load_constants({**job.condition.given, **job.condition.sources})
         # Only these, which the executor itself allocates, are ever written to.
         self.buffers: dict[int, Tensor] = {}
         self.like = start
         self.arrays: dict[int, Tensor] = {}
 
-    def load_constants(self, constants: Mapping[str, Tensor]) -> None:
+    def _load_constants(self, constants: Mapping[str, Tensor]) -> None:
         for name in self.plan.constants:
             if name not in constants:
-                raise AnydiffError(f"the plan needs the constant {name!r}; pass constants={{{name!r}: tensor}}.")
+                raise AnydiffError(
+                    f"the plan needs the constant {name!r}; give it as a source of the condition: "
+                    f"Conditioning(sources={{{name!r}: tensor}})."
+                )
             self.registers[name] = constants[name]
 
     def run(self) -> Tensor:
         rows = _rows(self.plan)
         registers = self.registers
-        if self.watch:
+        if self.job.watch:
             self._check("the start", registers[Plan.START], self.plan.nodes[0])
         for index, row in enumerate(rows):
             value = self._step(row)
-            if self.watch:
+            if self.job.watch:
                 self._locate(index, row.instruction, value)
             registers[row.instruction.out] = value
             for register in row.dying:
@@ -163,7 +156,7 @@ class _Machine:
         result = registers[self.plan.result]
         # What the executor did not allocate belongs to somebody else: the caller, or the denoiser.
         own = any(result is buffer for buffer in self.buffers.values())
-        return result if own or self.differentiable else result.clone()
+        return result if own or self.job.differentiable else result.clone()
 
     def _locate(self, index: int, instruction: Instruction, value: Tensor) -> None:
         if isinstance(instruction, Evaluate):
@@ -187,18 +180,18 @@ class _Machine:
     def _step(self, row: _Row) -> Tensor:
         instruction = row.instruction
         if isinstance(instruction, Combine):
-            return self._differentiable_sum(instruction) if self.differentiable else self._combine(row)
+            return self._differentiable_sum(instruction) if self.job.differentiable else self._combine(row)
         if isinstance(instruction, Evaluate):
             return self._evaluate(instruction)
         if isinstance(instruction, Noise):
-            if self.noise is None:
+            if self.job.noise is None:
                 raise AnydiffError(f"{self.plan.solver} draws noise, but noise is None; pass a NoiseSource.")
-            return self.noise.draw(self.samples, instruction.draw, self.like.dtype, self.like.device)
+            return self.job.noise.draw(self.samples, instruction.draw, self.like.dtype, self.like.device)
         return self._apply(instruction)
 
     def _evaluate(self, instruction: Evaluate) -> Tensor:
         state = self.registers[instruction.state]
-        if self.differentiable:
+        if self.job.differentiable:
             prediction: Tensor = checkpoint(self._predict, state, instruction, use_reentrant=False)
         else:
             prediction = _own(self._predict(state, instruction), (state,))
@@ -208,20 +201,20 @@ class _Machine:
                 "it must return one prediction per entry."
             )
         self.calls += 1
-        if self.callbacks:
+        if self.job.callbacks:
             step = Step(self.calls, self.plan.nfe, instruction.t, state, prediction, instruction.kind)
-            for callback in self.callbacks:
+            for callback in self.job.callbacks:
                 callback(step)
         return prediction
 
     def _predict(self, state: Tensor, instruction: Evaluate) -> Tensor:
-        return self.denoiser.predict(state, instruction.t, instruction.kind, self.condition)  # type: ignore[arg-type]
+        return self.job.denoiser.predict(state, instruction.t, instruction.kind, self.job.condition)  # type: ignore[arg-type]
 
     def _apply(self, instruction: Apply) -> Tensor:
-        operation = find_operation(instruction.function, self.operations)
+        operation = find_operation(instruction.function, self.job.operations)
         inputs = [self.registers[r] for r in instruction.inputs]
         value = operation(*inputs, t=instruction.t, **instruction.options)
-        return value if self.differentiable else _own(value, inputs)
+        return value if self.job.differentiable else _own(value, inputs)
 
     def _differentiable_sum(self, instruction: Combine) -> Tensor:
         terms: list[Tensor] = [self._factor(c) * self.registers[r] for r, c in instruction.terms]

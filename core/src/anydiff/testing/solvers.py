@@ -75,7 +75,7 @@ def _linear_law(plan: Plan, oracle: Denoiser, mean: float, std: float) -> tuple[
     """Mean and deviation of where a linear plan takes N(mean, std²)."""
     start = torch.full((plan.draws + 2, 1), mean, dtype=torch.float64)
     start[1] += std
-    rows = execute(plan, oracle, start, noise=_UnitDraws(), samples=range(len(start))).flatten()
+    rows = execute(plan, oracle, start, noise=_UnitDraws()).flatten()
     return float(rows[0]), float((rows[1:] - rows[0]).norm())
 
 

@@ -17,7 +17,7 @@ from anydiff.registry import Entry
 from anydiff.testing.kit import check
 from anydiff.testing.points import Points
 from anydiff.testing.subject import Subject, require
-from anydiff.training import RunFolder, TrainingEvents, TrainingMethod, TrainingSettings, fit, weights_hash
+from anydiff.training import Hardware, RunFolder, TrainingEvents, TrainingMethod, TrainingSettings, fit, weights_hash
 from anydiff.training.examples import ExampleStream
 from anydiff.training.method import checked_groups, checked_losses
 
@@ -63,9 +63,9 @@ def _trained(plugin: Subject, entry: Entry, name: str, halves: bool) -> tuple[Tr
     if halves:
         method, run = _method(plugin, entry), RunFolder.create(folder, {})
         with contextlib.suppress(_Interrupted):
-            fit(method, _Data(), _settings(2), run, callbacks=[_Stop()], accelerator="cpu")
+            fit(method, _Data(), _settings(2), run, callbacks=[_Stop()], hardware=Hardware(accelerator="cpu"))
     method, run = _method(plugin, entry), RunFolder.create(folder, {}, resume=halves)
-    fit(method, _Data(), _settings(4), run, resume=halves, accelerator="cpu")
+    fit(method, _Data(), _settings(4), run, resume=halves, hardware=Hardware(accelerator="cpu"))
     return method, run
 
 

@@ -1,5 +1,6 @@
 """Training: settings, the fit loop under Lightning Fabric, averaged weights, and the run folder."""
 
+from anydiff.training.devices import Hardware
 from anydiff.training.ema import EMA
 from anydiff.training.events import TrainingEvents
 from anydiff.training.fit import TrainingResult, fit
@@ -14,6 +15,7 @@ __all__ = [
     "OPTIMISERS",
     "SCHEDULES",
     "Average",
+    "Hardware",
     "Losses",
     "ObjectiveMethod",
     "Optimiser",

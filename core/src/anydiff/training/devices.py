@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,16 +19,27 @@ STRATEGIES = ("auto", "ddp", "ddp_spawn", "ddp_fork")
 _START = {"ddp": "popen", "ddp_spawn": "spawn", "ddp_fork": "fork"}
 
 
-def make_fabric(
-    settings: TrainingSettings, devices: int | str, accelerator: str, strategy: str, in_parts: bool
-) -> Fabric:
+@dataclass(frozen=True)
+class Hardware:
+    """On what a training runs, which does not change what is learned.
+
+    Attributes:
+        devices: number of devices, or ``auto`` for all accelerators (1 on the CPU); under ``torchrun``, its count.
+        accelerator: ``cpu``, ``cuda``, or ``auto`` (cuda where there is one).
+        strategy: ``auto``, ``ddp`` (starts the running script once per device), ``ddp_spawn`` or ``ddp_fork``.
+    """
+
+    devices: int | str = 1
+    accelerator: str = "auto"
+    strategy: str = "auto"
+
+
+def make_fabric(settings: TrainingSettings, hardware: Hardware, in_parts: bool) -> Fabric:
     """The devices of a training.
 
     Args:
         settings: gives the precision.
-        devices: number of devices, or ``auto``; under ``torchrun``, its count.
-        accelerator: ``cpu``, ``cuda`` or ``auto``.
-        strategy: one of :data:`STRATEGIES`.
+        hardware: devices, accelerator and strategy.
         in_parts: whether some steps leave parameters out (a training method that moves its groups one after another).
 
     Raises:
@@ -37,6 +49,7 @@ def make_fabric(
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
+    devices, accelerator, strategy = hardware.devices, hardware.accelerator, hardware.strategy
     if strategy not in STRATEGIES:
         raise AnydiffError(f"strategy is {strategy!r}, but must be one of {', '.join(STRATEGIES)}.")
     if accelerator == "auto":

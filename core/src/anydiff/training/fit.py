@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from anydiff.errors import AnydiffError, NonFiniteError
 from anydiff.training.batches import Batches
 from anydiff.training.checkpoint import Checkpoint, Progress
-from anydiff.training.devices import make_fabric
+from anydiff.training.devices import Hardware, make_fabric
 from anydiff.training.diagnose import first_bad_tensor
 from anydiff.training.ema import EMA
 from anydiff.training.events import TrainingEvents
@@ -35,6 +35,9 @@ from anydiff.training.weights import weights_hash
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from rich.console import Console
+
+
+ONE_DEVICE = Hardware()
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,10 @@ def fit(
     settings: TrainingSettings,
     run: RunFolder,
     *,
-    devices: int | str = 1,
+    hardware: Hardware = ONE_DEVICE,
     resume: bool = False,
     callbacks: Sequence[TrainingEvents] = (),
     console: Console | None = None,
-    accelerator: str = "auto",
-    strategy: str = "auto",
 ) -> TrainingResult:
     """Train ``method.denoiser`` and leave the averaged weights in ``run``.
 
@@ -73,12 +74,10 @@ def fit(
         dataset: random access: ``len``, ``.name``, ``.hash``, ``.spec``, ``.conditions``, ``.batch(indices)``.
         settings: budget and optimiser; the batch size is that of all devices together.
         run: the folder, from :meth:`RunFolder.create`.
-        devices: number of devices, or ``auto`` for all accelerators (1 on the CPU); under ``torchrun``, its count.
+        hardware: devices, accelerator and strategy; one device by default, an accelerator where there is one.
         resume: continue from the run's last checkpoint (from the start if it has none).
         callbacks: listeners.
         console: where to draw progress; None for silence.
-        accelerator: ``cpu``, ``cuda``, or ``auto`` (cuda where there is one).
-        strategy: ``auto``, ``ddp`` (starts the running script once per device), ``ddp_spawn`` or ``ddp_fork``.
 
     Raises:
         AnydiffError: settings, data and devices that do not fit, a method whose groups overlap or miss parameters, a
@@ -94,7 +93,7 @@ def fit(
 
     try:
         in_parts = len(method.order()) > 1
-        ended = make_fabric(settings, devices, accelerator, strategy, in_parts).launch(train)
+        ended = make_fabric(settings, hardware, in_parts).launch(train)
     finally:
         run.release()
     return TrainingResult(*ended)

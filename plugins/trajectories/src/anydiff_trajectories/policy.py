@@ -16,13 +16,17 @@ from anydiff.pipeline import Pipeline
 from anydiff.states import Conditioning
 from anydiff_trajectories.codec import TrajectoryCodec
 from anydiff_trajectories.diffuser import DiffusionPlanner, planner_of
-from anydiff_trajectories.trajectory_diffuser import TrajectoryPlanner, refine
+from anydiff_trajectories.trajectory_diffuser import Entry, TrajectoryPlanner, refine
 
 Array = NDArray[np.float64]
 Observation = Any
 
 #: Distance between the sample numbers of two decisions: no vector environment has as many members.
 _DECISION = 1 << 20
+
+
+#: What a policy itself takes of the options; the rest is its planner's.
+OWN = ("replan_every", "target_return", "warm_start", "warm_nfe", "from_noise")
 
 
 class Agent(Protocol):
@@ -50,15 +54,15 @@ class DiffusionPolicy:
 
     Args:
         pipeline: the model.
+        seed: of all plans.
+        planner: a planner of your own.
+        tracker: ``f(states [B, d_o], next planned observations [B, d_o]) -> actions``, in place of the above.
         replan_every: steps between plans; 0 plans once per episode; 0 where plans have a goal (as Diffuser
             does in mazes), else 4.
         target_return: return to ask for (raw), where the model has returns as a condition.
         warm_start: time at which the last plan, shifted, re-enters the diffusion; None to plan from noise each time.
         warm_nfe: network calls of a warm plan; 4 by default.
         from_noise: plan from noise; by default so unless the network has a rollout head (Trajectory Diffuser).
-        seed: of all plans.
-        planner: a planner of your own.
-        tracker: ``f(states [B, d_o], next planned observations [B, d_o]) -> actions``, in place of the above.
         options: of :class:`~anydiff_trajectories.diffuser.DiffusionPlanner` or
             :class:`~anydiff_trajectories.trajectory_diffuser.TrajectoryPlanner`.
 
@@ -69,11 +73,6 @@ class DiffusionPolicy:
         self,
         pipeline: Pipeline,
         *,
-        replan_every: int | None = None,
-        target_return: float | None = None,
-        warm_start: float | None = None,
-        warm_nfe: int | None = None,
-        from_noise: bool | None = None,
         seed: int = 0,
         planner: DiffusionPlanner | None = None,
         tracker: Callable[[Array, Array], Array] | None = None,
@@ -88,18 +87,17 @@ class DiffusionPolicy:
                 f"recipe {pipeline.recipe.name!r} knows no start or has no actions, so it cannot act; use a recipe "
                 "whose domain has known: [start] and an action."
             )
-        given = {"replan_every": replan_every, "target_return": target_return, "warm_start": warm_start,
-                 "warm_nfe": warm_nfe, "from_noise": from_noise}  # fmt: skip
         usual = {"replan_every": 0 if "goal" in self.domain.known else 4, "target_return": None, "warm_start": None,
                  "warm_nfe": 4, "from_noise": self.network.rollout is None, **self.domain.planning}  # fmt: skip
-        own = {name: usual[name] if value is None else value for name, value in given.items()}
+        given = {name: value for name, value in options.items() if name not in OWN or value is not None}
+        own = {name: given.pop(name, usual[name]) for name in OWN}
         self.replan_every = natural_number("replan_every", own["replan_every"], 0)
         self.warm_nfe = natural_number("warm_nfe", own["warm_nfe"])
         self.target_return, self.warm_start = own["target_return"], own["warm_start"]
         if planner is None:
             rest = {name: value for name, value in usual.items() if name not in own}
             kind = DiffusionPlanner if own["from_noise"] else TrajectoryPlanner
-            planner = kind(pipeline, **{**rest, **options})
+            planner = kind(pipeline, **{**rest, **given})
         self.planner = planner
         in_maze = self.domain.environment.rpartition("/")[2].startswith(("Maze", "PointMaze"))
         self.tracker = track_places if tracker is None and in_maze else tracker
@@ -150,8 +148,8 @@ class DiffusionPolicy:
         }
         repeated, keys = self.planner.candidate_rows(condition, indices)
         states = refine(
-            self.pipeline, shifted.repeat_interleave(self.planner.candidates, dim=0), level=self.warm_start,
-            nfe=self.warm_nfe, seed=self.seed, indices=keys, condition=repeated, **options,
+            self.pipeline, shifted.repeat_interleave(self.planner.candidates, dim=0),
+            Entry(self.warm_start, self.warm_nfe), seed=self.seed, indices=keys, condition=repeated, **options,
         )  # fmt: skip
         return self.planner.best(states)
 

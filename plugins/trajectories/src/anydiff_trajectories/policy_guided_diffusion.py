@@ -155,23 +155,56 @@ class ShiftedEDM(EDMHeun):
         return program.apply(_SHIFT, x, node=s, index=index, steps=steps)
 
 
+@dataclass(frozen=True)
+class Steering:
+    """How a policy guides, and what carries it there.
+
+    Attributes:
+        coefficient: λ (mode ``score``) or the largest λ_i up to the cosine (mode ``shift``).
+        mode: ``score`` or ``shift``, see the module.
+        normalised: see :func:`policy_log_likelihood`.
+        denoised: where the gradient is taken.
+        cosine: weight of the sine in λ_i.
+        solver: of mode ``score`` a name or a solver (``heun`` by default), of mode ``shift`` a :class:`ShiftedEDM`.
+        grid: time grid; the path's default by default.
+
+    Raises:
+        UnknownNameError: no such mode.
+        AnydiffError: a coefficient that is not finite, or another solver in mode ``shift``.
+    """
+
+    coefficient: float = 0.0
+    mode: str = "score"
+    normalised: bool = False
+    denoised: bool = True
+    cosine: float = 0.3
+    solver: str | Solver | None = None
+    grid: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UnknownNameError("mode of policy guidance", self.mode, MODES)
+        if not math.isfinite(self.coefficient):
+            raise AnydiffError(f"coefficient is {self.coefficient}, but must be a finite number; 0 is unguided.")
+        if self.mode == "shift" and not isinstance(self.solver, ShiftedEDM | None):
+            raise AnydiffError(
+                f"solver is {self.solver!r}, but mode 'shift' needs a ShiftedEDM; leave it out, or give one."
+            )
+
+
+UNGUIDED = Steering()
+
+
 def synthesise(
     denoiser: Denoiser,
     domain: Trajectories,
     policy: Policy | None,
     count: int,
+    steering: Steering = UNGUIDED,
     *,
-    coefficient: float = 0.0,
-    mode: str = "score",
     nfe: int = 64,
-    normalised: bool = False,
-    denoised: bool = True,
-    cosine: float = 0.3,
-    solver: str | Solver = "heun",
-    grid: str | None = None,
     seed: int = 0,
     batch_size: int = 256,
-    shift_solver: ShiftedEDM | None = None,
 ) -> SampleSet:
     """``count`` trajectories of ``domain``, guided by ``policy``.
 
@@ -181,43 +214,33 @@ def synthesise(
         denoiser: the model of the behaviour data.
         domain: of the trajectories.
         policy: the target policy; None for unguided ones.
-        coefficient: λ (mode ``score``) or the largest λ_i up to the cosine (mode ``shift``).
-        mode: ``score`` or ``shift``, see the module.
+        count: how many.
+        steering: how strongly the policy guides, in which mode, by which solver.
         nfe: budget of network calls.
-        normalised: see :func:`policy_log_likelihood`.
-        denoised: where the gradient is taken.
-        cosine: weight of the sine in λ_i.
-        solver: of mode ``score``.
-        grid: time grid; the path's default by default.
         seed: whole number.
         batch_size: rows per network call.
-        shift_solver: settings of mode ``shift``.
 
     Raises:
-        UnknownNameError: no such mode.
-        AnydiffError: mode ``shift`` on a path that scales the data, or a coefficient that is not finite.
+        AnydiffError: mode ``shift`` on a path that scales the data.
     """
-    if mode not in MODES:
-        raise UnknownNameError("mode of policy guidance", mode, MODES)
-    if not math.isfinite(coefficient):
-        raise AnydiffError(f"coefficient is {coefficient}, but must be a finite number; 0 is unguided.")
     count = natural_number("count", count)
-    if mode == "score":
+    if steering.mode == "score":
         guidance = None
         if policy is not None:
             guidance = policy_guidance(
-                domain, policy, coefficient, normalised=normalised, denoised=denoised, path=denoiser.path
-            )
+                domain, policy, steering.coefficient, normalised=steering.normalised, denoised=steering.denoised,
+                path=denoiser.path,
+            )  # fmt: skip
         states = sample(
-            denoiser, domain.spec, count, nfe=nfe, solver=solver, grid=grid, seed=seed, guidance=guidance,
-            batch_size=batch_size,
+            denoiser, domain.spec, count, nfe=nfe, solver=steering.solver or "heun", grid=steering.grid, seed=seed,
+            guidance=guidance, batch_size=batch_size,
         )  # fmt: skip
         return SampleSet(states, UNCONDITIONAL, domain)
     path = denoiser.path
     if path.alpha(path.t_start) != 1.0 or path.sigma(1.0) != 1.0:
         raise AnydiffError("mode 'shift' moves x itself, which needs the path 'edm' (σ = t, α = 1); use mode 'score'.")
-    plan = compile_plan(shift_solver or ShiftedEDM(), path, nfe, grid, end="clean")
-    shift = _Shift(denoiser, domain, policy, coefficient, normalised, denoised, cosine)
+    plan = compile_plan(steering.solver or ShiftedEDM(), path, nfe, steering.grid, end="clean")
+    shift = _Shift(denoiser, domain, policy, steering)
     states = torch.cat(
         [_shifted(denoiser, domain, plan, shift, range(begin, min(begin + batch_size, count)), seed)
          for begin in range(0, count, batch_size)]
@@ -230,7 +253,8 @@ def _shifted(
 ) -> Tensor:
     noise = NoiseSource(domain.spec, seed, denoiser.path.noise_law)
     start = denoiser.path.prior(noise.draw(samples, 0))
-    return execute(plan, denoiser, start, noise=noise, samples=samples, operations={_SHIFT: shift})
+    condition = Conditioning(index=torch.tensor(samples))
+    return execute(plan, denoiser, start, noise=noise, condition=condition, operations={_SHIFT: shift})
 
 
 @dataclass(frozen=True)
@@ -240,19 +264,17 @@ class _Shift:
     denoiser: Denoiser
     domain: Trajectories
     policy: Policy | None
-    coefficient: float
-    normalised: bool
-    denoised: bool
-    cosine: float
+    steering: Steering
 
     def __call__(self, x: Tensor, *, t: float, index: int, steps: int) -> Tensor:
-        weight = shift_coefficient(index, steps, self.coefficient, self.cosine)
+        how = self.steering
+        weight = shift_coefficient(index, steps, how.coefficient, how.cosine)
         if self.policy is None or weight == 0.0:
             return x
-        base = self.denoiser(x, t) if self.denoised else x
+        base = self.denoiser(x, t) if how.denoised else x
         with torch.enable_grad():
             point = base.detach().requires_grad_()
-            value = policy_log_likelihood(self.domain, self.policy, self.normalised)(point, t)
+            value = policy_log_likelihood(self.domain, self.policy, how.normalised)(point, t)
             (gradient,) = torch.autograd.grad(value.sum(), point)
         return x + weight * gradient
 

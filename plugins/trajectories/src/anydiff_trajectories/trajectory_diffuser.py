@@ -9,6 +9,7 @@ without noise; both are offered (``renoise``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -45,43 +46,54 @@ def entry_plan(path: GaussianPath, level: float, nfe: int, solver: str | Solver 
     return compile_plan(made, path, nfe, [level, *inner, path.t_end])
 
 
+@dataclass(frozen=True)
+class Entry:
+    """Where and how given states enter the diffusion.
+
+    Attributes:
+        level: the time of entry; the path's ``t_start`` forgets the states, ``t_end`` hardly changes them.
+        nfe: network calls; 0 returns the states unchanged.
+        renoise: enter at α x + σ z (the forward process); else at x itself, as the reference code does.
+        solver: a registered name or a solver; the recipe's by default.
+    """
+
+    level: float
+    nfe: int
+    renoise: bool = True
+    solver: str | Solver | None = None
+
+
 def refine(
     pipeline: Pipeline,
     states: Tensor,
+    entry: Entry,
     *,
-    level: float,
-    nfe: int,
-    solver: str | Solver | None = None,
-    renoise: bool = True,
     seed: int = 0,
     indices: Sequence[int] | None = None,
     condition: Conditioning | None = None,
     **options: Any,
 ) -> Tensor:
-    """Given clean ``states [B, *shape]`` put at time ``level`` and denoised from there: ``[B, *shape]``.
+    """Given clean ``states [B, *shape]`` put at the time of entry and denoised from there: ``[B, *shape]``.
 
     Args:
         pipeline: the model.
         states: where to begin.
-        level: the time of entry; the path's ``t_start`` forgets the states, ``t_end`` hardly changes them.
-        nfe: network calls; 0 returns the states unchanged.
-        solver: a registered name or a solver; the recipe's by default.
-        renoise: enter at α x + σ z (the forward process); else at x itself, as the reference code does.
+        entry: the time of entry, the budget and the solver.
         seed: of the noise.
         indices: number of each row, keys its noise.
         condition: as for :meth:`Pipeline.sample`.
         options: of :meth:`Pipeline.sample`.
     """
-    if nfe == 0:
+    if entry.nfe == 0:
         return states.clone()
     path = pipeline.denoiser.path
     keys = list(range(len(states)) if indices is None else indices)
-    chosen: str | Solver = build_solver(pipeline.recipe.sampling.solver) if solver is None else solver
-    plan = entry_plan(path, level, nfe, chosen)
+    chosen: str | Solver = build_solver(pipeline.recipe.sampling.solver) if entry.solver is None else entry.solver
+    plan = entry_plan(path, entry.level, entry.nfe, chosen)
     start = states
-    if renoise:
+    if entry.renoise:
         noise = torch.from_numpy(standard_normal(seed, keys, 0, "trajectories/renoise", tuple(states.shape[1:])))
-        start = path.alpha(level) * states + path.sigma(level) * noise.to(states.dtype)
+        start = path.alpha(entry.level) * states + path.sigma(entry.level) * noise.to(states.dtype)
     return pipeline.sample_set(keys, seed=seed, solver=plan, start=start, condition=condition, **options).states
 
 
@@ -92,8 +104,8 @@ class TrajectoryPlanner(DiffusionPlanner):
         pipeline: trained with the head ``rollout``.
         level: time of entry.
         nfe: network calls; 0 leaves the autoregressive plan.
-        renoise: see :func:`refine`.
-        solver: see :func:`refine`.
+        renoise: see :class:`Entry`.
+        solver: see :class:`Entry`.
         options: of :class:`~anydiff_trajectories.diffuser.DiffusionPlanner`.
 
     Raises:
@@ -109,7 +121,7 @@ class TrajectoryPlanner(DiffusionPlanner):
             raise AnydiffError(
                 f"recipe {pipeline.recipe.name!r} has no rollout head; train one with network.options.heads."
             )
-        self.level, self.nfe, self.renoise, self.solver = level, nfe, renoise, solver
+        self.entry = Entry(level, nfe, renoise, solver)
 
     def plan(self, condition: Conditioning, indices: Sequence[int], seed: int, history: Tensor | None = None) -> Tensor:
         """Plans ``[B, horizon, width]``; ``history [B, h, d_o (+1)]`` are the normalised rows up to now."""
@@ -118,8 +130,8 @@ class TrajectoryPlanner(DiffusionPlanner):
             repeated, None if history is None else history.repeat_interleave(self.candidates, 0)
         )
         states = refine(
-            self.pipeline, first, level=self.level, nfe=self.nfe, solver=self.solver, renoise=self.renoise,
-            seed=seed, indices=keys, condition=repeated, **self.options_for(condition),
+            self.pipeline, first, self.entry, seed=seed, indices=keys, condition=repeated,
+            **self.options_for(condition),
         )  # fmt: skip
         return self.best(states)
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import torch
@@ -13,8 +9,8 @@ from torch import Tensor, nn
 
 from anydiff.registry import Entry
 from anydiff.states import UNCONDITIONAL, ArrayCondition, ClassCondition, Conditioning, StateSpec
+from anydiff.testing.fresh import ask
 from anydiff.testing.kit import check
-from anydiff.testing.loading import search_path
 from anydiff.testing.subject import Subject, require, skip
 from anydiff.training import load_into, load_weights, save_weights
 
@@ -147,11 +143,8 @@ def fresh(plugin: Subject, entry: Entry) -> None:
     save_weights(files["weights"], network.state_dict(), {}, overwrite=True)
     save_weights(files["inputs"], {"x": x, "log_snr": log_snr, **dict(condition.tensors())}, {}, overwrite=True)
     question = {"plugin": plugin.name, "network": entry.name, "threads": torch.get_num_threads(), **files}
-    command = [sys.executable, "-m", "anydiff.testing.fresh", json.dumps(question)]
-    environment = {**os.environ, "PYTHONPATH": search_path()}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
-    said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    require(done.returncode == 0, f"in a process of its own it cannot be loaded and called ({said}).")
+    said = ask(question, LIMIT_SECONDS)
+    require(not said, f"in a process of its own it cannot be loaded and called ({said}).")
     with torch.no_grad():
         here = network(x, log_snr, condition)
     there = load_weights(files["answer"])[0]["prediction"]

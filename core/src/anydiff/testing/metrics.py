@@ -222,7 +222,7 @@ def closed_form(plugin: Subject, entry: Entry) -> None:
 
 @check("metric.scores", "metrics", optional=True)
 def scores(plugin: Subject, entry: Entry) -> None:
-    """The scores of its cases (of its samples, unless registered as paired) are as many, and their mean is the value."""
+    """The scores of its cases (samples, unless registered as paired) are as many, and their mean is the value."""
     metric = _metric(plugin, entry)
     sets = _sets(plugin, entry, metric.card.minimum_samples)
     own = metric.metric.scores(sets.mixed, sets.real)

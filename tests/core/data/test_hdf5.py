@@ -63,6 +63,28 @@ def test_many_arrays_that_ask_for_too_much_together_are_refused(tmp_path):
         check_hdf5(path)
 
 
+def test_numbers_of_other_files_are_not_read(tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(80))
+    layout = h5py.VirtualLayout((20,), "f4")
+    layout[:] = h5py.VirtualSource("gone.hdf5", "x", shape=(20,))
+    writers = {
+        "its link 'x' leads to another file, 'other'": lambda f: f.update({"x": h5py.ExternalLink("other", "/x")}),
+        "its link 'x' leads to '/x', where nothing is": lambda f: f.update({"x": h5py.SoftLink("/x")}),
+        "its array 'x' takes its numbers from another file, 'secret'": lambda f: f.create_dataset(
+            "x", (20,), "f4", external=[("secret", 0, 80)]
+        ),
+        "its array 'x' takes its numbers from another file, 'gone": lambda f: f.create_virtual_dataset("x", layout),
+    }
+    for number, (says, write) in enumerate(writers.items()):
+        with h5py.File(tmp_path / f"{number}.hdf5", "w") as file:
+            write(file)
+        with pytest.raises(FileFormatError, match=says):
+            check_hdf5(tmp_path / f"{number}.hdf5")
+    with h5py.File(tmp_path / "soft.hdf5", "w") as file:
+        file["y"], file["x"], file["all"] = [1.0, 2.0], h5py.SoftLink("/y"), file["/"]
+    check_hdf5(tmp_path / "soft.hdf5")
+
+
 def test_complex_numbers_are_refused(tmp_path):
     with h5py.File(tmp_path / "c.h5", "w") as file:
         file["x"] = np.ones(3, dtype=np.complex64)

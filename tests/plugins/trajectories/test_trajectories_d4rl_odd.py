@@ -38,3 +38,9 @@ def test_columns_of_one_are_read_and_infos_without_rows_counted(tmp_path):
     with pytest.warns(UserWarning, match="1 infos of .* left out: infos/x"):
         (episode,) = files.read_d4rl(path)
     assert (episode.rewards.tolist(), set(episode.infos)) == ([1.0] * 4, {"goal"})
+
+
+def test_arrays_behind_soft_links_are_read(tmp_path):
+    path = stored(tmp_path / "a.hdf5", stored=np.full(4, 2.0), rewards=h5py.SoftLink("/stored"))
+    (episode,) = files.read_d4rl(path)
+    assert episode.rewards.tolist() == [2.0] * 4

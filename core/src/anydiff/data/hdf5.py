@@ -33,6 +33,10 @@ _known: set[tuple[str, int, int, int]] = set()
 def check_hdf5(path: Source, what: str = "an HDF5 file", advice: str = "get it again") -> None:
     """Refuse an HDF5 file that cannot be opened, never ends, asks for too much memory, or holds complex numbers.
 
+    Numbers that stand in other files (external links and storage, virtual arrays) are refused as well: a file from
+    elsewhere could name any file of this machine, and one that is gone would be read as fill values. So are links that
+    lead nowhere.
+
     Args:
         path: the file.
         what: what it should be: ``"a NetCDF file"``.
@@ -53,6 +57,11 @@ def check_hdf5(path: Source, what: str = "an HDF5 file", advice: str = "get it a
     answer = _scout.ask({"path": os.path.abspath(path)}, SECONDS + min(size, WHOLE_BYTES) / 20e6)
     if answer is None:
         raise FileFormatError(f"{located(path)} did not end opening within {SECONDS:g} s, so it is damaged; {advice}.")
+    if answer["elsewhere"]:
+        raise FileFormatError(
+            f"{located(path)} does not hold all of its numbers: {answer['elsewhere'][0]}; write them into the file, "
+            "with h5py."
+        )
     for array in answer["arrays"]:
         name = f"its array {array['name']!r} of shape {tuple(array['shape'])}"
         check_declared_size(array["bytes"], path, name, size)
@@ -162,6 +171,7 @@ def describe(path: str) -> dict[str, Any]:
     import h5py
 
     arrays: list[dict[str, Any]] = []
+    elsewhere: list[str] = []
     error = ""
     try:
         with h5py.File(path, "r") as file:
@@ -172,14 +182,38 @@ def describe(path: str) -> dict[str, Any]:
                     arrays.append(_about(name, item))
 
             dict(file.attrs)
+            file.visititems_links(lambda name, link: elsewhere.extend(_leads_away(file, name, link)))
             file.visititems(visit)
+            elsewhere += [f"its array {each['name']!r}{each['origin']}" for each in arrays if each["origin"]]
             affordable = sum(array["bytes"] + array["chunk"] for array in arrays) <= 8 * WHOLE_BYTES
-            if Path(path).stat().st_size <= WHOLE_BYTES and affordable:
+            if Path(path).stat().st_size <= WHOLE_BYTES and affordable and not elsewhere:
                 for array in arrays:
                     file[array["name"]][()]
     except Exception as caught:  # the library has many kinds
         error = " ".join(str(caught).split())[:160] or type(caught).__name__
-    return {"arrays": arrays, "error": error}
+    return {"arrays": arrays, "elsewhere": elsewhere, "error": error}
+
+
+def _leads_away(file: Any, name: str, link: Any) -> list[str]:
+    """What is wrong with the link ``name``: it leads to another file, or nowhere."""
+    import h5py
+
+    if isinstance(link, h5py.ExternalLink):
+        return [f"its link {name!r} leads to another file, {link.filename!r}"]
+    if isinstance(link, h5py.SoftLink):
+        try:
+            file[name]
+        except Exception:  # KeyError, or a loop of links
+            return [f"its link {name!r} leads to {link.path!r}, where nothing is"]
+    return []
+
+
+def _origin(item: Any) -> str:
+    """Where else the numbers of an array stand; empty where in the file itself."""
+    others = [storage[0] for storage in item.external or ()]
+    if item.is_virtual:
+        others += [source.file_name for source in item.virtual_sources() if source.file_name != "."]
+    return f" takes its numbers from another file, {others[0]!r}" if others else ""
 
 
 def _about(name: str, item: Any) -> dict[str, Any]:
@@ -194,6 +228,7 @@ def _about(name: str, item: Any) -> dict[str, Any]:
         item.id.chunk_iter(lambda _: None)  # a damaged index shows here
     return {
         "name": name,
+        "origin": _origin(item),
         "shape": shape,
         "bytes": total,
         "chunk": chunk,

@@ -139,6 +139,7 @@ def _read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], tuple[NDArray[Any
     check_hdf5(path, "an HDF5 file", ADVICE)
     with reading(path, "an HDF5 file", ADVICE), h5py.File(path, "r") as file:
         file.visititems(visit)
+        file.visititems_links(lambda name, link: visit(name, file[name]) if isinstance(link, h5py.SoftLink) else None)
         noted = file["actions"].attrs if "actions" in file else {}
         if "low" in noted and "high" in noted:
             bounds = np.asarray(noted["low"], np.float64), np.asarray(noted["high"], np.float64)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -45,6 +47,19 @@ def test_sixteen_bits_become_eight_by_dividing_and_not_by_cutting(tmp_path, name
     assert held(domain, [DEEP, Image.fromarray(DEEP)]).tolist() == [BYTES, BYTES]
     if not name.endswith("npz"):
         assert ImageFolder(tmp_path).pixels[0, 0].tolist() == BYTES
+
+
+def test_colours_of_sixteen_bits_are_refused_since_pillow_cuts_them(tmp_path):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = b"".join(b"\0" + DEEP[row].repeat(3).astype(">u2").tobytes() for row in range(2))
+    header = struct.pack(">IIBBBBB", 3, 2, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    for read in (lambda: Images(3, 2, 3).read(tmp_path / "a.png"), lambda: ImageFolder(tmp_path)):
+        with pytest.raises(FileFormatError, match=r"a\.png' holds colours of 16 bits per channel.*convert it"):
+            read()
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])

@@ -56,6 +56,22 @@ def clip(tmp_path):
     return write
 
 
+@pytest.mark.parametrize("lowest", [255, 0])
+def test_transparent_pixels_of_a_video_are_refused(tmp_path, lowest):
+    program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    made = frames(3, 48, 64)
+    alpha = np.full((*made.shape[:3], 1), 255, dtype=np.uint8)
+    alpha[1, 0, :5] = lowest
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", "64x48", "-r", "25", "-i", "-"]
+    command = [program, "-nostdin", "-loglevel", "error", *raw, "-c:v", "ffv1", "-pix_fmt", "bgra", tmp_path / "a.mkv"]
+    subprocess.run(command, input=np.concatenate([made, alpha], axis=-1).tobytes(), check=True)
+    if lowest == 255:
+        assert np.array_equal(read_frames(tmp_path / "a.mkv"), made)
+    else:
+        with pytest.raises(FileFormatError, match=r"a\.mkv' has 5 transparent pixels, whose colour is not told"):
+            read_frames(tmp_path / "a.mkv")
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_a_video_of_varying_rate_has_the_frames_that_are_coded(clip, name):
     found = read_footage(clip(name))

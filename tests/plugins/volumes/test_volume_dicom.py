@@ -54,6 +54,7 @@ def test_what_is_wrong_with_a_folder_is_told(tmp_path, write_slice):
         (folder("report", {}, {"Rows": None, "Modality": "SR"}), r"1\.dcm' \(SR\) has no Rows.*remove it"),
         (folder("frames", {"NumberOfFrames": 3}), r"0\.dcm' holds 3 frames; convert it to NIfTI"),
         (folder("colour", {"SamplesPerPixel": 3}), r"0\.dcm' is a colour picture"),
+        (folder("palette", {"PhotometricInterpretation": "PALETTE COLOR"}), r"0\.dcm' is a colour picture"),
         (folder("size", {}, {"rows": 3}), r"1\.dcm' has another size or direction than .*0\.dcm'"),
     ]:
         with pytest.raises(AnydiffError, match=message):

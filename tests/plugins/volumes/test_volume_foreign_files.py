@@ -172,6 +172,12 @@ def test_a_declared_size_is_checked_before_memory_is_taken(tmp_path, shape, pack
         Volumes().read(path)
 
 
+def test_a_file_that_begins_with_empty_parts_is_refused(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(50 * gzip.compress(b""))
+    with pytest.raises(FileFormatError, match="first part unpacks to 0 bytes, which hold no header"):
+        Volumes().read(tmp_path / "a.nii.gz")
+
+
 def test_a_file_that_unpacks_to_more_than_it_declares_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("anydiff_volumes.files.SURPLUS", 1 << 12)
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(header_of((4, 4, 4)) + bytes(1 << 21)))

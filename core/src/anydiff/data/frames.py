@@ -11,6 +11,7 @@ Pictures need Pillow (``pip install pillow``); :func:`frame_bytes` needs NumPy a
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ __all__ = [
     "MODES",
     "SUFFIXES",
     "Conversion",
+    "check_depth",
     "frame_bytes",
     "picture_bytes",
     "picture_files",
@@ -211,7 +213,22 @@ def _opened(path: Source) -> Iterator[tuple[Image, int]]:
             pages = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
         declared = image.width * image.height * len(image.getbands()) * pages
         check_declared_size(declared, path, f"{pages} x {image.width}x{image.height} pixels")
+        check_depth(image, located(path))
         yield image, pages
+
+
+def check_depth(image: Image, what: str) -> None:
+    """Refuse a picture, not yet decoded, of colours of more than eight bits: Pillow would cut each to its upper byte.
+
+    Raises:
+        FileFormatError: as above; ``what`` names the picture.
+    """
+    layout = str([each[3] for each in getattr(image, "tile", [])])
+    if image.mode not in _DEEP and re.search(r";1[0-6]", layout):
+        raise FileFormatError(
+            f"{what} holds colours of 16 bits per channel, which Pillow cuts to eight; convert it to eight bits, or "
+            "give the numbers as .npz or .npy."
+        )
 
 
 def _decoded(image: Image, path: Source) -> Image:

@@ -19,8 +19,8 @@ from anydiff.testing.subject import Subject, require, skip
 
 MEANS = torch.tensor([[-1.0, 0.0], [1.0, 0.5], [0.6, -0.9]], dtype=torch.float64)
 TIMES = (0.9, 0.4, 0.05)
-SHAPES = ((5,), (4, 3), (1, 6, 6))
-"""Shapes of states beside points in the plane: a vector, a set or a series, an image."""
+SHAPES = ((5,), (4, 3), (3, 4, 6), (1, 3, 4, 5))
+"""Shapes of states beside points in the plane: a vector, a set or a series, a colour image, a volume."""
 SOURCE_MEAN = torch.tensor([0.5, -0.3], dtype=torch.float64)
 SOURCE_COVARIANCE = torch.tensor([[1.0, 0.4], [0.4, 0.5]], dtype=torch.float64)
 OPERATOR = torch.tensor([[1.0, -0.5]], dtype=torch.float64)

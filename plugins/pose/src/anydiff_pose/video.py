@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anydiff.data import read_array
-from anydiff.data.frames import Conversion, frame_bytes, picture_bytes, read_picture
+from anydiff.data.frames import Conversion, check_depth, frame_bytes, picture_bytes, read_picture
 from anydiff.data.frames import picture_files as pictures_of
 from anydiff.data.reading import check_declared_size, reading
 from anydiff.domains.kit import missing, require
@@ -31,6 +31,8 @@ PAGES = (".gif", ".webp", ".tif", ".tiff", ".avif")
 """Files of several pictures, which Pillow reads."""
 RGB = Conversion(channels=3)
 
+ALPHA = re.compile(r"fmt:(rgba|bgra|argb|abgr|yuva|gbrap|ya8|ya16|pal8)")
+"""What ffmpeg calls frames with an alpha channel, or with a palette that may have one."""
 MISSING = 0.03
 """Share of its announced length that a video may lack, and two frames: containers round."""
 
@@ -192,6 +194,7 @@ def _animation(path: Path, conversion: Conversion) -> Footage:
     with image:
         with reading(path, "an animation", advice):
             pages = int(getattr(image, "n_frames", 1))
+        check_depth(image, repr(str(path)))
         check_declared_size(
             3 * image.width * image.height * pages, path, f"{pages} x {image.width}x{image.height} pixels"
         )
@@ -236,7 +239,28 @@ def _video(path: Path) -> Footage:
     times, lengths = np.array(shown, dtype=np.float64).reshape(-1, 2).T
     known = len(times) == stack.count
     _check_whole(path, times, lengths if known else lengths[:0], told)
+    if ALPHA.search(told):
+        _check_opaque(path)
     return Footage(stack.array(), times=times if known else None)
+
+
+def _check_opaque(path: Path) -> None:
+    """Refuse a video with transparent pixels: their colour is not told, and what the file has there is never seen."""
+    command = [
+        _ffmpeg(path), "-nostdin", "-loglevel", "error", "-protocol_whitelist", "file", "-i", f"file:{path.resolve()}",
+        "-map", "0:v:0", "-vf", "format=rgba,alphaextract", "-f", "rawvideo", "-pix_fmt", "gray", "-",
+    ]  # fmt: skip
+    transparent = 0
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet) as process:
+        assert process.stdout is not None
+        while piece := process.stdout.read(1 << 20):
+            transparent += len(piece) - piece.count(255)
+    if transparent:
+        raise FileFormatError(
+            f"{str(path)!r} has {transparent} transparent pixels, whose colour is not told; put it on a background "
+            "first, as ffmpeg's filter overlay does."
+        )
 
 
 def _check_whole(path: Path, times: NDArray[np.float64], lengths: NDArray[np.float64], told: str) -> None:

@@ -199,7 +199,8 @@ def _check_slice(path: Path, data: Any) -> None:
     if missing:
         kind = getattr(data, "Modality", "?")
         raise FileFormatError(f"{str(path)!r} ({kind}) has no {missing[0]}, so it is no slice of a series; remove it.")
-    if channels > 1:
+    # Of a palette the pixels are numbers of colours; without the field they are grey.
+    if channels > 1 or "COLOR" in str(_field(path, data, "PhotometricInterpretation")):
         raise FileFormatError(f"{str(path)!r} is a colour picture, but a volume is grey; remove it.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,19 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise AnydiffError(f"the volume {str(path)!r} does not exist; check the path.")
     with reading(path, "a NIfTI file", "convert it with nibabel.save, or get the file again"):
+        _check_begins(path)
         image: Any = nibabel.load(path)
         _check_length(path, image)
     return image
+
+
+def _check_begins(path: Path) -> None:
+    """Refuse a ``.gz`` whose first part unpacks to less than a header: nibabel unpacks any number of empty parts."""
+    if path.name.lower().endswith(".gz"):
+        with path.open("rb") as file:
+            begin = zlib.decompressobj(wbits=31).decompress(file.read(1 << 16), 352)
+        if len(begin) < 348:
+            raise EOFError(f"its first part unpacks to {len(begin)} bytes, which hold no header")
 
 
 def _checked(path: Path, images: list[Any]) -> list[Any]:

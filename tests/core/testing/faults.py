@@ -268,6 +268,20 @@ FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
     (
         "domain.sample-mask",
         "sets",
+        "by the size of the batch",
+        [
+            (
+                "parts",
+                _MASK,
+                "    def sample_mask(self, samples, seed):\n"
+                "        sizes = torch.tensor(list(samples))[:, None] + len(samples) + seed\n"
+                "        return torch.arange(4)[None] < 2 + sizes % 3\n\n" + _MASK,
+            )
+        ],
+    ),
+    (
+        "domain.sample-mask",
+        "sets",
         "without the seed",
         [
             (

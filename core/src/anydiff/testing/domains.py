@@ -280,9 +280,10 @@ def sample_mask(plugin: Subject, entry: Entry) -> None:
     right = tuple(masks.shape) == wanted and masks.dtype == torch.bool
     require(right, f"sample_mask gives {tuple(masks.shape)} {masks.dtype}, not {wanted} torch.bool.")
     require(torch.equal(masks, domain.sample_mask(range(rows), 5)), "asked twice, sample_mask gives other masks.")
-    order = [7, 3, 60, 3]
-    moved = domain.sample_mask(order, 5)
-    require(torch.equal(moved, masks[order]), "the mask of a sample depends on where it stands in its batch.")
+    for order in ([7, 3, 60, 3], [9], [50, 2], [1, 40, 33], range(1, rows)):
+        moved = domain.sample_mask(order, 5)
+        same = torch.equal(moved, masks[list(order)])
+        require(same, "the mask of a sample depends on its batch: on its place, the others or their number.")
     varies = bool((masks != masks[:1]).any())
     same = torch.equal(masks, domain.sample_mask(range(rows), 6))
     require(not varies or not same, "samples differ in size, but every seed gives the same sizes: use the seed.")

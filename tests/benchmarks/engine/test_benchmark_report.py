@@ -21,7 +21,7 @@ from anydiff_benchmarks.engine.row import Row
 SVG = "{http://www.w3.org/2000/svg}"
 
 VOID = {"wbr", "meta", "img"}
-PICTURE = re.compile(r"data:image/(png|svg\+xml);base64,([A-Za-z0-9+/=]+)")
+PICTURE = re.compile(r"data:image/(webp|svg\+xml);base64,([A-Za-z0-9+/=]+)")
 
 
 class Page(HTMLParser):
@@ -85,7 +85,7 @@ def test_every_task_has_table_plot_pictures_and_baselines(folder):
         section = content.split(f">{task}</h2>")[1].split("<h2")[0]
         assert "<table>" in section
         kinds = [kind for kind, _ in PICTURE.findall(section)]
-        assert kinds.count("png") == 1 + 2 * 2 + 3, "held-out data, two methods at two budgets, three baselines"
+        assert kinds.count("webp") == 1 + 2 * 2 + 3, "held-out data, two methods at two budgets, three baselines"
         assert kinds.count("svg+xml") >= 2, "against network calls and against time"
         for name in (
             "held-out against held-out (ceiling)",

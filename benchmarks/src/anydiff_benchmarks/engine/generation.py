@@ -20,7 +20,7 @@ from anydiff.states import Conditioning, permutation
 from anydiff.tasks import Task, is_paired, load_reference
 from anydiff_benchmarks.engine import baselines
 from anydiff_benchmarks.engine.measure import Cost, measured
-from anydiff_benchmarks.engine.suite import Method
+from anydiff_benchmarks.engine.suite import RECIPE, Method
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Generator:
         """The sampling options of a method, as ``Pipeline.sample`` takes them."""
         given = {"grid": method.grid, "end": method.end, "guidance": method.guidance}
         chosen = {name: value for name, value in given.items() if value is not None}
-        return {"solver": method.solver, "nfe": nfe, **chosen, **method.options}
+        solver = {} if method.solver == RECIPE else {"solver": method.solver}
+        return {**solver, "nfe": nfe, **chosen, **method.options}
 
     def sample(self, count: int, seed: int, **options: Any) -> SampleSet:
         """Samples of the held-out cases' conditions."""
@@ -121,7 +122,7 @@ class Generator:
         """
         options = self.options(method, nfe)
         guidance = {"guidance": options.pop("guidance")} if "guidance" in options else {}
-        plan = self.pipeline.plan(options.pop("nfe"), options.pop("solver"), **options)
+        plan = self.pipeline.plan(options.pop("nfe"), options.pop("solver", None), **options)
         if not self._warm:  # the first call of a process pays for memory and kernels that the others find ready
             self.sample(min(count, self.batch_size), seed, solver=plan, **guidance)
             self._warm = True

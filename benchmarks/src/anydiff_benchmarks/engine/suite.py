@@ -28,11 +28,15 @@ BASELINES = ("real", "resample", "gaussian", "gaussian-diagonal")
 :mod:`anydiff_benchmarks.engine.baselines`; a task adds its own."""
 
 
+RECIPE = "recipe"
+"""The solver of a :class:`Method` that samples as the model's own recipe says, whatever that is."""
+
+
 class Method(Settings):
     """A solver with its options, and how it is run. In a file ``- ddim`` is short for ``- {solver: ddim}``.
 
     Attributes:
-        solver: its registered name.
+        solver: its registered name; or ``recipe`` for the solver, grid and options of each model's recipe.
         options: its options.
         grid: time grid; None for the recipe's.
         end: how the plan ends; None for the recipe's.
@@ -52,6 +56,12 @@ class Method(Settings):
     @classmethod
     def _from_name(cls, value: Any) -> Any:
         return {"solver": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _recipes_own(self) -> Method:
+        if self.solver == RECIPE and (self.options or self.grid is not None or self.end is not None):
+            raise ValueError("the recipe's own solver comes with its options, grid and end; leave these out")
+        return self
 
     @field_validator("guidance", mode="before")
     @classmethod
@@ -158,7 +168,8 @@ class Suite(Settings):
             UnknownNameError: suggests the nearest.
         """
         for method in self.methods:
-            registry().get("solvers", method.solver)
+            if method.solver != RECIPE:
+                registry().get("solvers", method.solver)
             for part in method.guidance if isinstance(method.guidance, tuple) else ():
                 registry().get("guidance", part.name)
         for name in self.baselines:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import pickle
 import struct
@@ -26,7 +25,7 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, show_warning
-from anydiff.metrics import Judge, Metric, MetricCard, SampleSet, UnitValues, repeat_cases, unit_values
+from anydiff.metrics import Judge, MetricCard, SampleSet, UnitValues, repeat_cases, unit_values
 from anydiff.recipes import build_dataset, load_recipe, sample_set
 from anydiff.registry import registry
 from anydiff.states import Conditioning, permutation
@@ -141,9 +140,10 @@ class Truth:
             try:
                 metric.check(samples, reference)
                 value = values[card.name] = asked.value(metric, card.name)
-                ask = functools.partial(_ask, metric, card.name)
                 own = metric.scores(samples, reference)
-                found = unit_values(ask, value, samples, reference, card.uncertainty, card.minimum_samples, own)
+                found = unit_values(
+                    metric.compute, value, samples, reference, card.uncertainty, card.minimum_samples, own
+                )
                 if found is not None:
                     units[card.name] = found
             except Exception as error:  # a plugin's metric may raise anything; the run goes on and the row says so
@@ -196,10 +196,6 @@ def reason(error: BaseException) -> str:
     """An error in one line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, AnydiffError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
-
-
-def _ask(metric: Metric, name: str, samples: SampleSet, reference: SampleSet) -> float:
-    return Judge(samples, reference).value(metric, name)
 
 
 def _rows(samples: SampleSet, rows: Tensor) -> SampleSet:

@@ -8,8 +8,8 @@ from pathlib import Path
 from anydiff.files import write_atomic
 from anydiff.metrics import MetricCard
 from anydiff_benchmarks.engine.leaderboard import Leaderboard, TaskLeaderboard
-from anydiff_benchmarks.engine.report.tables import MISSING, Cell, Table, across_table, metrics_table
-from anydiff_benchmarks.engine.report.text import arrow, short, task_sentence
+from anydiff_benchmarks.engine.report.tables import MISSING, Cell, Table, across_table, answers_table, metrics_table
+from anydiff_benchmarks.engine.report.text import arrow, short, task_sentence, warnings_of
 
 
 def write_markdown(board: Leaderboard, path: Path) -> None:
@@ -17,12 +17,19 @@ def write_markdown(board: Leaderboard, path: Path) -> None:
     run = board.run
     parts = [f"# Benchmark: {_safe(run['suite']['name'])}", f"{run['date']}, `{_safe(run['command'])}`"]
     parts += [f"**{_safe(task)} could not be run:** {_safe(text)}" for task, text in run["problems"].items()]
+    parts += [_safe(sentence) for sentence in warnings_of(board)]
     tasks = [task for task in board.tasks if task.quality]
+    if tasks:
+        parts += [
+            "## Which solver, and how many network calls?",
+            "By each task's first metric: the cheapest setting that is not told apart from the best as worse.",
+            _table(answers_table(board), missing="–"),
+        ]
     if len(tasks) > 1:
         parts += [
             "## Across domains",
             "The first metric of each task, 0 at its baseline and 1 at its ceiling, and the rank at this budget (equal "
-            "ranks tie). Values of different tasks are never averaged.",
+            "ranks tie), with the probability of being the best. Values of different tasks are never averaged.",
             across_text(tasks),
         ]
     for task in board.tasks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,18 @@ from anydiff.files import write_atomic
 from anydiff.metrics import MetricCard
 from anydiff_benchmarks.engine.leaderboard import Leaderboard, TaskLeaderboard
 from anydiff_benchmarks.engine.report.plots import Plot, pareto_plot, quality_plot
-from anydiff_benchmarks.engine.report.tables import across_table, cards_table, metrics_table, overview_table
-from anydiff_benchmarks.engine.report.text import heading, line_name, short, task_sentence
+from anydiff_benchmarks.engine.report.tables import (
+    across_table,
+    answers_table,
+    cards_table,
+    metrics_table,
+    overview_table,
+)
+from anydiff_benchmarks.engine.report.text import heading, line_name, short, task_sentence, warnings_of
 
 _HERE = Path(__file__).parent
+WIDTH = 720
+"""Most pixels of a picture within the page; the files beside it keep theirs."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,8 @@ def write_page(board: Leaderboard, folder: Path, path: Path) -> None:
         policy=f"default-src 'none'; img-src data:; style-src '{_allow(style)}'; script-src '{_allow(script)}'",
         style=style,
         script=script,
+        answers=answers_table(board) if tasks else None,
+        warnings=warnings_of(board),
         overview=overview_table(board) if tasks else None,
         across=across_table(tasks) if tasks else None,
         sections=[_section(task, board.run["titles"], folder) for task in board.tasks],
@@ -110,10 +121,22 @@ def _galleries(task: TaskLeaderboard, folder: Path) -> dict[str, list[Figure]]:
 def _figures(folder: Path, pictures: Sequence[tuple[str, str]]) -> list[Figure]:
     """Pictures inside the page; those that were not drawn are left out."""
     return [
-        Figure(_data("image/png", (folder / name).read_bytes()), caption)
+        Figure(_data("image/webp", _small((folder / name).read_bytes())), caption)
         for name, caption in pictures
         if name and (folder / name).is_file()
     ]
+
+
+def _small(picture: bytes) -> bytes:
+    """A picture as WebP of at most :data:`WIDTH` pixels: as PNG they were most of a page of 25 MB."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture)) as image:
+        small = image.convert("RGB")
+    small.thumbnail((WIDTH, WIDTH))
+    written = io.BytesIO()
+    small.save(written, "WEBP", quality=80)
+    return written.getvalue()
 
 
 def _data(kind: str, content: bytes) -> str:

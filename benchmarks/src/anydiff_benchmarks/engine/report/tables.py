@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from anydiff.metrics import MetricCard
-from anydiff_benchmarks.engine.leaderboard import Leaderboard, Line, Mark, TaskLeaderboard, normalised, ranks
+from anydiff_benchmarks.engine.leaderboard import Leaderboard, Line, Mark, TaskLeaderboard, normalised, parts_of, ranks
+from anydiff_benchmarks.engine.recommend import Recommendation, recommend
 from anydiff_benchmarks.engine.report.text import (
     BASELINE_HELP,
     COSTS,
@@ -18,6 +19,7 @@ from anydiff_benchmarks.engine.report.text import (
     number,
     span,
 )
+from anydiff_benchmarks.engine.statistics import Paired, chances
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,56 @@ def overview_table(board: Leaderboard) -> Table:
     return Table(head, rows, [""] * len(rows))
 
 
+def answers_table(board: Leaderboard) -> Table:
+    """A line per task: the setting to take, how sure that is, and what more calls bring."""
+    head = ["task", "take", "calls", "no setting is better", "more calls bring", "against the free baseline"]
+    rows = []
+    for index, task in enumerate(board.tasks):
+        found = recommend(task)
+        name = Cell(task.name, link=f"#task-{index}")
+        if found is None:
+            why = "too few cases or samples are judged to tell settings apart" if task.quality else "no metric"
+            rows.append([name, Cell(why, style="words"), MISSING, MISSING, MISSING, MISSING])
+            continue
+        more = "nothing" if found.more is None else _difference(found.more, found.card)
+        best = "" if found.more is None else f"{found.best.method}, {found.best.nfe} calls"
+        rows.append(
+            [
+                name,
+                Cell(found.take.method, note=_against_own(found)),
+                Cell(str(found.take.nfe), found.take.nfe),
+                MISSING if found.chance is None else Cell(f"{100 * found.chance:.0f} %", found.chance),
+                Cell(more, note=best),
+                MISSING if found.baseline is None else _against(found.baseline, found.card, found.baseline_name),
+            ]
+        )
+    return Table(head, rows, [""] * len(rows))
+
+
+def _against_own(found: Recommendation) -> str:
+    if found.gain is None:
+        return ""
+    return f"against the recipe's own: {_difference(found.gain, found.card)}"
+
+
+def _against(pair: Paired, card: MetricCard, baseline: str) -> Cell:
+    words = {"win": "better", "loss": "WORSE", "tie": "not told apart", "not judged": "not judged"}
+    note = f"{BASELINE_HELP.get(baseline, baseline)}: {_difference(pair, card)}"
+    style: Literal["", "failed"] = "failed" if pair.verdict == "loss" else ""
+    return Cell(words[pair.verdict], note=note, style=style)
+
+
+def _difference(pair: Paired, card: MetricCard) -> str:
+    """A difference in the metric's own unit, with its interval."""
+    low, high = pair.interval or (pair.difference, pair.difference)
+    unit = "" if card.unit in ("", "1") else f" {card.unit}"
+    return f"{pair.difference:+.3g}{unit} [{low:+.3g} … {high:+.3g}]"
+
+
 def across_table(tasks: Sequence[TaskLeaderboard]) -> Table:
     """The first metric of every task between its baseline (0) and its ceiling (1); never averaged."""
     methods = dict.fromkeys((line.method, line.nfe) for task in tasks for line in task.lines)
-    places = {(task.name, nfe): ranks(task.at(nfe), task.quality[0]) for task in tasks for nfe in task.budgets}
+    places = {(task.name, nfe): _places(task, nfe) for task in tasks for nfe in task.budgets}
     rows = []
     for method, nfe in sorted(methods, key=lambda each: each[1]):
         shares = [_share(task, method, nfe, places.get((task.name, nfe), {})) for task in tasks]
@@ -123,24 +171,40 @@ def _cells(line: Line, task: TaskLeaderboard, cards: Sequence[MetricCard]) -> li
     return [
         Cell(line_name(line, task)),
         Cell(counted(line), line.nfe),
-        *(_value(line, card.name) for card in cards),
+        *(_value(line, task, card) for card in cards),
         *(MISSING if cost is None else Cell(cost_text(name, cost.median), cost.median) for name, cost in costs),
     ]
 
 
-def _value(line: Line, metric: str) -> Cell:
-    summary = line.values.get(metric)
+def _value(line: Line, task: TaskLeaderboard, card: MetricCard) -> Cell:
+    summary = line.values.get(card.name)
     if summary is None:
         return Cell("failed", style="failed") if line.failures else MISSING
-    mark: Mark = line.marks.get(metric, "")
-    return Cell(number(summary.mean), summary.mean, span(summary), mark)
+    mark: Mark = line.marks.get(card.name, "")
+    below = normalised(task, card, summary.mean) if line.nfe else None
+    style: Literal["", "failed"] = "failed" if below is not None and below < 0 else ""
+    note = f"{span(summary)} below the baseline".strip() if style else span(summary)
+    return Cell(number(summary.mean), summary.mean, note, mark, style)
 
 
-def _share(task: TaskLeaderboard, method: str, nfe: int, places: dict[str, int]) -> Cell:
+def _places(task: TaskLeaderboard, nfe: int) -> dict[str, str]:
+    """Rank of each method of a budget, with the probability that it is the best."""
+    card = task.quality[0]
+    lines = [line for line in task.at(nfe) if card.name in line.values]
+    best = chances({line.method: parts_of(line.rows, card.name) for line in lines}, card.direction)
+    return {
+        name: f"#{rank}" + (f", best: {100 * best[name]:.0f} %" if name in best else "")
+        for name, rank in ranks(lines, card).items()
+    }
+
+
+def _share(task: TaskLeaderboard, method: str, nfe: int, places: dict[str, str]) -> Cell:
     card = task.quality[0]
     line = next((line for line in task.at(nfe) if line.method == method and card.name in line.values), None)
     share = None if line is None else normalised(task, card, line.values[card.name].mean)
-    return MISSING if share is None else Cell(f"{share:.3f}", share, f"#{places[method]}")
+    return (
+        MISSING if share is None else Cell(f"{share:.3f}", share, places[method], style="failed" if share < 0 else "")
+    )
 
 
 def _bound(line: Line, metric: str) -> Cell:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anydiff.metrics import MetricCard
-from anydiff_benchmarks.engine.leaderboard import Line, TaskLeaderboard
+from anydiff_benchmarks.engine.leaderboard import Leaderboard, Line, TaskLeaderboard
 from anydiff_benchmarks.engine.statistics import Summary
 
 BASELINE_HELP: Mapping[str, str] = {
@@ -57,6 +57,8 @@ def short(hash_: str) -> str:
     return hash_[:12]
 
 
+ENOUGH = 32
+"""Fewer cases are announced at the top of a report."""
 COSTS = (
     ("rows_per_sample", "network rows per sample"),
     ("milliseconds", "ms per sample"),
@@ -84,6 +86,29 @@ def line_name(line: Line, task: TaskLeaderboard) -> str:
     name = BASELINE_HELP.get(line.method, line.method)
     beaten = [task.bounds(card.name)[0] for card in task.cards[:1]]
     return f"{name} (baseline)" if line in beaten else name
+
+
+def warnings_of(board: Leaderboard) -> list[str]:
+    """What a reader must know before the first table: cells that are missing, and tasks that few cases judge."""
+    found = []
+    missing = {task.name: task.missing for task in board.tasks if task.missing}
+    if missing:
+        each = ", ".join(f"{name} ({count})" for name, count in missing.items())
+        found.append(f"Cells without a row yet: {each}. The same command goes on with them.")
+    few = {task.name: cases for task in board.tasks if 0 < (cases := cases_of(task)) < ENOUGH}
+    if few:
+        each = ", ".join(f"{name} ({count})" for name, count in few.items())
+        found.append(
+            f"Judged on fewer than {ENOUGH} cases, because the time budget bought no more: {each}. Their intervals are "
+            "wide; run these tasks with --budget 0 before you rely on them."
+        )
+    return found
+
+
+def cases_of(task: TaskLeaderboard) -> int:
+    """The fewest different cases that a setting of a paired task is judged on; 0 where no sample has a case."""
+    counts = [len({case for row in line.rows for case in row.cases}) for line in task.lines]
+    return min(counts, default=0)
 
 
 def task_sentence(facts: Mapping[str, Any], seeds: int) -> str:

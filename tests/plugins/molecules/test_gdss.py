@@ -124,7 +124,7 @@ def test_the_langevin_step_is_the_published_one():
 @pytest.mark.filterwarnings("ignore:.*signal-to-noise")
 def test_a_graph_of_the_bundled_model_is_the_same_in_a_set_of_16_and_of_40():
     """Up to the network's rounding; norms over the batch changed 7 of 16 graphs."""
-    pipeline = anydiff.load("graphs/community-small")
+    pipeline = anydiff.load("graphs/gdss")
     few, many = (pipeline.sample_set(count, seed=3, nfe=20).states for count in (16, 40))
     assert torch.allclose(few, many[:16], atol=1e-4)
 

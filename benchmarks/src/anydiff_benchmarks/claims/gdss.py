@@ -152,7 +152,7 @@ def trained(seed: int) -> dict[str, float]:
     data = {"train": 100, "test": 50, "seed": seed, "low": 12, "high": 16}
     changes = [f"dataset.options={data}", "domain.options.size=16", f"training.seed={seed}"]
     changes += [f"domain.options.counts={[0] * 11 + [1] * 5}", "training.steps=1250", "training.checkpoint_every=1250"]
-    recipe = load_recipe("graphs/community-small", changes)
+    recipe = load_recipe("graphs/gdss", changes)
     train, held_out = (build_dataset(recipe, split) for split in ("train", "test"))
     assert isinstance(train, Community)
     assert isinstance(held_out, Community)

@@ -17,7 +17,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives.base import Objective, present_entries
 from anydiff.objectives.times import TimeLaw
 from anydiff.paths.base import GaussianPath
-from anydiff.states import UNCONDITIONAL, Conditioning
+from anydiff.states import UNCONDITIONAL, Conditioning, Leaf
 
 LEAST = 1e-7
 """Probabilities are cut here, so that the loss of an impossible class is finite."""
@@ -26,6 +26,7 @@ LEAST = 1e-7
 class CrossEntropy(Objective):
     """E[ Σ_leaves w · mean over entries of -Σ_k x0_k log D_k ], classes along each leaf's last axis.
 
+    A symmetric leaf without an axis for classes, ``(N, N)``, has one class (an edge or none).
     What the classes leave, 1 - Σ_k x0_k, is a class of its own (no edge), with the probability 1 - Σ_k D_k.
 
     Args:
@@ -77,12 +78,18 @@ class CrossEntropy(Objective):
         total = torch.zeros(len(clean), dtype=clean.dtype, device=clean.device)
         weights = spec.unpack((torch.ones_like(clean) if present is None else present.to(clean)).contiguous())
         targets, guesses = spec.unpack(clean.contiguous()), spec.unpack(predicted.contiguous())
-        for name in spec.names:
-            entry = _entropy(targets[name], guesses[name])
-            weight = weights[name].amax(dim=-1).reshape(len(clean), -1)
+        for leaf in spec.leaves:
+            name = leaf.name
+            entry = _entropy(_classes(leaf, targets[name]), _classes(leaf, guesses[name]))
+            weight = _classes(leaf, weights[name]).amax(dim=-1).reshape(len(clean), -1)
             loss = (weight * entry.reshape(len(clean), -1)).sum(1) / weight.sum(1).clamp_min(1)
             total = total + self.weights.get(name, 1.0) * loss
         return total
+
+
+def _classes(leaf: Leaf, values: Tensor) -> Tensor:
+    """``values [B, *leaf.shape]`` with the classes along the last axis; the second axis of N by N edges is none."""
+    return values[..., None] if leaf.symmetric and len(leaf.shape) == 2 else values
 
 
 def _entropy(target: Tensor, guess: Tensor) -> Tensor:

@@ -93,12 +93,19 @@ def register_metrics(register: Register) -> None:
 
 @hookimpl
 def register_recipes(register: Register) -> None:
-    """GDSS on community-small."""
+    """Community-small by a graph transformer, and as GDSS was published."""
     register(
         "graphs/community-small",
-        "GDSS on two communities, 12 to 20 nodes",
+        "two communities, 12 to 20 nodes; graph transformer",
         "anydiff_molecules.recipes:community_small",
         weights="anydiff_molecules:weights/community-small.safetensors",
+        quick=True,
+    )
+    register(
+        "graphs/gdss",
+        "GDSS on two communities, 12 to 20 nodes",
+        "anydiff_molecules.recipes:gdss",
+        weights="anydiff_molecules:weights/gdss.safetensors",
         quick=True,
     )
 

@@ -13,6 +13,9 @@ The encoder turns the frames before a target into one map at full resolution (Yo
 
 Missing frames are no tokens at all: they are masked, not black. So are frames that do not lie before the target. With
 nothing to see the map is the same for whatever condition, which is the null of classifier-free guidance.
+
+The encoder ``course`` (:mod:`anydiff_volumes.course`) weighs whole frames in place of patches, and lets the noisy state
+say which weights are likely.
 """
 
 from __future__ import annotations
@@ -36,13 +39,14 @@ from anydiff.networks.layers import (
     zero_initialised,
 )
 from anydiff.states import UNCONDITIONAL, ArrayCondition, Conditioning
+from anydiff_volumes.course import Course, weights_given
 from anydiff_volumes.extrapolation import interpolation, last_frame
 
 if TYPE_CHECKING:
     from anydiff.states import StateSpec
 
 CONDITIONS = ("frames", "seen", "times", "target_time")
-ENCODERS = ("attention", "concatenation", "previous")
+ENCODERS = ("attention", "concatenation", "previous", "course")
 PATCH = 8
 FINE = 4
 HEAD_WIDTH = 16
@@ -202,13 +206,15 @@ class SequenceUNet(nn.Module):
         conditions: those of :class:`anydiff_volumes.domain.Volumes` with ``frames``.
         encoder: ``attention`` (SADM); ``concatenation``: all frames as they are, the latest first, each with channels
             for whether it is seen and how long ago, which is SADM without attention; ``previous``: the latest frame
-            that is seen alone, a single-image model.
+            that is seen alone, a single-image model; ``course``: weights of whole frames, a normal law told from the
+            frames and from the noisy state (:mod:`anydiff_volumes.course`), which needs ``spread``.
         spread: with a positive number s, predict the data around a centre m, 0 for a plain network. The prediction is
             then D = m + s²/(s² + κ²) (y - m) + s κ/√(s² + κ²) F with y = x_t/α and κ = σ/α: the posterior mean for
             x_0 ~ N(m, s²), which an untrained network gives, and a correction F of unit scale (the preconditioning of
             Karras et al. 2022, arXiv:2206.00364, about m in place of 0). m is the latest frame that is seen, with
-            ``attention`` and the first of its changes; the U-Net sees the latest frame too, and with both encoders of
-            whole sequences the straight line through the two latest. Rows without frames take m = 0 and
+            ``attention`` and the first of its changes, with ``course`` and the weighted differences given the
+            state; the U-Net sees the latest frame too, and where whole sequences are encoded the straight line
+            through the two latest. Rows without frames take m = 0 and
             s = sigma_data. Needs ``parametrization: data``.
         sigma_data: the recipe's, with ``spread``.
         map_channels: channels that the tokens of ``attention`` are spread out to.
@@ -219,7 +225,7 @@ class SequenceUNet(nn.Module):
         options: of :class:`anydiff.networks.UNet`.
 
     Raises:
-        AnydiffError: conditions that are not those of a sequence.
+        AnydiffError: conditions that are not those of a sequence, or ``course`` without ``spread``.
     """
 
     def __init__(
@@ -249,8 +255,14 @@ class SequenceUNet(nn.Module):
         self.frames = conditions["frames"].shape[0]
         self.shape = tuple(spec.shape[1:])
         self.kind = encoder
-        channels = {"attention": changes + map_channels, "concatenation": 3 * self.frames, "previous": 1}[encoder]
+        channels = {
+            "attention": changes + map_channels,
+            "concatenation": 3 * self.frames,
+            "previous": 1,
+            "course": 1,
+        }[encoder]
         self.encoder = None
+        self.course = Course(self.frames) if encoder == "course" else None
         if encoder == "attention":
             sizes = {"channels": map_channels, "changes": changes, "width": width}
             self.encoder = SequenceEncoder(self.frames, self.shape, layers=layers, heads=heads, **sizes)
@@ -258,6 +270,8 @@ class SequenceUNet(nn.Module):
             raise AnydiffError(
                 f"spread is {spread} and sigma_data {sigma_data}, but they must be at least 0 and above 0."
             )
+        if encoder == "course" and not spread:
+            raise AnydiffError("encoder 'course' predicts about the course of a motion; set spread above 0.")
         self.spread, self.sigma_data = float(spread), float(sigma_data)
         if self.spread:
             channels += 1 if encoder == "previous" else 2
@@ -269,14 +283,32 @@ class SequenceUNet(nn.Module):
         parts = self.encode_condition(condition).parts.get("frames")
         if parts is None:
             context, known = self._nothing(rows), x.new_zeros(rows, 3, *self.shape)
+            present = torch.zeros(rows, 1, 1, 1, 1, dtype=torch.bool, device=x.device)
         else:
             present = _present(condition)[:, None, None, None, None]
             context = torch.where(present, parts["map"].to(x.dtype), parts["nothing"].to(x.dtype))
             known = torch.where(present, parts["known"].to(x.dtype), 0)
         if not self.spread:
             return self._given(x, log_snr, context)
+        if self.course is not None:
+            return self._along(x, log_snr, known, parts, present)
         shown = known[:, 1:2] if self.kind == "previous" else known[:, 1:]
         return self._around(x, log_snr, known[:, :1], torch.cat([context, shown], dim=1))
+
+    def _along(
+        self, x: Tensor, log_snr: Tensor, known: Tensor, parts: Mapping[str, Tensor] | None, present: Tensor
+    ) -> Tensor:
+        """The prediction about the course of the motion, as far as frames and state tell it."""
+        centre = known[:, :1]
+        if parts is not None:
+            noise = torch.exp(-log_snr.expand(x.shape[0]).clamp(-10, 10)).to(x.dtype)
+            state = x * torch.sqrt(self.sigma_data**2 + noise**2)[:, None, None, None, None] - centre
+            differences = parts["differences"].to(x.dtype)
+            variance = noise**2 + self.spread**2
+            weights = weights_given(state, differences, parts["mean"], parts["root"], variance)
+            moved = (weights[:, :, None, None, None] * differences).sum(dim=1, keepdim=True)
+            centre = torch.where(present, centre + moved, centre)
+        return self._around(x, log_snr, centre, torch.cat([centre, known[:, 1:]], dim=1))
 
     def _around(self, x: Tensor, log_snr: Tensor, centre: Tensor, context: Tensor) -> Tensor:
         """The prediction of the data about a centre; see ``spread``."""
@@ -297,9 +329,10 @@ class SequenceUNet(nn.Module):
     def encode_condition(self, condition: Conditioning = UNCONDITIONAL) -> Conditioning:
         """The condition with parts of ``frames``: ``map``, that of its sequence; ``nothing``, that of no sequence;
         ``known``: the centre of the prediction (see ``spread``), the latest frame that is seen and the straight line
-        through the two latest, zero without any.
+        through the two latest, zero without any; with ``course`` also what :class:`~anydiff_volumes.course.Course`
+        makes of the sequence.
 
-        All are ``[B, channels, X, Y, Z]``; a sampler has them made once.
+        The first three are ``[B, channels, X, Y, Z]``; a sampler has all made once.
 
         Raises:
             UnknownNameError: a condition this network does not have.
@@ -322,7 +355,10 @@ class SequenceUNet(nn.Module):
         latest, line = _known(frames, seen, since)
         centre = latest if self.encoder is None else latest + encoded[:, 0]
         known = torch.stack([centre, latest, line], dim=1)
-        return condition.with_parts("frames", map=encoded, nothing=nothing, known=known)
+        law = {}
+        if self.course is not None:
+            law = dict(zip(("differences", "mean", "root"), self.course(frames, seen, since), strict=True))
+        return condition.with_parts("frames", map=encoded, nothing=nothing, known=known, **law)
 
     def _nothing(self, rows: int) -> Tensor:
         """The map of a sequence that is not known at all."""
@@ -335,7 +371,7 @@ class SequenceUNet(nn.Module):
         if self.encoder is not None:
             encoded: Tensor = self.encoder(frames, seen, since)
             return encoded
-        if self.kind == "previous":
+        if self.kind in ("previous", "course"):
             return _known(frames, seen, since)[0][:, None]
         return _stacked(frames, seen, since)
 

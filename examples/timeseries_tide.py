@@ -45,7 +45,7 @@ class Tide(WindowDataset):
 
 def small():
     network = {"name": "timeseries/residual", "options": {"width": 32, "blocks": 4, "cycle": 4, "patch_size": 4}}
-    guidance = [{"name": "timeseries/observation", "options": {"energy": "quantile", "scale": 4.0}}]
+    guidance = [{"name": "timeseries/posterior"}]
     return {"name": "timeseries_tide/small", "domain": {"name": "timeseries", "options": DOMAIN},
             "dataset": "timeseries_tide", "network": network, "path": "vp-cosine", "parametrization": "edm",
             "training": {"steps": 1500, "batch_size": 64, "schedule": "cosine"},

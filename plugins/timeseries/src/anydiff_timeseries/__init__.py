@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from anydiff.hookspecs import Register, hookimpl
 
 ANYDIFF_API = ">=2.0,<3"
@@ -60,7 +62,13 @@ def register_networks(register: Register) -> None:
 
 @hookimpl
 def register_guidance(register: Register) -> None:
-    """TSDiff's observation self-guidance."""
+    """Towards what was observed: bounded by the likelihood's variance, and TSDiff's published self-guidance."""
+    register(
+        "timeseries/posterior",
+        "towards what was observed, as far as the noise level leaves the window uncertain",
+        "anydiff_timeseries.posterior:PosteriorGuidance",
+        neutral={"noise": math.inf},
+    )
     register(
         "timeseries/observation",
         "TSDiff: towards what was observed, by quantile (Q) or squared (MS) energy",

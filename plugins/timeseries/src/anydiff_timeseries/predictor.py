@@ -20,6 +20,7 @@ from anydiff.domains.kit import Scale
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import write_atomic
 from anydiff.pipeline import Pipeline, load
+from anydiff.recipes.build import build_guidance
 from anydiff_timeseries.domain import TimeSeries, last_values
 from anydiff_timeseries.scaling import observation
 from anydiff_timeseries.series import Series, as_series, distinct, from_entry
@@ -29,7 +30,7 @@ from anydiff_timeseries.tsdiff import ObservationGuidance, quantile_levels
 MOST_SAMPLES = 1 << 20
 WEIGHTS, OPTIONS = "model.safetensors", "predictor.json"
 OPTION_TYPES: dict[str, tuple[type, ...]] = {
-    "energy": (str,),
+    "energy": (str, type(None)),
     "scale": (int, float, type(None)),
     "num_samples": (int,),
     "nfe": (int, type(None)),
@@ -49,14 +50,16 @@ class TSDiffPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing 
 
     Args:
         pipeline: a trained pipeline whose domain is ``timeseries``.
-        energy: ``"quantile"`` (TSDiff-Q) or ``"squared"`` (TSDiff-MS).
-        scale: s of the guidance; None takes the recipe's. Without meaning where the network is told the context.
+        energy: ``"quantile"`` (TSDiff-Q) or ``"squared"`` (TSDiff-MS): the published guidance; None takes the recipe's
+            own, unless ``scale`` is given. Without meaning where the network is told the context.
+        scale: s of the published guidance, of TSDiff-Q unless ``energy`` says otherwise; None takes the recipe's, or
+            1 where the recipe has another guidance.
         num_samples: samples per forecast, unless :meth:`predict` is told another number.
         nfe: network calls per sample; None takes the recipe's.
         solver: a registered solver; None takes the recipe's.
         seed: whole number.
         batch_size: samples per network call.
-        guidance: another guidance altogether, in place of ``energy`` and ``scale``.
+        guidance: another guidance altogether, in place of ``energy``, ``scale`` and the recipe's.
 
     Raises:
         AnydiffError: a pipeline of another domain.
@@ -66,7 +69,7 @@ class TSDiffPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing 
         self,
         pipeline: Pipeline,
         *,
-        energy: str = "quantile",
+        energy: str | None = None,
         scale: float | None = None,
         num_samples: int = 100,
         nfe: int | None = None,
@@ -91,7 +94,7 @@ class TSDiffPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing 
             "seed": seed,
             "batch_size": natural_number("batch_size", batch_size),
         }
-        self.guidance = guidance if guidance is not None else self._guidance()
+        self.guidance = [guidance] if guidance is not None else self._guidance()
 
     def predict(
         self, dataset: Iterable[Any], num_samples: int | None = None, **kwargs: Any
@@ -147,7 +150,9 @@ class TSDiffPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing 
         observed = observation(Scale(unit[:, None]).encode(context), self.prediction_length).repeat_interleave(
             members, 0
         )
-        condition = {"observed": observed, "quantile_level": quantile_levels(members).repeat(len(series))}
+        condition = {"observed": observed}
+        if any("quantile_level" in layer.reads for layer in self.guidance):
+            condition["quantile_level"] = quantile_levels(members).repeat(len(series))
         indices = [position * MOST_SAMPLES + member for position in positions for member in range(members)]
         drawn = self.pipeline.sample_set(
             indices,
@@ -155,7 +160,7 @@ class TSDiffPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing 
             solver=self.options["solver"],
             seed=self.options["seed"],
             batch_size=self.options["batch_size"],
-            guidance=[self.guidance],
+            guidance=self.guidance,
             condition=condition,
         )
         values = self.domain.values(drawn.states, drawn.condition)[:, self.domain.context :]
@@ -209,14 +214,16 @@ class TSDiffPredictor(Predictor):  # type: ignore[misc]  # GluonTS says nothing 
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _guidance(self) -> ObservationGuidance:
-        told = bool(getattr(self.pipeline.denoiser.network, "reads", ()))
-        scale = 0.0 if told else self.options["scale"]
-        if scale is None:
-            parts = self.pipeline.recipe.sampling.guidance
-            own = next((part.options for part in parts if part.name == "timeseries/observation"), {})
-            return ObservationGuidance(**{**own, "energy": self.options["energy"]})
-        return ObservationGuidance(self.options["energy"], scale)
+    def _guidance(self) -> list[Wrapper]:
+        if getattr(self.pipeline.denoiser.network, "reads", ()):
+            return []
+        parts = self.pipeline.recipe.sampling.guidance
+        energy, scale = self.options["energy"], self.options["scale"]
+        if energy is None and scale is None:
+            return build_guidance(parts)
+        own = next((part.options for part in parts if part.name == "timeseries/observation"), {"scale": 1.0})
+        told = {"energy": energy, "scale": scale}
+        return [ObservationGuidance(**{**own, **{name: value for name, value in told.items() if value is not None}})]
 
 
 def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -9,9 +9,7 @@ from anydiff.recipes import Recipe
 _METRICS = [f"timeseries/{name}" for name in ("mean-wql", "crps", "mase", "coverage-error")]
 
 
-def _recipe(
-    name: str, help: str, dataset: str, unit: str, reads: list[str], scale: float = 1.0, **changes: Any
-) -> Recipe:
+def _recipe(name: str, help: str, dataset: str, unit: str, reads: list[str], **changes: Any) -> Recipe:
     options: dict[str, Any] = {"context": 168, "prediction": 24, "season": 24}
     recipe: dict[str, Any] = {
         "name": name,
@@ -44,13 +42,13 @@ def _recipe(
         **changes,
     }
     if not reads:
-        recipe["sampling"]["guidance"] = [{"name": "timeseries/observation", "options": {"scale": scale}}]
+        recipe["sampling"]["guidance"] = [{"name": "timeseries/posterior", "options": {"noise": 0.1}}]
         recipe["metrics"] += ["timeseries/lps", "timeseries/autocorrelation"]
     return Recipe.parse(recipe, f"recipe {name!r}")
 
 
 def traffic() -> Recipe:
-    """TSDiff: one unconditional model of weeks of traffic; forecasts by observation self-guidance."""
+    """TSDiff: one unconditional model of weeks of traffic; forecasts guided by what was observed."""
     return _recipe(
         "timeseries/traffic",
         "TSDiff on hourly traffic volume: a week of context, a day ahead",
@@ -79,6 +77,5 @@ def pm25() -> Recipe:
         "timeseries/pm25",
         "ug/m3",
         [],
-        scale=0.3,
         sigma_data=1.3,
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.domains.kit import Scale
+from anydiff.errors import AnydiffError
 
 
 def level(observed: Tensor) -> Tensor:
@@ -48,3 +49,23 @@ def observation(context: NDArray[np.float64] | Tensor, prediction: int) -> Tenso
     return torch.stack(
         [torch.cat([torch.where(seen, values, 0), future], 1), torch.cat([seen.float(), future], 1)], dim=1
     )
+
+
+def checked_observation(observed: Tensor, data: Tensor, scaled: bool) -> Tensor:
+    """``observed [B, 2, L]`` as the guidance of states ``data [B, 1, L]`` needs it: in their units and their type.
+
+    Args:
+        observed: values and mask.
+        data: states, or a prediction of them.
+        scaled: whether the values are in the units of the states already.
+
+    Raises:
+        AnydiffError: the shapes do not go together.
+    """
+    rows, length = data.shape[0], data.shape[-1]
+    if data.ndim != 3 or data.shape[1] != 1 or observed.shape != (rows, 2, length):
+        raise AnydiffError(
+            f"observed has shape {tuple(observed.shape)} for states of shape {tuple(data.shape)}; give "
+            f"[{rows}, 2, {length}]: the values and the mask."
+        )
+    return known_values(observed.to(data.dtype)) if scaled else relative(observed.to(data.dtype))

@@ -32,7 +32,7 @@ from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.guidance import LinearGuidance, Scale, ScoreGuidance
 from anydiff.paths import GaussianPath, VPLogSNR
 from anydiff.states import UNCONDITIONAL, Conditioning, uniform
-from anydiff_timeseries.scaling import known_values, relative
+from anydiff_timeseries.scaling import checked_observation
 
 ENERGIES = ("quantile", "squared")
 
@@ -103,17 +103,10 @@ class ObservationGuidance(LinearGuidance):
 
     def log_density(self, data: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """-E ``[B]`` of the data prediction ``[B, 1, L]``."""
-        observed = condition.given["observed"]
-        rows, length = data.shape[0], data.shape[-1]
-        if data.ndim != 3 or observed.shape != (rows, 2, length):
-            raise AnydiffError(
-                f"observed has shape {tuple(observed.shape)} for states of shape {tuple(data.shape)}; give "
-                f"[{rows}, 2, {length}]: the values and the mask."
-            )
-        observed = known_values(observed.to(data.dtype)) if self.scaled else relative(observed.to(data.dtype))
+        observed = checked_observation(condition.given["observed"], data, self.scaled)
         if self.energy == "squared":
             return -squared_energy(data, observed)
-        return -quantile_energy(data, observed, self._levels(rows, condition))
+        return -quantile_energy(data, observed, self._levels(data.shape[0], condition))
 
     def _levels(self, rows: int, condition: Conditioning) -> Tensor:
         level = condition.given.get("quantile_level")

@@ -85,7 +85,14 @@ def test_baselines_refuse_cases_they_do_not_know(cases):
 def test_tasks_draw_whole_members():
     for task in (tasks.gee(), tasks.gpp()):
         assert task.samples == 16 * 64
-        assert set(task.baselines) == {"climatology", "persistence", "seeds alone", "full ensemble"}
+        assert set(task.baselines) == {
+            "climatology",
+            "persistence",
+            "seeds alone",
+            "EMOS",
+            "full ensemble",
+            "full perfect ensemble",
+        }
         assert task.tier == "smoke"
 
 

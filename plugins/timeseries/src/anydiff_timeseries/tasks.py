@@ -20,6 +20,7 @@ def _forecasts(name: str, help: str) -> Task:
         help=help,
         samples=64 * 15,
         members=15,
+        minimum_cases=32,
         metrics=_METRICS,  # type: ignore[arg-type]
         baselines=_BASELINES,
     )

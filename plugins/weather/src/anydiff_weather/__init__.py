@@ -64,8 +64,8 @@ def register_metrics(register: Register) -> None:
 @hookimpl
 def register_tasks(register: Register) -> None:
     """Emulation and post-processing on the simulator."""
-    register("weather/gee@1", "16 members from 2, perfect system", "anydiff_weather.tasks:gee")
-    register("weather/gpp@1", "16 members from 2, biased system", "anydiff_weather.tasks:gpp")
+    register("weather/gee@2", "16 members from 2, perfect system", "anydiff_weather.tasks:gee")
+    register("weather/gpp@2", "16 members from 2, biased system", "anydiff_weather.tasks:gpp")
 
 
 @hookimpl

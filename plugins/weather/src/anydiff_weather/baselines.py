@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.data import Dataset
@@ -17,11 +18,16 @@ from anydiff_weather.data import ForecastCases, Lorenz96Cases
 
 def climatology(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """Past truths, drawn at random: the anomalies of other years, whatever the forecast says."""
-    cases = _cases(training_data)
+    cases = forecast_cases(training_data)
     past = cases.truth if cases.truth is not None else cases.members[:, 0]
-    rounds = -(-count // len(past))
-    order = np.concatenate([permutation(seed, k, "weather/climatology", len(past)) for k in range(rounds)])
-    return past[torch.from_numpy(order[:count])]
+    return past[past_numbers(len(past), count, seed)]
+
+
+def past_numbers(past: int, count: int, seed: int) -> NDArray[np.int64]:
+    """``count`` of the numbers of ``past`` cases at random, none twice before all have come."""
+    rounds = -(-count // past)
+    order = np.concatenate([permutation(seed, k, "weather/climatology", past) for k in range(rounds)])
+    return order[:count].astype(np.int64)
 
 
 def persistence(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
@@ -46,12 +52,31 @@ def seeds_alone(training_data: Dataset, condition: Conditioning, count: int, see
 def full_ensemble(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The physical ensemble that the seeds come from, in turn where more members are asked for than it has."""
     test = _test_cases(training_data)
+    return _members_of(test.members, test, condition, count)
+
+
+def perfect_ensemble(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
+    """The full ensemble of the perfect system: as many runs of the true equations from the analysis's own errors.
+
+    The truth is one more member of it, so no forecast made of the same analysis scores better; one made of a few of
+    its members knows less, and stays behind.
+    """
+    test = _test_cases(training_data)
+    return _members_of(Lorenz96Cases("test", "perfect", test.domain.seeds).members, test, condition, count)
+
+
+def _members_of(ensemble: Tensor, test: ForecastCases, condition: Conditioning, count: int) -> Tensor:
     case = _case_numbers(test, condition)[:count]
-    member = _member_numbers(condition.given["members"][:count]) % test.members.shape[1]
-    return test.members[case, member]
+    member = _member_numbers(condition.given["members"][:count]) % ensemble.shape[1]
+    return ensemble[case, member]
 
 
-def _cases(data: Dataset) -> ForecastCases:
+def forecast_cases(data: Dataset) -> ForecastCases:
+    """``data`` as forecast cases.
+
+    Raises:
+        AnydiffError: it holds none.
+    """
     if not isinstance(data, ForecastCases):
         raise AnydiffError(f"data set {data.name!r} holds no forecast cases; this baseline needs them.")
     return data
@@ -59,7 +84,7 @@ def _cases(data: Dataset) -> ForecastCases:
 
 def _test_cases(data: Dataset) -> ForecastCases:
     """The test split of the same simulator."""
-    cases = _cases(data)
+    cases = forecast_cases(data)
     if not isinstance(cases, Lorenz96Cases):
         raise AnydiffError(f"data set {cases.name!r} has no physical ensemble of its test cases at hand.")
     return Lorenz96Cases("test", cases.system, cases.domain.seeds)

@@ -50,6 +50,8 @@ class Weather(Domain):
 
     name = "weather"
     suffixes = SUFFIXES
+    floor: float | None = None
+    """The least value that a state can mean (no rain, say); states below it mean the same."""
     condition_help = MappingProxyType({"members": "forecast.nc"})
 
     def __init__(self, climatology: str | Climatology = "lorenz96", seeds: int = 2) -> None:

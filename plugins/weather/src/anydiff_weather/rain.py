@@ -32,6 +32,7 @@ class Rain(Weather):
     """
 
     name = "weather/rain"
+    floor = -ROOT_MEAN / ROOT_STD
 
     def __init__(self) -> None:
         self._from_climatology(_climatology(), len(MEMBERS))

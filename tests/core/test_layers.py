@@ -29,6 +29,7 @@ LAYERS = [
     {"recipes"},
     {"tasks"},
     {"pipeline"},
+    {"advise"},
     {"testing", "templates"},
     {"cli", "__main__"},
 ]

@@ -218,6 +218,7 @@ def register_commands(register: Register) -> None:
     register("train", "Train a recipe; resume or extend a run.", "anydiff.cli.train:command")
     register("sample", "Draw samples from a run or from bundled weights.", "anydiff.cli.sample:command")
     register("evaluate", "Compute the metrics of a run or of samples.", "anydiff.cli.evaluate:command")
+    register("advise", "More calls, more training or more samples? And which solver?", "anydiff.cli.advise:command")
     register("show", "Draw pictures of a run or of samples.", "anydiff.cli.show:command")
     register("export", "Write one self-describing weights file from a run.", "anydiff.cli.export:command")
     register("data", "Fetch, check and list data sets.", "anydiff.cli.data:app")

@@ -13,7 +13,8 @@ from anydiff_volumes import baselines, extrapolation, sadm
 from anydiff_volumes.data import Population, Sequences
 from anydiff_volumes.deformation import compose, flow, jacobian_determinant, random_velocity
 from anydiff_volumes.ellipsoids import Ellipsoids, ellipsoid, radius_of
-from anydiff_volumes.networks import SequenceEncoder, SequenceUNet, _stacked
+from anydiff_volumes.networks import SequenceUNet, _stacked
+from anydiff_volumes.sequence_encoder import SequenceEncoder
 from anydiff_volumes.subjects import GRID, Anatomy, affine, anatomies, course, images, motion_velocity
 from anydiff_volumes.templates import mni152
 

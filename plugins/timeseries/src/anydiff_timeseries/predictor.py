@@ -20,7 +20,7 @@ from anydiff.domains.kit import Scale
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
 from anydiff.files import write_atomic
 from anydiff.pipeline import Pipeline, load
-from anydiff.recipes.build import build_guidance
+from anydiff.recipes import build_guidance
 from anydiff_timeseries.domain import TimeSeries, last_values
 from anydiff_timeseries.scaling import observation
 from anydiff_timeseries.series import Series, as_series, distinct, from_entry

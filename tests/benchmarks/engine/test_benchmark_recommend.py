@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from anydiff.metrics import MetricCard
-from anydiff_benchmarks.engine.leaderboard import Leaderboard, make_leaderboard
+from anydiff.tasks import Task
+from anydiff_benchmarks.engine.leaderboard import Leaderboard, make_leaderboard, normalised
 from anydiff_benchmarks.engine.recommend import recommend
 from anydiff_benchmarks.engine.report.tables import answers_table, metrics_table
 from anydiff_benchmarks.engine.report.text import cases_of, warnings_of
@@ -85,3 +86,14 @@ def test_missing_cells_and_few_cases_are_announced():
     assert "fewer than 32 cases" in few
     assert "toy/cases@1 (12)" in few
     assert warnings_of(Leaderboard({}, (board(rows_of({("a", 5): 0.5})),))) == []
+
+
+def test_a_task_s_own_ceiling_is_no_baseline_and_stands_at_one():
+    rows = [*rows_of({("a", 5): 0.5}), row("floor", 0, 0.0, kind="baseline"), row("oracle", 0, 1.0, kind="baseline")]
+    task = make_leaderboard("toy/cases@1", {"cards": [], "ceiling": "oracle"}, rows, ["a"], len(rows))
+    low, high = task.bounds(CARD.name)
+    assert (low.method, high.method) == ("floor", "oracle")
+    assert normalised(task, CARD, low.values[CARD.name].mean) == 0
+    assert normalised(task, CARD, high.values[CARD.name].mean) == 1
+    with pytest.raises(ValueError, match="ceiling is 'best', which is none of the baselines"):
+        Task(name="a/b", recipe="a", samples=2, ceiling="best")

@@ -117,13 +117,14 @@ class TaskLeaderboard:
     def bounds(self, metric: str) -> tuple[Line | None, Line | None]:
         """(the baseline that a model must beat, the ceiling that none need pass), where there are rows of them.
 
-        The baseline is the task's own first one, else the Gaussian without correlations; the ceiling held-out data
-        against held-out data.
+        The baseline is the task's own first one, else the Gaussian without correlations; the ceiling is what the task
+        names, else held-out data against held-out data.
         """
         known = [line for line in self.baselines if metric in line.values]
-        own = [line for line in known if line.method not in FREE]
+        named = self.facts.get("ceiling") or "real"
+        own = [line for line in known if line.method not in FREE and line.method != named]
         free = [line for name in ("gaussian-diagonal", "gaussian", "resample") for line in known if line.method == name]
-        ceiling = next((line for line in known if line.method == "real"), None)
+        ceiling = next((line for line in known if line.method == named), None)
         return next(iter([*own, *free]), None), ceiling
 
     @property

@@ -169,6 +169,7 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
         "plugin": registry().get("tasks", task.id).plugin,
         "tier": task.tier,
         "members": task.members,
+        "ceiling": task.ceiling,
         "paired": generator.paired,
         "closed loop": bool(task.evaluator),
         "parameters": pipeline.parameters,

@@ -51,6 +51,8 @@ class Task(Settings):
         baselines: name -> ``"module:function"``, beside the free ones of the core. The function is
             ``f(training_data, condition, count, seed) -> Tensor`` of states, one per row of ``condition``, or a
             ``dict[str, Score]`` where the task has an evaluator.
+        ceiling: which of ``baselines`` can be reached, and by no model passed, because it knows what no model is told (a
+            simulator's own ensemble, an expert). Reports measure methods between the first baseline and this one.
         evaluator: ``"module:function"`` for closed loops: ``f(pipeline, count, seed, **sampling) -> dict[str, Score]``.
         tier: ``smoke`` runs on a laptop's CPU in under a minute per method and needs nothing fetched; ``full`` may not.
         budget_seconds: what one method at 10 network calls may take on two cores, baselines included.
@@ -66,6 +68,7 @@ class Task(Settings):
     minimum_cases: int = Field(default=1, ge=1)
     metrics: tuple[Part, ...] = ()
     baselines: dict[str, str] = Field(default_factory=dict)
+    ceiling: str = ""
     evaluator: str | None = None
     tier: Tier = "smoke"
     budget_seconds: float = Field(default=60.0, gt=0)
@@ -81,6 +84,8 @@ class Task(Settings):
     def _consistent(self) -> Task:
         if self.members is not None and self.samples % self.members:
             raise ValueError(f"samples is {self.samples}, which is no multiple of members ({self.members})")
+        if self.ceiling and self.ceiling not in self.baselines:
+            raise ValueError(f"ceiling is {self.ceiling!r}, which is none of the baselines {sorted(self.baselines)}")
         for field, reference in [
             ("evaluator", self.evaluator),
             *((f"baselines.{k}", v) for k, v in self.baselines.items()),
@@ -95,8 +100,8 @@ class Task(Settings):
         return f"{self.name}@{self.version}"
 
     def definition(self) -> dict[str, Any]:
-        """What is frozen of the definition itself: everything but the help and the least that a suite may draw."""
-        return self.model_dump(mode="json", exclude={"help", "minimum_cases"})
+        """What is frozen of the definition itself: everything but help, ceiling and the least that a suite may draw."""
+        return self.model_dump(mode="json", exclude={"help", "minimum_cases", "ceiling"})
 
 
 def task_entries() -> list[Entry]:

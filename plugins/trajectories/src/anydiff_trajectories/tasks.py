@@ -35,6 +35,7 @@ def maze() -> Task:
         minimum_cases=16,
         evaluator="anydiff_trajectories.tasks:rollouts",
         baselines={**_BASELINES, "behaviour cloning, hindsight": "anydiff_trajectories.baselines:hindsight_cloning"},
+        ceiling="expert",
     )
 
 
@@ -48,5 +49,6 @@ def pendulum() -> Task:
         samples=24,
         evaluator="anydiff_trajectories.tasks:rollouts",
         baselines=_BASELINES,
+        ceiling="expert",
         tier="full",
     )

@@ -105,4 +105,4 @@ def test_the_quick_suite_is_valid():
     suite.check_names()
     assert suite.nfe == (5, 10, 20)
     assert len(suite.methods) >= 4
-    assert len(suite.seeds) == 5
+    assert len(suite.seeds) == 2, "each with other cases"

@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 
 import pytest
+from warm import Warm
 
 _SECONDS: dict[str, float] = defaultdict(float)
 _TESTS: dict[str, set[str]] = defaultdict(set)
@@ -25,3 +26,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for folder, seconds in sorted(_SECONDS.items(), key=lambda pair: -pair[1]):
         terminalreporter.write_line(f"{seconds:8.1f} s  {len(_TESTS[folder]):5d} tests  {folder}")
     terminalreporter.write_line(f"{sum(_SECONDS.values()):8.1f} s  {sum(map(len, _TESTS.values())):5d} tests  together")
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """``python -m anydiff ...`` in a process of its own that need not import torch first; see :mod:`warm`."""
+    server = Warm()
+    yield server
+    server.close()

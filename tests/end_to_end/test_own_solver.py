@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -65,7 +63,7 @@ def plugins(monkeypatch, tmp_path):
     forget()
 
 
-def test_it_stands_in_the_benchmark_report_beside_the_cores_own(plugins, tmp_path):
+def test_it_stands_in_the_benchmark_report_beside_the_cores_own(plugins, tmp_path, warm):
     package = plugins / "weights" / "moons_weights"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -73,7 +71,7 @@ def test_it_stands_in_the_benchmark_report_beside_the_cores_own(plugins, tmp_pat
     forget()
     train(load_recipe("trained/moons", ["training.steps=150"]), tmp_path / "run").save(package / "m.safetensors")
     (tmp_path / "mine.yaml").write_text(SUITE)
-    command = [sys.executable, "-m", "anydiff", "--plugins-dir", str(EXAMPLES), "bench"]
+    command = ["--plugins-dir", str(EXAMPLES), "bench"]
     command += [
         "--suite",
         "mine.yaml",
@@ -87,9 +85,9 @@ def test_it_stands_in_the_benchmark_report_beside_the_cores_own(plugins, tmp_pat
         "0",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ANYDIFF_PLUGINS": "benchmarks,two_moons,kutta_solver,trained"}
-    lock = [sys.executable, "-m", "anydiff", "--plugins-dir", str(EXAMPLES), "bench", "lock", "trained/moons@1"]
-    subprocess.run(lock, cwd=tmp_path, env=environment, check=True, timeout=120)
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    lock = ["--plugins-dir", str(EXAMPLES), "bench", "lock", "trained/moons@1"]
+    assert warm(*lock, cwd=tmp_path, env=environment).returncode == 0
+    done = warm(*command, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "report" / "rows.jsonl").read_text().splitlines()]
     for method in ("ddim", "kutta_solver"):

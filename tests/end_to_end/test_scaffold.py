@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from warm import Warm
 
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.templates import KINDS, write_plugin
@@ -21,8 +22,8 @@ TUTORIAL = Path(__file__).parents[2] / "docs" / "plugins.md"
 class Shell:
     """A folder in which commands are run, with what pip installed there importable."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, warm: Warm) -> None:
+        self.folder, self.warm = folder, warm
         names = ("ANYDIFF_PLUGINS", "ANYDIFF_PLUGINS_DIR", "ANYDIFF_TRACE", "PYTHONPATH")
         self.environment = {key: value for key, value in os.environ.items() if key not in names}
         self.environment |= {"ANYDIFF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
@@ -37,10 +38,7 @@ class Shell:
         self.environment["PYTHONPATH"] = site
 
     def __call__(self, *arguments: str, module: str = "anydiff") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", module, *arguments]
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=240
-        )
+        return self.warm(*arguments, module=module, env=self.environment, cwd=self.folder)
 
     def succeed(self, *arguments: str, module: str = "anydiff") -> str:
         done = self(*arguments, module=module)
@@ -49,8 +47,8 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path):
-    return Shell(tmp_path)
+def shell(tmp_path, warm):
+    return Shell(tmp_path, warm)
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_an_interrupted_stream_resumes_to_the_same_bytes(pipeline, tmp_path):
     assert tree(part) == tree(whole)
 
 
-def test_killed_by_the_system_it_resumes_to_the_same_bytes(pipeline, tmp_path):
+def test_killed_by_the_system_it_resumes_to_the_same_bytes(pipeline, tmp_path, warm):
     weights = tmp_path / "model.safetensors"
     pipeline.save(weights)
     environment = {**os.environ, **ALONE}
@@ -104,12 +104,12 @@ def test_killed_by_the_system_it_resumes_to_the_same_bytes(pipeline, tmp_path):
     assert process.wait() == -signal.SIGKILL, "it was finished before it could be killed"
     done = sum(1 for file in chunks.rglob("*") if file.is_file())
     assert 0 < done < 30
-    refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    refused = warm(*command[3:], env=environment)
     assert refused.returncode != 0
     assert "exists" in refused.stderr
-    subprocess.run([*command, "--resume"], env=environment, check=True)
+    assert warm(*command[3:], "--resume", env=environment).returncode == 0
     command[-1] = str(tmp_path / "whole.zarr")
-    subprocess.run(command, env=environment, check=True)
+    assert warm(*command[3:], env=environment).returncode == 0
     assert tree(tmp_path / "killed.zarr") == tree(tmp_path / "whole.zarr")
 
 
@@ -154,14 +154,13 @@ def test_what_cannot_be_written_is_said(pipeline, tmp_path, monkeypatch):
     assert not (tmp_path / "b.zarr").exists()
 
 
-def test_the_command_line_draws_ensembles_of_held_out_cases(pipeline, tmp_path):
+def test_the_command_line_draws_ensembles_of_held_out_cases(pipeline, tmp_path, warm):
     weights = tmp_path / "model.safetensors"
     pipeline.save(weights)
     environment = {**os.environ, **ALONE}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "anydiff", "sample", str(weights), "--nfe", "2", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return warm("sample", str(weights), "--nfe", "2", *arguments, env=environment)
 
     done = run("--members", "3", "--cases", "5", "--out", str(tmp_path / "e.zarr"))
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,108 @@
+"""``python -m MODULE ...`` without the seconds that importing torch takes, for tests whose subject is not the import.
+
+A server imports the libraries that commands need, and none of our own code. For each command it starts a copy of
+itself, which takes over the command's environment, folder and streams and then does what ``python -m`` does: anydiff
+and its plugins are imported from the start, and the interpreter ends as it always does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+class Warm:
+    """One server; a test may ask for as many commands as it likes, one after the other."""
+
+    def __init__(self) -> None:
+        self.server: subprocess.Popen[str] | None = None
+
+    def __call__(
+        self, *arguments: str, env: dict[str, str], module: str = "anydiff", cwd: Path | None = None,
+        timeout: float = 300,
+    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        """What ``python -m module *arguments`` returns and prints in this environment and folder."""
+        with tempfile.TemporaryDirectory() as folder:
+            streams = [str(Path(folder) / name) for name in ("out", "err")]
+            question = {"module": module, "arguments": arguments, "environment": env, "streams": streams,
+                        "folder": str(cwd or Path.cwd())}  # fmt: skip
+            code = self._ask(question, timeout)
+            out, err = (Path(stream).read_text() for stream in streams)
+        return subprocess.CompletedProcess([module, *arguments], code, out, err)
+
+    def _ask(self, question: dict[str, object], timeout: float) -> int:
+        if self.server is None:
+            plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+            self.server = subprocess.Popen(
+                [sys.executable, __file__], env={**plain, "OMP_NUM_THREADS": "1"}, text=True, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )  # fmt: skip
+        self.server.stdin.write(json.dumps(question) + "\n")
+        self.server.stdin.flush()
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self.server.stdout, selectors.EVENT_READ)
+            answer = self.server.stdout.readline() if waiting.select(timeout) else ""
+        if not answer:
+            self.close()
+            raise subprocess.TimeoutExpired(str(question["arguments"]), timeout)
+        return int(answer)
+
+    def close(self) -> None:
+        """End the server and whatever a command left."""
+        if self.server is not None:
+            with contextlib.suppress(OSError):
+                os.killpg(self.server.pid, signal.SIGKILL)
+            self.server.communicate()
+            self.server = None
+
+
+def serve() -> dict[str, object] | None:
+    """Answer questions by exit codes. Returns a question in the copy that is to do it, and nothing at the end."""
+    answers = os.fdopen(os.dup(1), "w")
+    while line := sys.stdin.readline():
+        copy = os.fork()
+        if copy == 0:
+            return json.loads(line)
+        _, status = os.waitpid(copy, 0)
+        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+    return None
+
+
+def become(question: dict[str, object]) -> None:
+    """Do what ``python -m`` does for the question, in its streams, folder and environment."""
+    for number, path in ((0, os.devnull), *zip((1, 2), question["streams"], strict=True)):
+        stream = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(question["folder"])
+    os.environ.clear()
+    os.environ.update(question["environment"])
+    added = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = [str(question["folder"]), *added, *sys.path[1:]]
+    sys.argv = [str(question["module"]), *question["arguments"]]
+    runpy.run_module(str(question["module"]), run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    for name in (
+        "torch",
+        "scipy.stats",
+        "safetensors.torch",
+        "pydantic",
+        "matplotlib.figure",
+        "typer",
+        "lightning_fabric",
+    ):
+        importlib.import_module(name)
+    asked = serve()
+    if asked is not None:
+        become(asked)

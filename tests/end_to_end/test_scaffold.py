@@ -61,10 +61,10 @@ def test_from_nothing_to_an_evaluated_domain(shell):
     report = json.loads(shell.succeed("check", "orchard", "--json"))
     assert report["ok"]
     skipped = {check["id"] for check in report["checks"] if check["status"] == "skipped"}
-    # its states have no mask, its rows are of no cases, and it brings no weights
+    # its states have no mask, its rows are of no cases, it brings no weights, and its metric scores no single cases
     assert skipped == {f"{each}[orchard/small]" for each in ("recipe.masked", "recipe.weights")} | {
         f"{each}[orchard]" for each in ("domain.sample-mask", "domain.match")
-    }
+    } | {"metric.scores[orchard/mean-distance]"}
     kinds = {check["id"].split(".")[0] for check in report["checks"]}
     assert kinds == {"loading", "data", "domain", "metric", "recipe", "kit"}
     shell.succeed("train", "orchard/small", "--out", "runs/orchard")

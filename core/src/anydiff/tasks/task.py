@@ -51,8 +51,8 @@ class Task(Settings):
         baselines: name -> ``"module:function"``, beside the free ones of the core. The function is
             ``f(training_data, condition, count, seed) -> Tensor`` of states, one per row of ``condition``, or a
             ``dict[str, Score]`` where the task has an evaluator.
-        ceiling: which of ``baselines`` can be reached, and passed by no model, because it knows what no model is told (a
-            simulator's own ensemble, an expert). Reports measure methods between the first baseline and this one.
+        ceiling: which of ``baselines`` can be reached, and passed by no model, because it knows what no model is told
+            (a simulator's own ensemble, an expert). Reports measure methods between the first baseline and this one.
         evaluator: ``"module:function"`` for closed loops: ``f(pipeline, count, seed, **sampling) -> dict[str, Score]``.
         tier: ``smoke`` runs on a laptop's CPU in under a minute per method and needs nothing fetched; ``full`` may not.
         budget_seconds: what one method at 10 network calls may take on two cores, baselines included.

@@ -1,7 +1,7 @@
 """Metrics: cards, scores, what a metric compares, distances and scores of ensembles that several domains share."""
 
 from anydiff.metrics.card import MetricCard, Score, Uncertainty, require_same_card
-from anydiff.metrics.distances import frechet_distance, kernel_distance, precision_recall
+from anydiff.metrics.distances import Manifold, frechet_distance, kernel_distance, precision_recall
 from anydiff.metrics.ensembles import (
     CoverageError,
     EnsembleCRPS,
@@ -30,6 +30,7 @@ __all__ = [
     "EnsembleRMSE",
     "FairEnsembleCRPS",
     "Judge",
+    "Manifold",
     "Metric",
     "MetricCard",
     "RankHistogramDistance",

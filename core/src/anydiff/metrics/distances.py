@@ -81,10 +81,27 @@ def precision_recall(samples: Tensor, reference: Tensor, neighbours: int = 3) ->
         AnydiffError: not more rows than ``neighbours``, or different numbers of features.
     """
     _check(samples, reference, neighbours + 1)
-    samples, reference = samples.to(torch.float64), reference.to(torch.float64)
-    precision = _share_inside(samples, reference, _radii(reference, neighbours))
-    recall = _share_inside(reference, samples, _radii(samples, neighbours))
-    return precision, recall
+    return Manifold(reference, neighbours).share(samples), Manifold(samples, neighbours).share(reference)
+
+
+class Manifold:
+    """The union of balls around points ``[M, F]``, each reaching to its k-th nearest neighbour; float64.
+
+    Args:
+        points: more than ``neighbours`` of them.
+        neighbours: k.
+    """
+
+    def __init__(self, points: Tensor, neighbours: int = 3) -> None:
+        _check(points, points, neighbours + 1)
+        self.points = points.to(torch.float64)
+        self.radii = _radii(self.points, neighbours)
+
+    def share(self, points: Tensor) -> float:
+        """The share of ``points [N, F]`` that lie inside, in [0, 1]."""
+        parts = torch.split(points.to(torch.float64), _ROWS)
+        counts = [int((_distances(rows, self.points) <= self.radii).any(dim=1).sum()) for rows in parts]
+        return sum(counts) / len(points)
 
 
 def _distances(left: Tensor, right: Tensor) -> Tensor:
@@ -96,11 +113,6 @@ def _radii(points: Tensor, neighbours: int) -> Tensor:
     """Distance of each point to its k-th nearest other one, ``[N]``."""
     radii = [_distances(rows, points).kthvalue(neighbours + 1, dim=1).values for rows in torch.split(points, _ROWS)]
     return torch.cat(radii)
-
-
-def _share_inside(points: Tensor, centres: Tensor, radii: Tensor) -> float:
-    counts = [int((_distances(rows, centres) <= radii).any(dim=1).sum()) for rows in torch.split(points, _ROWS)]
-    return sum(counts) / len(points)
 
 
 def _check(first: Tensor, second: Tensor, least: int) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from anydiff.data import cached_container, read_members
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.metrics import Metric, MetricCard, SampleSet, frechet_distance, kernel_distance, precision_recall
+from anydiff.metrics import Manifold, Metric, MetricCard, SampleSet, frechet_distance, kernel_distance
 from anydiff_images import ledger
 from anydiff_images.classifier import FEATURES, Classifier, bundled_classifiers, load_classifier
 from anydiff_images.domain import Images
@@ -186,8 +186,11 @@ class _Manifold(FeatureMetric):
 
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """Share in [0, 1]."""
-        precision, recall = precision_recall(*self.values(samples, reference), self.neighbours)
-        return precision if self.which == "precision" else recall
+        drawn, real = self.values(samples, reference)
+        inside, given, around = (drawn, reference, real) if self.which == "precision" else (real, samples, drawn)
+        # One reference judges many sample sets, and its own distances are most of the work.
+        key = f"manifold of {self.extractor.name}, {self.neighbours}"
+        return given.derived(key, lambda each: Manifold(around, self.neighbours)).share(inside)
 
 
 class Precision(_Manifold):

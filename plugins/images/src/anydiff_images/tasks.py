@@ -7,7 +7,7 @@ from anydiff.tasks import Task
 
 def fashion() -> Task:
     """Class-conditional Fashion-MNIST on the bundled images, labels as in the held-out data."""
-    return Task(name="images/fashion", version=1, recipe="images/fashion", samples=500)
+    return Task(name="images/fashion", version=1, recipe="images/fashion", samples=500, minimum_cases=160)
 
 
 def fashion_2k() -> Task:

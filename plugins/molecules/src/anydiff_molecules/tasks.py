@@ -13,6 +13,7 @@ def qm9() -> Task:
         recipe="molecules/qm9",
         help="200 molecules of up to 9 heavy atoms",
         samples=200,
+        minimum_cases=48,
         baselines={"marginal": "anydiff_molecules.baselines:marginal"},
         budget_seconds=60.0,
     )
@@ -26,6 +27,7 @@ def zinc() -> Task:
         recipe="molecules/zinc",
         help="200 drug-like molecules of up to 20 heavy atoms",
         samples=200,
+        minimum_cases=48,
         baselines={"marginal": "anydiff_molecules.baselines:marginal"},
         tier="full",
         budget_seconds=120.0,
@@ -40,6 +42,7 @@ def community_small() -> Task:
         recipe="graphs/community-small",
         help="100 graphs of two communities, 12 to 20 nodes",
         samples=100,
+        minimum_cases=48,
         baselines={"erdos-renyi": "anydiff_molecules.baselines:erdos_renyi"},
         budget_seconds=60.0,
     )

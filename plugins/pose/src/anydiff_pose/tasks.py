@@ -21,6 +21,7 @@ def video() -> Task:
         recipe="pose/video",
         help="key points of a person in three frames of rendered video, with occlusion, blur and company",
         samples=240,
+        minimum_cases=32,
         baselines={"mean pose": "anydiff_pose.tasks:mean_pose", "regression": "anydiff_pose.tasks:regression"},
     )
 

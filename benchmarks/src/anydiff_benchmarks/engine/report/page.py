@@ -30,7 +30,7 @@ from anydiff_benchmarks.engine.report.tables import (
 from anydiff_benchmarks.engine.report.text import heading, line_name, short, task_sentence, warnings_of
 
 _HERE = Path(__file__).parent
-WIDTH = 720
+WIDTH = 560
 """Most pixels of a picture within the page; the files beside it keep theirs."""
 
 
@@ -135,7 +135,7 @@ def _small(picture: bytes) -> bytes:
         small = image.convert("RGB")
     small.thumbnail((WIDTH, WIDTH))
     written = io.BytesIO()
-    small.save(written, "WEBP", quality=80)
+    small.save(written, "WEBP", quality=70)
     return written.getvalue()
 
 

@@ -14,7 +14,8 @@ from anydiff.pipeline.load import MOST_ENTRIES, _built_from, _check_states
 from anydiff.training.budget import within_weights
 
 
-def test_no_option_is_a_number_beyond_all_values_of_the_file():
+@pytest.mark.timing
+def test_a_list_beyond_all_values_of_the_file_is_stopped_at_once():
     began = time.perf_counter()
     huge = {"sizes": {"layers": [1, 10**9]}}
     with (
@@ -23,6 +24,15 @@ def test_no_option_is_a_number_beyond_all_values_of_the_file():
     ):
         [0] * 10**9
     assert time.perf_counter() - began < 0.5
+
+
+def test_no_option_is_a_number_beyond_all_values_of_the_file():
+    huge = {"sizes": {"layers": [1, 10**9]}}
+    with (
+        pytest.raises(FileFormatError, match="asks for a network of far more"),
+        within_weights({"a": torch.zeros(3)}, "'x'", huge),
+    ):
+        [0] * 10**9
     with within_weights({"a": torch.zeros(3)}, "'x'", {"layers": 3, "periodic": [True], "name": "x"}):
         pass
 

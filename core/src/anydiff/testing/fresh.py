@@ -28,7 +28,7 @@ def predict(question: dict[str, Any]) -> None:
 
     from anydiff.plugins.report import report_to
     from anydiff.states import Conditioning
-    from anydiff.testing.networks import build_network
+    from anydiff.testing.built import build_network
     from anydiff.testing.subject import subject
     from anydiff.training import load_into, load_weights, save_weights
 
@@ -98,7 +98,7 @@ def main() -> None:
     """Answer the questions of stdin, one line each, by one line each; ends when the asking process does."""
     import torch  # noqa: F401
 
-    import anydiff.testing.networks  # noqa: F401
+    import anydiff.testing.built  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a plugin prints is no answer

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from anydiff.registry import Entry
 from anydiff.states import UNCONDITIONAL, ArrayCondition, ClassCondition, Conditioning, StateSpec
+from anydiff.testing.built import build_network
 from anydiff.testing.fresh import ask
 from anydiff.testing.kit import check
 from anydiff.testing.subject import Subject, require, skip
@@ -16,23 +17,6 @@ from anydiff.training import load_into, load_weights, save_weights
 
 LIMIT_SECONDS = 120.0
 Inputs = tuple[Tensor, Tensor, Conditioning]
-
-
-def build_network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Module, StateSpec]:
-    """The network for its recipe's states, or for the shape that ANYDIFF_CHECK_OPTIONS gives; else points."""
-    options = plugin.options(entry.name)
-    shape = options.pop("spec", None)
-    recipe = plugin.recipe_of(entry)
-    conditions: dict[str, object] = {"label": ClassCondition(3)}
-    spec = StateSpec.single(tuple(shape or (2,)))
-    if shape is None and recipe is not None:
-        from anydiff.recipes.build import build_domain
-
-        domain = build_domain(recipe)
-        spec, conditions, options = domain.spec, domain.conditions, {**recipe.network.options, **options}
-    torch.manual_seed(seed)
-    network: nn.Module = plugin.registry.build("networks", entry.name, spec=spec, conditions=conditions, **options)
-    return network.eval(), spec
 
 
 def awake(network: nn.Module) -> nn.Module:

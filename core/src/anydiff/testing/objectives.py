@@ -15,8 +15,9 @@ from anydiff.paths import VPLinear
 from anydiff.recipes.build import build_dataset, build_denoiser
 from anydiff.registry import Entry
 from anydiff.states import UNCONDITIONAL, Conditioning, NoiseSource, StateSpec, uniform
+from anydiff.testing.built import build_network
 from anydiff.testing.kit import check
-from anydiff.testing.networks import awake, build_network
+from anydiff.testing.networks import awake
 from anydiff.testing.points import Points
 from anydiff.testing.subject import Subject, require, skip
 from anydiff.training import TrainingSettings

@@ -128,5 +128,9 @@ def masked(plugin: Subject, entry: Entry) -> None:
 
 
 def _short(plugin: Subject, entry: Entry) -> Recipe:
-    own = [f"{key}={value}" for key, value in plugin.options(entry.name).items()]
+    options = plugin.options(entry.name)
+    if any(each.name == entry.name for each in plugin.of_kind("networks")):
+        # A recipe may be called as its network is; what the network is built with is no change of the recipe.
+        options = {key: value for key, value in options.items() if key.partition(".")[0] in Recipe.model_fields}
+    own = [f"{key}={value}" for key, value in options.items()]
     return load_recipe(entry.name, [*SHORT, *own])

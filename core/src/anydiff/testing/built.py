@@ -1,0 +1,27 @@
+"""A network as the kit builds it: in the process that checks it, and in the one that knows its file alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from anydiff.registry import Entry
+from anydiff.states import ClassCondition, StateSpec
+from anydiff.testing.subject import Subject
+
+
+def build_network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Module, StateSpec]:
+    """The network for its recipe's states, or for the shape that ANYDIFF_CHECK_OPTIONS gives; else points."""
+    options = plugin.options(entry.name)
+    shape = options.pop("spec", None)
+    recipe = plugin.recipe_of(entry)
+    conditions: dict[str, object] = {"label": ClassCondition(3)}
+    spec = StateSpec.single(tuple(shape or (2,)))
+    if shape is None and recipe is not None:
+        from anydiff.recipes.build import build_domain
+
+        domain = build_domain(recipe)
+        spec, conditions, options = domain.spec, domain.conditions, {**recipe.network.options, **options}
+    torch.manual_seed(seed)
+    network: nn.Module = plugin.registry.build("networks", entry.name, spec=spec, conditions=conditions, **options)
+    return network.eval(), spec

@@ -12,6 +12,13 @@ from anydiff_benchmarks.engine.report.markdown import across_text, metrics_text
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 
+CEILINGS = {
+    "weather/gee@2": "full perfect ensemble",
+    "weather/gpp@2": "full perfect ensemble",
+    "trajectories/maze@2": "expert",
+}
+"""What the tasks named as their ceilings then; it stands in the note of a run, which is not published."""
+
 
 def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
@@ -45,12 +52,16 @@ def leaderboard(rows, printed):
         cards = [{"name": metric} for metric in names if any(metric in row.cards for row in own)]
         titles = dict.fromkeys(row.method for row in own if row.kind == "method")
         order = [title for title in dict.fromkeys(cells(line)[0] for line in lines) if title in titles]
-        tasks.append(make_leaderboard(name, {"cards": cards, "closed loop": False}, own, order, len(own)))
+        tasks.append(
+            make_leaderboard(
+                name, {"cards": cards, "closed loop": False, "ceiling": CEILINGS.get(name, "")}, own, order, len(own)
+            )
+        )
     return Leaderboard({}, tuple(tasks))
 
 
 def test_every_cell_of_the_overview_is_as_it_was_printed(leaderboard, printed):
-    assert len(printed[""]) == 14
+    assert len(printed[""]) == 2 + 5 * 3
     assert across_text(leaderboard.tasks).splitlines() == printed[""]
 
 
@@ -67,4 +78,4 @@ def test_every_cell_of_every_table_is_as_it_was_printed(leaderboard, printed):
 def test_a_run_is_no_better_than_itself(rows):
     verdicts = [each.pair.verdict for each in compare_runs(rows, rows)]
     assert verdicts.count("tie") > 100
-    assert set(verdicts) == {"tie", "not judged"}, "some tasks had two seeds only"
+    assert set(verdicts) == {"tie", "not judged"}, "some metrics have no units and one seed"

@@ -159,7 +159,7 @@ def _pair(first: Sequence[Row], second: Sequence[Row], card: MetricCard, same_me
     one, other = parts_of(first, card.name), parts_of(second, card.name)
     if not all(row.units.get(card.name) for row in (*first, *second)) or not one.keys() & other.keys():
         return whole
-    if same_method and (whole.verdict in ("win", "loss") or whole.difference == 0):
+    if same_method and whole.verdict in ("win", "loss"):
         return whole
     return paired(one, other, card.direction)
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from anydiff.metrics import t_interval
+from anydiff.metrics.jackknife import student_quantile
 from anydiff_benchmarks.engine.statistics import (
     FEWEST,
     leaders,
     paired,
     significance_sentence,
-    student_quantile,
     summarise,
-    t_interval,
     units,
 )
 

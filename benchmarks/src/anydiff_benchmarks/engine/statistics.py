@@ -12,7 +12,6 @@ is a finding.
 
 from __future__ import annotations
 
-import functools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t as student
+
+from anydiff.metrics import t_interval
 
 FEWEST = 3
 """With three the t interval holds what it says: equals are told apart in .0125 of boards where .025 are allowed."""
@@ -82,29 +82,6 @@ def summarise(runs: Runs, parts: Runs | None = None) -> Summary | None:
     interval = t_interval(counted) if len(counted) >= FEWEST else None
     mean = math.fsum(counted) / len(counted) if all(map(math.isfinite, counted)) else statistics.fmean(counted)
     return Summary(statistics.median(values), mean, min(values), max(values), len(values), len(counted), interval)
-
-
-def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """Student's t interval of the mean: mean ± t · s / sqrt(n), with s the standard deviation of the n ≥ 2 values.
-
-    Percentiles of resampled means are not used: for five values no percentile reaches beyond their range, and such an
-    interval covers 91 % instead of 95 % (simulated; see Hesterberg 2015, arXiv:1411.5279, section 3). Of a hierarchy
-    the values are the upper level's means: their spread has that of the seeds within them already, and taking these for
-    values too would count it twice. Of values that are not all finite the interval is their range.
-    """
-    count = len(values)
-    if not all(math.isfinite(value) for value in values):
-        return min(values), max(values)
-    mean = statistics.fmean(values)
-    squares = math.fsum((value - mean) ** 2 for value in values)
-    half_width = student_quantile((1 + level) / 2, count - 1) * math.sqrt(squares / (count * (count - 1)))
-    return mean - half_width, mean + half_width
-
-
-@functools.cache
-def student_quantile(probability: float, freedom: int) -> float:
-    """The value that Student's t with ``freedom`` degrees of freedom stays below with ``probability``."""
-    return float(student.ppf(probability, freedom))
 
 
 Verdict = Literal["win", "tie", "loss", "not judged"]

@@ -20,13 +20,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from scipy.stats import t as student
 from torch import Tensor
 
 from anydiff.advise.levels import Level, denoising_levels
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.metrics import MetricCard, SampleSet, UnitValues, unit_values
+from anydiff.metrics import MetricCard, SampleSet, UnitValues, t_interval, unit_values
 from anydiff.metrics.jackknife import FEWEST, GROUPS
 from anydiff.metrics.metric import Metric
 from anydiff.networks import Autoencoder
@@ -325,8 +323,8 @@ def _half(units: UnitValues | None) -> float:
     """Half the width of the 95 % t interval of the mean."""
     if units is None:
         raise AnydiffError("the metric has a value of all samples but none of a part of them; give more samples.")
-    values = torch.tensor(units.values, dtype=torch.float64)
-    return float(student.ppf(0.975, len(values) - 1) * values.std() / math.sqrt(len(values)))
+    low, high = t_interval(units.values)
+    return (high - low) / 2
 
 
 def _half_of_difference(first: UnitValues | None, second: UnitValues | None) -> float:

@@ -19,7 +19,7 @@ from anydiff.metrics.ensembles import (
     root_mean_squared_error,
     spread_skill_ratio,
 )
-from anydiff.metrics.jackknife import UnitValues, unit_values
+from anydiff.metrics.jackknife import UnitValues, t_interval, unit_values
 from anydiff.metrics.judging import Judge
 from anydiff.metrics.metric import Metric, SampleSet
 
@@ -51,5 +51,6 @@ __all__ = [
     "require_same_card",
     "root_mean_squared_error",
     "spread_skill_ratio",
+    "t_interval",
     "unit_values",
 ]

@@ -10,7 +10,9 @@ which biases distances between sets.
 
 from __future__ import annotations
 
+import functools
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -107,3 +109,28 @@ def _check_scores(scores: Sequence[float], value: float, count: int, uncertainty
 def _rows(samples: SampleSet, chosen: Tensor) -> SampleSet:
     rows: list[int] = chosen.nonzero()[:, 0].tolist()
     return samples.rows(rows)
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of the mean: mean ± t · s / sqrt(n), with s the standard deviation of the n ≥ 2 values.
+
+    Percentiles of resampled means are not used: for five values no percentile reaches beyond their range, and such an
+    interval covers 91 % instead of 95 % (simulated; see Hesterberg 2015, arXiv:1411.5279, section 3). Of a hierarchy
+    the values are the upper level's means: their spread has that of the seeds within them already, and taking these for
+    values too would count it twice. Of values that are not all finite the interval is their range.
+    """
+    count = len(values)
+    if not all(math.isfinite(value) for value in values):
+        return min(values), max(values)
+    mean = statistics.fmean(values)
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    half_width = student_quantile((1 + level) / 2, count - 1) * math.sqrt(squares / (count * (count - 1)))
+    return mean - half_width, mean + half_width
+
+
+@functools.cache
+def student_quantile(probability: float, freedom: int) -> float:
+    """The value that Student's t with ``freedom`` degrees of freedom stays below with ``probability``."""
+    from scipy.stats import t as student  # not with the module: metrics are asked without any interval, too
+
+    return float(student.ppf(probability, freedom))

@@ -43,7 +43,7 @@ def small():
         "network": {"name": "molecules/graph-transformer", "options": {"width": 32, "edge_width": 16, "blocks": 2}},
         "path": "vp-cosine",
         "parametrization": "data",
-        "objective": "molecules/cross-entropy",
+        "objective": "cross-entropy",
         "training": {"steps": 1000, "batch_size": 32},
         "sampling": {"solver": "ddpm", "nfe": 25},
     }

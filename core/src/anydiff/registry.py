@@ -39,8 +39,8 @@ KINDS = (
 CORE = "anydiff"
 """The plugin name under which the core's own entries stand."""
 
-RENAMED = {("solvers", "default"): "by-budget"}
-"""Names of the core that were others before: (kind, old name) -> the name now."""
+RENAMED = {("solvers", "default"): "by-budget", ("objectives", "molecules/cross-entropy"): "cross-entropy"}
+"""Names of the core that were others before: (kind, old name) -> the name now. Stored recipes hold the old names."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
 _TASK = re.compile(rf"({_NAME.pattern})@[1-9][0-9]*")

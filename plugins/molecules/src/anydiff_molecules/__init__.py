@@ -69,17 +69,6 @@ def register_solvers(register: Register) -> None:
 
 
 @hookimpl
-def register_objectives(register: Register) -> None:
-    """Cross-entropy for one-hot states: the core's, under the name that published recipes hold in their hashes."""
-    register(
-        "molecules/cross-entropy",
-        "cross-entropy of one-hot nodes and edges under Gaussian noise",
-        "anydiff.objectives:CrossEntropy",
-        parametrization="data",
-    )
-
-
-@hookimpl
 def register_recipes(register: Register) -> None:
     """QM9 and ZINC250k."""
     register(

@@ -78,7 +78,7 @@ def _molecules(
         # The loss is a mean over nodes plus w times one over pairs; (N-1)/2 pairs to a node make it the joint one. Most
         # training times lie where bonds are decided, σ/α from 1/4 to 2: before, nothing can be known, after, all is.
         "objective": {
-            "name": "molecules/cross-entropy",
+            "name": "cross-entropy",
             "options": {
                 "weights": {"edges": (part.size - 1) / 2},
                 "times": "logit-normal",
@@ -132,7 +132,7 @@ def community_small() -> Recipe:
         # Which community a node is in is told from its ten or so neighbours together, while each edge is still
         # uncertain: at σ/α about 1, higher than where the bonds of molecules are decided.
         "objective": {
-            "name": "molecules/cross-entropy",
+            "name": "cross-entropy",
             "options": {
                 "weights": {"edges": (size - 1) / 2},
                 "times": "log-normal",

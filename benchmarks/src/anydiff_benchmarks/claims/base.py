@@ -27,7 +27,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 
 Outcome = Literal["reproduced", "not at this scale", "not reproduced"]
 Numbers = dict[str, float]
-_NOT_CLAIMS = ("base", "command", "results", "pages")
+_NOT_CLAIMS = ("base", "command", "methods", "pages", "results")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ class Claim:
         seeds: one row is measured for each.
         needs: distributions that must be installed.
         minutes: about how long all seeds take on one core.
+        files: where the method stands, as ``package/folder/file.py`` below the distributions' ``src``.
+        recipes: what trains or samples it: a registered recipe, and after it changes (``key.sub=value``) that make it
+            of any other; none where the claim needs no trained model of ours.
     """
 
     slug: str
@@ -53,6 +56,8 @@ class Claim:
     seeds: tuple[int, ...] = (0, 1, 2)
     needs: tuple[str, ...] = ()
     minutes: float = 1.0
+    files: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
 
     def missing(self) -> list[str]:
         """The distributions it needs that are not installed."""

@@ -82,3 +82,23 @@ def report(
     from anydiff_benchmarks.claims.pages import write_pages
 
     typer.echo(write_pages(results, out))
+
+
+@app.command()
+def methods(
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the page goes.")] = None,
+) -> None:
+    """Print (or write) the page of methods: paper, files, recipe, claim.
+
+    Examples:
+      anydiff claims methods --out docs/methods.md
+    """
+    from anydiff.files import write_atomic
+    from anydiff_benchmarks.claims.methods import methods_page
+
+    page = methods_page()
+    if out is None:
+        typer.echo(page, nl=False)
+        return
+    write_atomic(out, page)
+    typer.echo(out)

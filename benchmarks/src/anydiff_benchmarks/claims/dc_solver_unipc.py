@@ -17,6 +17,8 @@ CLAIM = Claim(
     "most 0.3 of 2M at 50 calls on W2 and G16.",
     seeds=(0, 1, 2),
     minutes=0.5,
+    files=("anydiff/solvers/uni_pc.py",),
+    recipes=("images/fashion sampling.solver.name=unipc-2",),
 )
 TARGETS = ("W2", "G16", "G64")
 

@@ -47,6 +47,8 @@ CLAIM = Claim(
     seeds=(0, 1, 2),
     needs=("anydiff-pose",),
     minutes=6,
+    files=("anydiff_pose/diffpose.py", "anydiff_pose/networks.py", "anydiff_pose/heatmaps.py"),
+    recipes=("pose/diffpose",),
 )
 
 # A. The exact posterior -----------------------------------------------------------------------------------------------

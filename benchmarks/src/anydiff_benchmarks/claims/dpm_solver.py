@@ -17,6 +17,8 @@ CLAIM = Claim(
     "calls at most 0.3 on all; and at 20 calls less than DDIM at 30. The ratio at 10 calls is reported only.",
     seeds=(0, 1, 2),
     minutes=0.5,
+    files=("anydiff/solvers/dpm_solver.py", "anydiff/solvers/exponential.py"),
+    recipes=("images/fashion sampling.solver.name=dpm-solver-2",),
 )
 TARGETS = ("W2", "G16", "G64")
 GRIDS = ("time", "quadratic", "log-snr")

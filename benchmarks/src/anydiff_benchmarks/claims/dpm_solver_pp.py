@@ -28,6 +28,8 @@ CLAIM = Claim(
     "thresholding.",
     seeds=(0, 1, 2, 3, 4),
     minutes=0.5,
+    files=("anydiff/solvers/dpm_solver_pp.py", "anydiff/denoisers/wrappers/thresholding.py"),
+    recipes=("images/fashion sampling.solver.name=dpm-solver++-2m",),
 )
 SOLVERS = {"ddim": "ddim", "3s": "dpm-solver-fast", "2m": "dpm-solver++-2m"}
 

@@ -55,6 +55,8 @@ CLAIM = Claim(
     seeds=(0, 1, 2),
     needs=("anydiff-molecules",),
     minutes=10,
+    files=("anydiff_molecules/gdss.py", "anydiff_molecules/gdss_solvers.py"),
+    recipes=("graphs/gdss",),
 )
 
 MODES = torch.tensor([[0.5, 0.5], [-0.5, -0.5]], dtype=torch.float64)

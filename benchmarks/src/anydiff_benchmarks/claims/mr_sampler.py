@@ -39,6 +39,7 @@ CLAIM = Claim(
     "at most 0.9 of Euler's ODE at 50, and energy distance at most 0.6 of Euler's SDE at 10.",
     seeds=(0, 1, 2),
     minutes=0.5,
+    files=("anydiff/paths/mean_reverting.py",),
 )
 # Down to the noise level 0.0033 that the published schedule has between its indices 0 and 1.
 PATH = MeanReverting(t_end=0.0193)

@@ -22,6 +22,8 @@ CLAIM = Claim(
     "mean and standard deviation are within 0.05 of the exact ones (four standard errors of the mean).",
     seeds=(0, 1, 2),
     minutes=0.2,
+    files=("anydiff/guidance/classifier_free.py",),
+    recipes=("images/fashion",),
 )
 # Two of the components overlap, so that the class is uncertain where they do.
 MEANS = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [-1.5, 1.5]], dtype=torch.float64)

@@ -17,6 +17,8 @@ CLAIM = Claim(
     "at 250 on G64, W2 and G16. G2, whose modes are sharp, is reported only.",
     seeds=(0, 1, 2),
     minutes=1,
+    files=("anydiff/solvers/pndm.py",),
+    recipes=("images/fashion sampling.solver.name=f-pndm",),
 )
 TARGETS = ("G2", "W2", "G16", "G64")
 

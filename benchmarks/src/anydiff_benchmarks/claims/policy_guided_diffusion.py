@@ -34,6 +34,8 @@ CLAIM = Claim(
     seeds=(0, 1, 2),
     needs=("anydiff-trajectories",),
     minutes=1,
+    files=("anydiff_trajectories/policy_guided_diffusion.py",),
+    recipes=("trajectories/pendulum-experience",),
 )
 STEPS, COUNT = 12, 2000
 COEFFICIENTS = (0.0, 0.0005, 0.001, 0.002)

@@ -38,6 +38,8 @@ CLAIM = Claim(
     seeds=(0, 1, 2),
     needs=("anydiff-trajectories",),
     minutes=6,
+    files=("anydiff_trajectories/policy_guided_diffusion.py", "anydiff_trajectories/learner.py"),
+    recipes=("trajectories/pendulum-experience",),
 )
 
 

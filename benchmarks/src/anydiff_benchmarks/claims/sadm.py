@@ -32,6 +32,8 @@ CLAIM = Claim(
     seeds=(0, 1, 2),
     needs=("anydiff-volumes",),
     minutes=8,
+    files=("anydiff_volumes/sadm.py", "anydiff_volumes/networks.py"),
+    recipes=("volumes/sadm",),
 )
 MEMBERS = 4
 STEPS = 900

@@ -30,6 +30,13 @@ CLAIM = Claim(
     "that without, on both paths and targets.",
     seeds=(0, 1, 2),
     minutes=2,
+    files=(
+        "anydiff/paths/variance_preserving.py",
+        "anydiff/paths/variance_exploding.py",
+        "anydiff/samplers/adaptive_ode.py",
+        "anydiff/solvers/predictor_corrector.py",
+    ),
+    recipes=("images/fashion sampling.solver.name=adaptive-ode",),
 )
 PATHS: dict[str, GaussianPath] = {"vp": VPLinear(t_end=1e-5), "sub-vp": SubVP(t_end=1e-5), "ve": VE()}
 NODES = {"ve": 30, "vp": 100}

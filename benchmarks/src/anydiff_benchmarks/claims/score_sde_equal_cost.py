@@ -18,6 +18,8 @@ CLAIM = Claim(
     threshold="Mean over the seeds with the corrector below that without, on both paths and both targets.",
     seeds=(0, 1, 2),
     minutes=1,
+    files=("anydiff/solvers/predictor_corrector.py",),
+    recipes=("images/fashion sampling.solver.name=predictor-corrector",),
 )
 CALLS = {"ve": 60, "vp": 200}
 TARGETS = ("G2", "G16")

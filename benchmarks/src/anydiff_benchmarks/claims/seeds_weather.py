@@ -35,6 +35,8 @@ CLAIM = Claim(
     "Trained: the same two ratios for GEE, outer rank bins within [0.7, 1.4]; GPP <= 0.8 x biased full. In every seed.",
     needs=("anydiff-weather",),
     minutes=8,
+    files=("anydiff_weather/seeds.py",),
+    recipes=("weather/gee",),
 )
 
 Numbers = dict[str, float]

@@ -35,6 +35,8 @@ CLAIM = Claim(
     seeds=(0, 1, 2),
     needs=("anydiff-trajectories",),
     minutes=2,
+    files=("anydiff_trajectories/trajectory_diffuser.py",),
+    recipes=("trajectories/maze-optimiser",),
 )
 
 # A: an exact score --------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ CLAIM = Claim(
     "without. The paper's gain needs a trained network's bias, so with an exact score it must be at most 0.9 to count.",
     seeds=(0, 1, 2),
     minutes=0.5,
+    files=("anydiff/denoisers/wrappers/time_shift.py",),
 )
 PATH = VPLinear()
 

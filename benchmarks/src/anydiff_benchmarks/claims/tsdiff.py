@@ -40,6 +40,8 @@ CLAIM = Claim(
     seeds=(0, 1, 2),
     needs=("anydiff-timeseries",),
     minutes=8,
+    files=("anydiff_timeseries/tsdiff.py", "anydiff_timeseries/refine.py"),
+    recipes=("timeseries/traffic",),
 )
 LENGTH, CONTEXT, PERIOD, SERIES, MEMBERS = 40, 32, 8, 480, 64
 RUNS = {

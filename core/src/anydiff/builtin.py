@@ -6,11 +6,15 @@ this module must import nothing but the hook marker.
 
 from __future__ import annotations
 
+import math
+
 from anydiff.hookspecs import Register, hookimpl
 
 #: Small enough for the conformance kit (:mod:`anydiff.testing`).
 ANYDIFF_CHECK_OPTIONS = {
     "product": {"leaves": {"state": "vp-linear"}},
+    "look-ahead": {"direction": 1.0, "target": 0.5},
+    "naive": {"direction": 1.0, "target": 0.5},
     "mlp": {"width": 16, "blocks": 2},
     "unet": {"spec": [1, 8, 8], "channels": 8, "multipliers": [1, 2], "blocks": 1},
     "autoencoder": {"spec": [1, 8, 8], "channels": 8},
@@ -151,6 +155,19 @@ def register_guidance(register: Register) -> None:
         "extrapolate from unconditional to conditional",
         "anydiff.guidance:ClassifierFree",
         neutral={"scale": 1.0},
+    )
+    register(
+        "look-ahead",
+        "ask a linear reward for a value, through the network",
+        "anydiff.guidance:LookAhead",
+        neutral={"noise_std": math.inf},
+        posterior={"operator": "direction", "measurement": "target"},
+    )
+    register(
+        "naive",
+        "ask a linear reward for a value, past the network",
+        "anydiff.guidance:NaiveGradient",
+        neutral={"noise_std": math.inf},
     )
     wrappers = "anydiff.denoisers.wrappers"
     register("clamp", "clamp the data prediction to the value range", f"{wrappers}:Clamp")

@@ -2,6 +2,7 @@
 
 from anydiff.guidance.base import Guidance, LinearGuidance, Scale, scale_at
 from anydiff.guidance.classifier_free import ClassifierFree, with_and_without
+from anydiff.guidance.gradient import LookAhead, MeasuredDirection, NaiveGradient
 from anydiff.guidance.score import LogDensity, ScoreGuidance
 
 __all__ = [
@@ -9,6 +10,9 @@ __all__ = [
     "Guidance",
     "LinearGuidance",
     "LogDensity",
+    "LookAhead",
+    "MeasuredDirection",
+    "NaiveGradient",
     "Scale",
     "ScoreGuidance",
     "scale_at",

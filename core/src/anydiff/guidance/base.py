@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.base import Denoiser, PredictionKind, conversion, convert
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
 from anydiff.states import Conditioning
@@ -64,6 +65,30 @@ class LinearGuidance(Guidance):
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The guided prediction of ``kind`` ``[B, *shape]``; arguments as for :meth:`Wrapper.predict`."""
+
+
+def score_unit(denoiser: Denoiser, t: float | Tensor, kind: PredictionKind) -> Tensor:
+    """What 1 more in the score is in a prediction of ``kind`` at ``t``, float64: σ²/α for the data, -σ for the noise.
+
+    Where α = 0 the state says nothing of the data and the shift is 0/0; there it is 0, as it is at σ = 0.
+    """
+    times = torch.as_tensor(t, dtype=torch.float64)
+    alpha, sigma = denoiser.path.alpha(times), denoiser.path.sigma(times)
+    _, factor = conversion(denoiser.path, times, "data", kind, denoiser.sigma_data)
+    return torch.where((alpha > 0) & (sigma > 0), factor * sigma**2 / alpha, 0.0)
+
+
+def differentiable_leaf(x: Tensor, keep: bool) -> Tensor:
+    """``x`` as something to differentiate by; the caller's own tensor is left as it is.
+
+    Args:
+        x: a state or a prediction.
+        keep: whether the caller differentiates through what is made of it.
+    """
+    if keep and x.requires_grad:
+        return x
+    # A tensor of inference mode can be differentiated by only as a copy.
+    return (x.clone() if x.is_inference() else x).detach().requires_grad_()
 
 
 def scale_at(scale: Scale, t: float | Tensor, rows: int) -> float | Tensor:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, asks_condition, conversion, convert
+from anydiff.denoisers.base import Denoiser, PredictionKind, asks_condition, convert
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.guidance.base import LinearGuidance, Scale, scale_at
+from anydiff.guidance.base import LinearGuidance, Scale, differentiable_leaf, scale_at, score_unit
 from anydiff.paths.base import per_row
 from anydiff.states import Conditioning
 
@@ -78,12 +78,8 @@ class ScoreGuidance(LinearGuidance):
             return denoiser.predict(x, t, kind, known)
         native, gradient = self._gradient(denoiser, x, t, known, condition)
         prediction = convert(denoiser, x, t, native, denoiser.native_kind, kind)
-        times = torch.as_tensor(t, dtype=torch.float64)
-        alpha, sigma = denoiser.path.alpha(times), denoiser.path.sigma(times)
-        _, factor = conversion(denoiser.path, times, "data", kind, denoiser.sigma_data)
-        shift = torch.where((alpha > 0) & (sigma > 0), factor * sigma**2 / alpha, 0.0)
         strength = scale if isinstance(scale, Tensor) else torch.tensor(scale, dtype=torch.float64)
-        return prediction + per_row(shift, x) * per_row(strength, x) * gradient
+        return prediction + per_row(score_unit(denoiser, t, kind), x) * per_row(strength, x) * gradient
 
     def _gradient(
         self,
@@ -100,12 +96,12 @@ class ScoreGuidance(LinearGuidance):
         keep = torch.is_grad_enabled()
         through = self.at == "data"
         with torch.inference_mode(False), torch.enable_grad():
-            state = _leaf(x, keep)
+            state = differentiable_leaf(x, keep)
             with torch.set_grad_enabled(keep or through):
                 native = denoiser.predict(state, t, denoiser.native_kind, known)
                 of_state = self.at == "state"
                 value = state if of_state else convert(denoiser, state, t, native, denoiser.native_kind, "data")
-            point = state if through or of_state else _leaf(value, keep)
+            point = state if through or of_state else differentiable_leaf(value, keep)
             log_density = self._log_density(value if through else point, t, condition)
             (gradient,) = torch.autograd.grad(log_density.sum(), point, create_graph=keep, allow_unused=True)
         if gradient is None:
@@ -123,11 +119,3 @@ class ScoreGuidance(LinearGuidance):
         if not out.requires_grad:
             raise AnydiffError(_INDEPENDENT)
         return out
-
-
-def _leaf(x: Tensor, keep: bool) -> Tensor:
-    """``x`` as something to differentiate by; the caller's own tensor is left as it is."""
-    if keep and x.requires_grad:
-        return x
-    # A tensor of inference mode can be differentiated by only as a copy.
-    return (x.clone() if x.is_inference() else x).detach().requires_grad_()

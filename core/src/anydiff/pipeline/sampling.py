@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import torch
 from torch import Tensor
 
+from anydiff.denoisers import Denoiser
 from anydiff.denoisers.wrappers import Wrapper
 from anydiff.domains import Domain, FixesEntries
 from anydiff.errors import AnydiffError, natural_number
@@ -86,37 +87,86 @@ def sample_states(pipeline: Pipeline, count: int | Sequence[int], options: Sampl
     Raises:
         AnydiffError: the pipeline is an autoencoder, or the options ask for what its recipe cannot do.
     """
-    if isinstance(pipeline.denoiser.network, Autoencoder):
-        raise AnydiffError(
-            f"{pipeline.recipe.name!r} is an autoencoder, which draws nothing; train a recipe with it as latent and "
-            "sample that."
+    draws = Draws.of(pipeline, count, options)
+    return draws.finished(draws.states())
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is asked of a pipeline, made ready once: states may be drawn of it more than once, under other guidance.
+
+    Attributes:
+        pipeline: the model.
+        count: how many samples, or their indices.
+        options: what else was asked.
+        condition: one row per sample, or per case where the options say ``cases``.
+        layers: guidance and other wrappers, the first innermost.
+        denoiser: on the device that was asked for, as ``wrap_denoiser`` hooks leave it.
+    """
+
+    pipeline: Pipeline
+    count: int | Sequence[int]
+    options: SampleOptions
+    condition: Conditioning
+    layers: list[Wrapper]
+    denoiser: Denoiser
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, count: int | Sequence[int], options: SampleOptions) -> Draws:
+        """Everything checked that can be checked before anything is drawn; raises as :func:`sample_states` does."""
+        if isinstance(pipeline.denoiser.network, Autoencoder):
+            raise AnydiffError(
+                f"{pipeline.recipe.name!r} is an autoencoder, which draws nothing; train a recipe with it as latent "
+                "and sample that."
+            )
+        rows = natural_number("count", count) if isinstance(count, int) else len(count)
+        distinct = rows if options.cases is None else natural_number("cases", options.cases)
+        layers = build_guidance(pipeline.recipe.sampling.guidance if options.guidance is None else options.guidance)
+        asked = pipeline.conditioning(options.condition, distinct, [name for layer in layers for name in layer.reads])
+        numbers = range(distinct) if options.cases is not None or isinstance(count, int) else count
+        condition = _sized_and_fixed(pipeline.domain, asked, numbers, options)
+        layers = _fitting(pipeline, layers, condition, options)
+        device = next(pipeline.denoiser.parameters()).device if options.device is None else options.device
+        denoiser = hooks().transform("wrap_denoiser", denoiser=pipeline.denoiser.to(device), recipe=pipeline.recipe)
+        return cls(pipeline, count, replace(options, device=device), condition, layers, denoiser)
+
+    @property
+    def rows(self) -> int:
+        """How many samples."""
+        return self.count if isinstance(self.count, int) else len(self.count)
+
+    @property
+    def told(self) -> Conditioning:
+        """What each sample was asked for, one row per sample."""
+        condition = replace(self.condition, known=None)
+        return condition if self.options.cases is None else condition.rows(torch.arange(self.rows) % self.options.cases)
+
+    def states(self, seed: int | None = None, outer: Sequence[Wrapper] = ()) -> Tensor:
+        """The states that are diffused, latents where the recipe has some: float32 ``[rows, *shape]``.
+
+        Args:
+            seed: in place of that of the options.
+            outer: guidance around all other.
+        """
+        options, pipeline = self.options, self.pipeline
+        notified = [_notify_step] if hooks().has("sampling_step") else []
+        request = SampleRequest(
+            self.count, seed=options.seed if seed is None else seed, guidance=[*self.layers, *outer],
+            condition=self.condition, cases=options.cases, start=options.start, temperature=options.temperature,
+            batch_size=options.batch_size, device=options.device or "cpu", callbacks=[*options.callbacks, *notified],
+        )  # fmt: skip
+        sampler = pipeline.sampler(options.nfe, options.solver, **options.solving)
+        spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
+        return sampler.sample(request, self.denoiser, spec).float()
+
+    def finished(self, states: Tensor) -> SampleSet:
+        """``states`` as samples: decoded where they are latents, then given to ``samples_ready`` hooks."""
+        domain, latent, told = self.pipeline.domain, self.pipeline.latent, self.told
+        states = states.cpu() if latent is None else latent.to_data(states)
+        states = hooks().transform(
+            "samples_ready", states=states, condition=told, recipe=self.pipeline.recipe, say=domain.spec.moved_out
         )
-    rows = natural_number("count", count) if isinstance(count, int) else len(count)
-    distinct = rows if options.cases is None else natural_number("cases", options.cases)
-    domain, latent, hook = pipeline.domain, pipeline.latent, hooks()
-    layers = build_guidance(pipeline.recipe.sampling.guidance if options.guidance is None else options.guidance)
-    asked = pipeline.conditioning(options.condition, distinct, [name for layer in layers for name in layer.reads])
-    numbers = range(distinct) if options.cases is not None or isinstance(count, int) else count
-    condition = _sized_and_fixed(domain, asked, numbers, options)
-    layers = _fitting(pipeline, layers, condition, options)
-    device = next(pipeline.denoiser.parameters()).device if options.device is None else options.device
-    denoiser = hook.transform("wrap_denoiser", denoiser=pipeline.denoiser.to(device), recipe=pipeline.recipe)
-    notified = [_notify_step] if hook.has("sampling_step") else []
-    request = SampleRequest(
-        count, seed=options.seed, guidance=layers, condition=condition, cases=options.cases,
-        start=options.start, temperature=options.temperature, batch_size=options.batch_size, device=device,
-        callbacks=[*options.callbacks, *notified],
-    )  # fmt: skip
-    sampler = pipeline.sampler(options.nfe, options.solver, **options.solving)
-    states = sampler.sample(request, denoiser, domain.spec if latent is None else latent.spec).float()
-    condition = replace(condition, known=None)
-    if options.cases is not None:
-        condition = condition.rows(torch.arange(rows) % options.cases)
-    states = states.cpu() if latent is None else latent.to_data(states)
-    states = hook.transform(
-        "samples_ready", states=states, condition=condition, recipe=pipeline.recipe, say=domain.spec.moved_out
-    )
-    return SampleSet(states, condition, domain)
+        return SampleSet(states, told, domain)
 
 
 def _sized_and_fixed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def _inputs() -> tuple[Tensor, Conditioning]:
 
 
 def _guidance(plugin: Subject, entry: Entry, **options: object) -> Wrapper:
-    if entry.metadata.get("posterior") and not options:
+    if entry.metadata.get("posterior") is True and not options:
         options = _problem()
     guidance: Wrapper = plugin.build(entry, **options)
     what = "which is neither a Guidance nor another Wrapper"
@@ -49,13 +49,21 @@ def _problem() -> dict[str, object]:
     return {"operator": OPERATOR, "measurement": MEASUREMENT, "noise_std": NOISE_STD}
 
 
+def _one_direction(names: Mapping[str, str]) -> dict[str, object]:
+    """The problem as options of guidance that takes a row of the operator, a number and its noise, by its own names."""
+    problem = {"operator": OPERATOR[0], "measurement": float(MEASUREMENT), "noise_std": NOISE_STD}
+    return {names.get(name, name): value for name, value in problem.items()}
+
+
 @check("guidance.neutral", "guidance", optional=True)
 def neutral(plugin: Subject, entry: Entry) -> None:
     """With the options it registers as neutral={...} the sampler is the unguided one, bit for bit."""
     options = entry.metadata.get("neutral")
     if options is None:
         skip("it registers no neutral={options} that leave the sampler as it is.")
-    guidance = _guidance(plugin, entry, **{**(_problem() if entry.metadata.get("posterior") else {}), **options})
+    guidance = _guidance(
+        plugin, entry, **{**(_problem() if entry.metadata.get("posterior") is True else {}), **options}
+    )
     _, condition = _inputs()
     plain, guided = (
         sample(_oracle(), (2,), 4, nfe=6, solver="ddim", condition=condition, guidance=layer)
@@ -137,7 +145,7 @@ def _problems(plugin: Subject, entry: Entry) -> list[tuple[Denoiser, Tensor, Con
     asked = entry.metadata.get("shapes")
     if asked is None:
         found.append((_oracle(), x, condition))
-    if entry.metadata.get("posterior"):
+    if entry.metadata.get("posterior") is True:
         return found
     generator = torch.Generator().manual_seed(29)
     for shape in [tuple(each) for each in asked] if asked is not None else SHAPES:
@@ -151,13 +159,18 @@ def _problems(plugin: Subject, entry: Entry) -> list[tuple[Denoiser, Tensor, Con
 
 @check("guidance.posterior", "guidance", optional=True)
 def posterior(plugin: Subject, entry: Entry) -> None:
-    """On a linear-Gaussian problem (registered posterior=True) the samples have the posterior's mean and covariance."""
-    if not entry.metadata.get("posterior"):
+    """On a linear-Gaussian problem (registered posterior=True) the samples have the posterior's mean and covariance.
+
+    Guidance that is made for more, and takes one linear measurement under other names, registers these:
+    posterior={"operator": "direction", "measurement": "target"}.
+    """
+    claimed = entry.metadata.get("posterior")
+    if not claimed:
         skip("it does not register posterior=True, so it claims no law on a linear-Gaussian problem.")
     path = VPCosine()
     truth = LinearGaussianOracle(path, SOURCE_MEAN, SOURCE_COVARIANCE, OPERATOR, NOISE_STD)
     inner = GaussianOracle(path, SOURCE_MEAN, SOURCE_COVARIANCE)
-    guidance = _guidance(plugin, entry)
+    guidance = _guidance(plugin, entry) if claimed is True else _guidance(plugin, entry, **_one_direction(claimed))
     samples = sample(inner, (2,), 2000, nfe=60, guidance=guidance, dtype=torch.float64, batch_size=2000)
     mean = truth.posterior(MEASUREMENT[None])[0]
     spread = truth.covariance.diagonal().sqrt()

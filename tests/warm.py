@@ -95,6 +95,7 @@ def become(question: dict[str, object]) -> None:
 if __name__ == "__main__":
     for name in (
         "torch",
+        "torch._dynamo",  # which torch's optimisers import when they are made
         "scipy.stats",
         "safetensors.torch",
         "pydantic",

@@ -23,7 +23,7 @@ COSTS = ("seconds", "metric_seconds", "peak_memory_mib", "started", "key")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, warm):
     folder = tmp_path_factory.mktemp("toy")
-    return folder, install(folder), warm
+    return folder, install(folder, tmp_path_factory.getbasetemp() / "first toy"), warm
 
 
 def command(folder, out, *more):

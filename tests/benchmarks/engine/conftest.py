@@ -17,7 +17,7 @@ def site(tmp_path_factory):
     from anydiff_benchmarks.engine.worker import forget
 
     folder = tmp_path_factory.mktemp("toy")
-    yield folder, install(folder)
+    yield folder, install(folder, tmp_path_factory.getbasetemp() / "first toy")
     forget()  # the process with the held-out data knows this folder only
 
 

@@ -37,8 +37,16 @@ cut.truncate(100)
 """
 
 
-def install(folder: Path) -> dict[str, str]:
-    """Install below ``folder`` and return the environment in which a process finds it."""
+def install(folder: Path, first: Path) -> dict[str, str]:
+    """Install below ``folder`` and return the environment in which a process finds it.
+
+    Weights and lock are made where nothing is installed yet in ``first``, and are copied from there.
+    """
+    if first != folder:
+        if not first.exists():
+            install(first, first)
+        shutil.copytree(first, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("home"))
+        return found_in(folder)
     package = folder / "anydiff_toy"
     shutil.copytree(HERE / "toy" / "anydiff_toy", package, ignore=shutil.ignore_patterns("__pycache__"))
     info = folder / "anydiff_toy-1.0.dist-info"
@@ -47,13 +55,18 @@ def install(folder: Path) -> dict[str, str]:
         "Metadata-Version: 2.1\nName: anydiff-toy\nVersion: 1.0\nRequires-Dist: anydiff>=0.1\n"
     )
     (info / "entry_points.txt").write_text("[anydiff]\ntoy = anydiff_toy\n")
-    environment = {
+    environment = found_in(folder)
+    subprocess.run([sys.executable, "-c", _WEIGHTS, str(package)], env=environment, check=True, timeout=900)
+    (folder / "tiny.yaml").write_text(SUITE)
+    return environment
+
+
+def found_in(folder: Path) -> dict[str, str]:
+    """The environment in which a process finds what is installed in ``folder``."""
+    return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])),
         "ANYDIFF_HOME": str(folder / "home"),
         "ANYDIFF_PLUGINS": "benchmarks,toy",
         "OMP_NUM_THREADS": "1",
     }
-    subprocess.run([sys.executable, "-c", _WEIGHTS, str(package)], env=environment, check=True, timeout=900)
-    (folder / "tiny.yaml").write_text(SUITE)
-    return environment

@@ -45,8 +45,9 @@ def samples_ready(states):
 
 
 @pytest.fixture(autouse=True)
-def _waves(monkeypatch, tmp_path):
-    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path / "home"))
+def _waves(monkeypatch, tmp_path_factory):
+    # One home for all: in a fresh one each test would try the plugin in a process of its own.
+    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
     monkeypatch.setenv("ANYDIFF_PLUGINS", "waves")
     monkeypatch.delenv("ANYDIFF_PLUGINS_DIR", raising=False)
     use_folder(WAVES)
@@ -60,6 +61,7 @@ def _waves(monkeypatch, tmp_path):
 def trained(tmp_path_factory):
     """A folder with an autoencoder ``codes`` and a model ``model`` in its space, trained from within the folder."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
         patch.setenv("ANYDIFF_PLUGINS", "waves")
         use_folder(WAVES)
         forget()

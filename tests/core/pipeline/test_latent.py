@@ -34,6 +34,7 @@ def _waves(monkeypatch, tmp_path_factory):
 def codes(tmp_path_factory):
     """A trained autoencoder of waves, as a run folder."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
         patch.setenv("ANYDIFF_PLUGINS", "waves")
         use_folder(WAVES)
         forget()

@@ -9,7 +9,8 @@ from anydiff.errors import PluginError
 from anydiff.plugins import hooks, report_to
 from anydiff.states import UNCONDITIONAL, Conditioning, Leaf, StateSpec
 
-HEAD = "import torch\nfrom anydiff.hookspecs import hookimpl\n"
+HEAD = "from anydiff.hookspecs import hookimpl\n"
+"""No torch: each plugin is tried in a process of its own, which would import it."""
 
 
 def plugin(site, hook, body, argument):

@@ -129,6 +129,12 @@ def _count_module(module: nn.Module, name: str, child: nn.Module | None) -> None
 class _SizeCheck(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Looks at each call that makes a tensor from numbers alone before it runs."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # To hide this mode from its compiler torch imports the compiler, which takes two seconds; no network is
+        # compiled while it is built.
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -15,6 +15,7 @@ ANYDIFF_CHECK_OPTIONS = {
     "product": {"leaves": {"state": "vp-linear"}},
     "look-ahead": {"direction": 1.0, "target": 0.5},
     "naive": {"direction": 1.0, "target": 0.5},
+    "sum": {"terms": {"denoising": {"weight": 1.0}, "flow-matching": {"weight": 0.5}}},
     "mlp": {"width": 16, "blocks": 2},
     "unet": {"spec": [1, 8, 8], "channels": 8, "multipliers": [1, 2], "blocks": 1},
     "autoencoder": {"spec": [1, 8, 8], "channels": 8},
@@ -189,6 +190,7 @@ def register_objectives(register: Register) -> None:
         "reconstruction", "what an autoencoder minimises", "anydiff.objectives:Reconstruction", network="autoencoder"
     )
     register("flow-matching", "squared error of the flow velocity", "anydiff.objectives:FlowMatching")
+    register("sum", "named, weighted terms on one network call", "anydiff.objectives:Sum")
     register(
         "cross-entropy",
         "cross-entropy of one-hot leaves under Gaussian noise",

@@ -163,6 +163,8 @@ def register_guidance(register: Register) -> None:
 def register_objectives(register: Register) -> None:
     """Announce objectives: ``objective(denoiser, clean, noise, uniform, condition) -> loss[B]``.
 
+    Terms of the objective ``sum`` (:class:`anydiff.objectives.Term`) are registered here, too.
+
     Metadata: ``network="name"`` where it trains a network of this name alone, ``parametrization="data"`` where a
     network must predict that kind.
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.networks import Autoencoder
 from anydiff.objectives import Reconstruction
+from anydiff.paths import VPLinear
 from anydiff.pipeline import load, train
 from anydiff.pipeline.latent import Latent, LatentDataset
 from anydiff.plugins import forget, use_folder
@@ -129,18 +131,23 @@ def test_shapes_in_every_dimension(sizes, factor):
         network.decode(latent[:, :, :1])
 
 
-class Halves:
+class Halves(torch.nn.Module):
     """A linear 'autoencoder': the state of two entries is their sum, decoded to half of it each."""
 
-    def encode(self, x):
-        return x.sum(dim=1, keepdim=True)
+    def __init__(self):
+        super().__init__()
+        self.heads = {
+            "encode": lambda x: x.sum(dim=1, keepdim=True),
+            "decode": lambda z: z.expand(-1, 2) / 2,
+        }
 
-    def decode(self, z):
-        return z.expand(-1, 2) / 2
+
+def of(network):
+    return NetworkDenoiser(network, VPLinear(), "data")
 
 
 def test_the_loss_has_its_closed_form():
-    denoiser = type("D", (), {"network": Halves()})()
+    denoiser = of(Halves())
     clean, noise = torch.tensor([[1.0, 3.0], [2.0, 2.0]]), torch.tensor([[2.0, 9.0], [-1.0, 9.0]])
     loss = Reconstruction(noise=0.5, penalty=0.1)(denoiser, clean, noise, torch.tensor([0.5, 0.5]))
     # Row 0: the code 4 + 0.5 * 2 = 5 gives 2.5 twice: errors 1.5 and -0.5; penalty 0.05 * 16.
@@ -164,9 +171,9 @@ def test_bad_autoencoders_are_one_sentence():
         Autoencoder(StateSpec.single((8,)))
     with pytest.raises(AnydiffError, match="penalty is -1"):
         Reconstruction(penalty=-1)
-    denoiser = type("D", (), {"network": torch.nn.Linear(2, 2)})()
+    denoiser = of(torch.nn.Linear(2, 2))
     with pytest.raises(AnydiffError, match="encode and decode"):
         Reconstruction()(denoiser, torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1))
     wide = Autoencoder(StateSpec.single((1, 8)), latent_channels=9, channels=4)
     with pytest.raises(AnydiffError, match="18 entries, but the state only 8"):
-        Reconstruction()(type("D", (), {"network": wide})(), *torch.zeros(2, 1, 1, 8), torch.zeros(1))
+        Reconstruction()(of(wide), *torch.zeros(2, 1, 1, 8), torch.zeros(1))

@@ -63,20 +63,26 @@ def register_objectives(register):
     register("mutant", "squared error of the noise", "anydiff_mutant.parts:Mine")
 """
 OBJECTIVE = """
-import dataclasses
 import torch
+from torch import nn
 from anydiff.objectives import Objective
-from anydiff.states import UNCONDITIONAL
 
 class Mine(Objective):
+    def __init__(self):
+        self.scale = nn.Linear(1, 1)
+
+    def modules(self):
+        return {"scale": self.scale}
+
     def times(self, path, uniform):
         return path.t_end + (path.t_start - path.t_end) * uniform
 
     def noise_weight(self, path, t, sigma_data):
         return torch.ones_like(t)
 
-    def __call__(self, denoiser, clean, noise, uniform, condition=UNCONDITIONAL):
-        loss = super().__call__(denoiser, clean, noise, uniform, condition)
+    def loss(self, call):
+        loss = super().loss(call) * (1 + 0.1 * call.draws.uniform("jitter").float())
+        loss = loss * self.scale(torch.ones(1, 1))[0, 0].square()
         return loss
 """
 INIT_METHOD = """
@@ -424,10 +430,12 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "objective",
         "parts",
         "        loss = super()",
-        "        condition = dataclasses.replace(condition, loss_weight=None)\n        loss = super()",
+        "        call.entry_weights = None\n        loss = super()",
     ),
     ("objective.ends", "objective", "parts", "torch.ones_like(t)", "1 / (t - path.t_end).round(decimals=9)"),
-    ("objective.gradients", "objective", "parts", "        return loss\n", "        return loss.detach()\n"),
+    ("objective.gradients", "objective", "parts", "super().loss(call)", "super().loss(call).detach()"),
+    ("objective.random", "objective", "parts", 'call.draws.uniform("jitter").float()', "torch.rand(1)"),
+    ("objective.modules", "objective", "parts", "0].square()", "0].square().detach()"),
     ("method.groups", "method", "parts", 'return {"teacher": self.teacher}', 'return {"critic": self.teacher}'),
     ("method.losses", "method", "parts", '"slow": self.slow', '"last": loss / (progress < 0.9), "slow": self.slow'),
     (

@@ -291,7 +291,7 @@ def test_what_a_planner_cannot_be():
         Planner(spec, parts={"observation": 4}, heads=["inverse"])
     with pytest.raises(AnydiffError, match="parts make rows of 3"):
         Planner(spec, parts={"observation": 3})
-    with pytest.raises(AnydiffError, match="trains the network 'trajectories/planner' alone"):
+    with pytest.raises(AnydiffError, match="has no heads; train the network 'trajectories/planner'"):
         Planning()(NetworkDenoiser(torch.nn.Identity(), VPCosine()), torch.zeros(1, 8, 4), torch.zeros(1, 8, 4),
                    torch.full((1,), 0.5))  # fmt: skip
     with pytest.raises(AnydiffError, match="negative"):

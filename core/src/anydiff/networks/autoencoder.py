@@ -8,7 +8,7 @@ divergence from N(0, I) is |E(x)|²/2 per entry, up to a constant. Diffusion is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -106,6 +106,11 @@ class Autoencoder(nn.Module):
         self.up = nn.ModuleList(_convolution(dimensions, 2 * w, cell * w, 1) for w in reversed(widths[:-1]))
         self.norm = group_norm(widths[0])
         self.exit = _convolution(dimensions, widths[0], state_channels * cell, 3)
+
+    @property
+    def heads(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """What it offers to objectives beside its prediction: ``encode`` and ``decode``."""
+        return {"encode": self.encode, "decode": self.decode}
 
     def encode(self, x: Tensor) -> Tensor:
         """The means E(x) ``[B, *latent_shape]`` of states ``[B, C, *spatial]``."""

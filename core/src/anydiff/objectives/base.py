@@ -22,14 +22,16 @@ edm       (σ x0 - α σ_data² ε)/(σ_data s)    α² σ_data²/s²
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from anydiff.denoisers.base import Denoiser, batch_times
+from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.objectives.call import Call
 from anydiff.paths.base import GaussianPath, per_row
-from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, Draws
 
 
 def target_and_gain(path: GaussianPath, t: Tensor, kind: str, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,8 +62,13 @@ def wronskian(path: GaussianPath, t: Tensor) -> Tensor:
 class Objective(ABC):
     """A loss per example, and how the noise levels are distributed.
 
-    A subclass gives :meth:`times` and :meth:`noise_weight`; both are float64 and per example.
+    A subclass gives :meth:`times` and :meth:`noise_weight`; both are float64 and per example. One whose loss is no
+    weighted squared error gives :meth:`loss` too, from what a :class:`~anydiff.objectives.call.Call` offers, so that it
+    can stand beside others in the objective ``sum``.
     """
+
+    leads = True
+    """Whether it says at which times examples are seen; a term for which any times will do takes those of others."""
 
     @abstractmethod
     def times(self, path: GaussianPath, uniform: Tensor) -> Tensor:
@@ -89,30 +96,59 @@ class Objective(ABC):
             AnydiffError: a loss weight or ``uniform`` of a shape that does not fit, or what the path leads to is
                 missing.
         """
-        clean, noise, mask = present_entries(denoiser.spec, clean, noise, condition)
-        if uniform.shape != clean.shape[:1]:
-            raise AnydiffError(f"uniform has shape {tuple(uniform.shape)}, but must be ({clean.shape[0]},).")
-        path = denoiser.path
-        t = batch_times(self.times(path, uniform), clean)
+        return self.loss(Call(denoiser, self.times, clean, noise, uniform, condition))
+
+    def loss(self, call: Call) -> Tensor:
+        """Loss per example [B] of a call that other terms may share: the weighted squared error of its prediction."""
+        return self.squared_error(call, call.entry_weights)
+
+    def squared_error(self, call: Call, entry_weights: Tensor | None) -> Tensor:
+        """g w (F - F*)² [B], a mean over the entries with ``entry_weights``; see the module's text."""
+        denoiser, path, t, clean = call.denoiser, call.path, call.t, call.clean
         target_x0, target_noise, gain = target_and_gain(path, t, denoiser.native_kind, denoiser.sigma_data)
-        prediction = denoiser.native(path.mix(t, x0=clean, noise=noise, **path.given(condition)), t, condition)
-        error = (prediction - per_row(target_x0, clean) * clean - per_row(target_noise, clean) * noise).square()
+        error = (call.native - per_row(target_x0, clean) * clean - per_row(target_noise, clean) * call.noise).square()
         weight = per_row(self.noise_weight(path, t, denoiser.sigma_data), gain) * gain
         if weight.ndim > 1:  # a product path: one weight per entry
-            return element_mean(weight.to(error.dtype) * error, mask)
-        return weight.to(error.dtype) * element_mean(error, mask)
+            return element_mean(weight.to(error.dtype) * error, entry_weights)
+        return weight.to(error.dtype) * element_mean(error, entry_weights)
+
+    def losses(self, call: Call) -> dict[str, Tensor]:
+        """The terms of the loss by name, each [B]; the loss is their sum. One called ``loss`` by default."""
+        return {"loss": self.loss(call)}
+
+    def terms(
+        self,
+        denoiser: Denoiser,
+        clean: Tensor,
+        noise: Tensor,
+        uniform: Tensor,
+        condition: Conditioning = UNCONDITIONAL,
+        draws: Draws | None = None,
+    ) -> dict[str, Tensor]:
+        """The terms of the loss by name, as a training logs them.
+
+        Arguments as for calling the objective; ``draws`` are the random numbers of the rows for whatever else it draws,
+        without them those of the positions 0 to B - 1.
+        """
+        if makes_its_own_call(self):
+            return {"loss": self(denoiser, clean, noise, uniform, condition)}
+        return self.losses(Call(denoiser, self.times, clean, noise, uniform, condition, draws))
+
+    def prepare(self, denoiser: Denoiser) -> None:  # noqa: B027 (most objectives have nothing to prepare)
+        """Called once, before ``denoiser`` is trained: refuse what does not fit, and make what depends on it.
+
+        Raises:
+            AnydiffError: the objective cannot train this denoiser.
+        """
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Modules of the objective's own, by name: trained with the network, in ``state.pt``, and never exported."""
+        return {}
 
 
-def present_entries(
-    spec: StateSpec | None, clean: Tensor, noise: Tensor, condition: Conditioning
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(x0, ε, weights of the elements), zero where no entry is."""
-    weights = condition.loss_weight
-    if spec is None or not spec.has_absent_entries:
-        return clean, noise, weights
-    present = spec.present(condition.mask).to(clean)
-    clean, noise = torch.where(present > 0, clean, 0), torch.where(present > 0, noise, 0)
-    return clean, noise, (present if weights is None else present * weights).expand(clean.shape)
+def makes_its_own_call(objective: Objective) -> bool:
+    """Whether it computes its loss in ``__call__`` and not in ``loss(call)``, so that no other term can share it."""
+    return type(objective).__call__ is not Objective.__call__
 
 
 def element_mean(error: Tensor, mask: Tensor | None) -> Tensor:

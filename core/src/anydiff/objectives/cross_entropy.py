@@ -12,12 +12,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, batch_times
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.objectives.base import Objective, present_entries
+from anydiff.objectives.base import Objective
+from anydiff.objectives.call import Call
 from anydiff.objectives.times import TimeLaw
 from anydiff.paths.base import GaussianPath
-from anydiff.states import UNCONDITIONAL, Conditioning, Leaf
+from anydiff.states import Leaf
 
 LEAST = 1e-7
 """Probabilities are cut here, so that the loss of an impossible class is finite."""
@@ -57,24 +57,19 @@ class CrossEntropy(Objective):
         """Not a squared error: 1."""
         return torch.ones_like(t)
 
-    def __call__(
-        self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, condition: Conditioning = UNCONDITIONAL
-    ) -> Tensor:
-        """Loss per example [B]; arguments as for :meth:`Objective.__call__`.
+    def loss(self, call: Call) -> Tensor:
+        """Loss per example [B]; see the class.
 
         Raises:
             AnydiffError: a denoiser that does not predict the data, or whose leaves are not known.
         """
-        spec = denoiser.spec
-        if spec is None or denoiser.native_kind != "data":
+        spec = call.denoiser.spec
+        if spec is None or call.denoiser.native_kind != "data":
             raise AnydiffError("cross-entropy needs a denoiser that predicts the data; set parametrization: data.")
         for name in self.weights:
             if name not in spec.names:
                 raise UnknownNameError("leaf", name, spec.names)
-        clean, noise, present = present_entries(spec, clean, noise, condition)
-        path = denoiser.path
-        t = batch_times(self.times(path, uniform), clean)
-        predicted = denoiser.native(path.mix(t, x0=clean, noise=noise, **path.given(condition)), t, condition)
+        clean, present, predicted = call.clean, call.entry_weights, call.native
         total = torch.zeros(len(clean), dtype=clean.dtype, device=clean.device)
         weights = spec.unpack((torch.ones_like(clean) if present is None else present.to(clean)).contiguous())
         targets, guesses = spec.unpack(clean.contiguous()), spec.unpack(predicted.contiguous())

@@ -9,6 +9,7 @@ from anydiff.states.conditions import (
     Known,
     VectorCondition,
 )
+from anydiff.states.draws import Draws
 from anydiff.states.noise import GaussianNoise, NoiseLaw, NoiseSource
 from anydiff.states.spec import Leaf, StateSpec
 from anydiff.states.streams import permutation, standard_normal, uniform
@@ -19,6 +20,7 @@ __all__ = [
     "ClassCondition",
     "Condition",
     "Conditioning",
+    "Draws",
     "GaussianNoise",
     "Known",
     "Leaf",

@@ -75,15 +75,20 @@ def standard_normal(
     return out
 
 
-def uniform(seed: int, samples: Sequence[int], draw: int, stream: str) -> torch.Tensor:
-    """One uniform number in the open interval (0, 1) per sample: float64 ``[len(samples)]``.
+def uniform(seed: int, samples: Sequence[int], draw: int, stream: str, shape: tuple[int, ...] = ()) -> torch.Tensor:
+    """Uniform numbers in the open interval (0, 1): float64 ``[len(samples), *shape]``, one per sample by default.
 
     Arguments as in :func:`standard_normal`.
     """
     check_seed(seed)
     # random() lies in [0, 1) in steps of 2^-53; half a step up excludes both ends.
-    values = [generator.random() + 2.0**-54 for generator in _generators(seed, samples, draw, stream)]
-    return torch.tensor(values, dtype=torch.float64)
+    if not shape:
+        values = [generator.random() + 2.0**-54 for generator in _generators(seed, samples, draw, stream)]
+        return torch.tensor(values, dtype=torch.float64)
+    out = np.empty((len(samples), *shape))
+    for row, generator in enumerate(_generators(seed, samples, draw, stream)):
+        generator.random(out=out[row])
+    return torch.from_numpy(out + 2.0**-54)
 
 
 def permutation(seed: int, draw: int, stream: str, size: int) -> NDArray[np.int64]:

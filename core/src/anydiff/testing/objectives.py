@@ -14,7 +14,7 @@ from anydiff.objectives import Objective
 from anydiff.paths import VPLinear
 from anydiff.recipes.build import build_dataset, build_denoiser
 from anydiff.registry import Entry
-from anydiff.states import UNCONDITIONAL, Conditioning, NoiseSource, StateSpec, uniform
+from anydiff.states import UNCONDITIONAL, Conditioning, Draws, NoiseSource, StateSpec, uniform
 from anydiff.testing.built import build_network
 from anydiff.testing.kit import check
 from anydiff.testing.networks import awake
@@ -36,7 +36,7 @@ def _objective(plugin: Subject, entry: Entry) -> Objective:
     return made
 
 
-def _problem(plugin: Subject, entry: Entry) -> tuple[NetworkDenoiser, Examples]:
+def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[NetworkDenoiser, Examples]:
     """A denoiser and four examples: of the first recipe that uses the objective, else of the network that it registers
     (``network="name"``) or of an MLP, which predicts what the objective registers (``parametrization="data"``)."""
     recipe = plugin.recipe_of(entry)
@@ -56,6 +56,7 @@ def _problem(plugin: Subject, entry: Entry) -> tuple[NetworkDenoiser, Examples]:
         examples = _random(Points().spec, Conditioning({"label": torch.arange(ROWS) % 2}))
     awake(denoiser.network)
     denoiser.eval()
+    objective.prepare(denoiser)
     return denoiser, examples
 
 
@@ -65,18 +66,26 @@ def _random(spec: StateSpec, condition: Conditioning) -> Examples:
     return Examples(clean, noise, uniform(6, range(ROWS), 0, "time"), condition, list(range(ROWS)))
 
 
-def _loss(objective: Objective, denoiser: Any, examples: Examples, rows: slice = slice(None), **changes: Any) -> Tensor:
+def _loss(
+    objective: Objective, denoiser: Any, examples: Examples, rows: slice = slice(None), seed: int = 1, **changes: Any
+) -> Tensor:
+    """The sum of the terms; what an objective draws is keyed by the row's number among the four, and whatever it draws
+    from torch's global numbers by ``seed``."""
     given = {"clean": examples.clean, "noise": examples.noise, "uniform": examples.uniform, **changes}
     condition = given.pop("condition", examples.condition)
     parts = {name: value[rows] for name, value in given.items()}
-    return objective(denoiser, **parts, condition=condition.rows(rows))
+    draws = Draws(6, range(ROWS)[rows], name="objective")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first, *others = objective.terms(denoiser, **parts, condition=condition.rows(rows), draws=draws).values()
+    return sum(others, start=first)
 
 
 @check("objective.rows", "objectives")
 def rows(plugin: Subject, entry: Entry) -> None:
     """The loss is one finite number per example, [B], and depends on its own example alone."""
     objective = _objective(plugin, entry)
-    denoiser, examples = _problem(plugin, entry)
+    denoiser, examples = _problem(plugin, entry, objective)
     with torch.no_grad():
         together = _loss(objective, denoiser, examples)
         found = tuple(together.shape)
@@ -94,7 +103,7 @@ def rows(plugin: Subject, entry: Entry) -> None:
 def ends(plugin: Subject, entry: Entry) -> None:
     """The loss is finite at both ends of the times."""
     objective = _objective(plugin, entry)
-    denoiser, examples = _problem(plugin, entry)
+    denoiser, examples = _problem(plugin, entry, objective)
     for end in ENDS:
         with torch.no_grad():
             loss = _loss(objective, denoiser, examples, uniform=torch.full_like(examples.uniform, end))
@@ -105,7 +114,7 @@ def ends(plugin: Subject, entry: Entry) -> None:
 def gradients(plugin: Subject, entry: Entry) -> None:
     """The gradient of the loss reaches the network, and is finite."""
     objective = _objective(plugin, entry)
-    denoiser, examples = _problem(plugin, entry)
+    denoiser, examples = _problem(plugin, entry, objective)
     loss = _loss(objective, denoiser, examples).sum()
     require(loss.requires_grad, "no gradient of the loss reaches the network, so nothing would be trained.")
     loss.backward()  # type: ignore[no-untyped-call]
@@ -113,6 +122,41 @@ def gradients(plugin: Subject, entry: Entry) -> None:
     moved = any(bool((gradient != 0).any()) for gradient in found)
     require(moved, "the gradient of the loss by every parameter of the network is zero, so nothing would be trained.")
     require(all(bool(gradient.isfinite().all()) for gradient in found), "the gradient of the loss is not finite.")
+
+
+@check("objective.random", "objectives")
+def random(plugin: Subject, entry: Entry) -> None:
+    """What the objective draws is keyed by the examples: torch's global random numbers do not change the loss."""
+    objective = _objective(plugin, entry)
+    denoiser, examples = _problem(plugin, entry, objective)
+    with torch.no_grad():
+        first, second = (_loss(objective, denoiser, examples, seed=seed) for seed in (1, 2))
+    require(
+        torch.allclose(first, second, rtol=1e-4, atol=1e-6),
+        "the loss of the same examples changes with torch's global random numbers, so that resumption and micro "
+        "batches would change a training; draw from call.draws, or from the examples' noise.",
+    )
+
+
+@check("objective.modules", "objectives", optional=True)
+def modules(plugin: Subject, entry: Entry) -> None:
+    """Modules that the objective owns are the same at every question, and the loss trains all of their parameters."""
+    objective = _objective(plugin, entry)
+    denoiser, examples = _problem(plugin, entry, objective)
+    own = dict(objective.modules())
+    if not own:
+        skip("it owns no modules.")
+    again = objective.modules()
+    same = own.keys() == again.keys() and all(again[name] is module for name, module in own.items())
+    require(same, "modules() gives other modules at every question; make them once, in __init__ or prepare.")
+    awake(nn.ModuleDict(own))
+    _loss(objective, denoiser, examples).sum().backward()  # type: ignore[no-untyped-call]
+    for name, module in own.items():
+        for key, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                require(parameter.grad is not None, f"no gradient of the loss reaches {key!r} of its module {name!r}.")
+                finite = bool(torch.as_tensor(parameter.grad).isfinite().all())
+                require(finite, f"the gradient of the loss by {key!r} of its module {name!r} is not finite.")
 
 
 class _Entrywise(nn.Module):

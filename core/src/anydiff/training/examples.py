@@ -20,7 +20,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath
-from anydiff.states import Conditioning, NoiseSource, permutation, uniform
+from anydiff.states import Conditioning, Draws, NoiseSource, permutation, uniform
 from anydiff.training.events import TrainingEvents
 from anydiff.training.settings import TrainingSettings
 
@@ -41,6 +41,7 @@ class Examples:
         uniform: numbers in (0, 1), float64 [B K].
         condition: what is given beside the states, B rows, without the truth.
         indices: where in the data set each example comes from.
+        draws: what an objective draws beside, keyed by the examples' positions; of positions 0 to B - 1 where None.
     """
 
     clean: Tensor
@@ -48,11 +49,12 @@ class Examples:
     uniform: Tensor
     condition: Conditioning
     indices: list[int]
+    draws: Draws | None = None
 
     def to(self, device: torch.device) -> Examples:
         """The same batch on ``device``."""
         states = (self.clean.to(device), self.noise.to(device), self.uniform.to(device))
-        return Examples(*states, self.condition.to(device), self.indices)
+        return Examples(*states, self.condition.to(device), self.indices, self.draws)
 
 
 class Sealed:
@@ -125,7 +127,8 @@ class ExampleStream:
         if states.shape[0] != len(positions):
             raise AnydiffError(f"the data set gave {states.shape[0]} states for {len(positions)} indices; repair it.")
         condition = self._hidden(condition, positions)
-        return Examples(states.to(self.dtype), drawn.noise, drawn.uniform, condition, drawn.indices)
+        draws = Draws(self.seed, positions, self.settings.noise_levels, "objective")
+        return Examples(states.to(self.dtype), drawn.noise, drawn.uniform, condition, drawn.indices, draws)
 
     def examples(self, step: int, positions: Sequence[int]) -> Examples:
         """The examples at ``positions``, which belong to the optimizer step after ``step`` finished ones."""

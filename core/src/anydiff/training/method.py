@@ -56,6 +56,7 @@ class TrainingMethod(ABC):
     def __init__(self, denoiser: NetworkDenoiser, objective: Objective) -> None:
         self.denoiser = denoiser
         self.objective = objective
+        objective.prepare(denoiser)
 
     @abstractmethod
     def step(self, examples: Examples, progress: float, groups: Sequence[str]) -> Losses:
@@ -71,12 +72,19 @@ class TrainingMethod(ABC):
         """
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The modules that are trained, by name, always the same ones; ``network`` is that of the denoiser."""
-        return {NETWORK: self.denoiser.network}
+        """The modules that are trained, by name, always the same ones: ``network``, that of the denoiser, and those of
+        the objective, which :meth:`groups` puts into the network's group."""
+        return {NETWORK: self.denoiser.network, **self._of_objective()}
+
+    def _of_objective(self) -> Mapping[str, nn.Module]:
+        return {f"objective/{name}": module for name, module in self.objective.modules().items()}
 
     def groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
-        """The parameters that one optimiser moves, by group: disjoint, and all that can be trained; one per module."""
+        """The parameters that one optimiser moves, by group: disjoint, and all that can be trained; one per module,
+        those of the objective's modules beside the network's."""
         trainable = {name: [p for p in each.parameters() if p.requires_grad] for name, each in self.modules().items()}
+        for name in self._of_objective():
+            trainable[NETWORK] = [*trainable.get(NETWORK, ()), *trainable.pop(name, ())]
         return {name: parameters for name, parameters in trainable.items() if parameters}
 
     def order(self) -> Sequence[Sequence[str]]:
@@ -96,14 +104,22 @@ class TrainingMethod(ABC):
         return {}
 
     def loss(self, examples: Examples) -> Tensor:
-        """The objective's loss of each example [B], a mean over its noise levels."""
+        """The objective's loss of each example [B], a mean over its noise levels: the sum of its terms."""
+        first, *others = self.terms(examples).values()
+        return sum(others, start=first)
+
+    def terms(self, examples: Examples) -> dict[str, Tensor]:
+        """The terms of the objective's loss by name, each of each example [B], a mean over its noise levels."""
         clean, condition = examples.clean, examples.condition
         levels = len(examples.uniform) // len(clean)
         if levels > 1:
             condition = self.denoiser.encode_condition(condition).repeat(levels)
             clean = clean.repeat_interleave(levels, dim=0)
-        loss = self.objective(self.denoiser, clean, examples.noise, examples.uniform, condition)
-        return loss if levels == 1 else loss.reshape(-1, levels).mean(dim=1)
+        noise, uniform = examples.noise, examples.uniform
+        terms = self.objective.terms(self.denoiser, clean, noise, uniform, condition, examples.draws)
+        if levels == 1:
+            return terms
+        return {name: loss.reshape(-1, levels).mean(dim=1) for name, loss in terms.items()}
 
 
 class ObjectiveMethod(TrainingMethod):
@@ -112,8 +128,8 @@ class ObjectiveMethod(TrainingMethod):
     uses_progress = False
 
     def step(self, examples: Examples, progress: float, groups: Sequence[str]) -> Losses:
-        """``{"network": {"loss": [B]}}``."""
-        return {NETWORK: {"loss": self.loss(examples)}}
+        """``{"network": terms}``: each term of the objective [B], one called ``loss`` where it has no others."""
+        return {NETWORK: self.terms(examples)}
 
 
 def checked_groups(method: TrainingMethod) -> dict[str, list[nn.Parameter]]:
@@ -121,12 +137,19 @@ def checked_groups(method: TrainingMethod) -> dict[str, list[nn.Parameter]]:
 
     Raises:
         AnydiffError: two groups share a parameter, a trainable parameter is in none, a parameter is of no module that
-            is trained, a group is empty or does not move in a step, or ``network`` is not the denoiser's.
+            is trained, a group is empty or does not move in a step, ``network`` is not the denoiser's, or a module of
+            the objective is not trained.
     """
     what = f"the training method {type(method).__name__}"
     modules = method.modules()
     if modules.get(NETWORK) is not method.denoiser.network:
         raise AnydiffError(f"{what} does not train the denoiser's network as modules()['{NETWORK}']; name it so.")
+    for own, module in method.objective.modules().items():
+        if all(module is not each for each in modules.values()):
+            raise AnydiffError(
+                f"{what} does not train the module {own!r} of its objective; begin modules() with "
+                "{**super().modules(), ...}."
+            )
     names = {id(p): f"{module}.{name}" for module, each in modules.items() for name, p in each.named_parameters()}
     groups = {group: list(parameters) for group, parameters in method.groups().items()}
     seen: dict[int, str] = {}

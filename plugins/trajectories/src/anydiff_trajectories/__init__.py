@@ -46,6 +46,12 @@ def register_objectives(register: Register) -> None:
         "denoising outside known entries, and the heads",
         "anydiff_trajectories.objective:Planning",
     )
+    register(
+        "trajectories/head",
+        "error of one head of a planner, a term of a sum",
+        "anydiff_trajectories.objective:HeadError",
+        network="trajectories/planner",
+    )
 
 
 @hookimpl

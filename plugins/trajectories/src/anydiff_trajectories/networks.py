@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +117,40 @@ class Planner(nn.Module):
         full = torch.zeros_like(out)
         full[..., self.layout["action"]] = functional.pad(actions, (0, 0, 0, 1)).to(out.dtype)
         return out + full
+
+    @property
+    def heads(self) -> Mapping[str, Callable[..., Any]]:
+        """What it offers to objectives: ``entries``, and the heads that it was built with, by their names."""
+        offered: dict[str, Callable[..., Any]] = {"entries": self._entries}
+        if self.inverse is not None:
+            offered["inverse"] = self._inverse_pairs
+        if self.rollout is not None:
+            offered["rollout"] = self._rollout_pairs
+        if self.value is not None:
+            offered["value"] = self.value_of
+        return offered
+
+    def _entries(self, clean: Tensor, condition: Conditioning, first_action_weight: float) -> Tensor:
+        """Weights ``[B, horizon, width]`` of the denoising error: 0 where an entry is known or hidden."""
+        _, known = self.with_known(clean, condition)
+        weight = (~known & self.seen).to(clean.dtype)
+        if "action" in self.layout and first_action_weight != 1.0:
+            weight[:, 0, self.layout["action"]] *= first_action_weight
+        return weight
+
+    def _inverse_pairs(self, clean: Tensor, condition: Conditioning) -> tuple[Tensor, Tensor]:
+        """(f(o_k, o_{k+1}), a_k) ``[B, horizon - 1, d_a]`` of clean rows."""
+        assert self.inverse is not None
+        observation = clean[..., self.layout["observation"]]
+        return self.inverse(observation[:, :-1], observation[:, 1:]), clean[:, :-1, self.layout["action"]]
+
+    def _rollout_pairs(self, clean: Tensor, condition: Conditioning) -> tuple[Tensor, Tensor]:
+        """(g(o_1..o_k, R_1..R_k), (o_{k+1}, R_{k+1})) ``[B, horizon - 1, d_o (+ 1)]`` of clean rows."""
+        assert self.rollout is not None
+        rows = clean[..., self.layout["observation"]]
+        if self.rollout.returns:
+            rows = torch.cat([rows, clean[..., self.layout["return"]]], dim=-1)
+        return self.rollout(rows[:, :-1], condition.given.get("goal")), rows[:, 1:]
 
     def value_of(self, x: Tensor, log_snr: Tensor, condition: Conditioning) -> Tensor:
         """J(x_t, λ) ``[B]`` of a noisy plan ``[B, horizon, width]``, the given start and goal in place.

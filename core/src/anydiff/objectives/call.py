@@ -1,0 +1,133 @@
+"""The one network call of a training step, shared by all terms of an objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from anydiff.denoisers.base import Denoiser, PredictionKind, batch_times, convert
+from anydiff.errors import AnydiffError
+from anydiff.paths.base import GaussianPath
+from anydiff.states import UNCONDITIONAL, Conditioning, Draws, StateSpec
+
+T = TypeVar("T")
+
+
+class Call:
+    """A batch, its noisy states and what the denoiser predicts of them, each computed when it is first asked for.
+
+    Args:
+        denoiser: what is trained.
+        times: times ``[B]`` of the path from uniform numbers ``[B]``.
+        clean: x0 ``[B, *shape]``.
+        noise: ε ``[B, *shape]`` of unit scale.
+        uniform: one number in (0, 1) per row, ``[B]``; becomes its time.
+        condition: what is given beside the states.
+        draws: further random numbers of the rows; without them those of the positions 0 to B - 1.
+
+    Attributes:
+        clean, noise: as given, zero where no entry is.
+        entry_weights: weights of the entries in a mean over them, None for equal ones.
+        path: the denoiser's.
+
+    Raises:
+        AnydiffError: ``uniform`` of a shape that does not fit.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        times: Callable[[GaussianPath, Tensor], Tensor],
+        clean: Tensor,
+        noise: Tensor,
+        uniform: Tensor,
+        condition: Conditioning = UNCONDITIONAL,
+        draws: Draws | None = None,
+    ) -> None:
+        self.denoiser, self.condition, self.path = denoiser, condition, denoiser.path
+        self.clean, self.noise, self.entry_weights = present_entries(denoiser.spec, clean, noise, condition)
+        if uniform.shape != clean.shape[:1]:
+            raise AnydiffError(f"uniform has shape {tuple(uniform.shape)}, but must be ({clean.shape[0]},).")
+        self.draws = Draws(0, range(len(clean))) if draws is None else draws
+        self._times, self._uniform = times, uniform
+        self._made: dict[str, Any] = {}
+
+    def named(self, name: str) -> Call:
+        """The same call for the term ``name``: what was computed is shared, its random numbers are its own."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.draws = self.draws.named(name)
+        return other
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` gives, computed for the first term that asks for ``name`` and kept for the others."""
+        if name not in self._made:
+            self._made[name] = make()
+        found: T = self._made[name]
+        return found
+
+    @property
+    def t(self) -> Tensor:
+        """The time of each row, float64 ``[B]``."""
+        return self.once("t", lambda: batch_times(self._times(self.path, self._uniform), self.clean))
+
+    @property
+    def x(self) -> Tensor:
+        """x_t ``[B, *shape]``."""
+        known = self.path.given
+        return self.once("x", lambda: self.path.mix(self.t, x0=self.clean, noise=self.noise, **known(self.condition)))
+
+    @property
+    def native(self) -> Tensor:
+        """The prediction ``[B, *shape]`` of the denoiser's own kind: the network is called here, and nowhere else."""
+        return self.once("native", lambda: self.denoiser.native(self.x, self.t, self.condition))
+
+    def predict(self, kind: PredictionKind) -> Tensor:
+        """The same prediction as one of ``kind``, ``[B, *shape]``; no further call."""
+        return convert(self.denoiser, self.x, self.t, self.native, self.denoiser.native_kind, kind)
+
+    def head(self, name: str, asked_by: str, fix: str = "") -> Callable[..., Any]:
+        """What the network offers beside its prediction under ``name``: ``network.heads[name]``.
+
+        Args:
+            name: of the head.
+            asked_by: who asks, as a sentence begins: ``"the term 'inverse'"``.
+            fix: what to do where there is none.
+
+        Raises:
+            AnydiffError: the network has no such head.
+        """
+        return network_head(self.denoiser, name, asked_by, fix)
+
+
+def network_heads(denoiser: Denoiser) -> Mapping[str, Callable[..., Any]]:
+    """What the denoiser's network offers beside its prediction, by name; nothing where it has no ``heads``."""
+    heads: Mapping[str, Callable[..., Any]] | None = getattr(getattr(denoiser, "network", None), "heads", None)
+    return {} if heads is None else heads
+
+
+def network_head(denoiser: Denoiser, name: str, asked_by: str, fix: str = "") -> Callable[..., Any]:
+    """The head called ``name`` of the denoiser's network; arguments and errors as for :meth:`Call.head`."""
+    heads = network_heads(denoiser)
+    if name not in heads:
+        own = f"has the heads {', '.join(heads)}" if heads else "has no heads"
+        raise AnydiffError(
+            f"{asked_by} needs the head {name!r}, but the network {own}; "
+            f"{fix or 'choose a network with it, or leave the term out'}."
+        )
+    return heads[name]
+
+
+def present_entries(
+    spec: StateSpec | None, clean: Tensor, noise: Tensor, condition: Conditioning
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(x0, ε, weights of the elements), zero where no entry is."""
+    weights = condition.loss_weight
+    if spec is None or not spec.has_absent_entries:
+        return clean, noise, weights
+    present = spec.present(condition.mask).to(clean)
+    clean, noise = torch.where(present > 0, clean, 0), torch.where(present > 0, noise, 0)
+    return clean, noise, (present if weights is None else present * weights).expand(clean.shape)

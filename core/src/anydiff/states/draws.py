@@ -1,0 +1,59 @@
+"""Random numbers of a batch's rows for whoever asks by a name, keyed by (seed, position, name)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from anydiff.states.streams import standard_normal, uniform
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What the rows of a batch draw beside their noise and their time.
+
+    A number depends on (seed, position of its row, name) alone: not on the batch, on what others draw, on the order, or
+    on the device. So resumption, micro batches and several devices change nothing.
+
+    Args:
+        seed: whole number in [0, 2^64).
+        positions: of the examples in the whole training, one each.
+        levels: rows of each example, one after the other; each has numbers of its own.
+        name: who draws; other names give independent numbers.
+    """
+
+    seed: int
+    positions: Sequence[int]
+    levels: int = 1
+    name: str = "draws"
+
+    @property
+    def rows(self) -> list[int]:
+        """The position of each row of the batch."""
+        return [position for position in self.positions for _ in range(self.levels)]
+
+    def named(self, name: str) -> Draws:
+        """The same rows for ``name``, a part of who draws here."""
+        return replace(self, name=f"{self.name}/{name}")
+
+    def uniform(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """Numbers in (0, 1) for ``purpose``: float64 ``[rows, *shape]``, on the host."""
+        stream = f"{self.name}/{purpose}"
+        return self._rows([uniform(self.seed, self.positions, k, stream, shape) for k in range(self.levels)])
+
+    def normal(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """Standard normal numbers for ``purpose``: float64 ``[rows, *shape]``, on the host."""
+        stream = f"{self.name}/{purpose}"
+        drawn = (standard_normal(self.seed, self.positions, k, stream, shape) for k in range(self.levels))
+        return self._rows([torch.from_numpy(each) for each in drawn])
+
+    def signs(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """-1 or 1, each with probability 1/2, for ``purpose``: float64 ``[rows, *shape]``, on the host."""
+        return torch.where(self.uniform(purpose, shape) < 0.5, -1.0, 1.0).double()
+
+    @staticmethod
+    def _rows(levels: list[Tensor]) -> Tensor:
+        return levels[0] if len(levels) == 1 else torch.stack(levels, dim=1).flatten(0, 1)

@@ -236,6 +236,7 @@ def register_commands(register: Register) -> None:
     register("recipes", "List the recipes: named, complete experiments.", "anydiff.cli.recipes:app")
     register("train", "Train a recipe; resume or extend a run.", "anydiff.cli.train:command")
     register("sample", "Draw samples from a run or from bundled weights.", "anydiff.cli.sample:command")
+    register("optimise", "Draw samples with a higher reward, round by round.", "anydiff.cli.optimise:command")
     register("evaluate", "Compute the metrics of a run or of samples.", "anydiff.cli.evaluate:command")
     register("advise", "More calls, more training or more samples? And which solver?", "anydiff.cli.advise:command")
     register("show", "Draw pictures of a run or of samples.", "anydiff.cli.show:command")

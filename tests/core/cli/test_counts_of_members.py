@@ -2,7 +2,7 @@
 
 import pytest
 
-from anydiff.cli.sample import _counted, _order
+from anydiff.cli.cases import counted, order_of_cases
 
 
 @pytest.mark.parametrize(
@@ -15,5 +15,5 @@ from anydiff.cli.sample import _counted, _order
     ],
 )
 def test_one_is_one(members, cases, says):
-    assert _counted(members, cases) == says
-    assert bool(_order(members, cases)) == (members > 1 and cases > 1)
+    assert counted(members, cases) == says
+    assert bool(order_of_cases(members, cases)) == (members > 1 and cases > 1)

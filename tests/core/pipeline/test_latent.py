@@ -11,7 +11,7 @@ from anydiff.errors import AnydiffError
 from anydiff.networks import Autoencoder
 from anydiff.objectives import Reconstruction
 from anydiff.paths import VPLinear
-from anydiff.pipeline import load, train
+from anydiff.pipeline import Pipeline, load, train
 from anydiff.pipeline.latent import Latent, LatentDataset
 from anydiff.plugins import forget, use_folder
 from anydiff.recipes import load_recipe
@@ -177,3 +177,18 @@ def test_bad_autoencoders_are_one_sentence():
     wide = Autoencoder(StateSpec.single((1, 8)), latent_channels=9, channels=4)
     with pytest.raises(AnydiffError, match="18 entries, but the state only 8"):
         Reconstruction()(of(wide), *torch.zeros(2, 1, 1, 8), torch.zeros(1))
+
+
+def test_a_reward_is_of_data_and_led_back_through_the_autoencoder(codes):
+    """Its gradient is by the latents; rewards of round 0 are those of the samples."""
+    pipeline = Pipeline.untrained(load_recipe("waves/diffusion", [f"latent={codes}"]))
+
+    def first(values):
+        assert values.shape[1:] == (1, 16)
+        return values[:, 0, :4].mean(1)
+
+    found = pipeline.optimise(first, 6, rounds=2, gain=0.5, nfe=4)
+    assert found.samples.states.shape == (6, 1, 16)
+    torch.testing.assert_close(found.rewards[0], first(pipeline.sample_set(6, nfe=4).states))
+    torch.testing.assert_close(found.rewards[-1], first(found.samples.states))
+    assert float(found.rewards[-1].mean()) > float(found.rewards[0].mean())

@@ -310,6 +310,32 @@ FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
     (
         "domain.protocols",
         "domain",
+        "values in units by NumPy, which nothing can differentiate",
+        [
+            (
+                "domain",
+                _MASK,
+                "    def in_units(self, states, condition):\n"
+                "        import torch\n\n"
+                "        return torch.from_numpy(2 * states.detach().numpy())\n\n" + _MASK,
+            )
+        ],
+    ),
+    (
+        "domain.protocols",
+        "domain",
+        "values in units of the batch's mean",
+        [
+            (
+                "domain",
+                _MASK,
+                "    def in_units(self, states, condition):\n        return states - states.mean(0)\n\n" + _MASK,
+            )
+        ],
+    ),
+    (
+        "domain.protocols",
+        "domain",
         "coordinates of another length than the arrays",
         [
             (

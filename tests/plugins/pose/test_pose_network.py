@@ -252,8 +252,8 @@ def test_the_mean_pose_is_one_pose_for_everybody():
 
 
 def test_cases_of_the_command_line_are_held_out_frames_and_nothing_else(pipeline):
-    from anydiff.cli.sample import _cases
+    from anydiff.cli.cases import cases_named
 
-    condition, cases, _ = _cases(pipeline, {}, 3)
+    condition, cases, _ = cases_named(pipeline, {}, 3)
     assert cases == 3
     assert [name for name, _ in condition.tensors()] == ["given.frames"]

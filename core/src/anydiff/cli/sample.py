@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anydiff.cli import common
+from anydiff.cli.cases import (
+    DEFAULT_COUNT,
+    cases_named,
+    counted,
+    members_of_each,
+    order_of_cases,
+    write_samples,
+)
 from anydiff.cli.output import tell
 
 if TYPE_CHECKING:
     from anydiff.metrics import SampleSet
     from anydiff.pipeline import Pipeline
-    from anydiff.pipeline.conditions import Asked
-
-DEFAULT_COUNT = 16
 
 
 def command(
@@ -98,7 +102,7 @@ def command(
         "batch_size": batch_size,
     }  # fmt: skip
     if members is None:
-        members = _members_of_each(pipeline, given, cases, count)
+        members = members_of_each(pipeline, given, cases, count)
     if out.suffix == ".zarr":
         _stream(pipeline, out, members or count or DEFAULT_COUNT, given, cases, resume, overwrite, asked)
     elif members is not None:
@@ -112,7 +116,7 @@ def _some(
 ) -> None:
     """Samples that are of no cases."""
     samples, cost = _draw(pipeline, count, {**options, "condition": given})
-    _write(pipeline, samples, out, picture)
+    write_samples(pipeline, samples, out, picture)
     tell(f"wrote {count} samples to {str(out)!r} ({cost}seed {options['seed']}).")
 
 
@@ -128,55 +132,6 @@ def _draw(pipeline: Pipeline, count: int, options: dict[str, Any]) -> tuple[Samp
         step = progress.task_ids[0]
         samples = pipeline.sample_set(count, solver=sampler, callbacks=[lambda _: progress.advance(step)], **rest)
     return samples, f"{sampler.nfe} NFE each, "
-
-
-def _labels(pipeline: Pipeline, given: dict[str, str]) -> list[Any] | None:
-    """What tells the cases apart that ``given`` names; None where it names none."""
-    from anydiff.domains import NamesCases
-
-    return pipeline.domain.labels(given) if given and isinstance(pipeline.domain, NamesCases) else None
-
-
-def _members_of_each(pipeline: Pipeline, given: dict[str, str], cases: int | None, count: int | None) -> int | None:
-    """How many samples each case has without --members; None where no cases are named.
-
-    By default one of each held-out example, and several of what a file names.
-    """
-    from anydiff.errors import AnydiffError
-
-    labels = _labels(pipeline, given)
-    if labels is None and (given or cases is None):
-        if cases is not None:
-            raise AnydiffError(
-                f"--cases is {cases}, but --condition {next(iter(given))} names no cases; give --members for an "
-                "ensemble, or --count."
-            )
-        return None
-    of_each = cases or len(labels or ())
-    if count is not None and count % of_each:
-        raise AnydiffError(
-            f"--count is {count}, but there are {of_each} cases; give --members, how many for each of them, and "
-            "--cases to take the first ones alone."
-        )
-    if count is not None:
-        return count // of_each
-    return 1 if labels is None else DEFAULT_COUNT
-
-
-def _write(
-    pipeline: Pipeline, samples: SampleSet, out: Path, picture: Path | None, labels: Sequence[Any] | None = None
-) -> None:
-    from anydiff.domains import LabelsSamples
-
-    objects = pipeline.domain.decode(samples.states, samples.condition)
-    if labels is not None and isinstance(pipeline.domain, LabelsSamples):
-        rows = range(len(objects))
-        of_rows = [labels[row % len(labels)] for row in rows]
-        objects = pipeline.domain.labelled(objects, of_rows, [row // len(labels) for row in rows])
-    pipeline.domain.write(objects, out)
-    if picture is not None:
-        pipeline.domain.draw(objects, picture, pipeline.titles(samples))
-        tell(f"drew them to {str(picture)!r}.")
 
 
 def _fixed(pipeline: Pipeline, known: str | None) -> dict[str, Any]:
@@ -206,31 +161,6 @@ def _check_ensemble(resume: bool, out: Path, picture: Path | None, known: str | 
         raise AnydiffError("--known does not go with samples that are streamed to .zarr; draw them with --count.")
 
 
-def _cases(pipeline: Pipeline, given: dict[str, str], cases: int | None) -> tuple[Asked, int, Sequence[Any] | None]:
-    """The condition with one row per case, how many cases there are, and what tells them apart.
-
-    They are those that ``given`` names, the first of held-out data where nothing is given, else ``cases`` of one kind.
-    """
-    from anydiff.errors import AnydiffError
-
-    labels = _labels(pipeline, given)
-    if labels is not None:
-        count = len(labels) if cases is None else cases
-        if count > len(labels):
-            raise AnydiffError(
-                f"--cases is {cases}, but --condition names {len(labels)} cases; lower it or leave it out."
-            )
-        return pipeline.conditioning(given, len(labels)).rows(slice(count)), count, labels[:count]
-    if given or cases is None:
-        return dict(given), cases or 1, None
-    reference = pipeline.reference(cases)
-    if len(reference) < cases:
-        raise AnydiffError(f"--cases is {cases}, but the held-out data are {len(reference)} examples; lower it.")
-    if not reference.asked(1):
-        raise AnydiffError(f"--cases is {cases}, but the held-out data have no conditions to ask for; use --count.")
-    return reference.asked(len(reference)), len(reference), reference.labels
-
-
 def _stream(
     pipeline: Pipeline,
     out: Path,
@@ -243,7 +173,7 @@ def _stream(
 ) -> None:
     from anydiff.pipeline.stream import StreamRequest, stream
 
-    condition, count, labels = _cases(pipeline, given, cases)
+    condition, count, labels = cases_named(pipeline, given, cases)
     seed, chunk = options.pop("seed"), options["batch_size"]
     with common.sampling_progress(1, f"streaming {members} members") as progress:
         stream(
@@ -255,7 +185,7 @@ def _stream(
             progress=lambda done, total: progress.update(progress.task_ids[0], completed=done, total=total),
             **options,
         )
-    tell(f"wrote {_counted(members, count)} to {str(out)!r} (seed {seed}).")
+    tell(f"wrote {counted(members, count)} to {str(out)!r} (seed {seed}).")
 
 
 def _ensemble(
@@ -267,20 +197,7 @@ def _ensemble(
     picture: Path | None,
     options: dict[str, Any],
 ) -> None:
-    condition, count, labels = _cases(pipeline, given, cases)
+    condition, count, labels = cases_named(pipeline, given, cases)
     samples = pipeline.ensemble_set(members, condition, cases=count, **options)
-    _write(pipeline, samples, out, picture, labels)
-    tell(f"wrote {_counted(members, count)} to {str(out)!r} ({_order(members, count)}seed {options['seed']}).")
-
-
-def _counted(members: int, cases: int) -> str:
-    """``2 samples for each of 3 cases``."""
-    samples = "1 sample" if members == 1 else f"{members} samples"
-    return f"{samples} for 1 case" if cases == 1 else f"{samples} for each of {cases} cases"
-
-
-def _order(members: int, cases: int) -> str:
-    """In which order they come, where that can be mistaken."""
-    return (
-        "the first sample of every case, then the second of every case, and so on; " if min(members, cases) > 1 else ""
-    )
+    write_samples(pipeline, samples, out, picture, labels)
+    tell(f"wrote {counted(members, count)} to {str(out)!r} ({order_of_cases(members, count)}seed {options['seed']}).")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from anydiff.data.arrays import read_array
     from anydiff.data.dataset import ArrayDataset, Dataset
     from anydiff.data.hdf5 import check_hdf5
+    from anydiff.data.pseudo_labels import PseudoLabelled, rewarded
     from anydiff.data.zarr_store import check_zarr
 
 __getattr__ = on_demand(
@@ -21,9 +22,11 @@ __getattr__ = on_demand(
     {
         "ArrayDataset": "anydiff.data.dataset",
         "Dataset": "anydiff.data.dataset",
+        "PseudoLabelled": "anydiff.data.pseudo_labels",
         "check_hdf5": "anydiff.data.hdf5",
         "check_zarr": "anydiff.data.zarr_store",
         "read_array": "anydiff.data.arrays",
+        "rewarded": "anydiff.data.pseudo_labels",
     },
 )
 
@@ -32,6 +35,7 @@ __all__ = [
     "Container",
     "Dataset",
     "LedgerRow",
+    "PseudoLabelled",
     "cached_container",
     "check_hdf5",
     "check_zarr",
@@ -41,4 +45,5 @@ __all__ = [
     "ledger_row",
     "read_array",
     "read_members",
+    "rewarded",
 ]

@@ -6,11 +6,13 @@ from anydiff.domains.protocols import (
     FixesEntries,
     HasCoordinates,
     HasLabelArrays,
+    HasUnits,
     LabelsSamples,
     MatchesCases,
     NamesCases,
     TakesScaffold,
 )
+from anydiff.domains.rewards import Reward, own_units, reward_and_gradient, reward_name, reward_of
 
 __all__ = [
     "Domain",
@@ -18,10 +20,16 @@ __all__ = [
     "FixesEntries",
     "HasCoordinates",
     "HasLabelArrays",
+    "HasUnits",
     "LabelledArray",
     "LabelsSamples",
     "MatchesCases",
     "NamesCases",
     "Report",
+    "Reward",
     "TakesScaffold",
+    "own_units",
+    "reward_and_gradient",
+    "reward_name",
+    "reward_of",
 ]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from torch import Tensor
+
 from anydiff.domains.domain import LabelledArray, Report
 from anydiff.states import Conditioning, Known
 
@@ -44,6 +46,21 @@ class HasCoordinates(Protocol):
 
     def coordinates(self) -> dict[str, LabelledArray]:
         """What stands along the axes, by name, once for all samples."""
+
+
+@runtime_checkable
+class HasUnits(Protocol):
+    """States can be turned into the field's own units by torch operations, so that a reward of those is one of states.
+
+    ``anydiff optimise`` and :meth:`anydiff.pipeline.Pipeline.optimise` give rewards these values.
+    """
+
+    def in_units(self, states: Tensor, condition: Conditioning) -> Tensor:
+        """``states [B, *shape]`` in the field's own units, ``[B, *its axes]``, differentiable, row by row.
+
+        ``condition`` has one row per state: it may decide the units (the day of the year, the level of a series).
+        Values are not rounded, and clamped only where the field has no others.
+        """
 
 
 @runtime_checkable

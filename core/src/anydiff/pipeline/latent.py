@@ -64,8 +64,11 @@ class Latent:
     def to_data(self, latents: Tensor) -> Tensor:
         """States float32 ``[B, *shape]`` of latents ``[B, *latent_shape]``, each made alone."""
         self.spec.check(latents)
-        rows = [self.autoencoder.decode(row[None].float().cpu()) for row in latents]
-        return torch.cat(rows) if rows else torch.empty(0, *self.autoencoder.shape)
+        return self.decoded(latents.cpu()) if len(latents) else torch.empty(0, *self.autoencoder.shape)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """As :meth:`to_data`, differentiable; ``latents`` are on the host, and at least one."""
+        return torch.cat([self.autoencoder.decode(row[None].float()) for row in latents])
 
 
 def reconstruct(domain: Domain, autoencoder: Autoencoder, reference: SampleSet, count: int) -> SampleSet:

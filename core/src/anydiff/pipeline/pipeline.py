@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import NetworkDenoiser
-from anydiff.domains import Domain, Report
+from anydiff.domains import Domain, Report, Reward
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline.companions import companions_of, joint_hash
 from anydiff.pipeline.conditions import Asked, conditioning_of, number_of_cases, require_conditions
@@ -20,6 +20,7 @@ from anydiff.pipeline.evaluate import evaluate, like, paired, scores
 from anydiff.pipeline.latent import Latent, latent_of
 from anydiff.pipeline.likelihood import ode_inputs, require_density
 from anydiff.pipeline.load import load_pipeline
+from anydiff.pipeline.optimise import Optimised, optimise
 from anydiff.pipeline.sampling import SampleOptions, member_rows, objects_per_case, plan_of, sample_states, sampler_of
 from anydiff.pipeline.save import save_pipeline, with_harmless_changes
 from anydiff.recipes import Recipe
@@ -113,10 +114,8 @@ class Pipeline:
 
         Member j of case c has the sample index j n + c, so asking for more members, or for members 64 to 127 alone,
         gives the same ones. ``members`` are how many per case, or their numbers; ``condition`` has one row per case,
-        whose number ``cases`` is needed where it is text alone; ``options`` are those of :meth:`sample`.
-
-        Raises:
-            AnydiffError: the conditions have different numbers of rows, or their number cannot be told.
+        whose number ``cases`` is needed where it is text alone; ``options`` are those of :meth:`sample`. Refused are
+        conditions of different numbers of rows, or whose number cannot be told.
         """
         count = number_of_cases(condition, cases)
         return self.sample_set(member_rows(members, count), condition=condition, cases=count, **options)
@@ -130,6 +129,11 @@ class Pipeline:
         """
         samples = self.ensemble_set(members, condition, cases=cases, **options)
         return objects_per_case(samples, number_of_cases(condition, cases))
+
+    def optimise(self, reward: Reward, count: int | Sequence[int] = 16, **options: Any) -> Optimised:
+        """Samples with a higher ``reward``; arguments as for :func:`anydiff.pipeline.optimise.optimise`, which says all
+        (``rounds``, ``gain`` or ``target``, ``report``), and as for :meth:`sample`."""
+        return optimise(self, reward, count, options)
 
     def encode(
         self, objects: Sequence[Any], *, condition: Asked | None = None, ode: AdaptiveODE | None = None, **options: Any
@@ -199,9 +203,7 @@ class Pipeline:
         Objects that tell their case (a forecast's time, the name of a series) come in whatever order. Others are taken
         in order where ``reference`` is given: sample i belongs to its row i % n. Else the samples are
         :attr:`~anydiff.metrics.SampleSet.untold`, and metrics that compare each with its own case have no value.
-
-        Raises:
-            AnydiffError: an object of no held-out case, or cases with different numbers of samples.
+        Refused are an object of no held-out case, and cases with different numbers of samples.
         """
         return paired(self, objects, self.reference() if reference is None else reference, reference is not None)
 

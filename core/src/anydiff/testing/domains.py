@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from anydiff.data.dataset import Dataset
-from anydiff.domains import Domain, FixesEntries, HasCoordinates, HasLabelArrays, LabelsSamples, MatchesCases
+from anydiff.domains import (
+    Domain,
+    FixesEntries,
+    HasCoordinates,
+    HasLabelArrays,
+    HasUnits,
+    LabelsSamples,
+    MatchesCases,
+)
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.registry import Entry
 from anydiff.states import UNCONDITIONAL, ClassCondition, Conditioning, NoiseSource
@@ -291,7 +299,8 @@ def sample_mask(plugin: Subject, entry: Entry) -> None:
 
 @check("domain.protocols", "domains")
 def protocols(plugin: Subject, entry: Entry) -> None:
-    """Entries that conditions fix are entries of the states; coordinates stand along axes of the arrays."""
+    """Entries that conditions fix are entries of the states; coordinates stand along axes of the arrays; values in the
+    field's units are differentiable, row by row."""
     domain = _domain(plugin, entry)
     states, condition, _ = _states(plugin, domain)
     if isinstance(domain, FixesEntries):
@@ -300,6 +309,8 @@ def protocols(plugin: Subject, entry: Entry) -> None:
         for each in domain.known_entries(condition) or ():
             found, wanted = tuple(each.shape), (len(states), *domain.spec.shape)
             require(found == wanted, f"known_entries gives {found} for states of {wanted}.")
+    if isinstance(domain, HasUnits):
+        _units(domain, states, condition)
     if isinstance(domain, HasCoordinates):
         lengths: dict[str, int] = {}
         for array in domain.arrays(states, condition).values():
@@ -311,6 +322,17 @@ def protocols(plugin: Subject, entry: Entry) -> None:
                 require(
                     fits, f"the coordinate {name!r} has {length} values along {axis!r}, arrays {lengths.get(axis)}."
                 )
+
+
+def _units(domain: HasUnits, states: Tensor, condition: Conditioning) -> None:
+    leaf = states.clone().requires_grad_()
+    values = domain.in_units(leaf, condition)
+    rows = values.shape[:1] == states.shape[:1] and bool(values.isfinite().all())
+    require(rows, f"in_units gives {tuple(values.shape)} for {len(states)} states, or values that are not finite.")
+    require(values.requires_grad, "in_units is not differentiable: it leaves torch, detaches or rounds.")
+    (gradient,) = torch.autograd.grad(values[0].sum(), leaf)
+    require(gradient[0].any(), "in_units is flat: no value depends on the state.")
+    require(not gradient[1:].any(), "in_units of one state depends on the other states of the batch.")
 
 
 @check("domain.conditions", "domains")

@@ -88,6 +88,10 @@ class Images(Domain):
         """States (any shape) to the nearest bytes, uint8; values outside the range are clamped."""
         return self.levels.decode(states)
 
+    def in_units(self, states: Tensor, condition: Conditioning) -> Tensor:
+        """Brightness from 0 (black) to 255, ``[B, C, H, W]``; neither rounded nor clamped, so differentiable."""
+        return (states - self.low) * (255 / (self.high - self.low))
+
     def encode(
         self,
         objects: Sequence[Image.Image | NDArray[Any]],

@@ -120,6 +120,12 @@ class TimeSeries(Domain):
         values = self.values(states, condition).numpy()
         return [pd.Series(row, index=self.steps, name="target") for row in values]
 
+    def in_units(self, states: Tensor, condition: Conditioning) -> Tensor:
+        """``states [B, 1, L]`` as values ``[B, L]`` in the units of :meth:`values`, differentiable."""
+        if "observed" not in condition.given:
+            return states[:, 0]
+        return unit(condition.given["observed"].to(states)).decode(states[:, 0])
+
     def values(self, states: Tensor, condition: Conditioning | None = None) -> Tensor:
         """``states [B, 1, L]`` as float64 ``[B, L]`` in the units of ``observed``, else of the level."""
         values = states.detach().to("cpu", torch.float64)[:, 0]

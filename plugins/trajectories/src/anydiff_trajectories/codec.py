@@ -173,6 +173,11 @@ class TrajectoryCodec(Domain):
         """The raw values ``[..., horizon, columns]`` of a part of ``states [..., horizon, width]``."""
         return self.restore(part, states[..., self.layout[part]])
 
+    def in_units(self, states: Tensor, condition: Conditioning) -> Tensor:
+        """States with every part in raw units, ``[B, horizon, width]`` in the order of ``layout``; differentiable."""
+        parts = [self.raw(part, states) for part in self.layout.parts]
+        return torch.cat(parts, dim=-1)
+
     def at_rest(self, states: Tensor) -> Tensor:
         """``states [..., width]`` of which action, reward and return are zero in raw units; the rest stays as it is."""
         out = states.clone()

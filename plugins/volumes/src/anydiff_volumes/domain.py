@@ -157,6 +157,10 @@ class Volumes(Domain):
         values = self.window.decode(decoded[:, 0].numpy()).astype(np.float32)
         return [as_nifti(each, self.affine) for each in values]
 
+    def in_units(self, states: Tensor, condition: Conditioning) -> Tensor:
+        """Values ``[B, 1, X, Y, Z]`` of the grid, [0, 1] for MR and Hounsfield units for CT; not clamped."""
+        return self.window.decode(UNIT.decode(states))
+
     def _check_modality(self, image: Any, name: str) -> None:
         """Refuse a volume whose own header says another modality."""
         stated = stated_modality(image)

@@ -69,12 +69,12 @@ class Climatology:
 
     def normalise(self, values: NDArray[Any], day: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """Anomalies of ``values [B, channels, *grid]`` on the days of the year ``day [B]`` (1 to 366; None: yearly)."""
-        mean, std = self._statistics(day)
+        mean, std = self.statistics(day)
         return Gaussian(mean, std).encode(values).astype(np.float32)
 
     def denormalise(self, anomalies: NDArray[Any], day: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """The values whose anomalies on ``day`` are ``anomalies``: the inverse of :meth:`normalise`."""
-        mean, std = self._statistics(day)
+        mean, std = self.statistics(day)
         return Gaussian(mean, std).decode(anomalies).astype(np.float32)
 
     def base_day_field(self, day: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -82,7 +82,8 @@ class Climatology:
         mean, std = self.yearly
         return Gaussian(mean, std).encode(self.arrays[0][day - 1]).astype(np.float32)
 
-    def _statistics(self, day: NDArray[np.int64] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def statistics(self, day: NDArray[np.int64] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of the days ``day [B]``, ``[B, channels, *grid]``; None: yearly, one row less."""
         mean, std = self.yearly if day is None else (each[day - 1] for each in self.arrays)
         return mean.astype(np.float64), std.astype(np.float64)
 

@@ -161,6 +161,13 @@ class Weather(Domain):
             for channel, name in enumerate(self.variables)
         }
 
+    def in_units(self, states: Tensor, condition: Conditioning) -> Tensor:
+        """Each variable in its own units, ``[B, variables, *grid]``, by the statistics of the valid day if it is known;
+        differentiable."""
+        day = decode_day(condition.given["valid_day"]) if "valid_day" in condition.given else None
+        mean, std = (torch.from_numpy(each).to(states) for each in self.climatology.statistics(day))
+        return states * std + mean
+
     def coordinates(self) -> dict[str, LabelledArray]:
         """The grid's coordinates with their units."""
         return {

@@ -48,6 +48,10 @@ class Rain(Weather):
             raise AnydiffError(f"variable 'rain' of {what} is {amounts.min():g} mm somewhere, but must be at least 0.")
         return np.sqrt(amounts)
 
+    def in_units(self, states: Tensor, condition: Conditioning) -> Tensor:
+        """Amounts in mm, ``[B, 1, 1, 1]``; those below none are none, without gradient."""
+        return super().in_units(states, condition).clamp_min(0.0).square()
+
     def _denormalised(
         self, states: Tensor, condition: Conditioning | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:

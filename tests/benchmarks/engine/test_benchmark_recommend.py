@@ -74,7 +74,7 @@ def test_a_setting_below_the_baseline_is_marked_and_said_to_be_worse():
     assert answers_table(Leaderboard({}, (task,))).rows[0][5].text == "WORSE"
     shown = [cells[2] for cells in metrics_table(task, task.quality, lambda card: card.name).rows]
     assert [cell.style for cell in shown] == ["", "failed", "failed"]
-    assert all("below the baseline" in cell.note for cell in shown[1:])
+    assert all("below floor" in cell.note for cell in shown[1:])
 
 
 def test_missing_cells_and_few_cases_are_announced():

@@ -91,7 +91,7 @@ def test_every_task_has_table_plot_pictures_and_baselines(folder):
             "held-out against held-out (ceiling)",
             "training data",
             "Gaussian of all",
-            "marginal Gaussian (base",
+            "(strongest free base",
         ):
             assert name in section
         assert "Over 3 sampling seeds of 1 training" in content

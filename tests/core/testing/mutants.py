@@ -397,6 +397,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "        if split == 'test':\n            seen = Rows('train')\n"
         "            self.rows[0], self.labels[0] = seen.rows[0], seen.labels[0]\n\n    def __len__",
     ),
+    ("data.dependence", "domain", "data", "    def __len__", "    dependence = -1\n\n    def __len__"),
     ("data.declared", "domain", "data", "\n    def __len__", "        self.labels[-1] = 2\n\n    def __len__"),
     ("data.hash", "domain", "data", "    def __len__", HASH.format("__import__('os').urandom(8)")),
     (

@@ -43,6 +43,13 @@ def build(path, split="train", **options):
     return AnnotatedVideo(path / "frames", path / "poses.json", split, domain={"skeleton": "coco17"}, **options)
 
 
+def test_people_of_frames_that_a_clip_shares_depend_on_each_other(folder):
+    """Two people in each frame; a clip sees the frame before and the one behind, so clips two apart share one."""
+    path, _ = folder
+    assert build(path).dependence == 5
+    assert build(path, "test").dependence == 3
+
+
 def test_examples_are_people_and_splits_are_times(folder):
     path, poses = folder
     train, test = build(path), build(path, "test")

@@ -276,6 +276,9 @@ def test_own_files_are_paired_with_their_truth_whatever_the_order(world, tmp_pat
     states, condition = test.batch(range(4))
     np.testing.assert_array_equal(states, condition.given["members"][:, 0])
     assert str(test.case_labels([0])[0].moment) == "2003-04-01T00:00"
+    assert test.dependence == 0, "three days ahead, every seven days"
+    daily = saved(perfect(8, lead=3, spacing=1), tmp_path / "daily.nc")
+    assert ForecastFiles(daily, split="test", **files).dependence == 2
     twice = saved(perfect(8).isel(time=[0, 1, 2, 3, 4, 5, 6, 6]), tmp_path / "twice.nc")
     with pytest.raises(AnydiffError, match="1 base times of the forecast occur more than once"):
         ForecastFiles(twice, **files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,25 @@ from typing import Any, Literal
 from anydiff.errors import AnydiffError
 from anydiff.metrics import MetricCard, require_same_card
 from anydiff_benchmarks.engine.row import Part, Row
-from anydiff_benchmarks.engine.statistics import FEWEST, Runs, Summary, leaders, significance_sentence, summarise
+from anydiff_benchmarks.engine.statistics import (
+    FEWEST,
+    Paired,
+    Runs,
+    Summary,
+    beside,
+    crossed,
+    leaders,
+    paired,
+    power,
+    significance_sentence,
+    summarise,
+)
 from anydiff_benchmarks.engine.store import Store
-from anydiff_benchmarks.engine.suite import BASELINES as FREE
 
 Mark = Literal["", "best", "tied"]
 """What a line is among those of its budget, on one metric."""
+EFFECT = 0.02
+"""The difference, as a share of the value, whose probability of being found is told."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +114,30 @@ class TaskLeaderboard:
         card = next(iter(self.quality), None)
         counts = [line.values[card.name].units for line in self.lines if card and card.name in line.values]
         parted = card and all(row.units.get(card.name) for row in self.rows if row.kind == "method" and row.done)
-        what = "seed" if not (card and parted) else "case" if card.uncertainty == "cases" else "group of samples"
+        case = "block of cases" if any(row.blocks for row in self.rows) else "case"
+        what = "seed" if not (card and parted) else case if card.uncertainty == "cases" else "group of samples"
         what = "training" if self.trainings > 1 else what
-        return significance_sentence(self.trainings, len(self.seeds), min(counts, default=0), what)
+        sentence = significance_sentence(self.trainings, len(self.seeds), min(counts, default=0), what)
+        if card is None:
+            return sentence
+        if any(crossed(parts_of(line.rows, card.name)) is not None for line in self.lines):
+            sentence += " The luck of the cases, which all trainings share, is in the intervals, too."
+        found = self.power(card)
+        if found is not None:
+            sentence += (
+                f" A difference of {100 * EFFECT:g} % between two methods would be found with probability {found:.2f}."
+            )
+        return sentence
+
+    def power(self, card: MetricCard) -> float | None:
+        """How probably a difference of :data:`EFFECT` between methods of one budget is found: the median of pairs."""
+        found = []
+        for nfe in self.budgets:
+            runs = [parts_of(line.rows, card.name) for line in self.at(nfe) if card.name in line.values]
+            for one, other in itertools.combinations(runs, 2):
+                chance = power(one, other, EFFECT)
+                found += [] if chance is None else [chance]
+        return statistics.median(found) if found else None
 
     @property
     def quality(self) -> list[MetricCard]:
@@ -115,17 +150,43 @@ class TaskLeaderboard:
         return [card for card in self.cards if card.oracle_of]
 
     def bounds(self, metric: str) -> tuple[Line | None, Line | None]:
-        """(the baseline that a model must beat, the ceiling that none need pass), where there are rows of them.
+        """(the strongest free baseline, the ceiling that none need pass), where there are rows of them.
 
-        The baseline is the task's own first one, else the Gaussian without correlations; the ceiling is what the task
-        names, else held-out data against held-out data.
+        The strongest is that of the best mean; the ceiling is what the task names, else held-out data against held-out
+        data.
         """
-        known = [line for line in self.baselines if metric in line.values]
         named = self.facts.get("ceiling") or "real"
-        own = [line for line in known if line.method not in FREE and line.method != named]
-        free = [line for name in ("gaussian-diagonal", "gaussian", "resample") for line in known if line.method == name]
-        ceiling = next((line for line in known if line.method == named), None)
-        return next(iter([*own, *free]), None), ceiling
+        ceiling = next((line for line in self.baselines if line.method == named and metric in line.values), None)
+        return next(iter(self.free(metric)), None), ceiling
+
+    def free(self, metric: str) -> list[Line]:
+        """The baselines that a model must beat, the strongest first: all that cost no model of the kind that is judged.
+
+        Left out are held-out data, what the task names as its ceiling or as informed, and training data where a sample
+        is not judged by its own case: there a copy of them is perfect, and worth nothing.
+        """
+        left_out = {"real", self.facts.get("ceiling") or "real", *self.facts.get("informed", ())}
+        if not (self.facts.get("paired") or self.facts.get("closed loop")):
+            left_out.add("resample")
+        known = [
+            line
+            for line in self.baselines
+            if line.method not in left_out and metric in line.values and math.isfinite(line.values[metric].mean)
+        ]
+        higher = next((card.direction == "higher" for card in self.cards if card.name == metric), False)
+        return sorted(known, key=lambda line: line.values[metric].mean, reverse=higher)
+
+    def against_free(self, line: Line, card: MetricCard) -> tuple[Line, Paired] | None:
+        """The free baseline that is hardest to beat for ``line``, with the comparison; None where there is none.
+
+        Better than the free baselines is who is better than each of them, so that with the least favourable verdict
+        counts; among equal verdicts the strongest.
+        """
+        own = parts_of(line.rows, card.name)
+        found = [(each, paired(own, beside(parts_of(each.rows, card.name), own), card.direction))
+                 for each in self.free(card.name)]  # fmt: skip
+        order = ("loss", "not judged", "tie", "win")
+        return min(found, key=lambda each: order.index(each[1].verdict), default=None)
 
     @property
     def budgets(self) -> list[int]:
@@ -155,7 +216,7 @@ class Leaderboard:
 
 
 def normalised(task: TaskLeaderboard, card: MetricCard, value: float) -> float | None:
-    """``value`` between the task's baseline (0) and its ceiling (1); None where the two do not stand apart.
+    """``value`` between the strongest free baseline (0) and the ceiling (1); None where the two do not stand apart.
 
     The ceiling is held-out data against held-out data; where there is none, the card's ideal value.
     """

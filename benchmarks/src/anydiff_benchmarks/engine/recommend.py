@@ -27,7 +27,7 @@ class Recommendation:
         chance: how probably no setting is better than ``take``, by resampling the units of all together.
         more: ``best`` against ``take``: what more calls bring; None where both are one.
         gain: ``take`` against the recipe's own setting at the same or the next greater budget; None without one.
-        baseline: ``take`` against the free baseline that a model must beat; None without one.
+        baseline: ``take`` against the free baseline that is hardest to beat; None without one.
         baseline_name: of that baseline.
     """
 
@@ -60,7 +60,7 @@ def recommend(task: TaskLeaderboard) -> Recommendation | None:
     take, best = settings[chosen], settings[first]
     chance = chances(values, card.direction).get(chosen)
     more = None if best is take else paired(values[first], values[chosen], card.direction)
-    floor = task.bounds(card.name)[0]
+    floor = task.against_free(take, card)
     return Recommendation(
         card,
         take,
@@ -68,8 +68,8 @@ def recommend(task: TaskLeaderboard) -> Recommendation | None:
         chance,
         more,
         _gain(task, card, take, values[chosen]),
-        None if floor is None else paired(values[chosen], parts_of(floor.rows, card.name), card.direction),
-        "" if floor is None else floor.method,
+        None if floor is None else floor[1],
+        "" if floor is None else floor[0].method,
     )
 
 

@@ -17,7 +17,8 @@ from anydiff.tasks import canonical
 Run = tuple[int, int]
 """(number of the training, sampling seed)."""
 Part = tuple[int, int, int]
-"""(number of the training, sampling seed or -1, number of the unit): -1 where the unit is a case, whatever the seed."""
+"""(number of the training, sampling seed or -1, number of the unit): -1 where the unit is a case or a block of them,
+whatever the seed."""
 
 
 class Row(Settings):
@@ -44,6 +45,7 @@ class Row(Settings):
         reference_samples: how many samples stood on the other side of the metrics.
         units: name of a metric -> its pseudo-value for each unit (:mod:`anydiff.metrics.jackknife`).
         cases: of a task that pairs samples and truths, the held-out rows that were judged.
+        blocks: where cases depend on those that follow, so that units are blocks of them, the number of each block.
         problems: name of a metric -> why it has no value.
         counted_nfe: network calls per sample, counted.
         rows_per_call: network rows per sample and call; 2 where guidance doubles the batch.
@@ -98,6 +100,7 @@ class Row(Settings):
     reference_samples: int | None = None
     units: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     cases: tuple[int, ...] = ()
+    blocks: tuple[int, ...] = ()
     problems: dict[str, str] = Field(default_factory=dict)
 
     counted_nfe: float | None = None
@@ -130,6 +133,8 @@ class Row(Settings):
     def unit_numbers(self, metric: str) -> list[Part]:
         """What each of the metric's units is: units of equal numbers are of one case, or of one draw of samples."""
         count = len(self.units[metric])
+        if self.blocks and self.cards[metric].uncertainty == "cases":
+            return [(self.training, -1, block) for block in self.blocks]
         if self.cases and self.cards[metric].uncertainty == "cases":
             return [(self.training, -1, case) for case in self.cases[:count]]
         return [(self.training, self.seed, number) for number in range(count)]
@@ -146,7 +151,7 @@ class Row(Settings):
     def text(self) -> str:
         """The row as one line of JSON; columns that came later stand where they say something, so old rows stay."""
         found = self.model_dump()
-        for name in ("units", "cases"):
+        for name in ("units", "cases", "blocks"):
             if not found[name]:
                 del found[name]
         for card in found["cards"].values():

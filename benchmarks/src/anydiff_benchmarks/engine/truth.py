@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, show_warning
-from anydiff.metrics import Judge, MetricCard, SampleSet, UnitValues, repeat_cases, unit_values
+from anydiff.metrics import Judge, MetricCard, SampleSet, UnitValues, blocks_of, repeat_cases, unit_values
 from anydiff.recipes import build_dataset, load_recipe, sample_set
 from anydiff.registry import registry
 from anydiff.states import Conditioning, permutation
@@ -62,12 +62,13 @@ class Opening:
 @dataclasses.dataclass(frozen=True)
 class Judged:
     """The values of a sample set: one per metric, or the reason why there is none; their units (see
-    :mod:`anydiff.metrics.jackknife`) and the cases that these are of; and how long it took.
+    :mod:`anydiff.metrics.jackknife`) and the cases, or the blocks of cases, that these are of; and how long it took.
     """
 
     values: Mapping[str, float]
     units: Mapping[str, UnitValues]
     cases: tuple[int, ...]
+    blocks: tuple[int, ...]
     problems: Mapping[str, str]
     seconds: float
     reference: int
@@ -93,6 +94,7 @@ class Truth:
         data = build_dataset(self.recipe, task.split)
         self.reference = sample_set(data, range(len(data)))
         self.domain = self.reference.domain
+        self.dependence = data.dependence
         self.hash: str = frozen["held-out data"]["hash"]
         training = frozen["training data"]
         self.training = {"hash": training["hash"], "samples": training["examples"]}
@@ -136,19 +138,22 @@ class Truth:
         problems: dict[str, str] = {}
         began = time.perf_counter()
         asked = Judge(samples, reference)
+        blocks = blocks_of(cases, len(self.reference), self.dependence) if cases else None
         for metric, card in zip(self.metrics, self.cards, strict=True):
             try:
                 metric.check(samples, reference)
                 value = values[card.name] = asked.value(metric, card.name)
                 own = metric.scores(samples, reference)
                 found = unit_values(
-                    metric.compute, value, samples, reference, card.uncertainty, card.minimum_samples, own
+                    metric.compute, value, samples, reference, card.uncertainty, card.minimum_samples, own, blocks
                 )
                 if found is not None:
                     units[card.name] = found
             except Exception as error:  # a plugin's metric may raise anything; the run goes on and the row says so
                 problems[card.name] = reason(error)
-        return Judged(values, units, cases, problems, time.perf_counter() - began, len(reference), len(samples))
+        seconds = time.perf_counter() - began
+        told = tuple(sorted(set(blocks or ())))
+        return Judged(values, units, cases, told, problems, seconds, len(reference), len(samples))
 
     def _card(self, card: MetricCard, of_cases: bool) -> MetricCard:
         """The card with its reference; an oracle that does not say so is labelled."""

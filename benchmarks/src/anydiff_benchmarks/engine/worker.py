@@ -170,6 +170,7 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
         "tier": task.tier,
         "members": task.members,
         "ceiling": task.ceiling,
+        "informed": list(task.informed),
         "paired": generator.paired,
         "closed loop": bool(task.evaluator),
         "parameters": pipeline.parameters,
@@ -285,7 +286,8 @@ def _enter(row: Row, judged: Judged) -> None:
     row.samples, row.reference_samples = judged.samples, judged.reference
     row.metric_seconds = judged.seconds
     row.metrics, row.problems = dict(judged.values), dict(judged.problems)
-    row.units, row.cases = {name: found.values for name, found in judged.units.items()}, judged.cases
+    row.units = {name: found.values for name, found in judged.units.items()}
+    row.cases, row.blocks = judged.cases, judged.blocks
     if judged.problems:
         row.fail("; ".join(f"{name}: {text}" for name, text in judged.problems.items()))
 

@@ -12,7 +12,7 @@ from anydiff.exports import on_demand
 
 if TYPE_CHECKING:
     from anydiff.data.arrays import read_array
-    from anydiff.data.dataset import ArrayDataset, Dataset
+    from anydiff.data.dataset import ArrayDataset, Dataset, overlapping
     from anydiff.data.hdf5 import check_hdf5
     from anydiff.data.pseudo_labels import PseudoLabelled, rewarded
     from anydiff.data.zarr_store import check_zarr
@@ -25,6 +25,7 @@ __getattr__ = on_demand(
         "PseudoLabelled": "anydiff.data.pseudo_labels",
         "check_hdf5": "anydiff.data.hdf5",
         "check_zarr": "anydiff.data.zarr_store",
+        "overlapping": "anydiff.data.dataset",
         "read_array": "anydiff.data.arrays",
         "rewarded": "anydiff.data.pseudo_labels",
     },
@@ -43,6 +44,7 @@ __all__ = [
     "is_cached",
     "ledger",
     "ledger_row",
+    "overlapping",
     "read_array",
     "read_members",
     "rewarded",

@@ -77,12 +77,40 @@ class Dataset(ABC):
         ``loss_weight``, known ``sources`` of a path, and ``truth``, which metrics may know and no network may.
         """
 
+    @property
+    def dependence(self) -> int:
+        """How many of the following examples depend on an example, as windows of one series that overlap do.
+
+        Intervals of what forecasts reach then count blocks of neighbours instead of cases. 0, the default, says that
+        the examples are independent of each other.
+        """
+        return 0
+
     def case_labels(self, indices: Sequence[int]) -> list[Any] | None:
         """What tells the examples at ``indices`` apart, as :meth:`NamesCases.labels` does; None where nothing does.
 
         Samples made elsewhere are then compared with their own example (:meth:`MatchesCases.match`), not by order.
         """
         return None
+
+
+def overlapping(begins: ArrayLike, ends: ArrayLike) -> int:
+    """:attr:`Dataset.dependence` of examples that each use a stretch of time: the farthest rows that share a moment.
+
+    Args:
+        begins: of each example's stretch, in any unit ``[N]``.
+        ends: likewise; a stretch reaches up to its end, and not to it.
+    """
+    first, last = np.asarray(begins), np.asarray(ends)
+    order = np.argsort(first, kind="stable")
+    first, last = first[order], np.maximum.accumulate(last[order])
+    farthest = 0
+    for shift in range(1, len(order)):
+        shared = first[shift:] < last[:-shift]
+        if not shared.any():
+            break
+        farthest = max(farthest, int(np.abs(order[shift:] - order[:-shift])[shared].max()))
+    return farthest
 
 
 class ArrayDataset(Dataset):

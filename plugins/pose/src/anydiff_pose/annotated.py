@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.data import Dataset
+from anydiff.data import Dataset, overlapping
 from anydiff.data.frames import Conversion
 from anydiff.domains import Domain
 from anydiff.domains.kit import check_split, domain_of_data
@@ -91,6 +91,8 @@ class AnnotatedVideo(Dataset):
                 self.examples.append((pose, crop, moments))
                 keyframes.append(number)
         names = footage.names or range(len(self.frames))
+        before, after = -int(reach[0]), int(reach[-1]) + 1
+        self._stretches = [each - before for each in keyframes], [each + after for each in keyframes]
         self._labels = person_labels([names[each] for each in keyframes], [pose.track for pose, _, _ in self.examples])
         skeleton, nobody = self._domain.skeleton, np.zeros((len(self._domain.skeleton), 2))
         has_head = head_size_of(nobody, np.zeros(len(skeleton), dtype=bool), skeleton) is not None
@@ -102,6 +104,11 @@ class AnnotatedVideo(Dataset):
     def domain(self) -> Poses:
         """Crops and heatmaps with the file's skeleton."""
         return self._domain
+
+    @property
+    def dependence(self) -> int:
+        """How far apart examples are, at most, that see a moment of the video in common."""
+        return overlapping(*self._stretches)
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.data import Dataset
+from anydiff.data import Dataset, overlapping
 from anydiff.domains.kit import check_split, content_hash
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, permutation
@@ -96,6 +96,13 @@ class WindowDataset(Dataset):
     def statistics(self) -> dict[str, Any]:
         """What the data decide of their domain: the length of a step, the season and the unit."""
         return {"freq": self._domain.freq, "season": self._domain.season, "unit": self._domain.unit}
+
+    @property
+    def dependence(self) -> int:
+        """How many following windows of a series share a step with a window; other series are taken as independent."""
+        length = self._domain.length
+        starts = [[start for number, start in self.chosen if number == one] for one in range(len(self.series))]
+        return max(overlapping(each, [start + length for start in each]) for each in starts)
 
     def __len__(self) -> int:
         return len(self.chosen)

@@ -14,7 +14,7 @@ import xarray
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.data import Dataset
+from anydiff.data import Dataset, overlapping
 from anydiff.domains import Domain
 from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, last_share
 from anydiff.errors import AnydiffError, UnknownNameError
@@ -262,6 +262,12 @@ class ForecastFiles(ForecastCases):
             truth_labels=truth_labels,
             cases=forecast_cases(part[list(made.variables)]),
         )
+        self._times = [dates.to_numpy() for dates in forecast_dates(part)]
+
+    @property
+    def dependence(self) -> int:
+        """How many following forecasts begin before a forecast's valid time."""
+        return overlapping(*self._times)
 
 
 class RainInnsbruck(ForecastCases):
@@ -287,6 +293,11 @@ class RainInnsbruck(ForecastCases):
         super().__init__(
             "weather/rain-innsbruck", made, members, day, day, truth, split=split, member_labels=0, truth_labels=1
         )
+
+    @property
+    def dependence(self) -> int:
+        """Forecasts of every day reach to the eighth day, so the next seven begin before a forecast's valid time."""
+        return 7
 
 
 def _in_order(forecast: xarray.Dataset) -> xarray.Dataset:

@@ -62,10 +62,10 @@ MISSING = Cell("–")
 
 
 def overview_table(board: Leaderboard) -> Table:
-    """A line per task: its first metric between baseline and ceiling, and who is best at each budget."""
+    """A line per task: its first metric between strongest free baseline and ceiling, and who is best at each budget."""
     shown = [(index, task) for index, task in enumerate(board.tasks) if task.quality]
     budgets = sorted({nfe for _, task in shown for nfe in task.budgets})
-    head = ["task", "metric", "baseline", *(f"best at {nfe} NFE" for nfe in budgets), "ceiling"]
+    head = ["task", "metric", "strongest free baseline", *(f"best at {nfe} NFE" for nfe in budgets), "ceiling"]
     rows = []
     for index, task in shown:
         card = task.quality[0]
@@ -85,7 +85,7 @@ def overview_table(board: Leaderboard) -> Table:
 
 def answers_table(board: Leaderboard) -> Table:
     """A line per task: the setting to take, how sure that is, and what more calls bring."""
-    head = ["task", "take", "calls", "no setting is better", "more calls bring", "against the free baseline"]
+    head = ["task", "take", "calls", "no setting is better", "more calls bring", "against the strongest free baseline"]
     rows = []
     for index, task in enumerate(board.tasks):
         found = recommend(task)
@@ -130,7 +130,7 @@ def _difference(pair: Paired, card: MetricCard) -> str:
 
 
 def across_table(tasks: Sequence[TaskLeaderboard]) -> Table:
-    """The first metric of every task between its baseline (0) and its ceiling (1); never averaged."""
+    """The first metric of every task between its strongest free baseline (0) and its ceiling (1); never averaged."""
     methods = dict.fromkeys((line.method, line.nfe) for task in tasks for line in task.lines)
     places = {(task.name, nfe): _places(task, nfe) for task in tasks for nfe in task.budgets}
     rows = []
@@ -183,8 +183,13 @@ def _value(line: Line, task: TaskLeaderboard, card: MetricCard) -> Cell:
     mark: Mark = line.marks.get(card.name, "")
     below = normalised(task, card, summary.mean) if line.nfe else None
     style: Literal["", "failed"] = "failed" if below is not None and below < 0 else ""
-    note = f"{span(summary)} below the baseline".strip() if style else span(summary)
+    note = f"{span(summary)} below {_strongest(task, card)}".strip() if style else span(summary)
     return Cell(number(summary.mean), summary.mean, note, mark, style)
+
+
+def _strongest(task: TaskLeaderboard, card: MetricCard) -> str:
+    name = task.free(card.name)[0].method
+    return BASELINE_HELP.get(name, name)
 
 
 def _places(task: TaskLeaderboard, nfe: int) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from anydiff.metrics import MetricCard
 from anydiff_benchmarks.engine.leaderboard import Leaderboard, Line, TaskLeaderboard
+from anydiff_benchmarks.engine.recommend import recommend
 from anydiff_benchmarks.engine.statistics import Summary
 
 BASELINE_HELP: Mapping[str, str] = {
@@ -85,7 +86,7 @@ def line_name(line: Line, task: TaskLeaderboard) -> str:
         return line.method
     name = BASELINE_HELP.get(line.method, line.method)
     beaten = [task.bounds(card.name)[0] for card in task.cards[:1]]
-    return f"{name} (baseline)" if line in beaten else name
+    return f"{name} (strongest free baseline)" if line in beaten else name
 
 
 def warnings_of(board: Leaderboard) -> list[str]:
@@ -95,6 +96,12 @@ def warnings_of(board: Leaderboard) -> list[str]:
     if missing:
         each = ", ".join(f"{name} ({count})" for name, count in missing.items())
         found.append(f"Cells without a row yet: {each}. The same command goes on with them.")
+    behind = [text for task in board.tasks if (text := _behind(task))]
+    if behind:
+        found.append(
+            "By the first metric, the recommended setting is no better than the strongest baseline that costs no such "
+            f"model: {'; '.join(behind)}."
+        )
     few = {task.name: cases for task in board.tasks if 0 < (cases := cases_of(task)) < ENOUGH}
     if few:
         each = ", ".join(f"{name} ({count})" for name, count in few.items())
@@ -103,6 +110,15 @@ def warnings_of(board: Leaderboard) -> list[str]:
             "wide; run these tasks with --budget 0 before you rely on them."
         )
     return found
+
+
+def _behind(task: TaskLeaderboard) -> str:
+    """The task with the free baseline that its recommended setting does not beat; empty where it beats all."""
+    found = recommend(task)
+    if found is None or found.baseline is None or found.baseline.verdict == "win":
+        return ""
+    words = {"loss": "worse than", "tie": "not told apart from"}.get(found.baseline.verdict, "not judged against")
+    return f"{task.name} ({words} {BASELINE_HELP.get(found.baseline_name, found.baseline_name)})"
 
 
 def cases_of(task: TaskLeaderboard) -> int:

@@ -18,6 +18,7 @@ CEILINGS = {
     "trajectories/maze@2": "expert",
 }
 """What the tasks named as their ceilings then; it stands in the note of a run, which is not published."""
+INFORMED = {"weather/gee@2": ["full ensemble"], "weather/gpp@2": ["full ensemble"]}
 
 
 def cells(line: str) -> list[str]:
@@ -52,11 +53,11 @@ def leaderboard(rows, printed):
         cards = [{"name": metric} for metric in names if any(metric in row.cards for row in own)]
         titles = dict.fromkeys(row.method for row in own if row.kind == "method")
         order = [title for title in dict.fromkeys(cells(line)[0] for line in lines) if title in titles]
-        tasks.append(
-            make_leaderboard(
-                name, {"cards": cards, "closed loop": False, "ceiling": CEILINGS.get(name, "")}, own, order, len(own)
-            )
-        )
+        facts = {
+            "cards": cards, "closed loop": name.startswith("trajectories/"), "ceiling": CEILINGS.get(name, ""),
+            "informed": INFORMED.get(name, []), "paired": any(row.cases for row in own),
+        }  # fmt: skip
+        tasks.append(make_leaderboard(name, facts, own, order, len(own)))
     return Leaderboard({}, tuple(tasks))
 
 

@@ -17,6 +17,7 @@ ANYDIFF_CHECK_OPTIONS = {
     "naive": {"direction": 1.0, "target": 0.5},
     "sum": {"terms": {"denoising": {"weight": 1.0}, "flow-matching": {"weight": 0.5}}},
     "mlp": {"width": 16, "blocks": 2},
+    "potential": {"options": {"width": 16, "blocks": 2}},
     "unet": {"spec": [1, 8, 8], "channels": 8, "multipliers": [1, 2], "blocks": 1},
     "autoencoder": {"spec": [1, 8, 8], "channels": 8},
     "dit": {"spec": [1, 8, 8], "width": 16, "blocks": 1, "heads": 2, "patch_size": 4},
@@ -39,6 +40,7 @@ def register_networks(register: Register) -> None:
     register("mlp", "residual multi-layer perceptron for vectors", "anydiff.networks:MLP")
     register("unet", "U-Net for 1, 2 and 3 dimensions", "anydiff.networks:UNet")
     register("dit", "diffusion transformer on patches", "anydiff.networks:DiT")
+    register("potential", "any network as a scalar, whose gradient it predicts", "anydiff.denoisers:Potential")
     register("autoencoder", "a latent space for 1, 2 and 3 dimensions", "anydiff.networks:Autoencoder")
 
 
@@ -52,6 +54,7 @@ def register_paths(register: Register) -> None:
     register("ve-exponential", "variance exploding from clean data, g = b^t", "anydiff.paths:ExponentialVE")
     register("edm", "sigma = t, data not scaled", "anydiff.paths:EDM")
     register("mean-reverting", "to a known observation and noise around it", "anydiff.paths:MeanReverting")
+    register("ornstein-uhlenbeck", "dx = -x dt + dw, to a variance of 1/2", "anydiff.paths:OrnsteinUhlenbeck")
     register("product", "each leaf of the state on its own path", "anydiff.paths.product:product")
     register("flow", "straight lines from noise to data (rectified flow)", "anydiff.paths:Flow")
 
@@ -190,6 +193,12 @@ def register_objectives(register: Register) -> None:
         "reconstruction", "what an autoencoder minimises", "anydiff.objectives:Reconstruction", network="autoencoder"
     )
     register("flow-matching", "squared error of the flow velocity", "anydiff.objectives:FlowMatching")
+    register(
+        "fokker-planck",
+        "residual of the Fokker-Planck equation, a term of a sum",
+        "anydiff.objectives:FokkerPlanck",
+        network="potential",
+    )
     register("sum", "named, weighted terms on one network call", "anydiff.objectives:Sum")
     register(
         "cross-entropy",

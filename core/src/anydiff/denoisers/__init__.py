@@ -11,6 +11,7 @@ from anydiff.denoisers.base import (
 )
 from anydiff.denoisers.network import NetworkDenoiser
 from anydiff.denoisers.oracles import GaussianMixtureOracle, GaussianOracle, LinearGaussianOracle
+from anydiff.denoisers.potential import Potential, has_log_density, log_density, require_smooth
 
 __all__ = [
     "KINDS",
@@ -20,8 +21,12 @@ __all__ = [
     "GaussianOracle",
     "LinearGaussianOracle",
     "NetworkDenoiser",
+    "Potential",
     "PredictionKind",
     "as_denoiser",
     "batch_times",
     "conversion",
+    "has_log_density",
+    "log_density",
+    "require_smooth",
 ]

@@ -71,9 +71,17 @@ class NetworkDenoiser(nn.Module, Denoiser):
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """The network's own output at (x, t), of kind ``native_kind``."""
         times = t if isinstance(t, Tensor) and t.ndim else batch_times(t, x[:1])
+        scaled, log_snr, _ = self.network_input(x, times)
+        output: Tensor = self.network(scaled, log_snr, condition)
+        output = output.to(x.dtype)
+        return output / per_row(self.path.sigma(times), x) if self.native_kind == "score" else output
+
+    def network_input(self, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network is called with for states ``[B, *shape]`` at times ``[B]`` (or ``[1]``).
+
+        The scaled state, λ ``[B]`` float32, and c_in as the path gives it (float64).
+        """
         alpha, sigma = self.path.alpha(times), self.path.sigma(times)
         scale = torch.rsqrt((alpha * self.sigma_data) ** 2 + sigma**2)
         log_snr = self.path.log_snr(times).to(dtype=torch.float32, device=x.device).expand(x.shape[0])
-        output: Tensor = self.network(per_row(scale, x) * x, log_snr, condition)
-        output = output.to(x.dtype)
-        return output / per_row(sigma, x) if self.native_kind == "score" else output
+        return per_row(scale, x) * x, log_snr, scale

@@ -5,6 +5,8 @@ All hold their parameters in float64 and compute in the dtype of the state.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -64,6 +66,18 @@ class GaussianOracle(Denoiser):
             correction = residual * gain
         return mean + correction.reshape(x.shape)
 
+    def log_density(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
+        """log p_t(x) ``[B]``, in nats."""
+        alpha, sigma = _columns(self.path.alpha(t)), _columns(self.path.sigma(t))
+        if self.basis.numel() and alpha.shape[1] > 1:
+            raise AnydiffError("a full covariance has a log-density where all entries have one noise level alone.")
+        residual = x.flatten(1) - alpha.to(x.dtype) * self.mean.to(x.dtype).flatten()
+        if self.basis.numel():
+            residual = residual @ self.basis.to(x.dtype)
+        variance = (alpha**2 * self.variance + sigma**2).to(x.dtype)
+        found: Tensor = -((residual.square() / variance) + torch.log(2 * math.pi * variance)).sum(1) / 2
+        return found
+
     def _solved(self, residual: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """C A (A C A + S²)^-1 r with diagonal A and S of one value per entry."""
         covariance = (self.basis * self.variance) @ self.basis.T
@@ -119,7 +133,21 @@ class GaussianMixtureOracle(Denoiser):
         mean_part = (responsibility * (1 - shrink * alpha.to(x.dtype))) @ means
         return (mean_part + (responsibility * shrink).sum(1, keepdim=True) * flat).reshape(x.shape)
 
+    def log_density(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
+        """log p_t(x) ``[B]``, in nats; with a ``label``, of that class."""
+        alpha = _double(self.path.alpha(t)).reshape(-1, 1)
+        sigma = _double(self.path.sigma(t)).reshape(-1, 1)
+        logits = self._logits(x, alpha, alpha**2 * self.std**2 + sigma**2, condition)
+        weights = self._logits(torch.zeros_like(x), 0 * alpha, torch.ones_like(alpha), condition)
+        # At x = 0 under variances of 1 and means of 0 the logits are log w_k of the components that count.
+        whole = torch.logsumexp(weights, dim=1)
+        return (torch.logsumexp(logits, dim=1) - whole - x[0].numel() / 2 * math.log(2 * math.pi)).to(x.dtype)
+
     def _responsibility(self, x: Tensor, alpha: Tensor, variance: Tensor, condition: Conditioning) -> Tensor:
+        return torch.softmax(self._logits(x, alpha, variance, condition), dim=1).to(x.dtype)
+
+    def _logits(self, x: Tensor, alpha: Tensor, variance: Tensor, condition: Conditioning) -> Tensor:
+        """log w_k N(x; α m_k, v_k I) ``[B, K]`` without the factors of 2π; -inf where another class is asked for."""
         means = self.means.flatten(1).to(x.dtype)
         flat = x.flatten(1)
         alpha = alpha.to(x.dtype)
@@ -132,7 +160,7 @@ class GaussianMixtureOracle(Denoiser):
             if "label" in condition.present:
                 allowed = allowed | ~condition.presence("label").reshape(-1, 1)
             logits = logits.masked_fill(~allowed, float("-inf"))
-        return torch.softmax(logits, dim=1).to(x.dtype)
+        return logits
 
     def sample(self, count: int, generator: torch.Generator, label: int | None = None) -> Tensor:
         """``count`` exact draws of x_0 (float64 ``[count, *shape]``), of one class if ``label`` is given."""

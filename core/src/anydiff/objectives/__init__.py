@@ -6,6 +6,7 @@ from anydiff.objectives.cross_entropy import CrossEntropy
 from anydiff.objectives.denoising import Denoising
 from anydiff.objectives.energy import denoising_energy
 from anydiff.objectives.flow_matching import FlowMatching
+from anydiff.objectives.fokker_planck import FokkerPlanck, fokker_planck_residual
 from anydiff.objectives.reconstruction import Reconstruction
 from anydiff.objectives.terms import Sum, Term, Weighted
 from anydiff.objectives.times import TIME_LAWS, TimeLaw
@@ -16,6 +17,7 @@ __all__ = [
     "CrossEntropy",
     "Denoising",
     "FlowMatching",
+    "FokkerPlanck",
     "Objective",
     "Reconstruction",
     "Sum",
@@ -24,6 +26,7 @@ __all__ = [
     "Weighted",
     "denoising_energy",
     "element_mean",
+    "fokker_planck_residual",
     "network_head",
     "network_heads",
     "present_entries",

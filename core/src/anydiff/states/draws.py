@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,6 +38,10 @@ class Draws:
     def named(self, name: str) -> Draws:
         """The same rows for ``name``, a part of who draws here."""
         return replace(self, name=f"{self.name}/{name}")
+
+    def where(self, keep: Callable[[int], bool]) -> Draws:
+        """The rows whose position is one to ``keep``, in their order, with the numbers that they have here."""
+        return replace(self, positions=[position for position in self.positions if keep(position)])
 
     def uniform(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
         """Numbers in (0, 1) for ``purpose``: float64 ``[rows, *shape]``, on the host."""

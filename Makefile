@@ -25,8 +25,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# Hundreds of processes are started, so everything is compiled once, also where the environment says to write no bytecode.
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --durations=15
+	$(BIN)/python -m compileall -q core/src benchmarks/src $(wildcard plugins/*/src)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=15
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m timing -n 0  # alone and last: seconds are asserted
 
 docs: $(STAMP)

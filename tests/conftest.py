@@ -1,7 +1,9 @@
-"""With ``--durations``: the seconds that tests spent, by folder, so that what has become slow is seen."""
+"""What all tests share; with ``--durations`` the seconds by folder, so that what has become slow is seen."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import defaultdict
 from pathlib import PurePosixPath
 
@@ -10,6 +12,12 @@ from warm import Warm
 
 _SECONDS: dict[str, float] = defaultdict(float)
 _TESTS: dict[str, set[str]] = defaultdict(set)
+
+
+def pytest_collection_finish() -> None:
+    """No compiled modules are written from here on: what a test writes twice in a second would be read stale."""
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

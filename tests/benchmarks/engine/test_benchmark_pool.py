@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-from pathlib import Path
-
 import pytest
+from pool_jobs import die, die_once, fail, square
 from test_benchmark_engine import run, table
 
 from anydiff.errors import AnydiffError
 from anydiff_benchmarks.engine.pool import DaskPool, Job, SerialPool, make_pool
 
 pytest.importorskip("distributed")
-
-
-def square(number, folder):
-    (Path(folder) / f"{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
-    return number**2
-
-
-def die_once(number, folder):
-    """Kill the worker at work, the first time."""
-    marker = Path(folder) / f"died-{number}"
-    if not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return square(number, folder)
-
-
-def die(number, folder):
-    (Path(folder) / f"dead-{time.monotonic_ns()}").touch()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def fail(number, folder):
-    raise AnydiffError(f"{number} is not liked.")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +50,8 @@ def test_a_dead_worker_loses_one_job_which_is_run_again(pool, tmp_path):
     assert all(ran.count(str(n)) == 1 for n in range(20)), "no other job was lost, and none ran twice"
 
 
-def test_a_job_that_kills_its_workers_is_given_up(pool, tmp_path):
+def test_a_job_that_kills_its_workers_is_given_up(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr("anydiff_benchmarks.engine.pool._IDLE", 5.0)  # each death waits for it
     jobs = [Job(square, (n, str(tmp_path)), n % 2, 1.0) for n in range(10)]
     jobs.insert(3, Job(die, (100, str(tmp_path)), 0))
     results = {job.arguments[0]: result for job, result in pool.run(jobs)}

@@ -40,7 +40,7 @@ def truth(path: str, scale: float) -> Tensor:
 @pytest.mark.parametrize("path", ["vp-linear", "edm"])
 def test_order_with_guidance(path: str, scale: float, name: str) -> None:
     solver = registry().build("solvers", name)
-    counts, errors = (160, 320, 640), []
+    counts, errors = (80, 160, 320), []
     for steps in counts:
         plan = build_plan(solver, PATHS[path], time_grid(PATHS[path], steps, "log-snr"), "stop")
         out = execute(plan, guided(path, scale), starts(PATHS[path]))

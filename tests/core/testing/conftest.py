@@ -54,6 +54,8 @@ def site(tmp_path, monkeypatch):
     """A fresh folder, a state folder of its own, and nothing loaded before or after."""
     monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ANYDIFF_PLUGINS_DIR", raising=False)
+    # The trial of new plugins has tests of its own; here it would be one more process for each defect.
+    monkeypatch.setattr("anydiff.plugins.state.tried", lambda name, version, fingerprint: True)
     before = set(sys.modules)
     report_to(lambda sentence: None)
     yield Site(tmp_path, monkeypatch)

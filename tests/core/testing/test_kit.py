@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 
 import pytest
 from mutants import WRITTEN
@@ -138,11 +137,10 @@ def test_conformance_is_one_test_per_check(site):
     assert names[-1] == "kit.complete"
 
 
-def run(*command, folder):
-    return subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, timeout=120)
+def test_the_command_and_the_pytest_option_say_what_the_function_says(site, monkeypatch, warm):
+    def run(module, *arguments, folder):
+        return warm(*arguments, module=module, env=dict(os.environ), cwd=folder, timeout=120)
 
-
-def test_the_command_and_the_pytest_option_say_what_the_function_says(site, monkeypatch):
     broken(site)
     monkeypatch.setenv("PYTHONPATH", str(site.folder / "anydiff-mutant" / "src"))
     report = check_plugin("mutant")

@@ -75,8 +75,8 @@ class Points(ArrayDataset):
 
 
 def _normal(seed: int, name: str, *shape: int) -> Tensor:
-    drawn: Tensor = torch.from_numpy(standard_normal(seed, [0], 0, f"claim/overview_reward/{name}", shape))
-    return drawn[0]
+    drawn: Tensor = torch.from_numpy(standard_normal(seed, [0], 0, f"claim/overview_reward/{name}", shape))[0]
+    return drawn
 
 
 def measure(seed: int) -> dict[str, float]:
@@ -85,7 +85,8 @@ def measure(seed: int) -> dict[str, float]:
     theta = basis @ torch.nn.functional.normalize(_normal(seed, "theta", INNER), dim=0)
 
     def truth(points: Tensor) -> Tensor:
-        return points @ theta - 5 * (points @ rest).square().sum(1)
+        along: Tensor = points @ theta
+        return along - 5 * (points @ rest).square().sum(1)
 
     labelled = _normal(seed, "labelled", 1000, INNER) @ basis.T
     rewards = truth(labelled) + 0.1 * _normal(seed, "rewards", 1000)

@@ -85,8 +85,8 @@ def measure(seed: int) -> dict[str, float]:
     theta = basis @ torch.nn.functional.normalize(_normal(seed, "theta", INNER), dim=0)
 
     def truth(points: Tensor) -> Tensor:
-        along: Tensor = points @ theta
-        return along - 5 * (points @ rest).square().sum(1)
+        found: Tensor = points @ theta - 5 * (points @ rest).square().sum(1)
+        return found
 
     labelled = _normal(seed, "labelled", 1000, INNER) @ basis.T
     rewards = truth(labelled) + 0.1 * _normal(seed, "rewards", 1000)

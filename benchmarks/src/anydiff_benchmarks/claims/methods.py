@@ -46,7 +46,7 @@ def methods_page() -> str:
         cells = [
             _cell(claim.paper),
             "<br>".join(f"`{file}`" for file in claim.files),
-            "<br>".join(f"`{_shown(slug, text)}`" for text in claim.recipes) or "none: exact models",
+            "<br>".join(f"`{_shown(slug, text)}`" for text in claim.recipes) or "none: models made in the claim",
             f"`{slug}`",
         ]
         rows.append(f"| {' | '.join(cells)} |\n")

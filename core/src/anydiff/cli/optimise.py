@@ -43,6 +43,9 @@ def command(
     by: Annotated[
         str, typer.Option(help="look-ahead (through the network) or naive (past it, which leaves what it knows).")
     ] = "look-ahead",
+    variance: Annotated[
+        str, typer.Option(help="Of look-ahead: exact, or published (the same for data of unit covariance).")
+    ] = "exact",
     count: Annotated[int | None, typer.Option(help="How many samples, all cases together (default 16).")] = None,
     out: Annotated[
         Path | None,
@@ -92,7 +95,7 @@ def command(
             natural_number(name, number)
     if members is not None:
         common.refuse_beside(context, "--members", ["count"])
-    ascent = Ascent(rounds, gain, target, noise_std, by)
+    ascent = Ascent(rounds, gain, target, noise_std, by, variance)
     function = load_function(reward, "--reward")
     if log is not None:
         check_suffix(log, (".json",), "rewards")

@@ -25,7 +25,6 @@ from exact import (
 from torch import Tensor, nn
 
 from anydiff.denoisers import (
-    KINDS,
     Denoiser,
     FunctionDenoiser,
     GaussianOracle,
@@ -43,6 +42,9 @@ from anydiff.solvers.ddim import DDIM, DDPM
 from anydiff.solvers.plan import Evaluate, Noise, Plan
 from anydiff.solvers.runge_kutta import EDMHeun
 from anydiff.states import UNCONDITIONAL, Conditioning, Leaf, NoiseSource, StateSpec
+
+#: Every kind of prediction on a path of data and Gaussian noise.
+KINDS = VPLinear().kinds
 
 #: Solvers that step in t, where a few steps of a stiff path may be far off.
 IN_TIME = ("euler", "heun", "midpoint", "rk4")

@@ -11,7 +11,6 @@ from exact import CENTRES, MEAN, PATHS, affine, gaussian, mixture
 from torch import nn
 
 from anydiff.denoisers import (
-    KINDS,
     FunctionDenoiser,
     GaussianMixtureOracle,
     GaussianOracle,
@@ -24,6 +23,9 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths import EDM, Flow, VPLinear
 from anydiff.solvers import compile_plan, execute
 from anydiff.states import UNCONDITIONAL, Conditioning
+
+#: Every kind of prediction on a path of data and Gaussian noise.
+KINDS = VPLinear().kinds
 
 NAMES = sorted(PATHS)
 

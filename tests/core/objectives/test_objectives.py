@@ -7,11 +7,14 @@ import math
 import pytest
 import torch
 
-from anydiff.denoisers import KINDS, FunctionDenoiser, GaussianOracle
+from anydiff.denoisers import FunctionDenoiser, GaussianOracle
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives import TIME_LAWS, Denoising, FlowMatching, TimeLaw, denoising_energy
 from anydiff.paths import EDM, VE, Flow, SubVP, VPCosine, VPLinear
 from anydiff.states import Conditioning
+
+#: Every kind of prediction on a path of data and Gaussian noise.
+KINDS = VPLinear().kinds
 
 PATHS = [VPLinear(), VPCosine(), SubVP(), VE(), EDM(), Flow()]
 VARIANCE, MEAN, SIGMA_DATA = 0.36, 0.2, 0.6

@@ -77,7 +77,7 @@ class Correlated(Denoiser):
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """E[x_0 | x_t] ``[B, 2]``, float64; without ``joint`` each coordinate by its own marginal."""
         x = x.double()
-        alpha, sigma = self.path.alpha(float(t))[0, 0], self.path.sigma(float(t))[0, 0]  # type: ignore[index]
+        alpha, sigma = self.gaussian_path.alpha(float(t))[0, 0], self.gaussian_path.sigma(float(t))[0, 0]  # type: ignore[index]
         if self.joint:
             return _posterior(x, MODES, COVARIANCE, float(alpha), float(sigma))
         parts = [

@@ -107,7 +107,7 @@ def _guided(oracle: GaussianOracle, observed: Tensor, seed: int) -> dict[str, Te
             warnings.simplefilter("ignore")  # the paper's schedule keeps some signal at its start, and so do we
             drawn = sample(
                 oracle, (1, LENGTH), SERIES * MEMBERS, solver="ddpm", nfe=100, grid=grid, end="denoise", seed=seed,
-                guidance=ObservationGuidance(energy, ancestral_scale(oracle.path, grid, scale), scaled=True),
+                guidance=ObservationGuidance(energy, ancestral_scale(oracle.gaussian_path, grid, scale), scaled=True),
                 condition=condition, batch_size=64 * MEMBERS, dtype=torch.float64,
             )  # fmt: skip
         forecasts[name] = drawn[:, 0, CONTEXT:].reshape(SERIES, MEMBERS, -1)

@@ -67,7 +67,7 @@ def denoising_levels(pipeline: Pipeline, count: int = 128, seed: int = 0, batch_
     noise = NoiseSource(spec, seed).draw(rows, 0, torch.float32)
     present = spec.present(condition.mask if spec.masked else None).expand_as(states)
     moments = _moments(pipeline)
-    path = pipeline.denoiser.path
+    path = pipeline.denoiser.gaussian_path
     first, last = float(path.log_snr(path.t_start)), float(path.log_snr(path.t_end))
     return [
         _level(pipeline, states, condition, noise, present, moments, level, batch_size)
@@ -94,20 +94,20 @@ def _level(
     moments: tuple[Tensor, Tensor] | None, log_snr: float, batch_size: int,
 ) -> Level:  # fmt: skip
     denoiser = pipeline.denoiser
-    t = float(denoiser.path.time(log_snr))
+    path = denoiser.gaussian_path
+    t = float(path.time(log_snr))
     device = next(denoiser.parameters()).device
     squares, linear = [], []
     for start in range(0, len(states), batch_size):
         part = slice(start, start + batch_size)
         clean, told, there = states[part], condition.rows(part), present[part].double()
-        given = denoiser.path.given(told)
-        noised = denoiser.path.mix(batch_times(t, clean), x0=clean, noise=noise[part], **given)
+        noised = path.noised(batch_times(t, clean), clean, noise[part], told)
         with torch.no_grad():
             made = denoiser(noised.to(device), t, told.to(device)).cpu()
         squares.append(_mean((made - clean).double().square(), there))
         if moments is not None:
             mean, variance = moments
-            alpha, sigma = float(denoiser.path.alpha(t)), float(denoiser.path.sigma(t))
+            alpha, sigma = float(path.alpha(t)), float(path.sigma(t))
             weight = alpha * variance / (alpha**2 * variance + sigma**2)
             guess = mean + weight * (noised.double() - alpha * mean)
             linear.append(_mean((guess - clean.double()).square(), there))

@@ -1,14 +1,12 @@
 """What a sampler calls: anything that returns E[x_0 | x_t], trained or exact."""
 
 from anydiff.denoisers.base import (
-    KINDS,
     Denoiser,
     FunctionDenoiser,
-    PredictionKind,
     as_denoiser,
     batch_times,
-    conversion,
 )
+from anydiff.denoisers.kinds import KINDS, PredictionKind, conversion
 from anydiff.denoisers.network import NetworkDenoiser
 from anydiff.denoisers.oracles import GaussianMixtureOracle, GaussianOracle, LinearGaussianOracle
 from anydiff.denoisers.potential import Potential, has_log_density, log_density, require_smooth

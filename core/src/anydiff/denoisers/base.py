@@ -1,144 +1,42 @@
-"""The face of every denoiser, and the linear relations between the kinds of prediction.
-
-With D = E[x_0 | x_t] every other prediction is p x_t + q D:
-
-==========  ==========================================  ====================  =========================
-kind        meaning                                     p                     q
-==========  ==========================================  ====================  =========================
-data        E[x_0 | x_t]                                0                     1
-noise       E[ε | x_t]                                  1/σ                   -α/σ
-score       ∇ log p_t(x_t)                              -1/σ²                 α/σ²
-velocity    v = α ε - σ x_0                             α/σ                   -(α² + σ²)/σ
-flow        dx_t/dt = α' x_0 + σ' ε                     σ'/σ                  α' - α σ'/σ
-edm         F of EDM's D = c_skip y + c_out F, y=x/α    -c_skip/(α c_out)     1/c_out
-==========  ==========================================  ====================  =========================
-"""
+"""The face of every denoiser: what predicts E[x_0 | x_t], in whatever kind of prediction is natural to it."""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.paths.base import GaussianPath, Time, per_row
+from anydiff.denoisers.kinds import PredictionKind, conversion, known_weights, solved
+from anydiff.errors import AnydiffError
+from anydiff.paths.base import GaussianPath, LinearPath, gaussian, per_row
 from anydiff.states import UNCONDITIONAL, Conditioning, Known, StateSpec
-
-PredictionKind = Literal["data", "noise", "velocity", "score", "flow", "edm"]
-KINDS: tuple[str, ...] = get_args(PredictionKind)
-
-
-def _from_data(path: GaussianPath, t: Any, kind: str, sigma_data: float) -> tuple[Any, Any]:
-    """(p, q) with prediction = p x_t + q D; the table above."""
-    alpha, sigma = path.alpha(t), path.sigma(t)
-    if kind == "data":
-        return 0.0 * alpha, 1.0 + 0.0 * alpha
-    if kind == "noise":
-        return 1 / sigma, -alpha / sigma
-    if kind == "score":
-        return -1 / sigma**2, alpha / sigma**2
-    if kind == "velocity":
-        return alpha / sigma, -(alpha**2 + sigma**2) / sigma
-    if kind == "flow":
-        slope = path.d_sigma(t) / sigma
-        return slope, path.d_alpha(t) - alpha * slope
-    if kind == "edm":
-        squared = sigma**2 + (alpha * sigma_data) ** 2
-        return -alpha * sigma_data / (sigma * squared**0.5), squared**0.5 / (sigma * sigma_data)
-    raise UnknownNameError("kind of prediction", kind, KINDS)
-
-
-def _to_data(path: GaussianPath, t: Any, kind: str, sigma_data: float) -> tuple[Any, Any]:
-    """(p, q) with D = p x_t + q prediction; written out, since inverting the table divides 0 by 0 at σ = 0."""
-    alpha, sigma = path.alpha(t), path.sigma(t)
-    if kind == "data":
-        return 0.0 * alpha, 1.0 + 0.0 * alpha
-    if kind == "noise":
-        return 1 / alpha, -sigma / alpha
-    if kind == "score":
-        return 1 / alpha, sigma**2 / alpha
-    if kind == "velocity":
-        squared = alpha**2 + sigma**2
-        return alpha / squared, -sigma / squared
-    if kind == "flow":
-        d_sigma = path.d_sigma(t)
-        wronskian = d_sigma * alpha - sigma * path.d_alpha(t)
-        return d_sigma / wronskian, -sigma / wronskian
-    if kind == "edm":
-        squared = sigma**2 + (alpha * sigma_data) ** 2
-        return alpha * sigma_data**2 / squared, sigma * sigma_data / squared**0.5
-    raise UnknownNameError("kind of prediction", kind, KINDS)
-
-
-def conversion(
-    path: GaussianPath,
-    t: Time,
-    source: PredictionKind,
-    target: PredictionKind,
-    sigma_data: float = 1.0,
-    without_known: bool = False,
-) -> tuple[Time, Time]:
-    """(p, q) in float64 with ``target = p x_t + q source``; see the table in :mod:`anydiff.denoisers.base`.
-
-    Args:
-        path: gives α, σ and their derivatives.
-        t: a time, or a tensor of times (then p and q are tensors of its shape).
-        source: the kind that is known.
-        target: the kind that is wanted.
-        sigma_data: standard deviation of the data, used by ``edm`` alone.
-        without_known: state and predictions are those less the path's known sources, for which the relations do hold.
-
-    Raises:
-        AnydiffError: ``t`` is a number at which the source does not determine the target (α or σ is 0), or the path has
-            known sources, which these relations do not hold.
-    """
-    if path.known and source != target and not without_known:
-        raise AnydiffError(
-            f"a {source} prediction on {path!r} cannot become a {target} prediction without {path.known[0]}; use "
-            "parametrization: data and ask for the data."
-        )
-    try:
-        return _conversion(path, t, source, target, sigma_data)
-    except ZeroDivisionError:
-        raise AnydiffError(
-            f"the {source} prediction does not determine the {target} prediction at t={t:g}, where α is "
-            f"{path.alpha(t):g} and σ is {path.sigma(t):g}; use another parametrization or move this end of the path."
-        ) from None
-
-
-def _conversion(
-    path: GaussianPath, t: Time, source: PredictionKind, target: PredictionKind, sigma_data: float
-) -> tuple[Time, Time]:
-    if source == target:
-        zero: Any = path.alpha(t)
-        zero = zero * 0.0
-        return zero, zero + 1.0
-    if target == "data":
-        p, q = _to_data(path, t, source, sigma_data)
-        return p, q
-    if source == "data":
-        p, q = _from_data(path, t, target, sigma_data)
-        return p, q
-    p_data, q_data = _to_data(path, t, source, sigma_data)
-    p, q = _from_data(path, t, target, sigma_data)
-    return p + q * p_data, q * q_data
 
 
 class Denoiser(ABC):
     """Anything that predicts E[x_0 | x_t], in whatever kind is natural to it.
 
     A subclass gives ``path``, ``native_kind``, the ``spec`` of its states where it knows it, and :meth:`native`;
-    calling the denoiser, or asking :meth:`predict` for another kind, converts with coefficients made in float64.
+    calling the denoiser, or asking :meth:`predict` for another kind, converts with coefficients made in float64. A
+    denoiser that makes several predictions in one call names their kinds in ``native_kinds`` and gives :meth:`natives`.
     """
 
-    path: GaussianPath
+    path: LinearPath
     native_kind: PredictionKind = "data"
     sigma_data: float = 1.0
     spec: StateSpec | None = None
+
+    @property
+    def native_kinds(self) -> tuple[PredictionKind, ...]:
+        """The kinds that one call predicts; ``native_kind`` is the first of them."""
+        return (self.native_kind,)
+
+    @property
+    def gaussian_path(self) -> GaussianPath:
+        """The path, where it is one of data, noise and known sources; an error says what needs that."""
+        return gaussian(self.path, "what is asked of this denoiser")
 
     @abstractmethod
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
@@ -169,19 +67,87 @@ class Denoiser(ABC):
         self, x: Tensor, t: float | Tensor, kind: PredictionKind = "data", condition: Conditioning = UNCONDITIONAL
     ) -> Tensor:
         """The prediction of the given kind ``[B, *shape]``; arguments as for :meth:`native`."""
-        return convert(self, x, t, self.native(x, t, condition), self.native_kind, kind)
+        if len(self.native_kinds) > 1:
+            return self.predictions(x, t, (kind,), condition)[0]
+        return convert(self, x, t, self.native(x, t, condition), self.native_kind, kind, condition)
+
+    def natives(
+        self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL
+    ) -> dict[PredictionKind, Tensor]:
+        """All native predictions of one call, by their kinds; arguments as for :meth:`native`."""
+        return {self.native_kind: self.native(x, t, condition)}
+
+    def predictions(
+        self, x: Tensor, t: float | Tensor, kinds: Sequence[PredictionKind], condition: Conditioning = UNCONDITIONAL
+    ) -> tuple[Tensor, ...]:
+        """Predictions of several kinds from one call, in the order of ``kinds``; arguments as for :meth:`native`."""
+        made = self.natives(x, t, condition)
+        return tuple(converted(self, x, t, made, kind, condition) for kind in kinds)
 
 
 def convert(
-    denoiser: Denoiser, x: Tensor, t: float | Tensor, value: Tensor, source: PredictionKind, target: PredictionKind
+    denoiser: Denoiser,
+    x: Tensor,
+    t: float | Tensor,
+    value: Tensor,
+    source: PredictionKind,
+    target: PredictionKind,
+    condition: Conditioning = UNCONDITIONAL,
 ) -> Tensor:
-    """``value``, a prediction of kind ``source`` at the state ``x``, as kind ``target``."""
+    """``value``, a prediction of kind ``source`` at the state ``x``, as kind ``target``.
+
+    ``condition`` gives the known sources, where the path has some.
+    """
     if source == target:
         return value
-    p, q = conversion(denoiser.path, t, source, target, denoiser.sigma_data)
+    path = denoiser.path
+    if not isinstance(path, GaussianPath):
+        return converted(denoiser, x, t, {source: value}, target, condition)
+    p, q = conversion(path, t, source, target, denoiser.sigma_data)
     if isinstance(p, Tensor) and isinstance(q, Tensor):
-        return per_row(p, x) * x + per_row(q, x) * value
-    return value * q + x * p if p else value * q
+        result = per_row(p, x) * x + per_row(q, x) * value
+    else:
+        result = value * q + x * p if p else value * q
+    if not path.known:
+        return result
+    given = path.given(condition)
+    for name, weight in known_weights(path, t, source, target, p, q, denoiser.sigma_data).items():
+        factor = per_row(weight, x) if isinstance(weight, Tensor) else weight
+        result = result + given[name].to(x) * factor
+    return result
+
+
+def converted(
+    denoiser: Denoiser,
+    x: Tensor,
+    t: float | Tensor,
+    made: Mapping[PredictionKind, Tensor],
+    target: PredictionKind,
+    condition: Conditioning = UNCONDITIONAL,
+) -> Tensor:
+    """The prediction of kind ``target`` from all that one call ``made``, by kind.
+
+    On a path of data and noise the first kind alone gives the others; on another path all kinds count, and times are
+    one number for the batch.
+    """
+    if target in made:
+        return made[target]
+    first = next(iter(made))
+    if isinstance(denoiser.path, GaussianPath):
+        return convert(denoiser, x, t, made[first], first, target, condition)
+    if isinstance(t, Tensor) and t.ndim:
+        raise AnydiffError(
+            f"a {target} prediction on {denoiser.path!r} follows from {' and '.join(made)} for one time of the whole "
+            "batch; give the time as a number."
+        )
+    p, q, known = solved(denoiser.path, float(t), tuple(made), target, denoiser.sigma_data)
+    result = x * p
+    for weight, value in zip(q, made.values(), strict=True):
+        result = result + value * weight
+    given = denoiser.path.given(condition)
+    for name, weight in known.items():
+        result = result + given[name].to(x) * weight
+    return result
 
 
 class FunctionDenoiser(Denoiser):
@@ -190,7 +156,7 @@ class FunctionDenoiser(Denoiser):
     def __init__(
         self,
         function: Callable[..., Tensor],
-        path: GaussianPath,
+        path: LinearPath,
         kind: PredictionKind = "data",
         sigma_data: float = 1.0,
     ) -> None:
@@ -221,7 +187,7 @@ def asks_condition(function: Callable[..., Tensor]) -> bool:
     return any(each.name == "condition" or each.default is each.empty for each in third)
 
 
-def as_denoiser(function: Callable[..., Tensor] | Denoiser, path: GaussianPath) -> Denoiser:
+def as_denoiser(function: Callable[..., Tensor] | Denoiser, path: LinearPath) -> Denoiser:
     """``function`` itself if it is a :class:`Denoiser`, else a :class:`FunctionDenoiser` that predicts the data."""
     return function if isinstance(function, Denoiser) else FunctionDenoiser(function, path)
 

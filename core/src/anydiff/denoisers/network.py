@@ -2,54 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
-from anydiff.denoisers.base import KINDS, Denoiser, PredictionKind, batch_times
-from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.paths.base import GaussianPath, per_row
+from anydiff.denoisers.base import Denoiser, batch_times
+from anydiff.denoisers.kinds import PredictionKind, check_kinds
+from anydiff.errors import AnydiffError
+from anydiff.paths.base import LinearPath, per_row
 from anydiff.states import UNCONDITIONAL, Conditioning, Known, StateSpec
 
 
 class NetworkDenoiser(nn.Module, Denoiser):
-    """E[x_0 | x_t] from a network that predicts data, noise, velocity, score, flow or EDM's F.
+    """E[x_0 | x_t] from a network that predicts one kind or several: data, noise, velocity, score, flow, …
 
-    The network sees c_in x_t with c_in = 1/sqrt(α² σ_data² + σ²), so that its input has unit scale on every path, and
-    the log-SNR λ_t in place of a time, so that it outlives path and grid. With ``parametrization="score"`` the network
-    predicts σ ∇log p_t, which has unit scale (Song et al. 2021).
+    The network sees c_in x_t with c_in of the path (unit scale of its input) and is told what the path says
+    (:meth:`~anydiff.paths.LinearPath.told`): the log-SNR λ_t in place of a time, so that it outlives path and grid.
+    With ``parametrization="score"`` the network predicts σ ∇log p_t, which has unit scale (Song et al. 2021).
 
     Args:
-        network: ``forward(x [B, *shape], log_snr [B], condition) -> [B, *shape]``. It may have a method
-            ``encode_condition(condition) -> condition``, see :meth:`Denoiser.encode_condition`; ``forward`` then
-            takes both forms, and what the method does not know it hands on. It may have a method
-            ``seen_clean(condition) -> Known | None``, see :meth:`Denoiser.seen_clean`.
+        network: ``forward(x [B, *shape], told [B], condition) -> [B, *shape]``, or a mapping of such predictions by
+            kind, whose names its attribute ``predicts`` lists (see :mod:`anydiff.networks.heads`); they may be more
+            than the kinds of ``parametrization``. It may have a method ``encode_condition(condition) -> condition``,
+            see :meth:`Denoiser.encode_condition`; ``forward`` then takes both forms, and what the method does not know
+            it hands on. It may have a method ``seen_clean(condition) -> Known | None``, see
+            :meth:`Denoiser.seen_clean`.
         path: the path it was or will be trained on.
-        parametrization: what the network's output means.
+        parametrization: what the network's output means: a kind, or a list of kinds.
         sigma_data: standard deviation of the data.
         spec: the leaves of the state; where some are masked, training leaves absent entries out.
+
+    Raises:
+        UnknownNameError: no such kind of prediction.
+        AnydiffError: a kind that the path does not license, or that the network has no head for.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        path: GaussianPath,
-        parametrization: PredictionKind = "noise",
+        path: LinearPath,
+        parametrization: PredictionKind | Sequence[PredictionKind] = "noise",
         sigma_data: float = 1.0,
         spec: StateSpec | None = None,
     ) -> None:
         super().__init__()
-        if parametrization not in KINDS:
-            raise UnknownNameError("parametrization", parametrization, KINDS)
-        if path.known and parametrization != "data":
-            raise AnydiffError(
-                f"parametrization is {parametrization!r}, but on {path!r}, which leads to a known {path.known[0]}, "
-                "a network predicts the data; set parametrization: data."
-            )
+        kinds = (parametrization,) if isinstance(parametrization, str) else tuple(parametrization)
+        check_kinds(path, kinds)
+        predicts: tuple[str, ...] = tuple(getattr(network, "predicts", ()))
+        for kind in kinds if predicts or len(kinds) > 1 else ():
+            if kind not in predicts:
+                raise AnydiffError(
+                    f"parametrization names {kind!r}, but the network {type(network).__name__} predicts "
+                    f"{', '.join(predicts) or 'one kind'}; give it an exit of that name (network: heads)."
+                )
         self.network = network
         self.path = path
-        self.native_kind = parametrization
+        self.native_kind = kinds[0]
+        self._kinds = kinds
         self.sigma_data = sigma_data
         self.spec = spec
+
+    @property
+    def native_kinds(self) -> tuple[PredictionKind, ...]:
+        """The kinds of ``parametrization``."""
+        return self._kinds
 
     def forward(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """E[x_0 | x_t] ``[B, *shape]``."""
@@ -70,18 +87,41 @@ class NetworkDenoiser(nn.Module, Denoiser):
 
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """The network's own output at (x, t), of kind ``native_kind``."""
+        output = self.outputs(x, t, condition)
+        return self._in_units(output[self.native_kind] if isinstance(output, Mapping) else output, x, t)
+
+    def natives(
+        self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL
+    ) -> dict[PredictionKind, Tensor]:
+        """The predictions of all native kinds from one network call; arguments as for :meth:`native`."""
+        output = self.outputs(x, t, condition)
+        if not isinstance(output, Mapping):
+            return {self.native_kind: self._in_units(output, x, t)}
+        return {kind: self._in_units(output[kind], x, t, kind) for kind in self._kinds}
+
+    def outputs(
+        self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL
+    ) -> Tensor | Mapping[str, Tensor]:
+        """What the network says, as it says it: one prediction, or all its heads by name."""
         times = t if isinstance(t, Tensor) and t.ndim else batch_times(t, x[:1])
-        scaled, log_snr, _ = self.network_input(x, times)
-        output: Tensor = self.network(scaled, log_snr, condition)
-        output = output.to(x.dtype)
-        return output / per_row(self.path.sigma(times), x) if self.native_kind == "score" else output
+        scaled, told, _ = self.network_input(x, times)
+        output: Tensor | Mapping[str, Tensor] = self.network(scaled, told, condition)
+        return output
 
     def network_input(self, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the network is called with for states ``[B, *shape]`` at times ``[B]`` (or ``[1]``).
 
-        The scaled state, λ ``[B]`` float32, and c_in as the path gives it (float64).
+        The scaled state, what it is told of the time (``[B]`` or ``[B, told_size]``, float32), and c_in as the path
+        gives it (float64).
         """
-        alpha, sigma = self.path.alpha(times), self.path.sigma(times)
-        scale = torch.rsqrt((alpha * self.sigma_data) ** 2 + sigma**2)
-        log_snr = self.path.log_snr(times).to(dtype=torch.float32, device=x.device).expand(x.shape[0])
-        return per_row(scale, x) * x, log_snr, scale
+        scale = self.path.input_scale(times, self.sigma_data)
+        told = self.path.told(times).to(dtype=torch.float32, device=x.device)
+        return per_row(scale, x) * x, told.expand(x.shape[0], *told.shape[1:]), scale
+
+    def _in_units(self, output: Tensor, x: Tensor, t: float | Tensor, kind: str | None = None) -> Tensor:
+        output = output.to(x.dtype)
+        if (kind or self.native_kind) != "score":
+            return output
+        times = t if isinstance(t, Tensor) and t.ndim else batch_times(t, x[:1])
+        noise = self.path.coefficients(times)[self.path.named("noise")[0]]
+        return output / per_row(noise, x)

@@ -36,6 +36,8 @@ class GaussianOracle(Denoiser):
             state.
     """
 
+    path: GaussianPath
+
     def __init__(self, path: GaussianPath, mean: Tensor, covariance: Tensor | float) -> None:
         self.path = path
         self.mean = _double(mean)
@@ -101,6 +103,8 @@ class GaussianMixtureOracle(Denoiser):
         weights: w_k ``[K]`` (normalised here), equal by default.
         classes: class of each component ``[K]``, by default its own index.
     """
+
+    path: GaussianPath
 
     def __init__(
         self,
@@ -184,6 +188,8 @@ class LinearGaussianOracle(Denoiser):
         operator: A ``[k, d]``.
         noise_std: s, the standard deviation of the measurement's noise.
     """
+
+    path: GaussianPath
 
     def __init__(
         self, path: GaussianPath, mean: Tensor, covariance: Tensor, operator: Tensor, noise_std: float

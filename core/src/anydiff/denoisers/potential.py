@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from anydiff.denoisers.base import Denoiser, batch_times, conversion
+from anydiff.denoisers.base import Denoiser, batch_times
+from anydiff.denoisers.kinds import conversion
 from anydiff.denoisers.network import NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.registry import registry
@@ -132,8 +133,8 @@ def log_density(denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: Con
         )
     times = batch_times(t, x)
     scaled, log_snr, scale = denoiser.network_input(x, times)
-    p, q = conversion(denoiser.path, times, denoiser.native_kind, "score", denoiser.sigma_data)
-    alpha, sigma = denoiser.path.alpha(times), denoiser.path.sigma(times)
+    p, q = conversion(denoiser.gaussian_path, times, denoiser.native_kind, "score", denoiser.sigma_data)
+    alpha, sigma = denoiser.gaussian_path.alpha(times), denoiser.gaussian_path.sigma(times)
     if denoiser.native_kind == "score":  # the network predicts σ times the score
         q = 1 / sigma
     if any(each.ndim > 1 for each in (p, q, scale)):

@@ -8,9 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, conversion, convert
+from anydiff.denoisers.base import Denoiser, convert
+from anydiff.denoisers.kinds import PredictionKind, conversion
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
+from anydiff.paths.base import GaussianPath
 from anydiff.states import Conditioning
 
 Scale = float | Tensor | Callable[[float], float]
@@ -42,7 +44,7 @@ class Guidance(Wrapper):
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The guided data prediction as ``kind``."""
-        return convert(denoiser, x, t, self.data(denoiser, x, t, condition), "data", kind)
+        return convert(denoiser, x, t, self.data(denoiser, x, t, condition), "data", kind, condition)
 
 
 class LinearGuidance(Guidance):
@@ -67,14 +69,30 @@ class LinearGuidance(Guidance):
         """The guided prediction of ``kind`` ``[B, *shape]``; arguments as for :meth:`Wrapper.predict`."""
 
 
+def score_path(denoiser: Denoiser) -> GaussianPath:
+    """The path of ``denoiser``, if a shift of the score has a meaning on it.
+
+    Raises:
+        AnydiffError: its noise is not Gaussian, or it has no log-SNR.
+    """
+    path = denoiser.gaussian_path
+    if not path.noise_law.gaussian:
+        raise AnydiffError(
+            f"guidance that shifts the score has no meaning on {path!r}, whose noise is {path.noise_law.name}; use "
+            "classifier-free guidance, which works on the data prediction."
+        )
+    return path
+
+
 def score_unit(denoiser: Denoiser, t: float | Tensor, kind: PredictionKind) -> Tensor:
     """What 1 more in the score is in a prediction of ``kind`` at ``t``, float64: σ²/α for the data, -σ for the noise.
 
     Where α = 0 the state says nothing of the data and the shift is 0/0; there it is 0, as it is at σ = 0.
     """
     times = torch.as_tensor(t, dtype=torch.float64)
-    alpha, sigma = denoiser.path.alpha(times), denoiser.path.sigma(times)
-    _, factor = conversion(denoiser.path, times, "data", kind, denoiser.sigma_data)
+    path = score_path(denoiser)
+    alpha, sigma = path.alpha(times), path.sigma(times)
+    _, factor = conversion(path, times, "data", kind, denoiser.sigma_data)
     return torch.where((alpha > 0) & (sigma > 0), factor * sigma**2 / alpha, 0.0)
 
 

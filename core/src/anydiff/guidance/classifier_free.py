@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.base import Denoiser, convert
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.errors import AnydiffError
 from anydiff.guidance.base import LinearGuidance, Scale, scale_at
 from anydiff.paths.base import per_row
@@ -55,7 +56,7 @@ class ClassifierFree(LinearGuidance):
         conditional, unconditional = with_and_without(denoiser, x, t, condition, self.names, native)
         # lerp, because it is exact at w = 0 and w = 1 also where w is a tensor.
         weight = per_row(scale, x) if isinstance(scale, Tensor) else scale
-        return convert(denoiser, x, t, torch.lerp(unconditional, conditional, weight), native, kind)
+        return convert(denoiser, x, t, torch.lerp(unconditional, conditional, weight), native, kind, condition)
 
     def hides(self, given: Iterable[str]) -> tuple[str, ...]:
         """Those that are dropped; none at w = 1."""
@@ -67,7 +68,7 @@ class ClassifierFree(LinearGuidance):
         scale = scale_at(self.scale, t, rows)
         if self.interval is None:
             return scale
-        noise_level = torch.exp(-denoiser.path.log_snr(torch.as_tensor(t, dtype=torch.float64)))
+        noise_level = torch.exp(-denoiser.gaussian_path.log_snr(torch.as_tensor(t, dtype=torch.float64)))
         inside = (noise_level >= self.interval[0]) & (noise_level <= self.interval[1])
         if inside.ndim == 0:
             return scale if bool(inside) else 1.0

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.base import Denoiser, convert
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.guidance.base import LinearGuidance, differentiable_leaf, score_unit
 from anydiff.paths.base import per_row
@@ -174,7 +175,7 @@ class LookAhead(MeasuredDirection):
         with torch.inference_mode(False), torch.enable_grad():
             state = differentiable_leaf(x, keep)
             native = denoiser.native(state, t, condition)
-            data = convert(denoiser, state, t, native, denoiser.native_kind, "data")
+            data = convert(denoiser, state, t, native, denoiser.native_kind, "data", condition)
             measured = _inner(direction, data)
             if not measured.requires_grad:
                 raise AnydiffError(
@@ -190,7 +191,7 @@ class LookAhead(MeasuredDirection):
     def spread(self, denoiser: Denoiser, t: float | Tensor, slope: Tensor, direction: Tensor) -> Tensor:
         """v ``[B]``. A network's Jacobian need not be that of any law: what would be a negative variance is 0."""
         times = torch.as_tensor(t, dtype=torch.float64)
-        alpha, sigma = denoiser.path.alpha(times), denoiser.path.sigma(times)
+        alpha, sigma = denoiser.gaussian_path.alpha(times), denoiser.gaussian_path.sigma(times)
         ratio = torch.where(alpha > 0, sigma / alpha, 0.0)
         if self.variance == "published":
             return _inner(per_row(ratio, slope) * slope, per_row(ratio, slope) * slope)
@@ -216,11 +217,11 @@ class NaiveGradient(MeasuredDirection):
     ) -> tuple[Tensor, Tensor]:
         """α g (y - m) / (s² + σ²|g|²)."""
         native = denoiser.native(x, t, condition)
-        data = convert(denoiser, x, t, native, denoiser.native_kind, "data")
+        data = convert(denoiser, x, t, native, denoiser.native_kind, "data", condition)
         times = torch.as_tensor(t, dtype=torch.float64)
-        scaled = per_row(denoiser.path.sigma(times), x) * direction
+        scaled = per_row(denoiser.gaussian_path.sigma(times), x) * direction
         share = (target - _inner(direction, data)) / (noise_std**2 + _inner(scaled, scaled))
-        return native, per_row(denoiser.path.alpha(times), x) * per_row(share, x) * direction
+        return native, per_row(denoiser.gaussian_path.alpha(times), x) * per_row(share, x) * direction
 
 
 def _inner(one: Tensor, two: Tensor) -> Tensor:

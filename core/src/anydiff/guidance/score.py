@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, asks_condition, convert
+from anydiff.denoisers.base import Denoiser, asks_condition, convert
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.guidance.base import LinearGuidance, Scale, differentiable_leaf, scale_at, score_unit
 from anydiff.paths.base import per_row
@@ -77,7 +78,7 @@ class ScoreGuidance(LinearGuidance):
         if isinstance(scale, float) and scale == 0.0:
             return denoiser.predict(x, t, kind, known)
         native, gradient = self._gradient(denoiser, x, t, known, condition)
-        prediction = convert(denoiser, x, t, native, denoiser.native_kind, kind)
+        prediction = convert(denoiser, x, t, native, denoiser.native_kind, kind, known)
         strength = scale if isinstance(scale, Tensor) else torch.tensor(scale, dtype=torch.float64)
         return prediction + per_row(score_unit(denoiser, t, kind), x) * per_row(strength, x) * gradient
 
@@ -100,7 +101,8 @@ class ScoreGuidance(LinearGuidance):
             with torch.set_grad_enabled(keep or through):
                 native = denoiser.predict(state, t, denoiser.native_kind, known)
                 of_state = self.at == "state"
-                value = state if of_state else convert(denoiser, state, t, native, denoiser.native_kind, "data")
+                kind = denoiser.native_kind
+                value = state if of_state else convert(denoiser, state, t, native, kind, "data", known)
             point = state if through or of_state else differentiable_leaf(value, keep)
             log_density = self._log_density(value if through else point, t, condition)
             (gradient,) = torch.autograd.grad(log_density.sum(), point, create_graph=keep, allow_unused=True)

@@ -14,9 +14,12 @@ data      x0                                 α²/σ²
 noise     ε                                  1
 velocity  α ε - σ x0                         α²/(α² + σ²)²
 score     -ε/σ                               σ²
-flow      α' x0 + σ' ε                       α²/W²
+flow      α' x0 + σ' ε + Σ c_k' u_k          α²/W²
 edm       (σ x0 - α σ_data² ε)/(σ_data s)    α² σ_data²/s²
+residual  u - x0, u the known source         α²/σ²
 ========  =================================  ====================
+
+A denoiser of several predictions has one such error for each, and their sum is the loss.
 """
 
 from __future__ import annotations
@@ -28,9 +31,10 @@ import torch
 from torch import Tensor, nn
 
 from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.kinds import weights
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives.call import Call
-from anydiff.paths.base import GaussianPath, per_row
+from anydiff.paths.base import GaussianPath, LinearPath, per_row
 from anydiff.states import UNCONDITIONAL, Conditioning, Draws
 
 
@@ -40,6 +44,8 @@ def target_and_gain(path: GaussianPath, t: Tensor, kind: str, sigma_data: float)
     zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
     if kind == "data":
         return one, zero, (alpha / sigma) ** 2
+    if kind == "residual":
+        return -one, zero, (alpha / sigma) ** 2
     if kind == "noise":
         return zero, one, one
     if kind == "velocity":
@@ -51,7 +57,7 @@ def target_and_gain(path: GaussianPath, t: Tensor, kind: str, sigma_data: float)
     if kind == "edm":
         scale = torch.sqrt(sigma**2 + (alpha * sigma_data) ** 2)
         return sigma / (sigma_data * scale), -alpha * sigma_data / scale, (alpha * sigma_data / scale) ** 2
-    raise UnknownNameError("kind of prediction", kind, ("data", "noise", "velocity", "score", "flow", "edm"))
+    raise UnknownNameError("kind of prediction", kind, path.kinds)
 
 
 def wronskian(path: GaussianPath, t: Tensor) -> Tensor:
@@ -71,7 +77,7 @@ class Objective(ABC):
     """Whether it says at which times examples are seen; a term for which any times will do takes those of others."""
 
     @abstractmethod
-    def times(self, path: GaussianPath, uniform: Tensor) -> Tensor:
+    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1)."""
 
     @abstractmethod
@@ -104,13 +110,19 @@ class Objective(ABC):
 
     def squared_error(self, call: Call, entry_weights: Tensor | None) -> Tensor:
         """g w (F - F*)² [B], a mean over the entries with ``entry_weights``; see the module's text."""
-        denoiser, path, t, clean = call.denoiser, call.path, call.t, call.clean
-        target_x0, target_noise, gain = target_and_gain(path, t, denoiser.native_kind, denoiser.sigma_data)
-        error = (call.native - per_row(target_x0, clean) * clean - per_row(target_noise, clean) * call.noise).square()
-        weight = per_row(self.noise_weight(path, t, denoiser.sigma_data), gain) * gain
-        if weight.ndim > 1:  # a product path: one weight per entry
-            return element_mean(weight.to(error.dtype) * error, entry_weights)
-        return weight.to(error.dtype) * element_mean(error, entry_weights)
+        path, t, sigma_data = call.gaussian_path, call.t, call.denoiser.sigma_data
+        losses = []
+        for kind, prediction in call.natives.items():
+            target_x0, target_noise, gain = target_and_gain(path, t, kind, sigma_data)
+            missed = prediction - per_row(target_x0, call.clean) * call.clean
+            missed = missed - per_row(target_noise, call.clean) * call.noise
+            error = (missed if not path.known else missed - _known_target(call, kind)).square()
+            weight = per_row(self.noise_weight(path, t, sigma_data), gain) * gain
+            if weight.ndim > 1:  # a product path: one weight per entry
+                losses.append(element_mean(weight.to(error.dtype) * error, entry_weights))
+            else:
+                losses.append(weight.to(error.dtype) * element_mean(error, entry_weights))
+        return sum(losses[1:], losses[0])
 
     def losses(self, call: Call) -> dict[str, Tensor]:
         """The terms of the loss by name, each [B]; the loss is their sum. One called ``loss`` by default."""
@@ -144,6 +156,13 @@ class Objective(ABC):
     def modules(self) -> Mapping[str, nn.Module]:
         """Modules of the objective's own, by name: trained with the network, in ``state.pt``, and never exported."""
         return {}
+
+
+def _known_target(call: Call, kind: str) -> Tensor | float:
+    """What the known sources are of the target of ``kind``."""
+    row = weights(call.path, call.t, kind, call.denoiser.sigma_data)
+    parts = [per_row(row[name], call.clean) * call.sources[name] for name in call.path.known if name in row]
+    return sum(parts, start=0.0)
 
 
 def makes_its_own_call(objective: Objective) -> bool:

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, batch_times, convert
+from anydiff.denoisers.base import Denoiser, batch_times, converted
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import GaussianPath, gaussian
 from anydiff.states import UNCONDITIONAL, Conditioning, Draws, StateSpec
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class Call:
     def __init__(
         self,
         denoiser: Denoiser,
-        times: Callable[[GaussianPath, Tensor], Tensor],
+        times: Callable[[Any, Tensor], Tensor],
         clean: Tensor,
         noise: Tensor,
         uniform: Tensor,
@@ -77,17 +78,31 @@ class Call:
     @property
     def x(self) -> Tensor:
         """x_t ``[B, *shape]``."""
-        known = self.path.given
-        return self.once("x", lambda: self.path.mix(self.t, x0=self.clean, noise=self.noise, **known(self.condition)))
+        return self.once("x", lambda: self.path.mix(self.t, **self.sources))
+
+    @property
+    def sources(self) -> dict[str, Tensor]:
+        """Every source of the path by its name, each ``[B, *shape]``."""
+        return self.once("sources", lambda: self.path.drawn(self.clean, self.noise, self.condition))
+
+    @property
+    def gaussian_path(self) -> GaussianPath:
+        """The path, where it has a log-SNR; an error says what needs that."""
+        return gaussian(self.path, "the loss of this objective")
 
     @property
     def native(self) -> Tensor:
-        """The prediction ``[B, *shape]`` of the denoiser's own kind: the network is called here, and nowhere else."""
-        return self.once("native", lambda: self.denoiser.native(self.x, self.t, self.condition))
+        """The prediction ``[B, *shape]`` of the denoiser's own kind, the first where it makes several."""
+        return self.natives[self.denoiser.native_kind]
+
+    @property
+    def natives(self) -> dict[PredictionKind, Tensor]:
+        """The denoiser's own predictions by kind: the network is called here, and nowhere else."""
+        return self.once("natives", lambda: self.denoiser.natives(self.x, self.t, self.condition))
 
     def predict(self, kind: PredictionKind) -> Tensor:
         """The same prediction as one of ``kind``, ``[B, *shape]``; no further call."""
-        return convert(self.denoiser, self.x, self.t, self.native, self.denoiser.native_kind, kind)
+        return converted(self.denoiser, self.x, self.t, self.natives, kind, self.condition)
 
     def head(self, name: str, asked_by: str, fix: str = "") -> Callable[..., Any]:
         """What the network offers beside its prediction under ``name``: ``network.heads[name]``.

@@ -10,7 +10,7 @@ from torch import Tensor
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives.base import Objective
 from anydiff.objectives.times import TimeLaw
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import GaussianPath, LinearPath
 
 WEIGHTINGS = ("uniform", "data", "snr-clipped", "edm")
 
@@ -56,7 +56,7 @@ class Denoising(Objective):
         self.gamma = float(gamma)
         self.law = TimeLaw(times or ("log-normal" if weighting == "edm" else "uniform"), times_mean, times_std)
 
-    def times(self, path: GaussianPath, uniform: Tensor) -> Tensor:
+    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1)."""
         return self.law(path, uniform)
 

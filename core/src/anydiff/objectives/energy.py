@@ -24,5 +24,5 @@ def denoising_energy(
         noise: ε ``[B, *shape]`` of unit scale.
         condition: handed to the denoiser.
     """
-    noised = denoiser.path.mix(batch_times(t, states), x0=states, noise=noise, **denoiser.path.given(condition))
+    noised = denoiser.path.noised(batch_times(t, states), states, noise, condition)
     return (noise - denoiser.predict(noised, t, "noise", condition)).square().flatten(1).sum(1)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from anydiff.objectives.base import Objective, wronskian
 from anydiff.objectives.times import TimeLaw
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import GaussianPath, LinearPath
 
 
 class FlowMatching(Objective):
@@ -27,7 +27,7 @@ class FlowMatching(Objective):
     def __init__(self, times: str = "uniform", times_mean: float | None = None, times_std: float | None = None) -> None:
         self.law = TimeLaw(times, times_mean, times_std)
 
-    def times(self, path: GaussianPath, uniform: Tensor) -> Tensor:
+    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1)."""
         return self.law(path, uniform)
 

@@ -9,7 +9,7 @@ from anydiff.errors import AnydiffError
 from anydiff.objectives.base import Objective, element_mean
 from anydiff.objectives.call import Call
 from anydiff.objectives.terms import Sum, Term, Weighted
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import GaussianPath, LinearPath
 
 _ASKED_BY, _FIX = (
     "the objective 'reconstruction', which needs a network with encode and decode,",
@@ -33,7 +33,7 @@ class ReconstructionError(Objective):
     def __init__(self, noise: float) -> None:
         self.noise = noise
 
-    def times(self, path: GaussianPath, uniform: Tensor) -> Tensor:
+    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
         """The path's end for every example: clean data are what is reconstructed."""
         return torch.full_like(uniform, path.t_end)
 

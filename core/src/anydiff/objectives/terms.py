@@ -19,7 +19,7 @@ from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives.base import Objective, makes_its_own_call
 from anydiff.objectives.call import Call
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.registry import registry
 
 PROBES = (0.01, 0.25, 0.5, 0.75, 0.99)
@@ -35,7 +35,7 @@ class Term(Objective):
 
     leads = False
 
-    def times(self, path: GaussianPath, uniform: Tensor) -> Tensor:
+    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1): uniform on the path."""
         return path.t_end + (path.t_start - path.t_end) * uniform.double()
 
@@ -118,9 +118,9 @@ class Sum(Objective):
             )
         self.leader = leaders[0]
         self._followers = leaders[1:]
-        self._agreed: GaussianPath | None = None
+        self._agreed: LinearPath | None = None
 
-    def times(self, path: GaussianPath, uniform: Tensor) -> Tensor:
+    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1), as the first term that has a law says."""
         leader = self.parts[self.leader].objective
         if self._followers and self._agreed is not path:
@@ -164,7 +164,7 @@ class Sum(Objective):
             for inner, module in part.objective.modules().items()
         }
 
-    def _agree(self, path: GaussianPath) -> None:
+    def _agree(self, path: LinearPath) -> None:
         probes = torch.tensor(PROBES, dtype=torch.float64)
         wanted = self.parts[self.leader].objective.times(path, probes)
         for name in self._followers:

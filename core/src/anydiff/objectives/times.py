@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import GaussianPath, LinearPath, gaussian
 
-_Quantile = Callable[[GaussianPath, Tensor, float, float], Tensor]
+_Quantile = Callable[[Any, Tensor, float, float], Tensor]
 
 
-def _uniform(path: GaussianPath, uniform: Tensor, mean: float, std: float) -> Tensor:
+def _uniform(path: LinearPath, uniform: Tensor, mean: float, std: float) -> Tensor:
     """t uniform on [t_end, t_start]."""
     return path.t_end + (path.t_start - path.t_end) * uniform
 
@@ -29,7 +30,7 @@ def _uniform_log_snr(path: GaussianPath, uniform: Tensor, mean: float, std: floa
     return path.time(first + (last - first) * uniform)
 
 
-def _logit_normal(path: GaussianPath, uniform: Tensor, mean: float, std: float) -> Tensor:
+def _logit_normal(path: LinearPath, uniform: Tensor, mean: float, std: float) -> Tensor:
     """t = t_end + (t_start - t_end) sigmoid(mean + std z), z normal (Esser et al. 2024, arXiv:2403.03206, eq. 19)."""
     share = torch.sigmoid(mean + std * torch.special.ndtri(uniform))
     return path.t_end + (path.t_start - path.t_end) * share
@@ -51,6 +52,10 @@ TIME_LAWS: dict[str, tuple[_Quantile, float, float]] = {
     "log-normal": (_log_normal, -1.2, 1.2),
 }
 """Name -> (quantile function, default mean, default standard deviation)."""
+
+
+BY_LOG_SNR = ("uniform-log-snr", "log-normal")
+"""The laws of the log-SNR, which not every path has."""
 
 
 class TimeLaw:
@@ -78,6 +83,12 @@ class TimeLaw:
                 f"times_mean is {self.mean} and times_std is {self.std}, but must be finite and times_std positive."
             )
 
-    def __call__(self, path: GaussianPath, uniform: Tensor) -> Tensor:
-        """Times [B], float64, in [t_end, t_start], from uniform numbers [B] in (0, 1)."""
+    def __call__(self, path: LinearPath, uniform: Tensor) -> Tensor:
+        """Times [B], float64, in [t_end, t_start], from uniform numbers [B] in (0, 1).
+
+        Raises:
+            AnydiffError: the law is one of the log-SNR, which the path has not.
+        """
+        if self.name in BY_LOG_SNR:
+            path = gaussian(path, f"the law of training times {self.name!r}")
         return self._quantile(path, uniform.double(), self.mean, self.std)

@@ -12,18 +12,21 @@ import functools
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError
-from anydiff.states.conditions import Conditioning
+from anydiff.states.conditions import UNCONDITIONAL, Conditioning
 from anydiff.states.noise import GaussianNoise, NoiseLaw
 from anydiff.states.spec import StateSpec
 
 Time = TypeVar("Time", bound=float | Tensor)
+
+Role = Literal["clean", "noise", "known", "start"]
+"""What a source of a path is: data, noise of the path's law, a tensor of the condition, or where sampling begins."""
 
 #: |λ| beyond which a time grid does not look: e^±9 is past every signal that float32 data can carry.
 LOG_SNR_LIMIT = 9.0
@@ -38,20 +41,22 @@ class LinearPath(ABC):
     """x_t = Σ_k c_k(t) u_k with named sources u_k; sampling runs t from ``t_start`` down to ``t_end``.
 
     Attributes:
-        sources: the names of the u_k, in order.
-        predicted: the sources a network has to predict; the others are known or follow.
-        known: the sources that are given beside the data (a degraded observation), by their names in
-            :attr:`anydiff.states.Conditioning.sources`, or of a condition that networks read too.
-        t_start: the greatest time T, where x_T is drawn from the prior.
+        sources: name of each u_k -> its role, in order. ``clean``: the data. ``noise``: drawn by :attr:`noise_law`.
+            ``known``: given beside the data (a degraded observation), in training and in sampling, by its name in
+            :attr:`anydiff.states.Conditioning.sources`, or as a condition of that name, which networks read too.
+            ``start``: the other end of a bridge: given in training as a known source is; sampling begins there.
+        kinds: the kinds of prediction that have a meaning on this path (see :mod:`anydiff.denoisers.kinds`).
+        t_start: the greatest time T, where x_T is drawn from the prior, or is the start.
         t_end: the least time a sampler visits.
         default_grid: the time grid that suits this path (see :mod:`anydiff.paths.grids`).
+        told_size: how many numbers a network is told of the time; 0 where it is one number per sample, ``[B]``.
     """
 
-    sources: ClassVar[tuple[str, ...]]
-    predicted: ClassVar[tuple[str, ...]] = ("x0",)
-    known: ClassVar[tuple[str, ...]] = ()
+    sources: ClassVar[Mapping[str, Role]]
+    kinds: tuple[str, ...]
     default_grid: ClassVar[str] = "log-snr"
-    noise_law: ClassVar[NoiseLaw] = GaussianNoise()
+    noise_law: NoiseLaw = GaussianNoise()
+    told_size: int = 0
     t_start: float
     t_end: float
 
@@ -67,6 +72,64 @@ class LinearPath(ABC):
             return lambda s: self.coefficients(s)[name]
 
         return {name: _derivative(coefficient(name), t) for name in self.sources}
+
+    def told(self, t: Tensor) -> Tensor:
+        """What a network is told of the times ``t [B]``, float64: ``[B]``, or ``[B, told_size]``; t itself here."""
+        return t.to(torch.float64)
+
+    def input_scale(self, t: Tensor, sigma_data: float) -> Tensor:
+        """c_in(t), float64: what the state is multiplied by before a network sees it.
+
+        Here 1/sqrt(Σ_k c_k² v_k) with v = 1 for noise and σ_data² for every other source: unit scale of the input where
+        the sources are independent.
+        """
+        c = self.coefficients(t.to(torch.float64))
+        scale = {name: 1.0 if role == "noise" else sigma_data for name, role in self.sources.items()}
+        return torch.rsqrt(torch.stack([(c[name] * scale[name]) ** 2 for name in self.sources]).sum(dim=0))
+
+    def bind(self, spec: StateSpec) -> LinearPath:
+        """This path for states of ``spec``; only a path whose coefficients differ between leaves needs to know."""
+        return self
+
+    def first(self, noise: Tensor, condition: Conditioning) -> Tensor:
+        """x_T ``[B, *shape]`` from which sampling begins, of noise of unit scale and of what is known.
+
+        Raises:
+            AnydiffError: the path begins at a start, which the caller gives.
+        """
+        raise AnydiffError(
+            f"{self!r} has no prior: sampling begins at {' and '.join(self.named('start'))}; give the states to begin "
+            "with as start (--start FILES on the command line)."
+        )
+
+    def named(self, *roles: Role) -> tuple[str, ...]:
+        """The names of the sources with one of these roles, in order."""
+        return tuple(name for name, role in self.sources.items() if role in roles)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The names of the known sources."""
+        return self.named("known")
+
+    def noised(self, t: Tensor, clean: Tensor, noise: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
+        """x_t ``[B, *shape]`` for training: the clean data, noise, and of ``condition`` all that the path leads to.
+
+        Raises:
+            AnydiffError: a known or start source is missing, or does not have the shape of ``clean``.
+        """
+        return self.mix(t, **self.drawn(clean, noise, condition))
+
+    def drawn(self, clean: Tensor, noise: Tensor, condition: Conditioning = UNCONDITIONAL) -> dict[str, Tensor]:
+        """Every source of a batch of training by its name; arguments and errors as for :meth:`noised`."""
+        given = self.given(condition, "known", "start")
+        for name, value in given.items():
+            if value.shape != clean.shape:
+                raise AnydiffError(
+                    f"the source {name!r} has shape {tuple(value.shape)}, but the data have {tuple(clean.shape)}; give "
+                    f"one {name} for every example, of the shape of the data."
+                )
+        own = {"clean": clean, "noise": noise}
+        return {name: own[role] if role in own else given[name].to(clean) for name, role in self.sources.items()}
 
     def mix(self, t: Tensor, **sources: Tensor) -> Tensor:
         """x_t = Σ_k c_k(t) u_k for a batch: ``t [B]`` (or a time without axes), every source ``[B, *shape]``.
@@ -87,20 +150,21 @@ class LinearPath(ABC):
         terms = [per_row(c[name], sources[name]) * sources[name] for name in self.sources]
         return torch.stack(terms).sum(dim=0) if len(terms) > 2 else sum(terms[1:], terms[0])
 
-    def given(self, condition: Conditioning) -> dict[str, Tensor]:
-        """The known sources of a batch: of its ``sources``, else the condition of that name.
+    def given(self, condition: Conditioning, *roles: Role) -> dict[str, Tensor]:
+        """The known sources of a batch (or those of ``roles``): of its ``sources``, else the condition of that name.
 
         Raises:
             AnydiffError: the condition lacks one.
         """
-        found = {**condition.given, **condition.sources}
-        for name in self.known:
+        names = self.named(*(roles or ("known",)))
+        found = {**condition.given, **condition.sources} if names else {}
+        for name in names:
             if name not in found:
                 raise AnydiffError(
-                    f"{self!r} leads to a known {name!r}, which is not given; pass "
+                    f"{self!r} leads to a {self.sources[name]} {name!r}, which is not given; pass "
                     f"Conditioning(sources={{{name!r}: tensor}}), choose a data set with it, or another path."
                 )
-        return {name: found[name] for name in self.known}
+        return {name: found[name] for name in names}
 
 
 class GaussianPath(LinearPath):
@@ -108,9 +172,17 @@ class GaussianPath(LinearPath):
 
     A subclass gives :meth:`_alpha` and :meth:`_sigma` on float64 tensors, and :meth:`_log_snr` or :meth:`_time` where a
     closed form is more accurate than the general one.
+
+    With known sources x_t = α_t x_0 + Σ_k c_k(t) u_k + σ_t ε, and y_t = x_t - Σ_k s_k(t) u_k is an ordinary path of the
+    clean part x_0 - Σ_k d_k u_k, where s_k = c_k + α d_k (:meth:`shift`) with the numbers d_k of :attr:`centre`.
+    Solvers travel y: the ODE and the SDE of x follow from those of y.
+
+    Attributes:
+        centre: d_k of each known source; 0 where it is not named. It is 1 where c_k = 1 - α_t: then s_k = 1 always.
     """
 
-    sources: ClassVar[tuple[str, ...]] = ("x0", "noise")
+    sources: ClassVar[Mapping[str, Role]] = {"x0": "clean", "noise": "noise"}
+    centre: ClassVar[Mapping[str, float]] = {}
 
     @abstractmethod
     def _alpha(self, t: Tensor) -> Tensor: ...
@@ -192,6 +264,38 @@ class GaussianPath(LinearPath):
         """This path for states of ``spec``; only a path whose coefficients differ between leaves needs to know."""
         return self
 
+    @property
+    def kinds(self) -> tuple[str, ...]:  # type: ignore[override]  # a field there
+        """All but the score where the noise is not Gaussian; the residual where one source is known."""
+        score = ("score",) if self.noise_law.gaussian else ()
+        residual = ("residual",) if len(self.known) == 1 else ()
+        return ("data", "noise", "velocity", *score, "flow", "edm", *residual)
+
+    def told(self, t: Tensor) -> Tensor:
+        """The log-SNR λ_t, so that a network outlives path and grid."""
+        return self.log_snr(t)
+
+    def input_scale(self, t: Tensor, sigma_data: float) -> Tensor:
+        """1/sqrt(α² σ_data² + σ²): unit scale of the input; one value per entry on a product path."""
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        return torch.rsqrt((alpha * sigma_data) ** 2 + sigma**2)
+
+    def shift(self, t: float) -> dict[str, float]:
+        """s_k(t) of every known source: the states less Σ_k s_k u_k travel an ordinary path."""
+        if not self.known:
+            return {}
+        c = self.coefficients(torch.tensor(t, dtype=torch.float64))
+        alpha = self.alpha(t)
+        centred = {name: self.centre.get(name, 0.0) for name in self.known}
+        return {name: 1.0 if d == 1.0 else float(c[name]) + alpha * d for name, d in centred.items()}
+
+    def first(self, noise: Tensor, condition: Conditioning) -> Tensor:
+        """The prior, around what is known: σ_T ε + Σ_k s_k(T) u_k."""
+        x = self.prior(noise)
+        for name, known in self.given(condition).items():
+            x = x + known.to(x) * self.shift(self.t_start)[name]
+        return x
+
     def prior(self, noise: Tensor) -> Tensor:
         """x_T from noise of unit scale; warns where the path does not reach its prior (α_T/σ_T above 0.05)."""
         remaining = math.exp(self.log_snr(self.t_start))
@@ -269,3 +373,17 @@ def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
             return torch.zeros_like(times)
         (slope,) = torch.autograd.grad(value.sum(), times, allow_unused=True)
     return torch.zeros_like(t) if slope is None else slope
+
+
+def gaussian(path: LinearPath, what: str) -> GaussianPath:
+    """``path`` itself, if it is one of data, noise and known sources, so that its log-SNR is a clock.
+
+    Raises:
+        AnydiffError: it is another, on which ``what`` has no meaning.
+    """
+    if not isinstance(path, GaussianPath):
+        raise AnydiffError(
+            f"{what} needs a path of data and noise with a log-SNR, which {path!r} is not; use the solver "
+            "'interpolant' there, or train on another path."
+        )
+    return path

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import GaussianPath, LinearPath, gaussian
 
 Grid = list[float]
 
 
-def uniform_time(path: GaussianPath, steps: int) -> Grid:
+def uniform_time(path: LinearPath, steps: int) -> Grid:
     """t_i = T + (t_end - T) i/N."""
     return _pin(path, np.linspace(path.t_start, path.t_end, steps + 1))
 
@@ -31,7 +31,7 @@ def uniform_log_snr(path: GaussianPath, steps: int) -> Grid:
     return _from_log_snr(path, np.linspace(*path.log_snr_range(), steps + 1))
 
 
-def power(path: GaussianPath, steps: int, exponent: float) -> Grid:
+def power(path: LinearPath, steps: int, exponent: float) -> Grid:
     """t_i^(1/p) uniform between T and t_end; p = 2 is the quadratic grid (Song et al., DDIM, ICLR 2021)."""
     first, last = path.t_start ** (1 / exponent), path.t_end ** (1 / exponent)
     return _pin(path, np.linspace(first, last, steps + 1) ** exponent)
@@ -65,17 +65,22 @@ def learned(path: GaussianPath, steps: int) -> Grid:
     return _from_log_snr(path, np.log1p(-low) - np.log(low))
 
 
-GRIDS: dict[str, Callable[[GaussianPath, int], Grid]] = {
+def _clocked(grid: Callable[[GaussianPath, int], Grid], name: str) -> Callable[[LinearPath, int], Grid]:
+    """``grid``, on paths that have a log-SNR."""
+    return lambda path, steps: grid(gaussian(path, f"the time grid {name!r}"), steps)
+
+
+GRIDS: dict[str, Callable[[LinearPath, int], Grid]] = {
     "time": uniform_time,
-    "log-snr": uniform_log_snr,
+    "log-snr": _clocked(uniform_log_snr, "log-snr"),
     "quadratic": functools.partial(power, exponent=2.0),
     "power-2.5": functools.partial(power, exponent=2.5),
-    "karras": karras,
-    "learned": learned,
+    "karras": _clocked(karras, "karras"),
+    "learned": _clocked(learned, "learned"),
 }
 
 
-def time_grid(path: GaussianPath, steps: int, grid: str | Sequence[float] | None = None) -> Grid:
+def time_grid(path: LinearPath, steps: int, grid: str | Sequence[float] | None = None) -> Grid:
     """The nodes of a grid of ``steps`` steps: ``steps + 1`` decreasing times.
 
     Args:
@@ -100,7 +105,7 @@ def time_grid(path: GaussianPath, steps: int, grid: str | Sequence[float] | None
     return _check_custom(path, steps, nodes)
 
 
-def _check_custom(path: GaussianPath, steps: int, nodes: Grid) -> Grid:
+def _check_custom(path: LinearPath, steps: int, nodes: Grid) -> Grid:
     if len(nodes) != steps + 1:
         raise AnydiffError(
             f"the time grid has {len(nodes)} nodes, but {steps} steps need {steps + 1}; add or drop nodes."
@@ -116,6 +121,6 @@ def _from_log_snr(path: GaussianPath, log_snr: NDArray[np.float64]) -> Grid:
     return _pin(path, path.time(torch.from_numpy(log_snr)).numpy())
 
 
-def _pin(path: GaussianPath, nodes: NDArray[np.float64]) -> Grid:
+def _pin(path: LinearPath, nodes: NDArray[np.float64]) -> Grid:
     """``nodes`` as floats with both ends exact, whatever rounding did to them."""
     return [path.t_start, *(float(t) for t in nodes[1:-1]), path.t_end]

@@ -13,6 +13,7 @@ Li et al., ICLR 2025 (arXiv 2502.07856): DPM-Solver++ in its "taylor" form with 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.paths.base import GaussianPath, check_range
+from anydiff.paths.base import GaussianPath, Role, check_range
 
 RATES = ("cosine", "linear", "constant")
 _OFFSET = 0.008
@@ -31,8 +32,7 @@ class MeanReverting(GaussianPath):
     """x_t = α_t x_0 + (1 - α_t) μ + σ_t ε with log α_t = log(α_T) Θ(t)/Θ(1), Θ = ∫θ, t in [t_end, 1].
 
     Training and sampling need ``mu`` ``[B, *shape]``, a source of the conditioning or a condition that the network
-    reads too, and a denoiser whose native prediction is the data (``parametrization: data``): the other kinds are not
-    converted with μ, and are refused. The prior is N(μ, s²).
+    reads too. The prior is N(μ, s²).
 
     Args:
         noise: s, the standard deviation of x_T about μ; 50/255 in the paper, for data in [0, 1].
@@ -47,8 +47,8 @@ class MeanReverting(GaussianPath):
     rate: str = "cosine"
     t_start: float = 1.0
     t_end: float = 0.01
-    sources: ClassVar[tuple[str, ...]] = ("x0", "mu", "noise")
-    known: ClassVar[tuple[str, ...]] = ("mu",)
+    sources: ClassVar[Mapping[str, Role]] = {"x0": "clean", "mu": "known", "noise": "noise"}
+    centre: ClassVar[Mapping[str, float]] = {"mu": 1.0}
 
     def __post_init__(self) -> None:
         check_range(self)

@@ -36,6 +36,7 @@ class LeafwiseNoise(NoiseLaw):
 
     def __init__(self, laws: Mapping[str, NoiseLaw]) -> None:
         self.laws = dict(laws)
+        self.gaussian = all(law.gaussian for law in self.laws.values())
 
     def draw(self, leaf: Leaf, seed: int, samples: Any, draw: int) -> NDArray[np.float64]:
         """See :meth:`NoiseLaw.draw`."""
@@ -68,7 +69,7 @@ class ProductPath(GaussianPath):
         object.__setattr__(self, "clock", self.clock or names[0])
         first = self.keeper
         for name, path in self.leaves:
-            if path.sources != ("x0", "noise"):
+            if tuple(path.sources.values()) != ("clean", "noise"):
                 raise AnydiffError(f"leaf {name!r} has the path {path!r}, but a product takes paths of x0 and noise.")
             if path.t_start != first.t_start:
                 raise AnydiffError(

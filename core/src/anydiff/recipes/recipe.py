@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from anydiff.data.reading import parse_yaml, read_yaml
-from anydiff.denoisers.base import PredictionKind
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.errors import AnydiffError
 from anydiff.registry import registry
 from anydiff.samplers import DEFAULT_NFE, DEFAULT_SOLVER

@@ -105,28 +105,28 @@ class _Solve:
     def __init__(self, solver: AdaptiveDPMSolver, chunk: Chunk) -> None:
         self.solver, self.chunk = solver, chunk
         self.denoiser, self.condition, self.path = chunk.denoiser, chunk.condition, chunk.path
-        self.mean = chunk.known_source()
+        self.shifted = chunk.shifted()
         self.calls = self.attempts = self.rejected = 0
 
     @torch.no_grad()
     def run(self, x: Tensor, clean: bool) -> Tensor:
-        """From x_T to the sample. On a path to a known μ the state is x - μ, in which the path is an ordinary one."""
-        mean = 0.0 if self.mean is None else self.mean.to(x)
+        """From x_T to the sample. Less the known sources of a path, if there are some, it is an ordinary one."""
         first, last = self.path.log_snr_range()
         s, end = Node(self.path, self.path.t_start), Node(self.path, self.path.t_end)
-        y: Any = x - mean
+        y: Any = x - self._state_shift(x, s)
         if s.alpha == 0:  # from pure noise λ is infinite: one first-order step to where its range begins
             start, s = s, s.at(first)
-            y = data_step(y, self._data(y, start, mean), start, s)  # type: ignore[arg-type]
+            y = data_step(y, self._data(y, start), start, s)  # type: ignore[arg-type]
         end = end if end.log_snr <= last else s.at(last)
-        state, node, noise = self._steps(y, s, end, lambda y, node: self._noise(y, node, mean))
+        state, node, noise = self._steps(y, s, end, self._noise)
         for name in ("nfe", "attempts", "rejected"):
             most = max(getattr(self.solver, name), self.calls if name == "nfe" else getattr(self, name))
             setattr(self.solver, name, most)
         if not clean:
-            return state + mean
+            return state + self._state_shift(state, end)
         # The half jump (D - y/α)/2 of a plan's end, with the score of the last prediction: D - y/α = -κ² ε/κ.
-        return state / end.alpha - (end.noise_level**2 / 2 / node.noise_level) * noise + mean
+        data = state / end.alpha - (end.noise_level**2 / 2 / node.noise_level) * noise
+        return data if self.shifted is None else data + self.shifted.data(data)
 
     def _steps(self, x: Any, s: Node, end: Node, predict: Noise) -> tuple[Tensor, Node, Tensor]:
         """The state at ``end``, and the last noise prediction with its node."""
@@ -155,17 +155,21 @@ class _Solve:
             raise NonFiniteError("the adaptive solve met a NaN or an infinity; check the denoiser.")
         return error
 
-    def _noise(self, y: Tensor, node: Node, mean: Tensor | float) -> Tensor:
-        if isinstance(mean, Tensor):
-            return (y - node.alpha * self._data(y, node, mean)) / node.sigma
+    def _noise(self, y: Tensor, node: Node) -> Tensor:
+        if self.shifted is not None:
+            return (y - node.alpha * self._data(y, node)) / node.sigma
         noise = self.denoiser.predict(y, node.t, "noise", self.condition)
         self._count(y, node, noise, "noise")
         return noise
 
-    def _data(self, y: Tensor, node: Node, mean: Tensor | float) -> Tensor:
-        data = self.denoiser(y + mean, node.t, self.condition)
-        self._count(y + mean, node, data, "data")
-        return data - mean
+    def _data(self, y: Tensor, node: Node) -> Tensor:
+        x = y + self._state_shift(y, node)
+        data = self.denoiser(x, node.t, self.condition)
+        self._count(x, node, data, "data")
+        return data if self.shifted is None else data - self.shifted.data(data)
+
+    def _state_shift(self, like: Tensor, node: Node) -> Tensor | float:
+        return 0.0 if self.shifted is None else self.shifted.state(node.t, like)
 
     def _count(self, state: Tensor, node: Node, prediction: Tensor, kind: str) -> None:
         self.calls += 1

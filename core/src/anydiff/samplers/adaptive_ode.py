@@ -29,7 +29,6 @@ from anydiff.samplers.adaptive_dpm_solver import ENDS, one_level
 from anydiff.samplers.flow import AtNetworkPrecision, Flow, Place
 from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest, sample_indices
 from anydiff.solvers.exponential import checked_choice
-from anydiff.states.noise import GaussianNoise
 from anydiff.states.spec import StateSpec
 from anydiff.states.streams import standard_normal
 
@@ -158,7 +157,7 @@ class AdaptiveODE(Sampler):
         """
         checked_choice("trace", trace, TRACES)
         probes = natural_number("probes", probes)
-        if type(denoiser.path.noise_law) is not GaussianNoise:
+        if not denoiser.path.noise_law.gaussian:
             raise AnydiffError(
                 f"{denoiser.path!r} has no Gaussian prior, so its likelihood is not known in closed form."
             )

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, conversion, convert
+from anydiff.denoisers.base import Denoiser, convert
+from anydiff.denoisers.kinds import PredictionKind, conversion
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath
@@ -39,32 +40,32 @@ class Flow:
             raise AnydiffError(
                 f"t_end is {t_end}, but must lie below {self.path.t_start} and leave some noise; pass t_end=1e-5, say."
             )
-        mean = chunk.known_source()
-        self.mean: Tensor | float = 0.0 if mean is None else mean
+        self.shifted = chunk.shifted()
 
     def enter(self, x: Tensor, place: Place) -> Tensor:
         """u from x_T, or from clean data."""
         factor = place.alpha if place is self.data else 1.0
-        return ((x - self._mean(x)) * (factor / place.r)).flatten(1)
+        between = self._data_shift(x) if place is self.data else self._state_shift(x, place.t)
+        return ((x - between) * (factor / place.r)).flatten(1)
 
     def leave(self, u: Tensor, place: Place, clean: bool = False) -> Tensor:
         """x_T or data from u; ``clean`` adds κ²/2 ∇log p."""
         state = (u * place.r).reshape(-1, *self.shape)
         if place is self.noise:
-            return state + self._mean(state)
+            return state + self._state_shift(state, place.t)
         data = state / place.alpha
         if clean:
             with torch.no_grad():
                 # κ² ∇_y log p = D - y in y = x/α, and F is (D - c_skip y)/c_out
                 data = data + (self._data(state, place.t) - data) / 2
-        return data + self._mean(state)
+        return data + self._data_shift(state)
 
     def __call__(self, angle: Tensor, u: Tensor) -> Tensor:
         """du/dθ."""
         t, r = self._time(float(angle))
         state = (u * r).reshape(-1, *self.shape)
-        if isinstance(self.mean, Tensor):
-            p, q = conversion(self.path, t, "data", "edm", self.denoiser.sigma_data, without_known=True)
+        if self.shifted is not None:
+            p, q = conversion(self.path, t, "data", "edm", self.denoiser.sigma_data)
             return -(self._data(state, t) * q + state * p).flatten(1)
         slope = self.denoiser.predict(state, t, "edm", self.condition)
         self._count(state, t, slope, "edm")
@@ -88,14 +89,17 @@ class Flow:
         return slope
 
     def _data(self, state: Tensor, t: float) -> Tensor:
-        """D less the known source, if there is one."""
-        mean = self._mean(state)
-        data = self.denoiser(state + mean, t, self.condition)
-        self._count(state + mean, t, data, "data")
-        return data - mean
+        """D less its known part, if there is one."""
+        x = state + self._state_shift(state, t)
+        data = self.denoiser(x, t, self.condition)
+        self._count(x, t, data, "data")
+        return data - self._data_shift(data)
 
-    def _mean(self, like: Tensor) -> Tensor | float:
-        return self.mean.to(like) if isinstance(self.mean, Tensor) else self.mean
+    def _state_shift(self, like: Tensor, t: float) -> Tensor | float:
+        return 0.0 if self.shifted is None else self.shifted.state(t, like)
+
+    def _data_shift(self, like: Tensor) -> Tensor | float:
+        return 0.0 if self.shifted is None else self.shifted.data(like)
 
     def _count(self, state: Tensor, t: float, prediction: Tensor, kind: str) -> None:
         self.calls += 1
@@ -127,4 +131,4 @@ class AtNetworkPrecision(Wrapper):
         """The inner prediction, in the precision of the state."""
         first = next(denoiser.parameters(), None) if isinstance(denoiser, nn.Module) else None
         value = denoiser.native(x if first is None else x.to(first.dtype), t, condition).to(x.dtype)
-        return convert(denoiser, x, t, value, denoiser.native_kind, kind)
+        return convert(denoiser, x, t, value, denoiser.native_kind, kind, condition)

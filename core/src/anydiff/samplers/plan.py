@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import LinearPath
 from anydiff.registry import registry
 from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest
 from anydiff.solvers.base import Solver, compile_plan
@@ -66,7 +66,7 @@ class PlanSampler(Sampler):
 
 def as_sampler(
     solver: str | Solver | Plan | Sampler | None,
-    path: GaussianPath,
+    path: LinearPath,
     nfe: int | None = None,
     grid: str | Sequence[float] | None = None,
     end: str | None = None,

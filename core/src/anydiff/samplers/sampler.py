@@ -21,7 +21,7 @@ from anydiff.denoisers.wrappers.base import Wrapper, wrapped
 from anydiff.denoisers.wrappers.known import KnownEntries, warn_approximate, with_known_entries
 from anydiff.denoisers.wrappers.present import PresentNodes
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.solvers.executor import Callback, DrawsNoise, Step
 from anydiff.states.conditions import UNCONDITIONAL, Conditioning, check_rows
 from anydiff.states.noise import NoiseSource
@@ -92,16 +92,21 @@ class Chunk:
 
     @property
     def path(self) -> GaussianPath:
-        """The path of the denoiser."""
-        return self.denoiser.path
-
-    def known_source(self) -> Tensor | None:
-        """The known source μ of the path ``[B, *shape]``; None where the path has none.
+        """The path of the denoiser, for samplers that choose their times by its log-SNR.
 
         Raises:
-            AnydiffError: the path needs μ and it is not given.
+            AnydiffError: the path has none.
         """
-        return self.path.given(self.condition).get("mu")
+        return self.denoiser.gaussian_path
+
+    def shifted(self) -> Shifted | None:
+        """The path's known sources and how they shift the states; None where the path has none.
+
+        Raises:
+            AnydiffError: the path needs one and it is not given.
+        """
+        known = self.path.given(self.condition)
+        return Shifted(self.path, known) if known else None
 
 
 class Sampler(ABC):
@@ -166,7 +171,7 @@ class Sampler(ABC):
             part = replace(part, index=torch.tensor(samples, device=request.device))
             source = noise_source(spec, request.seed, path, request.temperature, part.mask)
             if request.start is None:
-                first = prior_states(path, source, samples, dtype, request.device, path.given(part).get("mu"))
+                first = path.first(source.draw(samples, 0, dtype, torch.device(request.device)), part)
             else:
                 first = request.start[rows].to(request.device, dtype)
             spec.check(first)
@@ -214,21 +219,36 @@ class _Tempered:
 
 
 def noise_source(
-    spec: StateSpec, seed: int, path: GaussianPath, temperature: float = 1.0, mask: Tensor | None = None
+    spec: StateSpec, seed: int, path: LinearPath, temperature: float = 1.0, mask: Tensor | None = None
 ) -> DrawsNoise:
     """The samples' own streams by the path's noise law, scaled by ``temperature``; none where nodes are absent."""
     source = NoiseSource(spec, seed, path.noise_law, mask if spec.masked else None)
     return source if temperature == 1.0 else _Tempered(source, temperature)
 
 
-def prior_states(
-    path: GaussianPath,
-    source: DrawsNoise,
-    samples: Sequence[int],
-    dtype: torch.dtype,
-    device: torch.device | str,
-    mean: Tensor | None,
-) -> Tensor:
-    """x_T ``[len(samples), *shape]``: draw 0 of each sample's stream, scaled as the prior, around a known μ."""
-    first = path.prior(source.draw(samples, 0, dtype, torch.device(device)))
-    return first if mean is None else first + mean.to(first)
+@dataclass(frozen=True)
+class Shifted:
+    """What the known sources of a path are to a sampler that travels y = x - Σ_k s_k u_k, an ordinary path.
+
+    Attributes:
+        path: has known sources.
+        known: u_k ``[B, *shape]`` by name.
+    """
+
+    path: GaussianPath
+    known: Mapping[str, Tensor]
+
+    def state(self, t: float, like: Tensor) -> Tensor:
+        """Σ_k s_k(t) u_k: what stands between x and y at time ``t``."""
+        return self._sum(self.path.shift(t), like)
+
+    def data(self, like: Tensor) -> Tensor:
+        """Σ_k d_k u_k: what stands between a data prediction of x and one of y."""
+        return self._sum(self.path.centre, like)
+
+    def _sum(self, factors: Mapping[str, float], like: Tensor) -> Tensor:
+        total = torch.zeros_like(like)
+        for name, value in self.known.items():
+            factor = factors.get(name, 0.0)
+            total = total + (value.to(like) if factor == 1.0 else value.to(like) * factor)
+        return total

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.paths.grids import time_grid
 from anydiff.paths.product import ProductPath
 from anydiff.solvers.plan import Plan
@@ -50,7 +50,7 @@ class Solver(ABC):
 
 def compile_plan(
     solver: str | Solver,
-    path: GaussianPath,
+    path: LinearPath,
     nfe: int,
     grid: str | Sequence[float] | None = None,
     end: str = "clean",
@@ -106,7 +106,7 @@ def preferred_grid(solver: str | Solver) -> str | None:
 
 
 def build_plan(
-    solver: Solver, path: GaussianPath, grid: Sequence[float], end: str = "clean", budget: int | None = None
+    solver: Solver, path: LinearPath, grid: Sequence[float], end: str = "clean", budget: int | None = None
 ) -> Plan:
     """The plan of ``solver`` on the given nodes; without a ``budget`` every step is a full one, whatever it costs."""
     if isinstance(path, ProductPath):
@@ -117,7 +117,7 @@ def build_plan(
 
 def _build(
     solver: Solver,
-    path: GaussianPath,
+    path: LinearPath,
     grid: Sequence[float],
     end: str,
     budget: int | None,
@@ -126,7 +126,7 @@ def _build(
     program = Program(path, budget, clock)
     nodes = [program.node(t) for t in grid]
     x = _end(program, solver.build(program, nodes), nodes[-1], end)
-    return program.finish(x, repr(solver), tuple(grid))
+    return program.finish(x, repr(solver), tuple(grid), nodes[-1] if end == "stop" else None)
 
 
 def _least(solver: Solver, end: str) -> int:
@@ -137,14 +137,16 @@ def _least(solver: Solver, end: str) -> int:
 def _end(program: Program, x: LinearForm, last: Node, end: str) -> LinearForm:
     """The clean sample from the state x at the last node.
 
-    In y = x/α and κ = σ/α the probability-flow ODE is dy/dκ = ε(y, κ) = -κ ∇log p_κ(y), and the score has a limit at
-    κ = 0. So y(0) = y(κ) + κ²/2 ∇log p to leading order: half of the jump y -> D = y + κ² ∇log p.
+    In y = x/α and κ = σ/α the probability-flow ODE is dy/dκ = E[ε | y], and D = y - κ E[ε | y]. As κ falls,
+    E[ε | y] ~ κ^(p-1) with p of the noise law (2 for Gaussian noise, where E[ε | y] = -κ ∇log p_κ(y) and the score has
+    a limit). So y(0) = y + (D - y)/p to leading order: half of the jump y -> D for Gaussian noise.
 
-    - ``clean``: that half jump, with the score of the last prediction the solver made; no extra call.
+    - ``clean``: that part of the jump, by the last prediction the solver made; no extra call. On a path without a
+      log-SNR the solver itself travels to the end.
     - ``denoise``: one more call and the full jump to D, the posterior mean.
     - ``stop``: x itself, at noise level κ.
     """
-    if end == "stop":
+    if end == "stop" or (end == "clean" and not isinstance(program.path, GaussianPath)):
         return x
     if end == "denoise":
         return program.evaluate(x, last)
@@ -153,8 +155,11 @@ def _end(program: Program, x: LinearForm, last: Node, end: str) -> LinearForm:
             "end='clean' extrapolates the last data prediction, but this solver made none; use end='stop'."
         )
     state, data, node = program.last
-    clean = x / last.alpha
+    clean: LinearForm = x / last.alpha
     if last.sigma == 0 or node.alpha == 0:
         return clean
     # κ² ∇log p = D - y. From a noise prediction D - y is a multiple of it: y cancels to the last bit.
-    return clean + (data - state / node.alpha) * ((last.noise_level / node.noise_level) ** 2 / 2)
+    p = program.path.noise_law.end_exponent
+    jump: LinearForm = data - state / node.alpha
+    share: float = (last.noise_level / node.noise_level) ** p / p
+    return clean + jump * share

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, NonFiniteError
 from anydiff.solvers.operations import find_operation
-from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan
+from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan, written
 from anydiff.states import UNCONDITIONAL, Conditioning
 
 #: Entries updated at a time. A Combine of k terms makes k passes over its registers; blocks keep huge states near the
@@ -191,8 +191,10 @@ class _Machine:
 
     def _evaluate(self, instruction: Evaluate) -> Tensor:
         state = self.registers[instruction.state]
-        if self.job.differentiable:
-            prediction: Tensor = checkpoint(self._predict, state, instruction, use_reentrant=False)
+        if instruction.also:
+            prediction = self._several(state, instruction)
+        elif self.job.differentiable:
+            prediction = checkpoint(self._predict, state, instruction, use_reentrant=False)
         else:
             prediction = _own(self._predict(state, instruction), (state,))
         if prediction.shape != state.shape:
@@ -206,6 +208,23 @@ class _Machine:
             for callback in self.job.callbacks:
                 callback(step)
         return prediction
+
+    def _several(self, state: Tensor, instruction: Evaluate) -> Tensor:
+        """All predictions of one call; the first is returned, the others go to their registers."""
+
+        def call(state: Tensor) -> tuple[Tensor, ...]:
+            return self.job.denoiser.predictions(state, instruction.t, instruction.kinds, self.job.condition)  # type: ignore[arg-type]
+
+        if self.job.differentiable:
+            made = checkpoint(call, state, use_reentrant=False)
+        else:
+            taken: list[Tensor] = []
+            for value in call(state):
+                taken.append(_own(value, (state, *taken)))
+            made = tuple(taken)
+        self.registers.update(zip(instruction.outs[1:], made[1:], strict=True))
+        first: Tensor = made[0]
+        return first
 
     def _predict(self, state: Tensor, instruction: Evaluate) -> Tensor:
         return self.job.denoiser.predict(state, instruction.t, instruction.kind, self.job.condition)  # type: ignore[arg-type]
@@ -287,7 +306,7 @@ def _layout(plan: Plan) -> Iterator[_Row]:
     free: list[int] = []
     count = 0
     for index, instruction in enumerate(plan.instructions):
-        dying = tuple(r for r in dict.fromkeys((*instruction.inputs, instruction.out)) if last[r] == index)
+        dying = tuple(r for r in dict.fromkeys((*instruction.inputs, *written(instruction))) if last[r] == index)
         if isinstance(instruction, Combine):
             terms = sorted(instruction.terms, key=lambda term: not (term[0] in dying and term[0] in buffers))
             if terms[0][0] in dying and terms[0][0] in buffers:

@@ -229,7 +229,7 @@ def _value(variable: str, node: Node) -> float:
 def _values(variable: str, s: Node, log_snr: NDArray[np.float64]) -> NDArray[np.float64]:
     """The variable at many λ of the path of ``s``."""
     if variable == "time":
-        return np.asarray(s.path.time(torch.from_numpy(log_snr)).numpy())
+        return np.asarray(s.gaussian.time(torch.from_numpy(log_snr)).numpy())
     return {"log-snr": log_snr, "noise-level": np.exp(-log_snr), "snr": np.exp(log_snr)}[variable]
 
 

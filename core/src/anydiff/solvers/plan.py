@@ -18,17 +18,32 @@ from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError, FileFormatError
 
 Coefficient: TypeAlias = "float | NDArray[np.float64]"
-FORMAT = 1
+FORMAT = 2
+"""What is written. Format 1, in which a network call gives one prediction, is read as well."""
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """``out <- prediction of the given kind at (state, t)``: one network call."""
+    """``out <- prediction of the given kind at (state, t)``: one network call.
+
+    ``also`` names further registers and the kinds of prediction that the same call writes there.
+    """
 
     out: str
     state: str
     t: float
     kind: str = "data"
+    also: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def outs(self) -> tuple[str, ...]:
+        """Registers that are written."""
+        return (self.out, *(register for register, _ in self.also))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of prediction, in the order of :attr:`outs`."""
+        return (self.kind, *(kind for _, kind in self.also))
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -111,12 +126,13 @@ class Plan:
             absent = [register for register in instruction.inputs if register not in known]
             if absent:
                 raise AnydiffError(f"instruction {index} of the plan reads {absent[0]!r}, which nothing wrote before.")
-            if instruction.out in known:
-                raise AnydiffError(f"instruction {index} of the plan writes {instruction.out!r} again; use a new name.")
+            for out in written(instruction):
+                if out in known:
+                    raise AnydiffError(f"instruction {index} of the plan writes {out!r} again; use a new name.")
+                known.add(out)
             repeated = len(set(instruction.inputs)) < len(instruction.inputs) or not instruction.inputs
             if isinstance(instruction, Combine) and repeated:
                 raise AnydiffError(f"instruction {index} of the plan combines no register, or one twice; add them up.")
-            known.add(instruction.out)
         if self.result not in known:
             raise AnydiffError(f"the plan's result is {self.result!r}, which nothing wrote.")
 
@@ -134,7 +150,7 @@ class Plan:
         """For each register the index of the instruction that reads it last (its own index if none does)."""
         last: dict[str, int] = {}
         for index, instruction in enumerate(self.instructions):
-            last[instruction.out] = index
+            last.update(dict.fromkeys(written(instruction), index))
             for register in instruction.inputs:
                 last[register] = index
         last[self.result] = len(self.instructions)
@@ -146,9 +162,10 @@ class Plan:
         return "\n".join([head, *self._lines()])
 
     def _lines(self) -> Iterator[str]:
-        width = max(len(instruction.out) for instruction in self.instructions)
-        for number, instruction in enumerate(self.instructions):
-            yield f"{number:4d}  {instruction.out:<{width}} <- {_describe(instruction)}"
+        outs = [", ".join(written(instruction)) for instruction in self.instructions]
+        width = max(map(len, outs))
+        for number, (out, instruction) in enumerate(zip(outs, self.instructions, strict=True)):
+            yield f"{number:4d}  {out:<{width}} <- {_describe(instruction)}"
         yield f"      result: {self.result}"
 
     def to_json(self) -> str:
@@ -175,9 +192,9 @@ class Plan:
         """
         try:
             body = parse_json(text, Place("the text"), "a plan", "write one with Plan.to_json()")
-            if body["format"] != FORMAT:
+            if body["format"] not in range(1, FORMAT + 1):
                 raise FileFormatError(
-                    f"the plan has format {body['format']!r}, but this anydiff reads {FORMAT}; make it anew."
+                    f"the plan has format {body['format']!r}, but this anydiff reads 1 to {FORMAT}; make it anew."
                 )
             instructions = tuple(_parse(row) for row in body["instructions"])
             return cls(
@@ -194,9 +211,14 @@ class Plan:
             raise FileFormatError(f"the text is not a plan ({error!r}); write one with Plan.to_json().") from error
 
 
+def written(instruction: Instruction) -> tuple[str, ...]:
+    """The registers that an instruction writes."""
+    return instruction.outs if isinstance(instruction, Evaluate) else (instruction.out,)
+
+
 def _describe(instruction: Instruction) -> str:
     if isinstance(instruction, Evaluate):
-        return f"{instruction.kind}({instruction.state}, t={instruction.t:.6g})"
+        return f"{', '.join(instruction.kinds)}({instruction.state}, t={instruction.t:.6g})"
     if isinstance(instruction, Noise):
         return f"noise[{instruction.draw}]"
     if isinstance(instruction, Apply):
@@ -212,6 +234,10 @@ def _show(coefficient: Coefficient) -> str:
 
 def _jsonable(instruction: Instruction) -> dict[str, Any]:
     out = dict(vars(instruction))
+    if isinstance(instruction, Evaluate):
+        out["also"] = [list(pair) for pair in instruction.also]
+        if not instruction.also:
+            del out["also"]
     if isinstance(instruction, Combine):
         out["terms"] = [[r, c.tolist() if isinstance(c, np.ndarray) else c] for r, c in instruction.terms]
     return out
@@ -223,6 +249,8 @@ def _parse(row: dict[str, Any]) -> Instruction:
     if kind is Combine:
         terms = ((r, np.array(c, dtype=np.float64) if isinstance(c, list) else float(c)) for r, c in row.pop("terms"))
         row["terms"] = tuple(terms)
+    if kind is Evaluate:
+        row["also"] = tuple((register, name) for register, name in row.get("also", ()))
     if kind is Apply:
         row["inputs"] = tuple(row["inputs"])
     instruction: Instruction = kind(**row)

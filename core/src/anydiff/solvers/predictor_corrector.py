@@ -131,7 +131,7 @@ def predicted(
     score = score_of(x, data, s)
     if predictor == "euler-maruyama":
         dt = s.t - t.t
-        drift, variance = s.path.drift(s.t), max(s.path.squared_diffusion(s.t), 0.0)
+        drift, variance = s.gaussian.drift(s.t), max(s.gaussian.squared_diffusion(s.t), 0.0)
         mean, std = x + dt * (variance * score - drift * x), math.sqrt(variance * dt)
     else:
         q = s.alpha / t.alpha

@@ -8,15 +8,16 @@ the terms of the paper's formula.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from anydiff.denoisers.kinds import check_kinds
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import GaussianPath, LinearPath, gaussian
 from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan
 
 
@@ -104,24 +105,29 @@ class Node:
     time by its log-SNR, the one of the ``clock`` counts.
     """
 
-    path: GaussianPath
+    path: LinearPath
     t: float
     clock: GaussianPath | None = None
 
     @cached_property
+    def gaussian(self) -> GaussianPath:
+        """The path, if it has a log-SNR; without one a solver that asks for it is refused."""
+        return gaussian(self.path, "this solver")
+
+    @cached_property
     def alpha(self) -> float:
         """Signal coefficient α_t."""
-        return self.path.alpha(self.t)
+        return self.gaussian.alpha(self.t)
 
     @cached_property
     def sigma(self) -> float:
         """Noise coefficient σ_t."""
-        return self.path.sigma(self.t)
+        return self.gaussian.sigma(self.t)
 
     @cached_property
     def log_snr(self) -> float:
         """λ_t = log(α/σ); inf where σ = 0, -inf where α = 0."""
-        return self.path.log_snr(self.t)
+        return self.gaussian.log_snr(self.t)
 
     @cached_property
     def noise_level(self) -> float:
@@ -130,7 +136,7 @@ class Node:
 
     def at(self, log_snr: float) -> Node:
         """The node of the same path at another log-SNR."""
-        return Node(self.path, self.path.time(log_snr), self.clock)
+        return Node(self.path, self.gaussian.time(log_snr), self.clock)
 
     @property
     def on_clock(self) -> Node:
@@ -145,9 +151,10 @@ class Node:
 class Program:
     """Records the instructions of one plan.
 
-    On a path with a known source μ (:class:`~anydiff.paths.MeanReverting`) the solver's states and data predictions are
-    those of y = x - μ, in which the path is an ordinary one; the registers hold x and D, and the plan has the constant
-    ``mu``. The network is asked for the data, and a noise prediction is made from it.
+    On a path with known sources u_k the solver's states are y = x - Σ_k s_k u_k and its data predictions are
+    D - Σ_k d_k u_k, in which the path is an ordinary one (:class:`~anydiff.paths.GaussianPath`); the registers hold x
+    and D, and the plan has the u_k as constants. The network is asked for the data, and a noise prediction is made
+    from it.
 
     For one leaf of a product path, ``clock`` is the path that keeps the time. What is recorded then depends on the
     solver's steps alone and not on the values of coefficients, so that the programs of all leaves can be laid on each
@@ -160,7 +167,7 @@ class Program:
         last: the last data prediction: the state, the prediction and their node (what the end rule extrapolates).
     """
 
-    def __init__(self, path: GaussianPath, budget: int | None = None, clock: GaussianPath | None = None) -> None:
+    def __init__(self, path: LinearPath, budget: int | None = None, clock: GaussianPath | None = None) -> None:
         self.path = path
         self.budget = budget
         self.clock = clock
@@ -170,12 +177,13 @@ class Program:
         self._draws = 0
         self._evaluations = 0
         self.last: tuple[LinearForm, LinearForm, Node] | None = None
-        self._mean = self.constant("mu") if "mu" in path.sources else None
+        for name in path.known:
+            self.constant(name)
 
     def start(self) -> LinearForm:
         """x_T, the state at the first node."""
         start = LinearForm.of(Plan.START)
-        return start if self._mean is None else start - self._mean
+        return start - self._shift(self.node(self.path.t_start)) if self.path.known else start
 
     def node(self, t: float) -> Node:
         """A node at time ``t``, on the grid or off it."""
@@ -183,8 +191,8 @@ class Program:
 
     def evaluate(self, x: LinearForm, node: Node, kind: str = "data") -> LinearForm:
         """The prediction of ``kind`` at state ``x`` and ``node``: one network call."""
-        if self._mean is not None:
-            return self._evaluate_shifted(x, node, kind, self._mean)
+        if self.path.known:
+            return self._evaluate_shifted(x, node, kind)
         state = self._register(x)
         self._evaluations += 1
         if self.clock is not None:
@@ -199,6 +207,24 @@ class Program:
             self.last = (LinearForm({state: 1.0}), data, node)
         return prediction
 
+    def evaluate_several(self, x: LinearForm, node: Node, kinds: Sequence[str]) -> list[LinearForm]:
+        """Predictions of several kinds at state ``x`` and ``node`` from one network call, in the order of ``kinds``.
+
+        On a path with known sources the kinds are ``noise`` and ``residual``, which no shift of the state changes.
+
+        Raises:
+            AnydiffError: a kind that the path does not license, or on a path of leaves with clocks of their own.
+        """
+        check_kinds(self.path, kinds, "the kind of prediction that this solver asks for")
+        if self.clock is not None:
+            raise AnydiffError(f"{' and '.join(kinds)} were asked for in one call, which a product path does not give.")
+        state = self._state(x, node)
+        self._evaluations += 1
+        outs = [f"{'D' if kind == 'data' else 'M'}{self._evaluations}{'abcd'[i]}" for i, kind in enumerate(kinds)]
+        also = tuple(zip(outs[1:], kinds[1:], strict=True))
+        self.instructions.append(Evaluate(outs[0], state, node.t, kinds[0], also))
+        return [LinearForm.of(out) for out in outs]
+
     def _evaluate_leaf(self, state: str, node: Node, kind: str) -> LinearForm:
         out = f"D{self._evaluations}"
         self.instructions.append(Evaluate(out, state, node.t))
@@ -210,14 +236,31 @@ class Program:
             return (LinearForm.of(state) - node.alpha * data) / node.sigma
         raise AnydiffError(f"a prediction of kind {kind!r} was asked on a product path; ask for data or noise.")
 
-    def _evaluate_shifted(self, y: LinearForm, node: Node, kind: str, mean: LinearForm) -> LinearForm:
-        x = y + mean
+    def _state(self, y: LinearForm, node: Node) -> str:
+        """The register of the state x that the solver's ``y`` stands for at ``node``."""
+        if not self.path.known:
+            return self._register(y)
+        shift = self._shift(node)
+        x = y + shift
         state = self._register(x)
-        y.terms = (x - mean).terms
+        y.terms = (x - shift).terms
+        return state
+
+    def _shift(self, node: Node) -> LinearForm:
+        """Σ_k s_k u_k at ``node``."""
+        return _weighted(node.gaussian.shift(node.t))
+
+    def _centre(self) -> LinearForm:
+        """Σ_k d_k u_k."""
+        path = gaussian(self.path, "this solver")
+        return _weighted({name: path.centre.get(name, 0.0) for name in path.known})
+
+    def _evaluate_shifted(self, y: LinearForm, node: Node, kind: str) -> LinearForm:
+        state = self._state(y, node)
         self._evaluations += 1
         out = f"D{self._evaluations}"
         self.instructions.append(Evaluate(out, state, node.t, "data"))
-        data = LinearForm({out: 1.0}) - mean
+        data = LinearForm({out: 1.0}) - self._centre()
         self.last = (LinearForm(y.terms), data, node)
         if kind == "data":
             return data
@@ -226,7 +269,16 @@ class Program:
         raise AnydiffError(f"a prediction of kind {kind!r} was asked on {self.path!r}; ask for data or noise.")
 
     def noise(self) -> LinearForm:
-        """A fresh draw of unit noise; the form may be used in several rows, which then share the draw."""
+        """A fresh draw of unit noise; the form may be used in several rows, which then share the draw.
+
+        Raises:
+            AnydiffError: the path's noise is not Gaussian: a sum of two draws would be of another law.
+        """
+        if not self.path.noise_law.gaussian:
+            raise AnydiffError(
+                f"this solver adds noise on the way, which {self.path!r} does not allow: its noise is "
+                f"{self.path.noise_law.name}; use a solver of the ODE (heun, ddim or dpm-solver++-2m with eta = 0)."
+            )
         self._draws += 1
         out = f"z{self._draws}"
         self.instructions.append(Noise(out, self._draws))
@@ -254,10 +306,10 @@ class Program:
         self.instructions.append(Apply(out, function, registers, node.t, options))
         return LinearForm.of(out)
 
-    def finish(self, x: LinearForm, solver: str, nodes: tuple[float, ...]) -> Plan:
-        """The plan whose result is ``x``."""
-        if self._mean is not None:
-            x = x + self._mean
+    def finish(self, x: LinearForm, solver: str, nodes: tuple[float, ...], stopped: Node | None = None) -> Plan:
+        """The plan whose result is ``x``: data, or the state at the node where it is ``stopped``."""
+        if self.path.known:
+            x = x + (self._centre() if stopped is None else self._shift(stopped))
         result = self._register(x)
         return Plan(solver, repr(self.path), nodes, tuple(self.instructions), result, tuple(self.constants))
 
@@ -279,6 +331,11 @@ class Program:
         self.instructions.append(Combine(out, tuple((r, _plain(c)) for r, c in terms.items())))
         form.terms, form.register = {out: 1.0}, out
         return out
+
+
+def _weighted(factors: Mapping[str, float]) -> LinearForm:
+    """Σ factor · constant."""
+    return LinearForm({name: factor for name, factor in factors.items() if factor != 0.0})
 
 
 def _plain(coefficient: Coefficient) -> Coefficient:

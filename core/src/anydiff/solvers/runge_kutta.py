@@ -22,8 +22,8 @@ from anydiff.solvers.program import LinearForm, Node, Program
 
 def _slope(x: LinearForm, data: LinearForm, node: Node) -> LinearForm:
     """dx/dt at ``node`` from the data prediction."""
-    rate = node.path.d_sigma(node.t) / node.sigma
-    return rate * x + (node.path.d_alpha(node.t) - node.alpha * rate) * data
+    rate = node.gaussian.d_sigma(node.t) / node.sigma
+    return rate * x + (node.gaussian.d_alpha(node.t) - node.alpha * rate) * data
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from anydiff.states.draws import Draws
 from anydiff.states.noise import GaussianNoise, NoiseLaw, NoiseSource
 from anydiff.states.spec import Leaf, StateSpec
 from anydiff.states.streams import permutation, standard_normal, uniform
+from anydiff.states.student_t import StudentTNoise
 
 __all__ = [
     "UNCONDITIONAL",
@@ -27,6 +28,7 @@ __all__ = [
     "NoiseLaw",
     "NoiseSource",
     "StateSpec",
+    "StudentTNoise",
     "VectorCondition",
     "permutation",
     "standard_normal",

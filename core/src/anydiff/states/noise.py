@@ -5,6 +5,7 @@ A law says how independent standard normal numbers become the noise of one leaf;
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -13,18 +14,43 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.errors import AnydiffError
 from anydiff.states.spec import Leaf, StateSpec
 from anydiff.states.streams import check_seed, standard_normal
 
 
 class NoiseLaw(ABC):
-    """How noise of unit scale is drawn for one leaf; a part of the path (DESIGN 3)."""
+    """The law of the noise ε of one sample, all its leaves together; a part of the path.
+
+    Attributes:
+        name: what errors call it.
+        gaussian: the entries are independent standard normal numbers. Scores, stochastic solvers, Langevin steps and
+            what else is derived for Gaussian noise are licensed for such laws alone.
+        variance: of one entry; infinite where the law has none.
+        end_exponent: p of E[ε | y_κ] ~ κ^(p-1) for y_κ = x + κ ε as κ falls to 0, for data with a smooth density: 2
+            where the variance is finite, as then E[ε | y] = -κ variance ∇log p(y) to leading order. The jump D - y is
+            then p times the way that the flow dy/dκ = E[ε | y] has left, which is how a plan ends at no extra call.
+    """
 
     name: str
+    gaussian: bool = False
+    variance: float = 1.0
+    end_exponent: float = 2.0
 
     @abstractmethod
     def draw(self, leaf: Leaf, seed: int, samples: Sequence[int], draw: int) -> NDArray[np.float64]:
-        """Noise ``[len(samples), *leaf.shape]`` for ``leaf``, a pure function of (seed, sample, draw, leaf name)."""
+        """Noise ``[len(samples), *leaf.shape]`` for ``leaf``, a pure function of (seed, sample, draw, leaf name).
+
+        What the leaves of a sample share is drawn from a stream that does not bear a leaf's name.
+        """
+
+    def log_density(self, noise: Tensor) -> Tensor:
+        """log p(ε) in nats ``[B]``, float64, of noise ``[B, *shape]`` all of whose entries are free.
+
+        Raises:
+            AnydiffError: the density is not known.
+        """
+        raise AnydiffError(f"the density of {self.name} noise is not known, so it gives no likelihood.")
 
 
 class GaussianNoise(NoiseLaw):
@@ -35,6 +61,12 @@ class GaussianNoise(NoiseLaw):
     """
 
     name = "gaussian"
+    gaussian = True
+
+    def log_density(self, noise: Tensor) -> Tensor:
+        """-|ε|²/2 - d/2 log 2π."""
+        flat = noise.double().flatten(1)
+        return -flat.square().sum(1) / 2 - flat.shape[1] / 2 * math.log(2 * math.pi)
 
     def draw(self, leaf: Leaf, seed: int, samples: Sequence[int], draw: int) -> NDArray[np.float64]:
         """See :meth:`NoiseLaw.draw`."""

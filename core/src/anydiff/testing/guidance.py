@@ -99,7 +99,7 @@ def _check_prediction(runs: Sequence[Denoiser], inner: Denoiser, x: Tensor, t: f
     require(data.isfinite().all(), f"{what} the prediction is not finite.")
     noise = runs[1].predict(x, t, "noise", condition)
     rounding = 1e-7 if x.dtype == torch.float64 else 1e-3
-    back = inner.path.alpha(t) * data + inner.path.sigma(t) * noise
+    back = inner.gaussian_path.alpha(t) * data + inner.gaussian_path.sigma(t) * noise
     same = torch.allclose(back, x, rtol=rounding, atol=rounding)
     require(same, f"{what} its data and noise predictions contradict each other.")
 

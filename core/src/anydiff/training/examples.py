@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import GaussianPath
+from anydiff.paths.base import LinearPath
 from anydiff.states import Conditioning, Draws, NoiseSource, permutation, uniform
 from anydiff.training.events import TrainingEvents
 from anydiff.training.settings import TrainingSettings
@@ -88,7 +88,7 @@ class ExampleStream:
     """
 
     def __init__(
-        self, dataset: Any, path: GaussianPath, settings: TrainingSettings, events: Sequence[TrainingEvents] = ()
+        self, dataset: Any, path: LinearPath, settings: TrainingSettings, events: Sequence[TrainingEvents] = ()
     ) -> None:
         self.dataset = dataset
         self.size = len(dataset)

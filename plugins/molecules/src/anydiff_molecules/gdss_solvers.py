@@ -117,7 +117,7 @@ class S4(Solver):
             x = langevin_step(program, x, score, s, t, self.snr, noise_scale=self.scale_eps)
             middle = program.node((s.t + t.t) / 2)
             x = _half(program, x, s, middle)
-            x = x + max(s.path.squared_diffusion(s.t), 0.0) * (s.t - t.t) * score
+            x = x + max(s.gaussian.squared_diffusion(s.t), 0.0) * (s.t - t.t) * score
             x = _half(program, x, middle, t, noisy=index < len(nodes) - 2)
         return x
 

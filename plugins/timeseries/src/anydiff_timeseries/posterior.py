@@ -96,7 +96,7 @@ class PosteriorGuidance(Guidance):
         shift = torch.zeros_like(missed)
         for number, key in enumerate(distinct):
             mask, time = key[:-1] > 0, float(key[-1])
-            alpha, sigma = denoiser.path.alpha(time), denoiser.path.sigma(time)
+            alpha, sigma = denoiser.gaussian_path.alpha(time), denoiser.gaussian_path.sigma(time)
             if sigma == 0 or not bool(mask.any()):
                 continue
             # (C⁻¹ + α²/σ² I)⁻¹ by eigenvalues, in a form that stands at α = 0 and for a singular C too.

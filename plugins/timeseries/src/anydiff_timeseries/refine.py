@@ -99,7 +99,7 @@ class Refinement:
         held = torch.stack([start[:, 0], torch.ones_like(start[:, 0]) if anchor == "all" else mask.to(start.dtype)], 1)
         source = NoiseSource(StateSpec.single(tuple(start.shape[1:])), seed)
         indices = range(len(start)) if samples is None else samples
-        t, y = denoiser.path.time(self.log_snr), start.detach()
+        t, y = denoiser.gaussian_path.time(self.log_snr), start.detach()
         for iteration in range(self.iterations):
             noise = source.draw(indices, 2 * iteration, start.dtype, start.device)
             with torch.enable_grad():

@@ -55,7 +55,7 @@ def value_guidance(pipeline: Pipeline, scale: float = 0.1, stop: float = 0.05) -
     Raises:
         AnydiffError: the network has no value head.
     """
-    planner, path = _with_value(pipeline), pipeline.denoiser.path
+    planner, path = _with_value(pipeline), pipeline.denoiser.gaussian_path
 
     def log_density(x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         log_snr = path.log_snr(torch.as_tensor(t, dtype=torch.float64)).to(x.dtype).expand(x.shape[0])
@@ -66,7 +66,7 @@ def value_guidance(pipeline: Pipeline, scale: float = 0.1, stop: float = 0.05) -
 
 def plan_values(pipeline: Pipeline, states: Tensor) -> Tensor:
     """J of finished plans ``[B, horizon, width]``: the value head at the least noise, ``[B]``."""
-    planner, path = _with_value(pipeline), pipeline.denoiser.path
+    planner, path = _with_value(pipeline), pipeline.denoiser.gaussian_path
     log_snr = torch.full((len(states),), path.log_snr(path.t_end), dtype=states.dtype)
     with torch.no_grad():
         return planner.value_of(states, log_snr, UNCONDITIONAL)

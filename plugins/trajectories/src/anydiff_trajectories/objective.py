@@ -75,7 +75,7 @@ class HeadError(Term):
         if self.name == "value":
             if "returns" not in call.condition.given:
                 raise AnydiffError("the value head learns the condition 'returns', which this data does not give.")
-            predicted = head(call.x, call.path.log_snr(call.t).to(call.x), call.condition)
+            predicted = head(call.x, call.gaussian_path.log_snr(call.t).to(call.x), call.condition)
             error: Tensor = (predicted - call.condition.given["returns"][:, 0]).square()
             return error
         present = call.condition.loss_weight

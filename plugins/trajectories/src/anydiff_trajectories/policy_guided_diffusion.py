@@ -229,14 +229,14 @@ def synthesise(
         if policy is not None:
             guidance = policy_guidance(
                 domain, policy, steering.coefficient, normalised=steering.normalised, denoised=steering.denoised,
-                path=denoiser.path,
+                path=denoiser.gaussian_path,
             )  # fmt: skip
         states = sample(
             denoiser, domain.spec, count, nfe=nfe, solver=steering.solver or "heun", grid=steering.grid, seed=seed,
             guidance=guidance, batch_size=batch_size,
         )  # fmt: skip
         return SampleSet(states, UNCONDITIONAL, domain)
-    path = denoiser.path
+    path = denoiser.gaussian_path
     if path.alpha(path.t_start) != 1.0 or path.sigma(1.0) != 1.0:
         raise AnydiffError("mode 'shift' moves x itself, which needs the path 'edm' (σ = t, α = 1); use mode 'score'.")
     plan = compile_plan(steering.solver or ShiftedEDM(), path, nfe, steering.grid, end="clean")
@@ -252,7 +252,7 @@ def _shifted(
     denoiser: Denoiser, domain: Trajectories, plan: Plan, shift: _Shift, samples: Sequence[int], seed: int
 ) -> Tensor:
     noise = NoiseSource(domain.spec, seed, denoiser.path.noise_law)
-    start = denoiser.path.prior(noise.draw(samples, 0))
+    start = denoiser.gaussian_path.prior(noise.draw(samples, 0))
     condition = Conditioning(index=torch.tensor(samples))
     return execute(plan, denoiser, start, noise=noise, condition=condition, operations={_SHIFT: shift})
 

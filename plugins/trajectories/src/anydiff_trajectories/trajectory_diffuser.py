@@ -86,7 +86,7 @@ def refine(
     """
     if entry.nfe == 0:
         return states.clone()
-    path = pipeline.denoiser.path
+    path = pipeline.denoiser.gaussian_path
     keys = list(range(len(states)) if indices is None else indices)
     chosen: str | Solver = build_solver(pipeline.recipe.sampling.solver) if entry.solver is None else entry.solver
     plan = entry_plan(path, entry.level, entry.nfe, chosen)

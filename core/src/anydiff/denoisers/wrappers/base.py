@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind
+from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.states import UNCONDITIONAL, Conditioning, Known
 
 

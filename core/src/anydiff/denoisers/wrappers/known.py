@@ -23,7 +23,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.base import Denoiser, convert
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.states import Conditioning, Known
@@ -58,7 +59,7 @@ class KnownEntries(Wrapper):
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The prediction of ``kind`` that has the known entries in its D."""
-        return convert(denoiser, x, t, self._data(denoiser, x, t, condition), "data", kind)
+        return convert(denoiser, x, t, self._data(denoiser, x, t, condition), "data", kind, condition)
 
     def _data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
         if condition.known is None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind
+from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.states import Conditioning, StateSpec
 

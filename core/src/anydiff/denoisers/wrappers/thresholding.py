@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.base import Denoiser, convert
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
 from anydiff.states import Conditioning
@@ -29,7 +30,7 @@ class Limit(Wrapper):
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The limited data prediction as ``kind``."""
-        return convert(denoiser, x, t, self.limit(denoiser(x, t, condition)), "data", kind)
+        return convert(denoiser, x, t, self.limit(denoiser(x, t, condition)), "data", kind, condition)
 
 
 @dataclass(frozen=True)

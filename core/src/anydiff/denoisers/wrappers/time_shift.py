@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.base import Denoiser, convert
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath
@@ -75,11 +76,11 @@ class TimeShift(Wrapper):
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The carried prediction of the shifted time, as ``kind`` at ``t``."""
-        times = self.times(denoiser.path, x, t)
+        times = self.times(denoiser.gaussian_path, x, t)
         if times is None:
             return denoiser.predict(x, t, kind, condition)
         carries = self.native_kind(denoiser)
-        return convert(denoiser, x, t, denoiser.predict(x, times, carries, condition), carries, kind)
+        return convert(denoiser, x, t, denoiser.predict(x, times, carries, condition), carries, kind, condition)
 
     def resolution(self, path: GaussianPath, t: float, size: int) -> float:
         """Standard deviation of τ for states of ``size`` independent entries, a fraction of t_start.

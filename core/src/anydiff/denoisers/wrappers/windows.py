@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, PredictionKind, convert
+from anydiff.denoisers.base import Denoiser, convert
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.denoisers.wrappers.base import WrappedDenoiser, Wrapper
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning
@@ -88,7 +89,7 @@ class Windows(Wrapper):
     ) -> Tensor:
         """The blended prediction, made in the inner denoiser's own kind."""
         native = denoiser.native_kind
-        return convert(denoiser, x, t, self._blended(denoiser, x, t, native, condition), native, kind)
+        return convert(denoiser, x, t, self._blended(denoiser, x, t, native, condition), native, kind, condition)
 
     def _blended(
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning

@@ -49,13 +49,28 @@ def test_a_file_is_stored_of_every_format_that_is_written_now():
 def test_a_stored_plan_gives_its_samples():
     text = (STORED / "plan-1.json").read_text(encoding="utf-8")
     plan = Plan.from_json(text)
-    assert plan.to_json() == text.rstrip("\n")
+    assert plan.to_json() == text.rstrip("\n").replace('"format": 1', '"format": 2')
     oracle = GaussianOracle(VPCosine(), torch.tensor([1.0, -2.0]), 0.25)
     drawn = sample(oracle, StateSpec.single((2,)), 3, solver=plan, seed=5)
     given = [
         [1.5911364555358887, -1.8465932607650757],
         [1.389252781867981, -1.2594101428985596],
         [1.4903067350387573, -2.0021564960479736],
+    ]
+    torch.testing.assert_close(drawn, torch.tensor(given), rtol=1e-5, atol=1e-5)
+
+
+def test_a_stored_plan_of_several_predictions_gives_its_samples():
+    text = (STORED / "plan-2.json").read_text(encoding="utf-8")
+    plan = Plan.from_json(text)
+    assert plan.to_json() == text.rstrip("\n")
+    assert plan.nfe == 4
+    oracle = GaussianOracle(VPCosine(), torch.tensor([1.0, -2.0]), 0.25)
+    drawn = sample(oracle, StateSpec.single((2,)), 3, solver=plan, seed=5)
+    given = [
+        [1.2667266130447388, -2.8742873668670654],
+        [1.710051417350769, -2.2871456146240234],
+        [1.1292999982833862, -2.1158084869384766],
     ]
     torch.testing.assert_close(drawn, torch.tensor(given), rtol=1e-5, atol=1e-5)
 

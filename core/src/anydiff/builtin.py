@@ -57,6 +57,10 @@ def register_paths(register: Register) -> None:
     register("ornstein-uhlenbeck", "dx = -x dt + dw, to a variance of 1/2", "anydiff.paths:OrnsteinUhlenbeck")
     register("product", "each leaf of the state on its own path", "anydiff.paths.product:product")
     register("flow", "straight lines from noise to data (rectified flow)", "anydiff.paths:Flow")
+    register("pfgm++", "EDM with heavy-tailed noise of dof degrees of freedom", "anydiff.paths:PFGMPlusPlus")
+    register("rddm", "to a known input: residual and noise on their own schedules", "anydiff.paths:RDDM")
+    register("interpolant", "a bridge between two data sets", "anydiff.paths:Interpolant")
+    register("interpolant-one-sided", "the interpolant from Gaussian noise", "anydiff.paths:OneSided")
 
 
 #: name | help | reference in anydiff.solvers | order (weak if stochastic) | kind | calls per step | noise? | source
@@ -106,6 +110,8 @@ seeds-2             | exponential SDE solver, 2 stages            | seeds:SEEDS2
 seeds-3             | exponential SDE solver, 3 stages            | seeds:SEEDS3                        | 2 | singlestep     | 3 | noise | Gonzalez et al. 2023
 euler-maruyama      | reverse SDE in time                         | predictor_corrector:EulerMaruyama   | 1 | discretisation | 1 | noise | Song et al. 2021
 reverse-diffusion   | reverse SDE, discretised as forward         | predictor_corrector:ReverseDiffusion | 1 | discretisation | 1 | noise | Song et al. 2021
+interpolant         | ODE or SDE of a bridge, or of any path      | interpolant:InterpolantSolver       | 1 | discretisation | 1 | noise | Albergo et al. 2023
+rddm                | removes residual and noise from an input    | rddm:RDDMSolver                     | 1 | ancestral      | 1 | noise | Liu et al. 2024
 predictor-corrector | reverse diffusion and Langevin corrections  | predictor_corrector:PredictorCorrector | 1 | discretisation | 2 | noise | Song et al. 2021
 """  # noqa: E501 (a table is read by its columns)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anydiff.denoisers import NetworkDenoiser, conversion
+from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.objectives import Denoising, FlowMatching
 from anydiff.objectives.energy import denoising_energy
@@ -93,7 +93,5 @@ def test_what_lacks_the_condition_or_predicts_something_else_is_refused() -> Non
     ):
         with pytest.raises(AnydiffError, match="leads to a known 'mu', which is not given"):
             call()
-    with pytest.raises(AnydiffError, match=r"parametrization is 'noise'.*set parametrization: data"):
-        NetworkDenoiser(Network(), PATH, "noise")
-    with pytest.raises(AnydiffError, match="cannot become a noise prediction without mu"):
-        conversion(PATH, 0.5, "data", "noise")
+    with pytest.raises(AnydiffError, match=r"parametrization is 'start', which has no meaning on MeanReverting"):
+        NetworkDenoiser(Network(), PATH, "start")

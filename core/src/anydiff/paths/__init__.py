@@ -3,9 +3,12 @@
 from anydiff.paths.base import GaussianPath, LinearPath, check_range
 from anydiff.paths.flow import Flow
 from anydiff.paths.grids import GRIDS, power, time_grid
+from anydiff.paths.interpolant import Interpolant, OneSided
 from anydiff.paths.mean_reverting import MeanReverting
 from anydiff.paths.ornstein_uhlenbeck import OrnsteinUhlenbeck
+from anydiff.paths.pfgm_pp import PFGMPlusPlus
 from anydiff.paths.product import ProductPath
+from anydiff.paths.rddm import RDDM
 from anydiff.paths.variance_exploding import EDM, VE, ExponentialVE
 from anydiff.paths.variance_preserving import SubVP, VPCosine, VPLinear, VPLogSNR
 
@@ -14,13 +17,17 @@ Path = GaussianPath
 __all__ = [
     "EDM",
     "GRIDS",
+    "RDDM",
     "VE",
     "ExponentialVE",
     "Flow",
     "GaussianPath",
+    "Interpolant",
     "LinearPath",
     "MeanReverting",
+    "OneSided",
     "OrnsteinUhlenbeck",
+    "PFGMPlusPlus",
     "Path",
     "ProductPath",
     "SubVP",

@@ -56,7 +56,7 @@ class LinearPath(ABC):
     kinds: tuple[str, ...]
     default_grid: ClassVar[str] = "log-snr"
     noise_law: NoiseLaw = GaussianNoise()
-    told_size: int = 0
+    told_size: ClassVar[int] = 0
     t_start: float
     t_end: float
 

@@ -150,13 +150,15 @@ def _end(program: Program, x: LinearForm, last: Node, end: str) -> LinearForm:
         return x
     if end == "denoise":
         return program.evaluate(x, last)
+    clean: LinearForm = x / last.alpha
+    if last.sigma == 0:
+        return clean
     if program.last is None:
         raise AnydiffError(
             "end='clean' extrapolates the last data prediction, but this solver made none; use end='stop'."
         )
     state, data, node = program.last
-    clean: LinearForm = x / last.alpha
-    if last.sigma == 0 or node.alpha == 0:
+    if node.alpha == 0:
         return clean
     # κ² ∇log p = D - y. From a noise prediction D - y is a multiple of it: y cancels to the last bit.
     p = program.path.noise_law.end_exponent

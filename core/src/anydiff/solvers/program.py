@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
-from anydiff.denoisers.kinds import check_kinds
+from anydiff.denoisers.kinds import check_kinds, conversion
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath, LinearPath, gaussian
 from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan
@@ -130,6 +131,12 @@ class Node:
         return self.gaussian.log_snr(self.t)
 
     @cached_property
+    def noise(self) -> float:
+        """The coefficient of the noise in the state, on any path."""
+        names = self.path.named("noise")
+        return float(self.path.coefficients(torch.tensor(self.t, dtype=torch.float64))[names[0]]) if names else 0.0
+
+    @cached_property
     def noise_level(self) -> float:
         """κ_t = σ/α; inf where α = 0."""
         return self.sigma / self.alpha if self.alpha > 0 else float("inf")
@@ -223,7 +230,12 @@ class Program:
         outs = [f"{'D' if kind == 'data' else 'M'}{self._evaluations}{'abcd'[i]}" for i, kind in enumerate(kinds)]
         also = tuple(zip(outs[1:], kinds[1:], strict=True))
         self.instructions.append(Evaluate(outs[0], state, node.t, kinds[0], also))
-        return [LinearForm.of(out) for out in outs]
+        made = [LinearForm.of(out) for out in outs]
+        if isinstance(self.path, GaussianPath) and node.alpha > 0 and node.sigma > 0:
+            p, q = conversion(self.path, node.t, kinds[0], "data")
+            y = LinearForm(x.terms)
+            self.last = (y, p * y + q * made[0], node)
+        return made
 
     def _evaluate_leaf(self, state: str, node: Node, kind: str) -> LinearForm:
         out = f"D{self._evaluations}"

@@ -153,6 +153,7 @@ def check_conversions(path: GaussianPath) -> None:
             "velocity": alpha * noise - sigma * clean,
             "flow": path.d_alpha(t) * clean + path.d_sigma(t) * noise,
             "edm": (clean - skip * x) * scale / (sigma * 0.7),
+            "residual": -clean,
         }
         for source, target in itertools.product(KINDS, KINDS):
             p, q = conversion(path, t, source, target, 0.7)

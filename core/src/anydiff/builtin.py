@@ -110,8 +110,8 @@ seeds-2             | exponential SDE solver, 2 stages            | seeds:SEEDS2
 seeds-3             | exponential SDE solver, 3 stages            | seeds:SEEDS3                        | 2 | singlestep     | 3 | noise | Gonzalez et al. 2023
 euler-maruyama      | reverse SDE in time                         | predictor_corrector:EulerMaruyama   | 1 | discretisation | 1 | noise | Song et al. 2021
 reverse-diffusion   | reverse SDE, discretised as forward         | predictor_corrector:ReverseDiffusion | 1 | discretisation | 1 | noise | Song et al. 2021
-interpolant         | ODE or SDE of a bridge, or of any path      | interpolant:InterpolantSolver       | 1 | discretisation | 1 | noise | Albergo et al. 2023
-rddm                | removes residual and noise from an input    | rddm:RDDMSolver                     | 1 | ancestral      | 1 | noise | Liu et al. 2024
+interpolant         | ODE or SDE of a bridge, or of any path      | interpolant:InterpolantSolver       | 1 | discretisation | 1 |       | Albergo et al. 2023
+rddm                | removes residual and noise from an input    | rddm:RDDMSolver                     | 1 | ancestral      | 1 |       | Liu et al. 2024
 predictor-corrector | reverse diffusion and Langevin corrections  | predictor_corrector:PredictorCorrector | 1 | discretisation | 2 | noise | Song et al. 2021
 """  # noqa: E501 (a table is read by its columns)
 
@@ -205,6 +205,7 @@ def register_objectives(register: Register) -> None:
         "anydiff.objectives:FokkerPlanck",
         network="potential",
     )
+    register("prediction", "each prediction against its own target, l2 or l1", "anydiff.objectives:Prediction")
     register("sum", "named, weighted terms on one network call", "anydiff.objectives:Sum")
     register(
         "cross-entropy",

@@ -11,7 +11,7 @@ score             ∇ log p_t(x_t), Gaussian noise alone        -1/σ on the noi
 velocity          v = α ε - σ x_0                             -σ on the clean source, α on the noise
 flow              dx_t/dt                                     c_k' on every source
 edm               EDM's F: D = c_skip y + c_out F, y = x/α    σ/(σ_d s) on the data, -α σ_d/s on the noise
-residual          E[u - x_0 | x_t], u the known source        1 on u, -1 on the clean source
+residual          E[u - x_0 | x_t], u the known source or 0   1 on u, -1 on the clean source
 start             E[u | x_t], u the other end of a bridge     1 on the start
 interpolant       E[∂_t I | x_t], x_t = I + γ z               c_k' on every source but the noise
 ================  ==========================================  =====================================================
@@ -80,7 +80,7 @@ def weights(path: LinearPath, t: Tensor, kind: str, sigma_data: float = 1.0) -> 
     if kind == "start":
         return {path.named("start")[0]: one}
     if kind == "residual":
-        return {path.known[0]: one, clean: -one}
+        return {**dict.fromkeys(path.known, one), clean: -one}
     if kind == "noise":
         return {noise[0]: one}
     alpha, sigma = c[clean], c[noise[0]]

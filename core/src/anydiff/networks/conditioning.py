@@ -171,28 +171,36 @@ class ConditionEncoder(nn.Module):
 
 
 class ConditionEmbedding(nn.Module):
-    """log-SNR and conditions to one vector: Linear(SiLU(Linear(features(λ)) + Σ conditions)), then SiLU.
+    """What is told of the time, and conditions, to one vector: Linear(SiLU(Linear(features) + Σ conditions)), then SiLU.
 
     Computed in float32 even under autocast: it is one row per sample, and λ needs the digits.
+
+    Args:
+        conditions: name -> condition.
+        width: of the vector.
+        told: how many numbers are told (``path.told_size``); 0 for one per sample, the log-SNR.
     """
 
-    def __init__(self, conditions: Mapping[str, Condition], width: int) -> None:
+    def __init__(self, conditions: Mapping[str, Condition], width: int, told: int = 0) -> None:
         super().__init__()
         self.width = width
+        self.told = natural_number("told", told, minimum=0)
         self.log_snr_embedding = LogSNREmbedding(features=64)
-        self.entry = nn.Linear(64, width)
+        self.entry = nn.Linear(64 * max(told, 1), width)
         self.encoder = ConditionEncoder(conditions, width)
         self.exit = nn.Linear(width, width)
 
     def forward(self, log_snr: Tensor, batch_size: int, condition: Conditioning) -> Tensor:
-        """Return [B, width] from λ ([B] or a scalar) and the condition."""
+        """Return [B, width] from λ ([B] or a scalar), or whatever the path tells ([B, told]), and the condition."""
         if log_snr.ndim == 0:
             log_snr = log_snr.expand(batch_size)
-        if log_snr.shape != (batch_size,):
+        wanted = (batch_size, self.told) if self.told else (batch_size,)
+        if log_snr.shape != wanted:
             raise AnydiffError(
-                f"log_snr has shape {tuple(log_snr.shape)}, but must be ({batch_size},): one per sample."
+                f"log_snr has shape {tuple(log_snr.shape)}, but must be {wanted}: this network is told "
+                f"{self.told or 'one'} number(s) of the time of each sample; train one on this path."
             )
         with torch.autocast(log_snr.device.type, enabled=False):
-            features = self.log_snr_embedding(log_snr).to(self.entry.weight.dtype)
+            features = self.log_snr_embedding(log_snr.flatten()).reshape(batch_size, -1).to(self.entry.weight.dtype)
             hidden = self.entry(features) + self.encoder(batch_size, condition)
             return functional.silu(self.exit(functional.silu(hidden)))

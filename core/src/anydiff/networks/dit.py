@@ -82,6 +82,7 @@ class DiT(nn.Module):
         patch_size: side of the patches that become tokens.
         expansion: hidden size of the MLP in units of ``width``.
         dropout: probability inside each block's MLP, in [0, 1).
+        told: how many numbers the path tells of the time (:attr:`anydiff.paths.LinearPath.told_size`); set by the core.
 
     The output layer starts at zero, so an untrained network predicts zero.
 
@@ -102,6 +103,7 @@ class DiT(nn.Module):
         patch_size: int = 4,
         expansion: int = 4,
         dropout: float = 0.0,
+        told: int = 0,
     ) -> None:
         super().__init__()
         attention_heads("heads", natural_number("width", width), heads)
@@ -114,7 +116,7 @@ class DiT(nn.Module):
             raise AnydiffError(f"width is {width}, but must be at least {2 * len(sizes)} to tell positions apart.")
         self.shape = (channels, *sizes)
         self.patch_size = patch_size
-        self.conditioning = ConditionEmbedding(conditions or {}, width)
+        self.conditioning = ConditionEmbedding(conditions or {}, width, told)
         patched = channels * patch_size ** len(sizes)
         self.entry = nn.Linear(patched, width)
         self.register_buffer(

@@ -44,6 +44,7 @@ class MLP(nn.Module):
         width: hidden size.
         blocks: number of residual blocks.
         dropout: probability inside each block, in [0, 1).
+        told: how many numbers the path tells of the time (:attr:`anydiff.paths.LinearPath.told_size`); set by the core.
 
     The output layer starts at zero, so an untrained network predicts zero.
 
@@ -59,6 +60,7 @@ class MLP(nn.Module):
         width: int = 256,
         blocks: int = 4,
         dropout: float = 0.0,
+        told: int = 0,
     ) -> None:
         super().__init__()
         natural_number("width", width)
@@ -66,7 +68,7 @@ class MLP(nn.Module):
         probability("dropout", dropout)
         self.shape = tuple(spec.shape)
         size = math.prod(self.shape)
-        self.conditioning = ConditionEmbedding(conditions or {}, width)
+        self.conditioning = ConditionEmbedding(conditions or {}, width, told)
         self.entry = nn.Linear(size, width)
         self.blocks = nn.ModuleList(_Block(width, width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)

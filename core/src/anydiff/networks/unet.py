@@ -124,6 +124,7 @@ class UNet(nn.Module):
         dropout: probability inside each block, in [0, 1).
         checkpointing: in training keep no activations inside the blocks, but compute them again for the gradient: the
             same numbers for about a third more time and a fraction of the memory.
+        told: how many numbers the path tells of the time (:attr:`anydiff.paths.LinearPath.told_size`); set by the core.
 
     The output layer starts at zero, so an untrained network predicts zero.
 
@@ -144,6 +145,7 @@ class UNet(nn.Module):
         patch_size: int = 1,
         dropout: float = 0.0,
         checkpointing: bool = False,
+        told: int = 0,
     ) -> None:
         super().__init__()
         natural_number("channels", channels)
@@ -166,7 +168,7 @@ class UNet(nn.Module):
         self.multiple = patch_size * 2 ** (len(widths) - 1)
         embedding = 4 * channels
         vectors, self.array_conditions = split_conditions(conditions or {})
-        self.conditioning = ConditionEmbedding(vectors, embedding)
+        self.conditioning = ConditionEmbedding(vectors, embedding, told)
         extra = sum(_array_channels(name, kind, sizes) for name, kind in self.array_conditions.items())
 
         def stages(level: int, merges: bool) -> nn.ModuleList:

@@ -16,7 +16,7 @@ velocity  α ε - σ x0                         α²/(α² + σ²)²
 score     -ε/σ                               σ²
 flow      α' x0 + σ' ε + Σ c_k' u_k          α²/W²
 edm       (σ x0 - α σ_data² ε)/(σ_data s)    α² σ_data²/s²
-residual  u - x0, u the known source         α²/σ²
+residual  u - x0, u the known source or 0    α²/σ²
 ========  =================================  ====================
 
 A denoiser of several predictions has one such error for each, and their sum is the loss.

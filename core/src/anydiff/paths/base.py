@@ -266,9 +266,9 @@ class GaussianPath(LinearPath):
 
     @property
     def kinds(self) -> tuple[str, ...]:  # type: ignore[override]  # a field there
-        """All but the score where the noise is not Gaussian; the residual where one source is known."""
+        """All but the score where the noise is not Gaussian, and the residual where several sources are known."""
         score = ("score",) if self.noise_law.gaussian else ()
-        residual = ("residual",) if len(self.known) == 1 else ()
+        residual = ("residual",) if len(self.known) <= 1 else ()
         return ("data", "noise", "velocity", *score, "flow", "edm", *residual)
 
     def told(self, t: Tensor) -> Tensor:

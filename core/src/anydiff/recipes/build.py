@@ -135,10 +135,16 @@ def build_denoiser(recipe: Recipe, domain: Domain | None = None, spec: StateSpec
     domain = domain or build_domain(recipe)
     spec = spec or domain.spec
     path = registry().build("paths", recipe.path.name, **recipe.path.options)
+    told = {"told": path.told_size} if path.told_size else {}
+    if told and "told" not in inspect.signature(registry().load("networks", recipe.network.name)).parameters:
+        raise AnydiffError(
+            f"the path {recipe.path.name!r} tells a network {path.told_size} numbers of the time, but the network "
+            f"{recipe.network.name!r} takes one; choose mlp, unet or dit, or another path."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         network = registry().build(
-            "networks", recipe.network.name, spec=spec, conditions=domain.conditions, **recipe.network.options
+            "networks", recipe.network.name, spec=spec, conditions=domain.conditions, **told, **recipe.network.options
         )
     return NetworkDenoiser(network, path.bind(spec), recipe.parametrization, recipe.sigma_data, spec)
 

@@ -6,6 +6,7 @@ With x_t = x_0 + A_t R + B_t ε, from t down to s, b² = B_t² - B_s² and v = �
 
 Variances add here, there is no shrinking factor: η = 1 is not DDPM. On a path with A = 1 - α, B = σ of a
 variance-preserving one, v is α_s² times the variance of DDPM's step. Residual and noise come from one network call.
+On a path of data and noise alone the input is 0, R = -x_0, and η = 0 is DDIM.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from anydiff.solvers.program import LinearForm, Node, Program
 
 @dataclass(frozen=True)
 class RDDMSolver(Solver):
-    """Removes residual and noise step by step, on a path with one known source; see the module.
+    """Removes residual and noise step by step, on a path with at most one known source; see the module.
 
     Args:
         eta: share of the ancestral variance in [0, 1]; 0, the paper's choice, is deterministic.

@@ -9,20 +9,32 @@ from typing import Any
 
 import torch
 
-from anydiff.paths.base import GaussianPath
+from anydiff.denoisers import NetworkDenoiser
+from anydiff.errors import AnydiffError
+from anydiff.networks import MLP
+from anydiff.objectives import Prediction
+from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.registry import Entry
-from anydiff.states import NoiseSource, StateSpec
+from anydiff.states import Conditioning, NoiseSource, StateSpec
 from anydiff.testing.kit import check
-from anydiff.testing.subject import Subject, require
+from anydiff.testing.networks import awake
+from anydiff.testing.subject import Subject, require, skip
 
 
-def _path(plugin: Subject, entry: Entry) -> GaussianPath:
-    path: GaussianPath = plugin.build(entry)
-    require(isinstance(path, GaussianPath), f"it builds a {type(path).__name__}, which is no GaussianPath.")
+def _any(plugin: Subject, entry: Entry) -> LinearPath:
+    path: LinearPath = plugin.build(entry)
+    require(isinstance(path, LinearPath), f"it builds a {type(path).__name__}, which is no LinearPath.")
     return path
 
 
-def _times(path: GaussianPath, count: int) -> list[float]:
+def _path(plugin: Subject, entry: Entry) -> GaussianPath:
+    path = _any(plugin, entry)
+    if not isinstance(path, GaussianPath):
+        skip("the path has no log-SNR.")
+    return path
+
+
+def _times(path: LinearPath, count: int) -> list[float]:
     """Times strictly inside the range."""
     return [path.t_end + (i + 0.5) / count * (path.t_start - path.t_end) for i in range(count)]
 
@@ -47,8 +59,21 @@ def ends(plugin: Subject, entry: Entry) -> None:
 
 @check("path.derivatives", "paths")
 def derivatives(plugin: Subject, entry: Entry) -> None:
-    """dα/dt and dσ/dt agree with finite differences."""
-    path = _path(plugin, entry)
+    """The derivatives of all coefficients agree with finite differences, dα/dt and dσ/dt too."""
+    path = _any(plugin, entry)
+    for t in _times(path, 9):
+        found = path.derivatives(torch.tensor(t, dtype=torch.float64))
+        for name in path.sources:
+            coefficient = _coefficient(path, name)
+            expected = _difference(coefficient, t, 1e-3 * min(t, path.t_start - t))
+            size = max(abs(expected), abs(coefficient(t)) / path.t_start)
+            require(
+                abs(float(found[name]) - expected) <= 1e-5 * size,
+                f"the derivative of {name} at {t:.4g} is {float(found[name]):.8g}, but finite differences say "
+                f"{expected:.8g}.",
+            )
+    if not isinstance(path, GaussianPath):
+        return
     for t in _times(path, 9):
         for name in ("alpha", "sigma"):
             function, value = getattr(path, name), getattr(path, f"d_{name}")(t)
@@ -58,6 +83,10 @@ def derivatives(plugin: Subject, entry: Entry) -> None:
             require(
                 error <= 1e-5 * size, f"d_{name}({t:.4g}) is {value:.8g}, but finite differences say {expected:.8g}."
             )
+
+
+def _coefficient(path: LinearPath, name: str) -> Callable[[float], float]:
+    return lambda t: float(path.coefficients(torch.tensor(t, dtype=torch.float64))[name])
 
 
 def _difference(function: Callable[[float], float], t: float, h: float) -> float:
@@ -119,13 +148,45 @@ def moments(plugin: Subject, entry: Entry) -> None:
     path = _path(plugin, entry)
     draws = NoiseSource(StateSpec.single((40,)), 1, path.noise_law)
     noise = draws.draw(range(256), 0, torch.float64).reshape(-1, 1)
-    others = {name: torch.zeros_like(noise) for name in path.sources if name not in ("x0", "noise")}
+    given = Conditioning(sources={name: torch.zeros_like(noise) for name in path.known})
     clean = 1 + 0.5 * torch.randn(noise.shape, dtype=torch.float64)
     for t in _times(path, 3):
-        mixed = path.mix(torch.full((len(noise),), t), x0=clean, noise=noise, **others)
+        mixed = path.noised(torch.full((len(noise),), t), clean, noise, given)
         alpha, sigma = path.alpha(t), path.sigma(t)
+        if not path.noise_law.gaussian:
+            _check_heavy_tails(mixed - alpha * clean, sigma * noise)
+            continue
         std = math.sqrt(alpha**2 / 4 + sigma**2)
         off = abs(float(mixed.mean()) - alpha) / std * math.sqrt(len(noise))
         require(off < 5, f"at t={t:.4g} the mean is {float(mixed.mean()):.4g}, but must be alpha = {alpha:.4g}.")
         found = float(mixed.std())
         require(abs(found / std - 1) < 0.04, f"at t={t:.4g} the deviation is {found:.4g}, but must be {std:.4g}.")
+
+
+def _check_heavy_tails(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    """Noise that need not have a variance is compared number by number."""
+    require(torch.allclose(found, wanted, rtol=1e-9, atol=1e-9), "mix() does not add sigma times the path's own noise.")
+
+
+@check("path.training", "paths")
+def training(plugin: Subject, entry: Entry) -> None:
+    """A network is trained on it for one step, with every kind of prediction that the path has: finite, and it moves."""
+    path = _any(plugin, entry)
+    clean = 0.5 * torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    noise = NoiseSource(StateSpec.single((3,)), 1, path.noise_law).draw(range(4), 0)
+    given = Conditioning(sources={name: clean.flip(0) for name in path.named("known", "start")})
+    network = MLP(StateSpec.single((3,)), width=8, blocks=1, told=path.told_size)
+    awake(network)
+    try:
+        path = path.bind(StateSpec.single((3,)))
+    except AnydiffError as error:
+        skip(f"the path is one of particular states ({error}).")
+    for kind in path.kinds:
+        denoiser = NetworkDenoiser(network, path, kind)  # type: ignore[arg-type]
+        loss = Prediction()(denoiser, clean, noise, torch.linspace(0.2, 0.8, 4).double(), given).mean()
+        require(bool(torch.isfinite(loss)), f"the loss of a {kind} prediction is {float(loss)}.")
+        gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+        require(
+            any(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients),
+            f"a {kind} prediction trains nothing.",
+        )

@@ -142,9 +142,8 @@ def test_the_route_noise_first_has_no_clock():
 def test_without_a_known_source_the_input_is_zero_and_rddm_is_ddim():
     vp = VPLinear()
     oracle = GaussianMixtureOracle(vp, torch.tensor([[1.0, 0.0], [-1.0, 0.5]]), 0.3)
-    ends = [
-        sample(oracle, (2,), 4, solver=solver, nfe=6, grid="time", dtype=torch.float64) for solver in ("rddm", "ddim")
-    ]
+    asked = {"nfe": 6, "grid": "time", "dtype": torch.float64}
+    ends = [sample(oracle, (2,), 4, solver=solver, **asked) for solver in ("rddm", "ddim")]
     assert float((ends[0] - ends[1]).abs().max()) < 1e-12
 
 

@@ -171,7 +171,7 @@ class ConditionEncoder(nn.Module):
 
 
 class ConditionEmbedding(nn.Module):
-    """What is told of the time, and conditions, to one vector: Linear(SiLU(Linear(features) + Σ conditions)), then SiLU.
+    """What is told of the time and conditions to one vector: Linear(SiLU(Linear(features) + Σ conditions)), then SiLU.
 
     Computed in float32 even under autocast: it is one row per sample, and λ needs the digits.
 

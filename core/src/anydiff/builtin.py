@@ -41,6 +41,7 @@ def register_networks(register: Register) -> None:
     register("unet", "U-Net for 1, 2 and 3 dimensions", "anydiff.networks:UNet")
     register("dit", "diffusion transformer on patches", "anydiff.networks:DiT")
     register("potential", "any network as a scalar, whose gradient it predicts", "anydiff.denoisers:Potential")
+    register("heads", "a backbone with several exits: predictions and vectors", "anydiff.networks.heads:Heads")
     register("autoencoder", "a latent space for 1, 2 and 3 dimensions", "anydiff.networks:Autoencoder")
 
 
@@ -206,6 +207,9 @@ def register_objectives(register: Register) -> None:
         network="potential",
     )
     register("prediction", "each prediction against its own target, l2 or l1", "anydiff.objectives:Prediction")
+    register(
+        "interpolant", "velocity and score of a bridge, with antithetic pairs", "anydiff.objectives:InterpolantLoss"
+    )
     register("sum", "named, weighted terms on one network call", "anydiff.objectives:Sum")
     register(
         "cross-entropy",

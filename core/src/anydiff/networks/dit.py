@@ -114,7 +114,7 @@ class DiT(nn.Module):
         channels, sizes = spatial_shape("dit", spec)
         if width < 2 * len(sizes):
             raise AnydiffError(f"width is {width}, but must be at least {2 * len(sizes)} to tell positions apart.")
-        self.shape = (channels, *sizes)
+        self.shape, self.width = (channels, *sizes), width
         self.patch_size = patch_size
         self.conditioning = ConditionEmbedding(conditions or {}, width, told)
         patched = channels * patch_size ** len(sizes)
@@ -129,6 +129,10 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction [B, C, *spatial], in the dtype of ``x``, from the scaled state and λ [B]."""
+        return self.read(self.features(x, log_snr, condition), x, self.exit)
+
+    def features(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
+        """What the last layer reads, ``[B, patches, width]``; arguments as for :meth:`forward`."""
         check_input(x, self.shape)
         embedding = self.conditioning(log_snr, x.shape[0], condition)
         patches = space_to_depth(pad_to_multiple(x, self.patch_size), self.patch_size)
@@ -136,6 +140,15 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, embedding)
         scale, shift = self.modulation(embedding).chunk(2, dim=1)
-        predicted = in_full_precision(self.exit, _modulate(self.norm(tokens), scale, shift))
-        grid = predicted.transpose(1, 2).reshape(patches.shape)
+        return _modulate(self.norm(tokens), scale, shift)
+
+    def read(self, features: Tensor, x: Tensor, exit: nn.Module) -> Tensor:
+        """A prediction like the state ``x`` from the features, by a last layer."""
+        predicted = in_full_precision(exit, features)
+        patches = [math.ceil(size / self.patch_size) for size in x.shape[2:]]
+        grid = predicted.transpose(1, 2).reshape(x.shape[0], predicted.shape[2], *patches)
         return crop(depth_to_space(grid, self.patch_size), x.shape[2:]).to(x.dtype)
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """One vector per sample, ``[B, width]``: the mean over all patches."""
+        return features.mean(1)

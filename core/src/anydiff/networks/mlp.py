@@ -66,7 +66,7 @@ class MLP(nn.Module):
         natural_number("width", width)
         natural_number("blocks", blocks)
         probability("dropout", dropout)
-        self.shape = tuple(spec.shape)
+        self.shape, self.width = tuple(spec.shape), width
         size = math.prod(self.shape)
         self.conditioning = ConditionEmbedding(conditions or {}, width, told)
         self.entry = nn.Linear(size, width)
@@ -76,9 +76,21 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction [B, *shape], in the dtype of ``x``, from the scaled state and λ [B]."""
+        return self.read(self.features(x, log_snr, condition), x, self.exit)
+
+    def features(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
+        """What the last layer reads, ``[B, width]``; arguments as for :meth:`forward`."""
         check_input(x, self.shape)
         embedding = self.conditioning(log_snr, x.shape[0], condition)
         hidden = self.entry(x.flatten(1).to(self.entry.weight.dtype))
         for block in self.blocks:
             hidden = block(hidden, embedding)
-        return in_full_precision(self.exit, functional.silu(self.norm(hidden))).reshape(x.shape).to(x.dtype)
+        return functional.silu(self.norm(hidden))
+
+    def read(self, features: Tensor, x: Tensor, exit: nn.Module) -> Tensor:
+        """A prediction like the state ``x`` from the features, by a last layer."""
+        return in_full_precision(exit, features).reshape(x.shape).to(x.dtype)
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """One vector per sample, ``[B, width]``."""
+        return features

@@ -183,11 +183,16 @@ class UNet(nn.Module):
         self.middle = _Stage(dimensions, widths[-1], embedding, dropout, heads_of[-1], merges=False)
         self.decoder = nn.ModuleList(stages(level, merges=True) for level in depth)
         self.up = nn.ModuleList(_convolution(dimensions, widths[i + 1], widths[i], 1) for i in depth[:-1])
+        self.width = widths[0]
         self.norm = group_norm(widths[0])
         self.exit = zero_initialised(_convolution(dimensions, widths[0], patched, 3))
 
     def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction [B, C, *spatial], in the dtype of ``x``, from the scaled state and λ [B]."""
+        return self.read(self.features(x, log_snr, condition), x, self.exit)
+
+    def features(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
+        """What the last layer reads, ``[B, width, *spatial of the patches]``; arguments as for :meth:`forward`."""
         check_input(x, self.shape)
         arrays = array_channels(self.array_conditions, condition, x)
         embedding = self.conditioning(log_snr, x.shape[0], condition.without(arrays))
@@ -208,8 +213,16 @@ class UNet(nn.Module):
                 hidden = functional.interpolate(self.up[level](hidden), scale_factor=2, mode="nearest")
             for stage in cast(nn.ModuleList, self.decoder[level]):
                 hidden = self._run(stage, hidden, embedding, skips.pop())
-        prediction = in_full_precision(self.exit, functional.silu(self.norm(hidden)))
+        return functional.silu(self.norm(hidden))
+
+    def read(self, features: Tensor, x: Tensor, exit: nn.Module) -> Tensor:
+        """A prediction like the state ``x`` from the features, by a last layer."""
+        prediction = in_full_precision(exit, features)
         return crop(depth_to_space(prediction, self.patch_size), x.shape[2:]).to(x.dtype)
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """One vector per sample, ``[B, width]``: the mean over all positions."""
+        return features.flatten(2).mean(2)
 
     def _run(self, stage: nn.Module, *inputs: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():

@@ -7,6 +7,7 @@ from anydiff.objectives.denoising import Denoising
 from anydiff.objectives.energy import denoising_energy
 from anydiff.objectives.flow_matching import FlowMatching
 from anydiff.objectives.fokker_planck import FokkerPlanck, fokker_planck_residual
+from anydiff.objectives.interpolant import InterpolantLoss
 from anydiff.objectives.prediction import Prediction
 from anydiff.objectives.reconstruction import Reconstruction
 from anydiff.objectives.terms import Sum, Term, Weighted
@@ -19,6 +20,7 @@ __all__ = [
     "Denoising",
     "FlowMatching",
     "FokkerPlanck",
+    "InterpolantLoss",
     "Objective",
     "Prediction",
     "Reconstruction",

@@ -217,14 +217,15 @@ class Program:
     def evaluate_several(self, x: LinearForm, node: Node, kinds: Sequence[str]) -> list[LinearForm]:
         """Predictions of several kinds at state ``x`` and ``node`` from one network call, in the order of ``kinds``.
 
-        On a path with known sources the kinds are ``noise`` and ``residual``, which no shift of the state changes.
+        On a path with known sources the kinds are ``noise`` and ``residual``, which no shift of the state changes. On a
+        leaf of a product path all follow from the data.
 
         Raises:
-            AnydiffError: a kind that the path does not license, or on a path of leaves with clocks of their own.
+            AnydiffError: a kind that the path does not license.
         """
         check_kinds(self.path, kinds, "the kind of prediction that this solver asks for")
         if self.clock is not None:
-            raise AnydiffError(f"{' and '.join(kinds)} were asked for in one call, which a product path does not give.")
+            return self._leaf_kinds(x, node, kinds)
         state = self._state(x, node)
         self._evaluations += 1
         outs = [f"{'D' if kind == 'data' else 'M'}{self._evaluations}{'abcd'[i]}" for i, kind in enumerate(kinds)]
@@ -236,6 +237,13 @@ class Program:
             y = LinearForm(x.terms)
             self.last = (y, p * y + q * made[0], node)
         return made
+
+    def _leaf_kinds(self, x: LinearForm, node: Node, kinds: Sequence[str]) -> list[LinearForm]:
+        state = LinearForm.of(self._register(x))
+        self._evaluations += 1
+        data = self._evaluate_leaf(state.register or "", node, "data")
+        factors = [conversion(node.gaussian, node.t, "data", kind) for kind in kinds]
+        return [p * state + q * data for p, q in factors]
 
     def _evaluate_leaf(self, state: str, node: Node, kind: str) -> LinearForm:
         out = f"D{self._evaluations}"

@@ -8,9 +8,10 @@ import json
 import pytest
 import torch
 
-from anydiff.advise import advise, denoising_levels
+from anydiff.advise import Bench, Judged, advise, denoising_levels
 from anydiff.cli.main import run
 from anydiff.errors import AnydiffError
+from anydiff.metrics import UnitValues
 from anydiff.pipeline import load
 
 
@@ -91,3 +92,27 @@ def test_the_command_says_the_same(toy, capsys):
     assert len(said["levels"]) >= 6
     assert run(["advise", "toy/points", "--count", "60", "--nfe", "4"]) == 0
     assert "lost by the solver" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("gain", "taken"), [(0.5, "ddim"), (0.01, "by-budget"), (-0.5, "by-budget")])
+def test_a_setting_that_beats_the_model_s_own_limit_beyond_the_interval_is_taken(exact, monkeypatch, gain, taken):
+    """As with a forecast whose coarse samples score better than fine ones: the nearest to the limit is not the best."""
+    bench = Bench(exact, 140, 0, {})
+    wobble = torch.linspace(-0.1, 0.1, 16).tolist()
+
+    def judged(value, states, sign=1.0):
+        return Judged(states, value, UnitValues(tuple(value + sign * each for each in wobble), tuple(range(16))))
+
+    limit = judged(1.0, torch.eye(4))
+
+    def drawn(solver, grid, nfe):
+        if solver == "heun":
+            raise AnydiffError("too few calls.")
+        if solver == "ddim":
+            return judged(1.0 - gain, torch.eye(4) + 0.2, sign=-1.0)
+        return judged(1.0, torch.eye(4) + (0.01 if solver == "by-budget" else 0.1))
+
+    monkeypatch.setattr(bench, "drawn", drawn)
+    asked = bench.trial(limit, "ddim", None, 5, drawn("ddim", None, 5))
+    found = bench.choose(limit, asked, 80, 0.1, lambda sentence: None)
+    assert (found.solver, found.nfe) == (taken, 5)

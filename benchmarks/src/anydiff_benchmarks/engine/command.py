@@ -152,6 +152,30 @@ def report(out: Out = Path("report")) -> None:
 
 
 @app.command()
+def advise(
+    out: Out = Path("report"),
+    tasks: Tasks = None,
+    count: Annotated[int, typer.Option("--count", help="How many samples are judged.")] = 200,
+) -> None:
+    """Say of each model in DIR whether solver, network or sample size holds it back, and put it into the report.
+
+    As `anydiff advise`, which takes about a minute for each model.
+
+    Examples:
+      anydiff bench advise --out report
+      anydiff bench advise --out report --tasks 'weather/*'
+    """
+    from anydiff_benchmarks.engine.advice import advise_run
+    from anydiff_benchmarks.engine.report import write_report
+    from anydiff_benchmarks.engine.store import Store
+
+    _needs_store(out)
+    with Store(out) as store:
+        told = advise_run(store, tasks or (), count, tell)
+    tell(f"{told} models were asked about; open {write_report(out)}.")
+
+
+@app.command()
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A report folder, a rows.jsonl, or a method of --out.")],
     second: Annotated[str, typer.Argument(metavar="B", help="The same, to compare with.")],

@@ -21,6 +21,7 @@ WITHOUT_INFLUENCE = (
     "peers",
     "speed",
     "suites",
+    "engine/advice.py",
     "engine/command.py",
     "engine/progress.py",
     "engine/report",

@@ -259,7 +259,7 @@ def read_leaderboard(store: Store) -> Leaderboard:
         make_leaderboard(name, run["tasks"][name], store.rows(keys), run["titles"], len(keys))
         for name, keys in run["keys"].items()
     ]
-    return Leaderboard(run, tuple(tasks))
+    return Leaderboard({**run, "advice": store.note("advice", {})}, tuple(tasks))
 
 
 def make_leaderboard(

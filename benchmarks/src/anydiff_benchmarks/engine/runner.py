@@ -310,6 +310,7 @@ class _Run:
                 "source": source,
                 "training seed": about.facts["training seed"],
                 "weights": about.facts["weights"],
+                "denoising": about.facts["denoising"],
             }
             for (name, source, _), about in plan.models.items()
         ]

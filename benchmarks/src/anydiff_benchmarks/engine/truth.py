@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import pickle
 import struct
@@ -24,14 +25,18 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from anydiff.advise import denoising_levels
 from anydiff.errors import AnydiffError, show_warning
 from anydiff.metrics import Judge, MetricCard, SampleSet, UnitValues, blocks_of, repeat_cases, unit_values
+from anydiff.pipeline import load
 from anydiff.recipes import build_dataset, load_recipe, sample_set
 from anydiff.registry import registry
 from anydiff.states import Conditioning, permutation
 from anydiff.tasks import Task, check_lock, freeze, is_paired, load_task, lock_hash, task_metrics
 
 _SPREAD = 10.0
+LEVEL_CASES = 32
+"""Held-out examples at each noise level."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +137,19 @@ class Truth:
         chosen = min(count, size // 2)
         return self._judge(_rows(self.reference, order[:chosen]), _rows(self.reference, order[chosen:]))
 
+    def levels(self, source: str) -> dict[str, Any]:
+        """The loss of a model at fixed noise levels, as plain data; a sentence where it has none.
+
+        Args:
+            source: run folder or weights file; empty for the bundled weights of the task's recipe.
+        """
+        try:
+            found = denoising_levels(load(source or self.task.recipe), LEVEL_CASES)
+        except Exception as error:  # a plugin's network or data may raise anything; the run goes on without
+            return {"problem": reason(error)}
+        about = [{**dataclasses.asdict(level), "share": level.share} for level in found]
+        return {"levels": [{name: finite(value) for name, value in each.items()} for each in about]}
+
     def _judge(self, samples: SampleSet, reference: SampleSet, cases: tuple[int, ...] = ()) -> Judged:
         values: dict[str, float] = {}
         units: dict[str, UnitValues] = {}
@@ -197,6 +215,11 @@ def drawn(samples: SampleSet, count: int) -> tuple[bytes, str]:
         return b"", reason(error)
 
 
+def finite(value: float) -> float | None:
+    """A number as JSON holds it: null for what is none."""
+    return value if math.isfinite(value) else None
+
+
 def reason(error: BaseException) -> str:
     """An error in one line."""
     text = " ".join(str(error).split())
@@ -237,6 +260,11 @@ class TruthProcess:
         """See :meth:`Truth.real`."""
         judged: Judged = self._ask("real", task_id, count, seed)
         return judged
+
+    def levels(self, task_id: str, source: str) -> dict[str, Any]:
+        """See :meth:`Truth.levels`."""
+        levels: dict[str, Any] = self._ask("levels", task_id, source)
+        return levels
 
     def close(self) -> None:
         """End the process."""

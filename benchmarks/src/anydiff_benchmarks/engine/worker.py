@@ -176,6 +176,8 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
         "parameters": pipeline.parameters,
         "weights": generator.weights_hash,
         "weights metadata": dict(pipeline.metadata),
+        "recipe name": task.recipe,
+        "denoising": truth.levels(task.id, setting.source),
         "needs": {role: [each.recipe.name, each.weights_hash] for role, each in pipeline.companions.items()},
         "training seed": pipeline.recipe.training.seed,
         "recipe": pipeline.recipe.hash,

@@ -9,8 +9,8 @@ own fine limit. Then
 - the finite sample's share is the half width of the 95 % interval of m*: what more samples would make smaller.
 
 Each has an interval over the units of the metric (:mod:`anydiff.metrics.jackknife`), the solver's from the differences
-unit by unit. Other deterministic solvers lead from the same noise to the same limit, so the distance of a few states to
-it orders the candidates, and the metric decides which is taken.
+unit by unit. Other deterministic solvers lead from the same noise to the same limit, so of the candidates with equal
+calls the nearest to it is taken, unless the metric of another is better beyond the interval of their difference.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,6 @@ CANDIDATES: tuple[tuple[str, str | None], ...] = (
 )  # fmt: skip
 """(solver, grid) that are tried; None is the solver's or the path's own grid."""
 BUDGETS = (5, 10, 20, 40)
-SCREENED = 16
-"""Samples whose states order the candidates."""
 MEMBERS = 8
 """Samples of each case, where the metric pairs samples and truths."""
 
@@ -79,7 +77,7 @@ class Judged:
 
     Attributes:
         states: of the samples.
-        value: of the metric; NaN where it was not asked.
+        value: of the metric.
         units: of the value.
     """
 
@@ -146,15 +144,13 @@ class Bench:
                 f"{wanted * times} or more, and at least {wanted if self.paired else 2 * wanted} held-out examples."
             )
 
-    def drawn(self, solver: str | None, grid: str | None, nfe: int, judged: bool = True) -> Judged:
-        """Samples of a setting, and their value; of the first :data:`SCREENED` the states alone if not ``judged``."""
+    def drawn(self, solver: str | None, grid: str | None, nfe: int) -> Judged:
+        """Samples of a setting, judged; None is the recipe's own solver and its grid."""
         chosen: dict[str, Any] = {} if solver is None else {"solver": solver}
         chosen |= {} if grid is None else {"grid": grid}
         self.calls += nfe
-        count = self.count if judged else min(SCREENED, self.count)
-        reference = self.reference if judged else self.reference.rows(range(min(count, len(self.reference))))
-        samples = like(self.pipeline, reference, count, {"seed": self.seed, "nfe": nfe, **chosen, **self.options})
-        return self.judge(samples, reference) if judged else Judged(samples.states, math.nan, None)
+        settings = {"seed": self.seed, "nfe": nfe, **chosen, **self.options}
+        return self.judge(like(self.pipeline, self.reference, self.count, settings), self.reference)
 
     def judge(self, samples: SampleSet, reference: SampleSet) -> Judged:
         """The value of samples, with its units."""
@@ -175,7 +171,6 @@ class Bench:
         """Root mean square of the difference over the limit's spread; NaN where noise is drawn on the way."""
         if self.stochastic:
             return math.nan
-        limit = limit[: len(states)]
         return float((states - limit).double().square().mean().sqrt() / limit.double().std())
 
     def ceiling(self) -> tuple[float, UnitValues | None]:
@@ -192,36 +187,39 @@ class Bench:
         self, limit: Judged, asked: Trial, fine: int, allowed: float, report: Callable[[str], None]
     ) -> Trial | None:
         """The cheapest setting whose solver's share is at most ``allowed``."""
-        settings: list[tuple[str | None, str | None, int]] = [(None, None, nfe) for nfe in BUDGETS if nfe < fine]
-        if not self.stochastic:
-            settings = [(solver, grid, nfe) for nfe in BUDGETS for solver, grid in CANDIDATES]
         own = self.pipeline.recipe.sampling.solver.name
-        for nfe in BUDGETS:
-            here = [each for each in settings if each[2] == nfe]
-            best = here[0] if self.stochastic else self._nearest(limit, here, report)
-            if best is None:
-                continue
-            report(f"{best[0] or own} with {nfe} calls")
-            found = self.trial(limit, best[0] or own, best[1], nfe, self.drawn(*best))
-            if abs(found.share.value) <= allowed:
+        for nfe in (each for each in BUDGETS if not self.stochastic or each < fine):
+            if self.stochastic:
+                report(f"{own} with {nfe} calls")
+                found: Trial | None = self.trial(limit, own, None, nfe, self.drawn(None, None, nfe))
+            else:
+                report(f"{len(CANDIDATES)} solvers with {nfe} calls")
+                found = self._best(limit, nfe)
+            if found is not None and found.share.value <= allowed:
                 return found
-        return asked if abs(asked.share.value) <= allowed else None
+        return asked if asked.share.value <= allowed else None
 
-    def _nearest(
-        self, limit: Judged, settings: Sequence[tuple[str | None, str | None, int]], report: Callable[[str], None]
-    ) -> tuple[str | None, str | None, int] | None:
-        """The setting whose states are nearest to the limit's; None where no solver takes so few calls."""
-        report(f"{len(settings)} solvers with {settings[0][2]} calls")
-        near: dict[tuple[str | None, str | None, int], float] = {}
-        for setting in settings:
+    def _best(self, limit: Judged, nfe: int) -> Trial | None:
+        """The candidate whose states are nearest to the limit's, or the best of those whose metric is better than its
+        beyond the interval of the difference: a model whose own limit is not its best is taken at its best. None where
+        no solver takes so few calls.
+        """
+        tried: list[tuple[Trial, Judged]] = []
+        for solver, grid in CANDIDATES:
             try:
-                found = self.drawn(*setting, judged=False)
+                found = self.drawn(solver, grid, nfe)
             except AnydiffError:  # a solver that does not travel this path, or needs more calls
                 continue
-            distance = self.distance(found.states, limit.states)
-            if math.isfinite(distance):
-                near[setting] = distance
-        return min(near, key=lambda each: near[each], default=None)
+            trial = self.trial(limit, solver, grid, nfe, found)
+            tried += [(trial, found)] if math.isfinite(trial.distance) else []
+        if not tried:
+            return None
+        nearest, judged = min(tried, key=lambda each: each[0].distance)
+        better = [nearest]
+        for trial, found in tried:
+            half = half_of_difference(found.units, judged.units)
+            better += [trial] if trial.share.value < nearest.share.value - half else []
+        return min(better, key=lambda each: each.share.value)
 
 
 def half_width(units: UnitValues | None) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from anydiff.files import write_atomic
 from anydiff.metrics import MetricCard
 from anydiff_benchmarks.engine.leaderboard import Leaderboard, TaskLeaderboard
+from anydiff_benchmarks.engine.report.models import advice_table, levels_table
 from anydiff_benchmarks.engine.report.tables import MISSING, Cell, Table, across_table, answers_table, metrics_table
 from anydiff_benchmarks.engine.report.text import arrow, short, task_sentence, warnings_of
 
@@ -28,9 +29,21 @@ def write_markdown(board: Leaderboard, path: Path) -> None:
     if len(tasks) > 1:
         parts += [
             "## Across domains",
-            "The first metric of each task, 0 at its baseline and 1 at its ceiling, and the rank at this budget (equal "
-            "ranks tie), with the probability of being the best. Values of different tasks are never averaged.",
+            "The first metric of each task, 0 at its strongest free baseline and 1 at its ceiling, and the rank at "
+            "this budget (equal ranks tie), with the probability of being the best. Values of different tasks are "
+            "never averaged.",
             across_text(tasks),
+        ]
+    advice, levels = advice_table(board), levels_table(board)
+    if advice is not None:
+        parts += ["## What holds the models back?", _table(advice, missing="–")]
+    if levels is not None:
+        parts += [
+            "## Denoising loss",
+            "Of held-out data, as a share of that of a Gaussian with each entry's own mean and variance, which needs "
+            "no network; in brackets the mean squared error. A network that treats all nodes of a graph alike knows "
+            "no entry by its place, as this Gaussian does, and may stand above 1 where nearly all is noise.",
+            _table(levels, missing="–"),
         ]
     for task in board.tasks:
         parts += [f"## {_safe(task.name)}", _safe(task_sentence(task.facts, len(task.seeds)))]

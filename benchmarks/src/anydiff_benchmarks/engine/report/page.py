@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from anydiff.files import write_atomic
 from anydiff.metrics import MetricCard
 from anydiff_benchmarks.engine.leaderboard import Leaderboard, TaskLeaderboard
+from anydiff_benchmarks.engine.report.models import advice_table, levels_table
 from anydiff_benchmarks.engine.report.plots import Plot, pareto_plot, quality_plot
 from anydiff_benchmarks.engine.report.tables import (
     across_table,
@@ -30,7 +31,7 @@ from anydiff_benchmarks.engine.report.tables import (
 from anydiff_benchmarks.engine.report.text import heading, line_name, short, task_sentence, warnings_of
 
 _HERE = Path(__file__).parent
-WIDTH = 560
+WIDTH = 480
 """Most pixels of a picture within the page; the files beside it keep theirs."""
 
 
@@ -59,6 +60,8 @@ def write_page(board: Leaderboard, folder: Path, path: Path) -> None:
         warnings=warnings_of(board),
         overview=overview_table(board) if tasks else None,
         across=across_table(tasks) if tasks else None,
+        levels=levels_table(board),
+        advice=advice_table(board),
         sections=[_section(task, board.run["titles"], folder) for task in board.tasks],
         provenance=_provenance(board),
     )
@@ -135,7 +138,7 @@ def _small(picture: bytes) -> bytes:
         small = image.convert("RGB")
     small.thumbnail((WIDTH, WIDTH))
     written = io.BytesIO()
-    small.save(written, "WEBP", quality=70)
+    small.save(written, "WEBP", quality=65)
     return written.getvalue()
 
 

@@ -51,11 +51,13 @@ class Table:
         head: a title per column.
         rows: the cells.
         kinds: of each row: ``free`` for a baseline, ``first`` for the first of a budget.
+        stacked: whether a narrow screen shows each row as a list of its cells, which hold sentences.
     """
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     kinds: Sequence[str]
+    stacked: bool = False
 
 
 MISSING = Cell("–")
@@ -99,14 +101,14 @@ def answers_table(board: Leaderboard) -> Table:
         rows.append(
             [
                 name,
-                Cell(found.take.method, note=_against_own(found)),
+                Cell(found.take.method, note=_against_own(found), style="words"),
                 Cell(str(found.take.nfe), found.take.nfe),
                 MISSING if found.chance is None else Cell(f"{100 * found.chance:.0f} %", found.chance),
-                Cell(more, note=best),
+                Cell(more, note=best, style="words"),
                 MISSING if found.baseline is None else _against(found.baseline, found.card, found.baseline_name),
             ]
         )
-    return Table(head, rows, [""] * len(rows))
+    return Table(head, rows, [""] * len(rows), stacked=True)
 
 
 def _against_own(found: Recommendation) -> str:
@@ -118,7 +120,7 @@ def _against_own(found: Recommendation) -> str:
 def _against(pair: Paired, card: MetricCard, baseline: str) -> Cell:
     words = {"win": "better", "loss": "WORSE", "tie": "not told apart", "not judged": "not judged"}
     note = f"{BASELINE_HELP.get(baseline, baseline)}: {_difference(pair, card)}"
-    style: Literal["", "failed"] = "failed" if pair.verdict == "loss" else ""
+    style: Literal["words", "failed"] = "failed" if pair.verdict == "loss" else "words"
     return Cell(words[pair.verdict], note=note, style=style)
 
 
@@ -154,7 +156,7 @@ def cards_table(task: TaskLeaderboard) -> Table:
     head = ["metric", "better", "unit", "range", "ideal", "least samples", "features", "version", "dtype", "library"]
     rows = [
         [
-            Cell(text)
+            Cell(text, style="words")
             for text in (
                 card.name, card.direction, card.unit, f"{number(card.range[0])} … {number(card.range[1])}",
                 number(card.ideal), str(card.minimum_samples), card.features or "–", card.version, card.dtype,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections import defaultdict
 from pathlib import PurePosixPath
@@ -34,6 +35,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for folder, seconds in sorted(_SECONDS.items(), key=lambda pair: -pair[1]):
         terminalreporter.write_line(f"{seconds:8.1f} s  {len(_TESTS[folder]):5d} tests  {folder}")
     terminalreporter.write_line(f"{sum(_SECONDS.values()):8.1f} s  {sum(map(len, _TESTS.values())):5d} tests  together")
+
+
+@pytest.fixture(scope="session")
+def tried(tmp_path_factory):
+    """A state folder as a first command leaves it: what is installed was tried, which took a process of its own."""
+    from anydiff.plugins import forget
+    from anydiff.registry import registry
+
+    folder = tmp_path_factory.mktemp("tried")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANYDIFF_HOME", str(folder))
+        patch.setenv("ANYDIFF_PLUGINS_DIR", "")
+        patch.delenv("ANYDIFF_PLUGINS", raising=False)
+        forget()
+        assert registry().entries("solvers")
+    forget()
+    return folder
+
+
+@pytest.fixture
+def home(tried, tmp_path, monkeypatch):
+    """A copy of it, the test's own, as the state folder of every command."""
+    folder = shutil.copytree(tried, tmp_path / "home")
+    monkeypatch.setenv("ANYDIFF_HOME", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,10 @@ def become(question: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
+    # Libraries of extras may be absent.
+    for name in ("xarray", "zarr"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     for name in (
         "torch",
         "torch._dynamo",  # which torch's optimisers import when they are made

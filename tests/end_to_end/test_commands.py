@@ -33,9 +33,8 @@ def shelf(tmp_path_factory):
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch):
+def desk(home, tmp_path, monkeypatch):
     """An empty folder to work in, with settings of its own, and nothing left behind."""
-    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", "")
     monkeypatch.delenv("ANYDIFF_PLUGINS", raising=False)
     desk = tmp_path / "desk"

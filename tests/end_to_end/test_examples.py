@@ -23,11 +23,11 @@ FAST = ["training.steps=4", "training.batch_size=16", "training.log_every=1"]
 
 
 @pytest.fixture
-def only(monkeypatch, tmp_path):
+def only(monkeypatch, tmp_path_factory):
     """Load these examples alone."""
 
     def load(*names):
-        monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
         monkeypatch.setenv("ANYDIFF_PLUGINS", ",".join(names))
         monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", "")
         use_folder(EXAMPLES)

@@ -49,11 +49,10 @@ samples: 200
 
 
 @pytest.fixture
-def plugins(monkeypatch, tmp_path):
+def plugins(home, monkeypatch, tmp_path):
     """The examples, a folder for more, and every installed domain."""
     more = tmp_path / "plugins"
     more.mkdir()
-    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ANYDIFF_PLUGINS", raising=False)
     monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", str(more))
     use_folder(EXAMPLES)

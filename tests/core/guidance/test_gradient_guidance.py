@@ -183,6 +183,8 @@ def test_what_does_not_fit_the_states():
         LookAhead(1.0, 1.0, variance="exakt")
     with pytest.raises(AnydiffError, match=r"direction has shape \[2\], but one state has \[3\]"):
         LookAhead(torch.ones(2), 1.0)(oracle)(states(), 0.4)
+    with pytest.raises(AnydiffError, match=r"direction has shape \[1, 4, 3\], but one state has \[3\]"):
+        LookAhead(torch.ones(1, 4, 3), 1.0)(oracle)(states(), 0.4)
     with pytest.raises(AnydiffError, match="has 5 rows, but this batch has 4"):
         LookAhead(1.0, torch.ones(5))(oracle)(states(), 0.4)
     with pytest.raises(AnydiffError, match="give one row per sample"):

@@ -103,7 +103,7 @@ class MeasuredDirection(LinearGuidance):
         """g of the rows of ``x [B, *shape]``, in its type and on its device."""
         given = self.direction
         own: Tensor = given[rows] if given.ndim == x.ndim and rows is not None else given
-        if own.ndim and own.shape[-x[0].ndim :] != x.shape[1:]:
+        if own.ndim and own.shape not in (x.shape, x.shape[1:]):
             raise AnydiffError(
                 f"direction has shape {list(given.shape)}, but one state has {list(x.shape[1:])}; give a number, one "
                 "state, or one state per sample."

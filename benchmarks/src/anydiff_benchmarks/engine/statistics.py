@@ -273,9 +273,9 @@ def chances(values: Mapping[str, Runs], direction: Literal["lower", "higher"]) -
         return {}
     random = np.random.default_rng(0)
     picks = [_picked(random, size) for size in table.shape[:0:-1]]
-    means = np.einsum("mct,dt,dc->md", table, *picks) * (1.0 if direction == "lower" else -1.0)
+    means = np.einsum("mct,dt,dc->md", table, *picks, optimize=True) * (1.0 if direction == "lower" else -1.0)
     best = means.min(axis=0)
-    shares = (means <= best + ABSOLUTE).astype(float)
+    shares = (means <= best + np.maximum(ABSOLUTE, ROUNDING * np.abs(best))).astype(float)
     return dict(zip(names, (shares / shares.sum(axis=0)).mean(axis=1).tolist(), strict=True))
 
 
@@ -302,8 +302,7 @@ def power(first: Runs, second: Runs, share: float, level: float = LEVEL) -> floa
 
 def _picked(random: np.random.Generator, size: int) -> np.ndarray:
     """How often each of ``size`` is drawn in each of :data:`DRAWS` resamples, as shares ``[DRAWS, size]``."""
-    picks = random.integers(0, size, (DRAWS, size))
-    return np.stack([(picks == each).mean(axis=1) for each in range(size)], axis=1)
+    return random.multinomial(size, np.full(size, 1 / size), DRAWS) / size
 
 
 def significance_sentence(trainings: int, seeds: int, counted: int, what: str) -> str:

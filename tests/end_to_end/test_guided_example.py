@@ -38,3 +38,20 @@ def test_the_reward_is_of_the_values_that_the_files_hold(example):
         values = torch.from_numpy(member["x"].to_numpy())
         assert float(values[:, example.LONGITUDES].mean()) == pytest.approx(float(reward), rel=1e-4)
     assert "weather_highest_mean" not in sys.modules
+
+
+def test_the_command_names_the_case_and_the_member_of_each_field(tmp_path, capsys):
+    import xarray
+
+    from anydiff.cli.main import run
+
+    command = ["optimise", "weather/gee", "--reward", f"{EXAMPLE}:regional_mean", "--gain", "1", "--rounds", "1"]
+    out = tmp_path / "highest.nc"
+    assert run([*command, "--cases", "2", "--members", "3", "--nfe", "3", "--out", str(out)]) == 0
+    assert "wrote 3 samples for each of 2 cases" in capsys.readouterr().err
+    with xarray.open_dataset(out) as data:
+        assert dict(data["x"].sizes)["number"] == 3
+        assert dict(data["x"].sizes)["time"] == 2
+    assert run([*command, "--nfe", "3", "--out", str(tmp_path / "no.nc")]) == 2
+    assert "give --condition members=" in capsys.readouterr().err
+    assert not (tmp_path / "no.nc").exists()

@@ -54,6 +54,7 @@ NOT_RUN = [
     (r"^anydiff claims (run|report) ", "trains for minutes; tests/benchmarks runs the claims"),
     (r"^anydiff (benchmarks/)?(peers|speed)", "measures for minutes; tests/benchmarks/test_peers_and_speed.py"),
     (r"^anydiff advise ", "draws with 160 calls for a minute; tests/benchmarks/engine/test_advise.py"),
+    (r"^anydiff gap ", "draws with hundreds of calls; tests/benchmarks/engine/test_gap.py"),
     (r"^anydiff data get ", "fetches from a registry; tests/core/data has a registry of its own"),
     (r"orchard", "needs the package installed; test_scaffold.py runs the tutorial"),
     (r"^anydiff bench( |$)(?!list)", "measures for minutes; test_bench.py runs these on a toy domain"),

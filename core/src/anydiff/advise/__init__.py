@@ -3,5 +3,18 @@
 from anydiff.advise.advice import Advice, advise
 from anydiff.advise.bench import Bench, Judged, Share, Trial
 from anydiff.advise.levels import Level, denoising_levels
+from anydiff.advise.ode_sde_gap import Gap, Residual, gap
 
-__all__ = ["Advice", "Bench", "Judged", "Level", "Share", "Trial", "advise", "denoising_levels"]
+__all__ = [
+    "Advice",
+    "Bench",
+    "Gap",
+    "Judged",
+    "Level",
+    "Residual",
+    "Share",
+    "Trial",
+    "advise",
+    "denoising_levels",
+    "gap",
+]

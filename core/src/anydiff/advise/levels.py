@@ -62,7 +62,7 @@ def denoising_levels(pipeline: Pipeline, count: int = 128, seed: int = 0, batch_
         raise AnydiffError(f"{pipeline.recipe.name!r} is an autoencoder, which removes no noise; ask for its metrics.")
     held_out = build_dataset(pipeline.recipe, "test")
     rows = range(min(natural_number("count", count), len(held_out)))
-    states, condition = _batch(pipeline, held_out, rows)
+    states, condition = batch_of(pipeline, held_out, rows)
     spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
     noise = NoiseSource(spec, seed).draw(rows, 0, torch.float32)
     present = spec.present(condition.mask if spec.masked else None).expand_as(states)
@@ -76,7 +76,8 @@ def denoising_levels(pipeline: Pipeline, count: int = 128, seed: int = 0, batch_
     ]
 
 
-def _batch(pipeline: Pipeline, data: Dataset, rows: range) -> tuple[Tensor, Conditioning]:
+def batch_of(pipeline: Pipeline, data: Dataset, rows: range) -> tuple[Tensor, Conditioning]:
+    """The states that are diffused of ``rows`` of the data, latents where the model has such, and their conditions."""
     states, condition = data.batch(list(rows))
     return (states if pipeline.latent is None else pipeline.latent.to_latent(states)), condition.without_truth()
 
@@ -85,7 +86,7 @@ def _moments(pipeline: Pipeline) -> tuple[Tensor, Tensor] | None:
     if isinstance(pipeline.denoiser.path, ProductPath):
         return None
     data = build_dataset(pipeline.recipe, "train")
-    states = _batch(pipeline, data, range(min(MOST, len(data))))[0].double()
+    states = batch_of(pipeline, data, range(min(MOST, len(data))))[0].double()
     return states.mean(dim=0), states.var(dim=0, unbiased=False)
 
 

@@ -1,7 +1,13 @@
 """Metrics: cards, scores, what a metric compares, distances and scores of ensembles that several domains share."""
 
 from anydiff.metrics.card import MetricCard, Score, Uncertainty, require_same_card
-from anydiff.metrics.distances import Manifold, frechet_distance, kernel_distance, precision_recall
+from anydiff.metrics.distances import (
+    Manifold,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+    sliced_wasserstein,
+)
 from anydiff.metrics.ensembles import (
     CoverageError,
     EnsembleCRPS,
@@ -51,6 +57,7 @@ __all__ = [
     "repeat_cases",
     "require_same_card",
     "root_mean_squared_error",
+    "sliced_wasserstein",
     "spread_skill_ratio",
     "student_quantile",
     "t_interval",

@@ -6,7 +6,7 @@ from anydiff.objectives.cross_entropy import CrossEntropy
 from anydiff.objectives.denoising import Denoising
 from anydiff.objectives.energy import denoising_energy
 from anydiff.objectives.flow_matching import FlowMatching
-from anydiff.objectives.fokker_planck import FokkerPlanck, fokker_planck_residual
+from anydiff.objectives.fokker_planck import FokkerPlanck, fokker_planck_residual, pair_mean, require_equation
 from anydiff.objectives.interpolant import InterpolantLoss
 from anydiff.objectives.prediction import Prediction
 from anydiff.objectives.reconstruction import Reconstruction
@@ -33,5 +33,7 @@ __all__ = [
     "fokker_planck_residual",
     "network_head",
     "network_heads",
+    "pair_mean",
     "present_entries",
+    "require_equation",
 ]

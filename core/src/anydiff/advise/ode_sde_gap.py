@@ -145,7 +145,7 @@ def _floor(pool: Tensor) -> float:
 
 
 def _residuals(pipeline: Pipeline, seed: int) -> list[Residual]:
-    denoiser, path = pipeline.denoiser, pipeline.denoiser.path
+    denoiser, path = pipeline.denoiser, pipeline.denoiser.gaussian_path
     held_out = build_dataset(pipeline.recipe, "test")
     rows = range(min(ROWS, len(held_out)))
     clean, condition = batch_of(pipeline, held_out, rows)

@@ -173,8 +173,8 @@ def require_equation(denoiser: Denoiser) -> None:
     laws = path.noise_law.laws.values() if isinstance(path.noise_law, LeafwiseNoise) else (path.noise_law,)
     if not isinstance(path, GaussianPath) or not all(type(law) is GaussianNoise for law in laws):
         raise AnydiffError(
-            f"{path!r} has noise that is not Gaussian, so its samples have no score that obeys a Fokker-Planck "
-            "equation; choose a path of Gaussian noise."
+            f"{path!r} is not the SDE of data in Gaussian noise, so its states obey no Fokker-Planck equation of this "
+            "kind; choose a path of Gaussian noise."
         )
     if spec is not None and (spec.has_absent_entries or any(leaf.symmetric for leaf in spec.leaves)):
         raise AnydiffError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from anydiff.denoisers.kinds import PredictionKind
 from anydiff.denoisers.network import NetworkDenoiser
 from anydiff.states import UNCONDITIONAL, Conditioning
 
@@ -28,6 +29,16 @@ class CountingDenoiser(NetworkDenoiser):
 
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """The inner denoiser's prediction."""
+        self._count(x)
+        return self.inner.native(x, t, condition)
+
+    def natives(
+        self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL
+    ) -> dict[PredictionKind, Tensor]:
+        """All predictions of the inner denoiser, from one call."""
+        self._count(x)
+        return self.inner.natives(x, t, condition)
+
+    def _count(self, x: Tensor) -> None:
         self.calls += 1
         self.rows += int(x.shape[0])
-        return self.inner.native(x, t, condition)

@@ -208,6 +208,11 @@ def register_objectives(register: Register) -> None:
     )
     register("prediction", "each prediction against its own target, l2 or l1", "anydiff.objectives:Prediction")
     register(
+        "automatic-selection",
+        "chooses residual or noise prediction by a learnt scalar",
+        "anydiff.objectives:AutomaticSelection",
+    )
+    register(
         "interpolant", "velocity and score of a bridge, with antithetic pairs", "anydiff.objectives:InterpolantLoss"
     )
     register("sum", "named, weighted terms on one network call", "anydiff.objectives:Sum")

@@ -26,7 +26,7 @@ def labels_named(pipeline: Pipeline, given: dict[str, str]) -> list[Any] | None:
 def members_of_each(pipeline: Pipeline, given: dict[str, str], cases: int | None, count: int | None) -> int | None:
     """How many samples each case has without --members; None where no cases are named.
 
-    By default one of each held-out example, and several of what a file names.
+    By default one of each held-out example and of each object that is restored, and several of what else a file names.
     """
     from anydiff.errors import AnydiffError
 
@@ -46,7 +46,7 @@ def members_of_each(pipeline: Pipeline, given: dict[str, str], cases: int | None
         )
     if count is not None:
         return count // of_each
-    return 1 if labels is None else DEFAULT_COUNT
+    return 1 if labels is None or pipeline.denoiser.path.known else DEFAULT_COUNT
 
 
 def cases_named(

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from anydiff.data.arrays import read_array
     from anydiff.data.dataset import ArrayDataset, Dataset, overlapping
     from anydiff.data.hdf5 import check_hdf5
+    from anydiff.data.pairs import (
+        Degradation,
+        Pairs,
+        degradation_of,
+        encode_inputs,
+        input_condition,
+        read_inputs,
+        restoring,
+    )
     from anydiff.data.pseudo_labels import PseudoLabelled, rewarded
     from anydiff.data.zarr_store import check_zarr
 
@@ -22,11 +31,18 @@ __getattr__ = on_demand(
     {
         "ArrayDataset": "anydiff.data.dataset",
         "Dataset": "anydiff.data.dataset",
+        "Degradation": "anydiff.data.pairs",
+        "Pairs": "anydiff.data.pairs",
         "PseudoLabelled": "anydiff.data.pseudo_labels",
         "check_hdf5": "anydiff.data.hdf5",
         "check_zarr": "anydiff.data.zarr_store",
+        "degradation_of": "anydiff.data.pairs",
         "overlapping": "anydiff.data.dataset",
         "read_array": "anydiff.data.arrays",
+        "encode_inputs": "anydiff.data.pairs",
+        "input_condition": "anydiff.data.pairs",
+        "read_inputs": "anydiff.data.pairs",
+        "restoring": "anydiff.data.pairs",
         "rewarded": "anydiff.data.pseudo_labels",
     },
 )
@@ -35,17 +51,24 @@ __all__ = [
     "ArrayDataset",
     "Container",
     "Dataset",
+    "Degradation",
     "LedgerRow",
+    "Pairs",
     "PseudoLabelled",
     "cached_container",
     "check_hdf5",
     "check_zarr",
     "data_folder",
+    "degradation_of",
+    "encode_inputs",
+    "input_condition",
     "is_cached",
     "ledger",
     "ledger_row",
     "overlapping",
     "read_array",
+    "read_inputs",
     "read_members",
+    "restoring",
     "rewarded",
 ]

@@ -10,6 +10,7 @@ from anydiff.domains.protocols import (
     LabelsSamples,
     MatchesCases,
     NamesCases,
+    TakesObjects,
     TakesScaffold,
 )
 from anydiff.domains.rewards import Reward, own_units, reward_and_gradient, reward_name, reward_of
@@ -27,6 +28,7 @@ __all__ = [
     "NamesCases",
     "Report",
     "Reward",
+    "TakesObjects",
     "TakesScaffold",
     "own_units",
     "reward_and_gradient",

@@ -75,6 +75,20 @@ class NamesCases(Protocol):
 
 
 @runtime_checkable
+class TakesObjects(Protocol):
+    """Conditions of the domain are native objects: a degraded picture that is restored, say."""
+
+    def encode_given(self, name: str, objects: Any) -> Tensor | None:
+        """Tensor ``[N, *shape]`` of what a user gave as the condition ``name``: native objects, or a tensor already.
+
+        None where the condition ``name`` is numbers, which need no codec.
+
+        Raises:
+            AnydiffError: objects that do not fit.
+        """
+
+
+@runtime_checkable
 class LabelsSamples(Protocol):
     """The field's objects hold the name of the case that they are of."""
 

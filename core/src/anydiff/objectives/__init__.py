@@ -9,12 +9,14 @@ from anydiff.objectives.flow_matching import FlowMatching
 from anydiff.objectives.fokker_planck import FokkerPlanck, fokker_planck_residual, pair_mean, require_equation
 from anydiff.objectives.interpolant import InterpolantLoss
 from anydiff.objectives.prediction import Prediction
+from anydiff.objectives.rddm import AutomaticSelection
 from anydiff.objectives.reconstruction import Reconstruction
 from anydiff.objectives.terms import Sum, Term, Weighted
 from anydiff.objectives.times import TIME_LAWS, TimeLaw
 
 __all__ = [
     "TIME_LAWS",
+    "AutomaticSelection",
     "Call",
     "CrossEntropy",
     "Denoising",

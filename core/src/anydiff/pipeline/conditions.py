@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.wrappers import Wrapper
-from anydiff.domains import Domain
+from anydiff.domains import Domain, TakesObjects
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.recipes import Recipe
 from anydiff.states import UNCONDITIONAL, Conditioning, Known
@@ -23,7 +23,8 @@ Asked = Conditioning | Mapping[str, Any]
 
 
 def conditioning_of(domain: Domain, condition: Asked | None, count: int, guiding: Sequence[str] = ()) -> Conditioning:
-    """What is asked for, of ``count`` rows: from text that the domain understands, lists or tensors by name.
+    """What is asked for, of ``count`` rows: from text that the domain understands, lists or tensors by name, or the
+    field's own objects where the domain takes such for a condition.
 
     Beside the domain's conditions, those called ``guiding`` may be given: they are for guidance alone. Where states
     have masked leaves, ``mask`` says which nodes there are, unless the domain has a condition of that name.
@@ -44,7 +45,8 @@ def conditioning_of(domain: Domain, condition: Asked | None, count: int, guiding
     for name, value in condition.items():
         if name in text:
             continue
-        tensor = torch.as_tensor(value)
+        encoded = domain.encode_given(name, value) if isinstance(domain, TakesObjects) else None
+        tensor = torch.as_tensor(value) if encoded is None else encoded
         if name == "mask" and domain.spec.masked and name not in domain.conditions:
             mask = tensor
             continue

@@ -15,7 +15,7 @@ def register_domains(register: Register) -> None:
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    """Fashion-MNIST, CIFAR-10 and a user's own folder."""
+    """Fashion-MNIST, CIFAR-10, a user's own folder, and pairs of degraded and clean pictures."""
     register(
         "images/fashion-mnist",
         "Fashion-MNIST, 28x28 grey, 10 classes; 10,000 + 2,000 images bundled, all by path or container",
@@ -29,6 +29,9 @@ def register_datasets(register: Register) -> None:
         ledger="anydiff_images.ledger:CIFAR10",
     )
     register("images/folder", "your own pictures, a sub-folder per class or none", "anydiff_images.folder:ImageFolder")
+    pairs = "anydiff_images.rddm"
+    register("images/degraded", "Fashion-MNIST or a folder, each with a degraded copy", f"{pairs}:DegradedImages")
+    register("images/pairs", "your own pictures in two folders, clean and degraded", f"{pairs}:ImagePairs")
 
 
 @hookimpl
@@ -46,6 +49,9 @@ def register_metrics(register: Register) -> None:
     register("images/precision", "share of samples among the reference's features", f"{metrics}:Precision")
     register("images/recall", "share of the reference among the samples' features", f"{metrics}:Recall")
     register("images/class-consistency", "share of samples of the class asked for", f"{metrics}:ClassConsistency")
+    fidelity = "anydiff_images.fidelity"
+    register("images/psnr", "peak signal-to-noise ratio against the truth", f"{fidelity}:PSNR", paired=True)
+    register("images/ssim", "structural similarity with the truth", f"{fidelity}:SSIM", paired=True)
 
 
 @hookimpl
@@ -59,6 +65,11 @@ def register_recipes(register: Register) -> None:
         quick=True,
     )
     register("images/cifar10", "CIFAR-10, class-conditional, 32x32", "anydiff_images.recipes:cifar10")
+    register(
+        "images/fashion-restore",
+        "Fashion-MNIST from 4x4 averages at half intensity, in two network calls",
+        "anydiff_images.recipes:fashion_restore",
+    )
 
 
 @hookimpl

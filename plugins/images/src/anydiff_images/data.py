@@ -34,6 +34,7 @@ class ImageDataset(Dataset):
         labels: int64 ``[N]`` class indices, or None.
         classes: class names, exactly when there are labels.
         domain: the recipe's, which is taken where it is of this size and these classes; None makes one of [-1, 1].
+        input: whether they are restored (:class:`Images`).
     """
 
     def __init__(
@@ -43,11 +44,12 @@ class ImageDataset(Dataset):
         labels: Labels | None,
         classes: Sequence[str] | None,
         domain: Domain | None = None,
+        input: bool = False,
     ) -> None:
         self.name = name
         channels, height, width = pixels.shape[1:]
-        own: dict[str, Any] = {"channels": channels, "height": height, "width": width, "classes": classes}
-        own["classes"] = list(classes) if classes else None
+        own: dict[str, Any] = {"channels": channels, "height": height, "width": width}
+        own |= {"classes": list(classes) if classes else None, "input": input}
         fits = isinstance(domain, Images) and {part: getattr(domain, part) for part in own} == own
         self._images = domain_of_data(Images, domain if fits else None, own)
         self.pixels = torch.from_numpy(np.array(pixels, order="C"))

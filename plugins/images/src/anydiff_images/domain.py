@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from anydiff.data import encode_inputs, input_condition, read_inputs
 from anydiff.data.frames import MODES, Conversion, frame_bytes, picture_bytes
-from anydiff.domains import Domain
+from anydiff.domains import Domain, LabelledArray
 from anydiff.domains.kit import Levels
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Leaf, StateSpec
+from anydiff_images import cases
 from anydiff_images.files import SUFFIXES, draw_grid, read_images, to_image, write_images
 
 if TYPE_CHECKING:
-    from anydiff.states import ClassCondition
+    from anydiff.states import Condition
 
 
 class Images(Domain):
@@ -36,11 +38,12 @@ class Images(Domain):
         width: columns.
         classes: class names; None for images without labels.
         range: (low, high) of the state.
+        input: whether the images are restored: then each has the condition ``input``, a degraded image of its size.
     """
 
     name = "images"
     suffixes = SUFFIXES
-    condition_help = MappingProxyType({"label": "CLASS"})
+    condition_help = MappingProxyType({"label": "CLASS", "input": "FILES"})
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Images(Domain):
         width: int = 28,
         classes: Sequence[str] | None = None,
         range: Sequence[float] = (-1.0, 1.0),
+        input: bool = False,
     ) -> None:
         if channels not in MODES:
             raise AnydiffError(f"channels is {channels!r}, but images have 1 (grey), 3 (RGB) or 4 (RGBA) channels.")
@@ -56,6 +60,7 @@ class Images(Domain):
         self.height = natural_number("height", height)
         self.width = natural_number("width", width)
         self.classes = list(classes) if classes else None
+        self.input = bool(input)
         self.low, self.high = (float(bound) for bound in range)
         if not self.low < self.high:
             raise AnydiffError(f"range is {tuple(range)!r}, but its first value must be below its second.")
@@ -70,15 +75,16 @@ class Images(Domain):
 
     @property
     def codec(self) -> dict[str, Any]:
-        """The classes by their numbers."""
-        return {"classes": self.classes}
+        """The classes by their numbers, and whether images are restored where they are."""
+        return {"classes": self.classes, **({"input": True} if self.input else {})}
 
     @property
-    def conditions(self) -> dict[str, ClassCondition]:
-        """``label`` where the images have classes."""
+    def conditions(self) -> dict[str, Condition]:
+        """``label`` where the images have classes, ``input`` where they are restored."""
         from anydiff.states import ClassCondition
 
-        return {"label": ClassCondition(len(self.classes))} if self.classes else {}
+        found: dict[str, Condition] = {"label": ClassCondition(len(self.classes))} if self.classes else {}
+        return {**found, **(input_condition(self) if self.input else {})}
 
     def scale(self, pixels: Tensor) -> Tensor:
         """Bytes (any shape) to float32 state values."""
@@ -185,27 +191,54 @@ class Images(Domain):
     def parse_condition(self, text: Mapping[str, str], count: int) -> dict[str, Tensor]:
         """``{"label": "sneaker"}``, an index, or a comma list cycled over ``count`` -> ``{"label": long [count]}``.
 
+        ``{"input": PATH}``, where images are restored: those of the file or folder, cycled over ``count``.
+
         Raises:
             UnknownNameError: a class or a condition this domain does not have.
-            AnydiffError: an index outside the classes.
+            AnydiffError: an index outside the classes, or no such images.
         """
+        found: dict[str, Tensor] = {}
+        if self.input and "input" in text:
+            found["input"] = read_inputs(self, text["input"], count)
+            text = {name: value for name, value in text.items() if name != "input"}
         if not text:
-            return {}
-        if not self.classes:
+            return found
+        if not self.conditions:
             raise AnydiffError(f"these images have no classes, so {', '.join(text)} cannot be asked for; leave it out.")
         for name in text:
-            if name != "label":
-                raise UnknownNameError("condition", name, ["label"])
+            if name not in self.conditions:
+                raise UnknownNameError("condition", name, self.conditions)
+        assert self.classes is not None
         wanted = [self._class_index(part.strip()) for part in str(text["label"]).split(",") if part.strip()]
         if not wanted:
             raise AnydiffError(f"label is {text['label']!r}, but must name a class: {', '.join(self.classes)}.")
-        return {"label": torch.tensor([wanted[index % len(wanted)] for index in range(count)])}
+        return {**found, "label": torch.tensor([wanted[index % len(wanted)] for index in range(count)])}
 
     def describe_condition(self, condition: Conditioning) -> list[str]:
         """The class name of each sample."""
         if not self.classes or "label" not in condition.given:
             return []
         return [self.classes[index] for index in cast("list[int]", condition.given["label"].tolist())]
+
+    def encode_given(self, name: str, objects: Any) -> Tensor | None:
+        """States of images given as ``input``; None for ``label``, which is numbers."""
+        return encode_inputs(self, objects) if name == "input" else None
+
+    def labels(self, text: Mapping[str, str]) -> list[Any] | None:
+        """The name of each image that ``{"input": PATH}`` names, a case; None where it is not named."""
+        return cases.names(self.read(text["input"])) if self.input and "input" in text else None
+
+    def labelled(self, objects: Sequence[Image.Image], labels: Sequence[str], members: Sequence[int]) -> list[Any]:
+        """Images that :meth:`write` calls by their cases; see :func:`anydiff_images.cases.labelled`."""
+        return cases.labelled(objects, labels, members)
+
+    def label_arrays(self, labels: Sequence[str]) -> dict[str, LabelledArray]:
+        """``image [case]``: places in the list of its attribute ``names``."""
+        return {"image": LabelledArray.of_texts([str(label) for label in labels])}
+
+    def match(self, objects: Sequence[Image.Image], labels: Sequence[str]) -> list[int] | None:
+        """The held-out case of each image, by the name of its file; see :func:`anydiff_images.cases.match`."""
+        return cases.match(objects, labels)
 
     def _class_index(self, text: str) -> int:
         classes = cast("list[str]", self.classes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from anydiff.files import atomic_folder, atomic_path, check_suffix
 
 SUFFIXES = ("", ".npz", ".png")
 """What :func:`write_images` takes; ``""`` is a folder."""
+NAME, CASE = "name", "case"
+"""Keys of an image's ``info``: the name of the file it was read from, and that of the case it is a sample of."""
 CELL = 84
 """Least size, in pixels, at which an image is drawn in a grid."""
 
@@ -29,13 +32,20 @@ def to_image(array: NDArray[np.uint8]) -> Image.Image:
 
 def read_images(path: Path, channels: int, conversion: Conversion) -> list[Image.Image]:
     """Images of a file (all its pages), a folder or an ``.npz``, with ``channels`` where that loses nothing."""
+    names: list[str] = []
     if path.suffix.lower() == ".npz":
         arrays = [(f"image {number} of {str(path)!r}", each) for number, each in enumerate(_read_npz(path, conversion))]
+        names = _read_names(path, len(arrays))
     elif path.is_dir():
-        arrays = [(repr(str(file)), read_picture(file, conversion)) for file in picture_files(path)]
+        files = picture_files(path)
+        arrays = [(repr(str(file)), read_picture(file, conversion)) for file in files]
+        names = [file.stem for file in files]
     else:
         arrays = [(f"page {page + 1} of {str(path)!r}", each) for page, each in enumerate(read_pages(path, conversion))]
-    return [to_image(fitting(array, channels, name)) for name, array in arrays]
+    images = [to_image(fitting(array, channels, what)) for what, array in arrays]
+    for image, name in zip(images, names, strict=False):
+        image.info[NAME] = name
+    return images
 
 
 def fitting(array: NDArray[np.uint8], channels: int, what: str) -> NDArray[np.uint8]:
@@ -73,8 +83,11 @@ def write_images(images: Sequence[Image.Image], path: Path) -> None:
     kind = check_suffix(path, SUFFIXES, "images")
     if kind == ".npz":
         arrays = np.stack([np.asarray(image) for image in images])
+        content: dict[str, Any] = {"images": arrays if arrays.ndim == 4 else arrays[..., None]}
+        if _cases(images):
+            content["names"] = np.array(_cases(images))
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, images=arrays if arrays.ndim == 4 else arrays[..., None])
+            np.savez_compressed(file, **content)
     elif kind == ".png":
         if len(images) != 1:
             raise AnydiffError(
@@ -88,9 +101,29 @@ def write_images(images: Sequence[Image.Image], path: Path) -> None:
 
 def _write_folder(images: Sequence[Image.Image], path: Path) -> None:
     digits = max(4, len(str(len(images) - 1)))
+    names = _cases(images) or [f"{index:0{digits}d}" for index in range(len(images))]
     with atomic_folder(path) as folder:
-        for index, image in enumerate(images):
-            image.save(folder / f"{index:0{digits}d}.png")
+        for name, image in zip(names, images, strict=True):
+            image.save(folder / f"{name}.png")
+
+
+def _cases(images: Sequence[Image.Image]) -> list[str]:
+    """The name of each image's case; empty unless all have one of their own."""
+    names = [str(image.info[CASE]) for image in images if CASE in image.info]
+    return names if len(set(names)) == len(images) else []
+
+
+def _read_names(path: Path, count: int) -> list[str]:
+    """The names in an ``.npz``, none where it has not the array."""
+    with np.load(path, allow_pickle=False) as content:
+        names = content["names"] if "names" in content.files else np.array([])
+    told = names.shape == (count,) and names.dtype.kind == "U"
+    # A name becomes that of a file: one that leads elsewhere is none.
+    return [str(name) for name in names] if told and all(_is_plain(str(name)) for name in names) else []
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and not name.startswith(".") and not set(name) & set("/\\\0")
 
 
 def draw_grid(images: Sequence[Image.Image], path: Path, titles: Sequence[str] | None = None) -> None:

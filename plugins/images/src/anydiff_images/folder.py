@@ -51,12 +51,12 @@ class ImageFolder(ImageDataset):
     ):
         check_split(split)
         conversion = Conversion.of(channels, value_range, background)
-        files, labels, names = _folder_files(Path(path).expanduser(), split, classes)
-        pixels = _read_same(files, _height_width(size), conversion)
+        files, labels, names = folder_files(Path(path).expanduser(), split, classes)
+        pixels = read_same(files, height_width(size), conversion)
         super().__init__("images/folder", pixels, labels, names, domain)
 
 
-def _folder_files(
+def folder_files(
     folder: Path, split: str, classes: Sequence[str] | None
 ) -> tuple[list[Path], Labels | None, list[str] | None]:
     """The image files of a split with their class numbers and the names of all classes."""
@@ -135,7 +135,8 @@ def _count_left_out(root: Path, folders: Sequence[Path]) -> None:
         )
 
 
-def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+def height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """A side, or (height, width), as the latter."""
     if size is None:
         return None
     pair = (size, size) if isinstance(size, int) else tuple(size)
@@ -144,7 +145,7 @@ def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     return natural_number("size", pair[0]), natural_number("size", pair[1])
 
 
-def _read_same(files: list[Path], size: tuple[int, int] | None, conversion: Conversion) -> Pixels:
+def read_same(files: list[Path], size: tuple[int, int] | None, conversion: Conversion) -> Pixels:
     """All files as ``[N, C, H, W]``, resized and converted if asked; else refused at the first that differs."""
     pixels: NDArray[np.uint8] | None = None
     for number, file in enumerate(files):

@@ -120,11 +120,12 @@ class AutomaticSelection(Prediction):
         }
 
     def _choose(self, native: str) -> None:
-        if self.chosen is None and abs(float(self.selector.q) - 0.5) >= self.threshold:
-            self.selector.chosen.fill_(0 if float(self.selector.q) > 0.5 else 1)
+        q = float(self.selector.q.detach())
+        if self.chosen is None and abs(q - 0.5) >= self.threshold:
+            self.selector.chosen.fill_(0 if q > 0.5 else 1)
         if self.chosen not in (None, native):
             raise AnydiffError(
-                f"the selection chose the {self.chosen} prediction (q = {float(self.selector.q):.3f}), but "
+                f"the selection chose the {self.chosen} prediction (q = {q:.3f}), but "
                 f"parametrization is {native!r}; train anew with parametrization={self.chosen}."
             )
 

@@ -81,11 +81,13 @@ def test_missing_cells_and_few_cases_are_announced():
     rows = rows_of({("a", 5): 0.5, ("a", 10): 0.8}, count=12)
     task = board(rows, planned=5)
     assert cases_of(task) == 12
-    missing, few = warnings_of(Leaderboard({}, (task,)))
+    missing, few, single = warnings_of(Leaderboard({}, (task,)))
     assert "toy/cases@1 (3)" in missing
     assert "fewer than 32 cases" in few
     assert "toy/cases@1 (12)" in few
-    assert warnings_of(Leaderboard({}, (board(rows_of({("a", 5): 0.5})),))) == []
+    assert "One sampling seed alone: toy/cases@1." in single
+    second = [each.model_copy(update={"seed": 1}) for each in rows_of({("a", 5): 0.5})]
+    assert warnings_of(Leaderboard({}, (board([*rows_of({("a", 5): 0.5}), *second]),))) == []
 
 
 def test_a_task_s_own_ceiling_is_no_baseline_and_stands_at_one():

@@ -28,14 +28,14 @@ def command(
     ),
     recipes: Annotated[str, typer.Option("--recipes", help="Recipes, by commas; ten by default.")] = "",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of the noise of each recipe.")] = 3,
-    count: Annotated[int, typer.Option("--count", min=16, help="Samples that are judged.")] = 128,
+    count: Annotated[int, typer.Option("--count", min=16, help="Samples that are judged.")] = 144,
     faults: Annotated[
         str, typer.Option("--faults", help="The recipe of the planted faults; none for an empty name.")
     ] = FAULTY,
 ) -> None:
     """Measure what `anydiff advise` predicts: the solver's error, the chosen setting, and three planted faults.
 
-    Rows that are there already are kept, so a stopped run goes on. Ten recipes take about an hour of one core.
+    Rows that are there already are kept, so a stopped run goes on. Ten recipes take about two hours of one core.
 
     Examples:
       python -m anydiff_benchmarks.advice --recipes weather/gee,molecules/qm9 --seeds 1 --out advice

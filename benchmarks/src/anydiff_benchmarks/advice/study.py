@@ -117,7 +117,9 @@ def planted(name: str, seed: int, count: int, trained: Callable[[str], Pipeline]
             found = ask()
             row |= {
                 "cause": found.cause, "sentence": found.sentence, "solver": found.asked.share.value,
-                "network": found.network.value, "sample": found.sample.value, "samples": found.samples,
+                "solver half width": found.asked.share.half_width, "network": found.network.value,
+                "network half width": found.network.half_width, "sample": found.sample.value,
+                "samples": found.samples,
             }  # fmt: skip
         except AnydiffError as error:
             row |= {"cause": "refused", "sentence": str(error)}

@@ -64,10 +64,15 @@ class Advice:
 
     @property
     def cause(self) -> str:
-        """The greatest share: ``solver``, ``network`` or ``sample``; ``sample`` where no other exceeds its interval."""
-        parts = {"solver": self.asked.share.value, "network": self.network.value}
-        name = max(parts, key=lambda each: parts[each])
-        return name if parts[name] > self.sample.value else "sample"
+        """Of solver and network what loses more, or ``sample``: where the interval of that share holds 0, or where half
+        the width of the metric's own interval is more than it.
+        """
+        name, share = self._greatest
+        return "sample" if share.value <= max(self.sample.value, _width(share)) else name
+
+    @property
+    def _greatest(self) -> tuple[str, Share]:
+        return max((("solver", self.asked.share), ("network", self.network)), key=lambda each: each[1].value)
 
     @property
     def sentence(self) -> str:
@@ -85,12 +90,17 @@ class Advice:
                     "what the forecast is given."
                 )
             return f"More training, data or a larger network would help most; more calls would not{spare}."
-        wanted = max(self.asked.share.value, self.network.value, 1e-12)
-        times = min(1000, math.ceil((self.sample.value / wanted) ** 2))
+        greatest = self._greatest[1]
+        wider = max(self.sample.value, _width(greatest)) / max(greatest.value, 1e-12)
+        times = min(1000, max(2, math.ceil(wider**2)))
         return (
             f"More samples would help most: with {self.samples} the interval is wider than what solver and network "
             f"lose; about {times * self.samples:,} would tell these apart."
         )
+
+
+def _width(share: Share) -> float:
+    return 0.0 if math.isnan(share.half_width) else share.half_width
 
 
 def advise(

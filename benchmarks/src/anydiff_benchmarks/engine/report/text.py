@@ -90,7 +90,9 @@ def line_name(line: Line, task: TaskLeaderboard) -> str:
 
 
 def warnings_of(board: Leaderboard) -> list[str]:
-    """What a reader must know before the first table: cells that are missing, and tasks that few cases judge."""
+    """What a reader must know before the first table: missing cells, tasks no better than what is free, few cases or
+    seeds.
+    """
     found = []
     missing = {task.name: task.missing for task in board.tasks if task.missing}
     if missing:
@@ -108,6 +110,12 @@ def warnings_of(board: Leaderboard) -> list[str]:
         found.append(
             f"Judged on fewer than {ENOUGH} cases, because the time budget bought no more: {each}. Their intervals are "
             "wide; run these tasks with --budget 0 before you rely on them."
+        )
+    single = [task.name for task in board.tasks if task.lines and len(task.seeds) == 1]
+    if single:
+        found.append(
+            f"One sampling seed alone: {', '.join(single)}. Their intervals count the cases, or the groups of samples, "
+            "of that seed."
         )
     return found
 

@@ -206,6 +206,7 @@ def register_objectives(register: Register) -> None:
         "anydiff.objectives:FokkerPlanck",
         network="potential",
     )
+    register("stable-target", "denoising towards the mean over the batch", "anydiff.objectives:StableTarget")
     register("prediction", "each prediction against its own target, l2 or l1", "anydiff.objectives:Prediction")
     register(
         "automatic-selection",

@@ -72,8 +72,6 @@ def sampling_options(
 ) -> dict[str, Any]:
     """The keyword arguments of ``Pipeline.sample`` that the shared options stand for."""
     options = solver_options(option)
-    if options and solver is None:
-        raise AnydiffError(f"--option {next(iter(options))} belongs to a solver; name it with --solver.")
     given = {"solver": solver, "nfe": nfe, "grid": grid, "end": end}
     return {**{name: value for name, value in given.items() if value is not None}, **options}
 

@@ -48,6 +48,12 @@ def command(
     known: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What must stay as it is: a scaffold, C1CO1 say (SMILES).")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Where a bridge begins: a file or folder of the domain, one sample for each.")
+    ] = None,
+    reverse: Annotated[
+        bool, typer.Option("--reverse", help="Travel a bridge from its data, which --start holds, to its start.")
+    ] = False,
     members: Annotated[
         int | None, typer.Option(help="Draw an ensemble: this many samples for each case; instead of --count.")
     ] = None,
@@ -70,6 +76,8 @@ def command(
       anydiff sample molecules/zinc --known c1ccncc1 --out completed.smi
       anydiff sample runs/fashion --solver dpm-solver++-2m --nfe 10 --seed 7
       anydiff sample images/fashion --solver ddim --option eta=1.0 --nfe 50
+      anydiff sample images/fashion-bridge --start sneakers --option epsilon=0.5
+      anydiff sample images/fashion-bridge --start boots --reverse
       anydiff sample images/fashion --cases 8 --out like-the-test-data
       anydiff sample images/fashion --members 1000 --cases 20 --out ensemble.zarr --resume
     """
@@ -101,7 +109,11 @@ def command(
         "guidance": common.guiding(guidance, guidance_option), "device": common.check_device(device),
         "batch_size": batch_size,
     }  # fmt: skip
-    if members is None:
+    if start is not None or reverse:
+        begun = _begun(pipeline, start, reverse, count, {"--members": members, "--cases": cases})
+        count = len(begun["start"])
+        asked.update(begun)
+    elif members is None:
         members = members_of_each(pipeline, given, cases, count)
     if out.suffix == ".zarr":
         _stream(pipeline, out, members or count or DEFAULT_COUNT, given, cases, resume, overwrite, asked)
@@ -122,8 +134,13 @@ def _some(
 
 def _draw(pipeline: Pipeline, count: int, options: dict[str, Any]) -> tuple[SampleSet, str]:
     """The samples, and what each of them cost, in words."""
-    own = ("seed", "guidance", "device", "batch_size", "condition", "known", "known_mask")
-    sampler = pipeline.sampler(**{name: value for name, value in options.items() if name not in own})
+    from anydiff.denoisers.reversed import reversed_path
+    from anydiff.pipeline.sampling import sampler_of
+
+    own = ("seed", "guidance", "device", "batch_size", "condition", "known", "known_mask", "start", "reverse")
+    asked = {name: value for name, value in options.items() if name not in own}
+    path = reversed_path(pipeline.denoiser.path) if options.get("reverse") else None
+    sampler = sampler_of(pipeline, asked.pop("nfe", None), asked.pop("solver", None), asked, path)
     chunks = -(-count // options["batch_size"])
     rest = {name: value for name, value in options.items() if name in own}
     # A sampler that chooses its own steps does not know how many there will be.
@@ -132,6 +149,26 @@ def _draw(pipeline: Pipeline, count: int, options: dict[str, Any]) -> tuple[Samp
         step = progress.task_ids[0]
         samples = pipeline.sample_set(count, solver=sampler, callbacks=[lambda _: progress.advance(step)], **rest)
     return samples, f"{sampler.nfe} NFE each, "
+
+
+def _begun(
+    pipeline: Pipeline, start: Path | None, reverse: bool, count: int | None, beside: dict[str, int | None]
+) -> dict[str, Any]:
+    """The arguments of :meth:`Pipeline.sample_set` for the objects that sampling begins with."""
+    from anydiff.errors import AnydiffError
+    from anydiff.pipeline.sampling import begun
+
+    if start is None:
+        raise AnydiffError("--reverse needs --start with the data that are travelled back from; name a file or folder.")
+    for name, value in beside.items():
+        if value is not None:
+            raise AnydiffError(f"{name} {value} does not go with --start, which gives one sample for each object.")
+    objects = list(pipeline.domain.read(start))
+    if count is not None and count > len(objects):
+        raise AnydiffError(
+            f"--count is {count}, but {str(start)!r} holds {len(objects)} objects; ask for at most those."
+        )
+    return {"start": begun(pipeline, objects[:count]), "reverse": reverse}
 
 
 def _fixed(pipeline: Pipeline, known: str | None) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,31 @@ from anydiff.domains.kit import content_hash_of
 from anydiff.errors import AnydiffError
 from anydiff.states import Conditioning, StateSpec
 from anydiff.states.conditions import hashed_names, spoken
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """Where in a training examples are asked for.
+
+    Attributes:
+        positions: of the examples, counted from the start of the training over all devices.
+        seed: of the training's random streams.
+        batch_size: examples per step, all devices together: step s has the positions s n to (s + 1) n - 1.
+        indices: where in the data set the examples at any positions come from.
+    """
+
+    positions: Sequence[int]
+    seed: int
+    batch_size: int
+    indices: Callable[[Sequence[int]], list[int]]
+
+    def __hash__(self) -> int:
+        return hash((self.seed, self.batch_size))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether what is made of a whole batch is the same: the positions asked for do not matter."""
+        mine = (self.seed, self.batch_size)
+        return isinstance(other, Occasion) and mine == (other.seed, other.batch_size)
 
 
 class Dataset(ABC):
@@ -76,6 +102,14 @@ class Dataset(ABC):
         Given are the domain's conditions; beside them there may be ``mask`` (the nodes that are there),
         ``loss_weight``, known ``sources`` of a path, and ``truth``, which metrics may know and no network may.
         """
+
+    def drawn(self, occasion: Occasion) -> tuple[Tensor, Conditioning]:
+        """What :meth:`batch` gives, for a place of a training: by default that of the indices there.
+
+        A data set that draws something anew at each step (the start of a bridge) does so here, as a pure function of
+        seed and positions, so that a training can be resumed and divided among devices.
+        """
+        return self.batch(occasion.indices(occasion.positions))
 
     @property
     def dependence(self) -> int:

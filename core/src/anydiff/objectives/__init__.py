@@ -11,6 +11,7 @@ from anydiff.objectives.interpolant import InterpolantLoss
 from anydiff.objectives.prediction import Prediction
 from anydiff.objectives.rddm import AutomaticSelection
 from anydiff.objectives.reconstruction import Reconstruction
+from anydiff.objectives.stable_target import StableTarget
 from anydiff.objectives.terms import Sum, Term, Weighted
 from anydiff.objectives.times import TIME_LAWS, TimeLaw
 
@@ -26,6 +27,7 @@ __all__ = [
     "Objective",
     "Prediction",
     "Reconstruction",
+    "StableTarget",
     "Sum",
     "Term",
     "TimeLaw",

@@ -92,11 +92,14 @@ class LinearPath(ABC):
         return self
 
     def first(self, noise: Tensor, condition: Conditioning) -> Tensor:
-        """x_T ``[B, *shape]`` from which sampling begins, of noise of unit scale and of what is known.
+        """x_T ``[B, *shape]`` from which sampling begins, of noise of unit scale and of what is known: the start.
 
         Raises:
-            AnydiffError: the path begins at a start, which the caller gives.
+            AnydiffError: the start is not given.
         """
+        (name,) = self.named("start")
+        if name in condition.sources:
+            return condition.sources[name].to(noise)
         raise AnydiffError(
             f"{self!r} has no prior: sampling begins at {' and '.join(self.named('start'))}; give the states to begin "
             "with as start (--start FILES on the command line)."

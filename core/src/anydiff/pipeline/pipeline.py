@@ -21,7 +21,15 @@ from anydiff.pipeline.latent import Latent, latent_of
 from anydiff.pipeline.likelihood import ode_inputs, require_density
 from anydiff.pipeline.load import load_pipeline
 from anydiff.pipeline.optimise import Optimised, optimise
-from anydiff.pipeline.sampling import SampleOptions, member_rows, objects_per_case, plan_of, sample_states, sampler_of
+from anydiff.pipeline.sampling import (
+    SampleOptions,
+    member_rows,
+    number_of_starts,
+    objects_per_case,
+    plan_of,
+    sample_states,
+    sampler_of,
+)
 from anydiff.pipeline.save import save_pipeline, with_harmless_changes
 from anydiff.recipes import Recipe
 from anydiff.recipes.build import build_dataset, build_denoiser, build_domain, sample_set
@@ -95,16 +103,17 @@ class Pipeline:
         """Samples as states with their conditions; arguments as for :meth:`sample`."""
         return sample_states(self, count, SampleOptions.of(options))
 
-    def sample(self, count: int | Sequence[int], **options: Any) -> Any:
+    def sample(self, count: int | Sequence[int] | None = None, **options: Any) -> Any:
         """Draw samples as the field's own objects.
 
         Args:
-            count: how many, or the indices themselves; sample k of a seed is the same in every set.
+            count: how many, or the indices themselves; sample k of a seed is the same in every set. By default as many
+                as there are states or objects in ``start``.
             options: the fields of :class:`SampleOptions`, which explains them: ``nfe``, ``solver``, ``seed``,
-                ``guidance``, ``condition``, ``batch_size``, ``device``, ``start``, ``temperature``, ``known``,
-                ``known_mask``, ``callbacks``, ``cases``; and the solver's: ``grid``, ``end`` and its own.
+                ``guidance``, ``condition``, ``batch_size``, ``device``, ``start``, ``reverse``, ``temperature``,
+                ``known``, ``known_mask``, ``callbacks``, ``cases``; and the solver's: ``grid``, ``end`` and its own.
         """
-        samples = self.sample_set(count, **options)
+        samples = self.sample_set(number_of_starts(options) if count is None else count, **options)
         return self.domain.decode(samples.states, samples.condition)
 
     def ensemble_set(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -10,14 +11,17 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import Denoiser
+from anydiff.denoisers.reversed import ReversedDenoiser
 from anydiff.denoisers.wrappers import Wrapper
 from anydiff.domains import Domain, FixesEntries
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.metrics import SampleSet
 from anydiff.metrics.ensembles import members_per_case
 from anydiff.networks import Autoencoder
+from anydiff.paths.base import LinearPath
 from anydiff.pipeline.conditions import Asked, known_entries, require_guidable, with_known_nodes
 from anydiff.plugins import hooks
+from anydiff.recipes import Part
 from anydiff.recipes.build import build_guidance, build_solver
 from anydiff.registry import registry
 from anydiff.samplers import PlanSampler, Sampler, SampleRequest, as_sampler
@@ -47,7 +51,9 @@ class SampleOptions:
             a condition is present.
         batch_size: rows per network call; does not change the samples beyond the network's own rounding.
         device: where to sample.
-        start: states at the plan's first node, instead of the prior.
+        start: where sampling begins: states at the plan's first node, instead of the prior; of a bridge also native
+            objects, one per sample.
+        reverse: travel a bridge from its data to its start; ``start`` then holds data.
         temperature: factor on every noise draw.
         known: native objects or clean states, one per sample or one for all, some entries of which must come out as
             they are (inpainting, start and goal, a scaffold; see :class:`~anydiff.denoisers.wrappers.KnownEntries`).
@@ -65,7 +71,8 @@ class SampleOptions:
     condition: Asked | None = None
     batch_size: int = 256
     device: torch.device | str | None = None
-    start: Tensor | None = None
+    start: Tensor | Sequence[Any] | None = None
+    reverse: bool = False
     temperature: float = 1.0
     known: Tensor | Sequence[Any] | None = None
     known_mask: Tensor | None = None
@@ -79,6 +86,35 @@ class SampleOptions:
         own = {each.name for each in fields(cls)} - {"solving"}
         solving = {name: value for name, value in options.items() if name not in own}
         return cls(**{name: value for name, value in options.items() if name in own}, solving=solving)
+
+
+def number_of_starts(options: Mapping[str, Any]) -> int:
+    """How many samples are drawn where no number is said: one for each start.
+
+    Raises:
+        AnydiffError: there is no start either.
+    """
+    start = options.get("start")
+    if start is None:
+        raise AnydiffError("count is missing; say how many samples are to be drawn, or give the states to start from.")
+    return len(start)
+
+
+def begun(pipeline: Pipeline, start: Tensor | Sequence[Any] | None) -> Tensor | None:
+    """The states that sampling begins with, of states or of native objects.
+
+    Raises:
+        AnydiffError: objects where the path begins at noise.
+    """
+    if start is None or isinstance(start, Tensor):
+        return start
+    if not pipeline.denoiser.path.named("start"):
+        raise AnydiffError(
+            f"start holds objects, but {pipeline.recipe.name!r} begins at noise (path {pipeline.recipe.path.name!r}); "
+            "leave start out, or take a recipe of a bridge."
+        )
+    states = pipeline.domain.encode(start)
+    return states if pipeline.latent is None else pipeline.latent.to_latent(states)
 
 
 def sample_states(pipeline: Pipeline, count: int | Sequence[int], options: SampleOptions) -> SampleSet:
@@ -128,7 +164,9 @@ class Draws:
         layers = _fitting(pipeline, layers, condition, options)
         device = next(pipeline.denoiser.parameters()).device if options.device is None else options.device
         denoiser = hooks().transform("wrap_denoiser", denoiser=pipeline.denoiser.to(device), recipe=pipeline.recipe)
-        return cls(pipeline, count, replace(options, device=device), condition, layers, denoiser)
+        denoiser = ReversedDenoiser(denoiser) if options.reverse else denoiser
+        options = replace(options, device=device, start=begun(pipeline, options.start))
+        return cls(pipeline, count, options, condition, layers, denoiser)
 
     @property
     def rows(self) -> int:
@@ -149,13 +187,14 @@ class Draws:
             outer: guidance around all other.
         """
         options, pipeline = self.options, self.pipeline
+        start = options.start if isinstance(options.start, Tensor) else None  # objects were encoded before
         notified = [_notify_step] if hooks().has("sampling_step") else []
         request = SampleRequest(
             self.count, seed=options.seed if seed is None else seed, guidance=[*self.layers, *outer],
-            condition=self.condition, cases=options.cases, start=options.start, temperature=options.temperature,
+            condition=self.condition, cases=options.cases, start=start, temperature=options.temperature,
             batch_size=options.batch_size, device=options.device or "cpu", callbacks=[*options.callbacks, *notified],
         )  # fmt: skip
-        sampler = pipeline.sampler(options.nfe, options.solver, **options.solving)
+        sampler = sampler_of(pipeline, options.nfe, options.solver, dict(options.solving), self.denoiser.path)
         spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
         return sampler.sample(request, self.denoiser, spec).float()
 
@@ -208,22 +247,36 @@ def _fitting(
 
 
 def sampler_of(
-    pipeline: Pipeline, nfe: int | None, solver: str | Solver | Plan | Sampler | None, options: dict[str, Any]
-) -> Sampler:
-    """The sampler of :meth:`Pipeline.sampler`: the recipe's, or what is named, completed by the recipe's settings."""
+    pipeline: Pipeline, nfe: int | None, solver: str | Solver | Plan | Sampler | None, options: dict[str, Any],
+    path: LinearPath | None = None,
+) -> Sampler:  # fmt: skip
+    """The sampler of :meth:`Pipeline.sampler`: the recipe's, or what is named, completed by the recipe's settings.
+
+    ``path`` is the one that is travelled, where it is not the denoiser's own (a bridge in reverse).
+    """
     settings = pipeline.recipe.sampling
-    own = next((name for name in options if name not in ("grid", "end")), None)
-    if solver is None and own is not None:
-        raise AnydiffError(f"{own} is {options[own]!r}, but belongs to a solver; name the solver too.")
     grid, end = options.pop("grid", None), options.pop("end", None)
+    mine, options = (settings.solver, options) if solver is not None else _with_options(settings.solver, options)
     if solver is None or isinstance(solver, Solver) or _is_compiled(solver):
         nfe = settings.nfe if nfe is None else nfe
         end = settings.end if end is None else end
         # The recipe's grid was chosen for its own solver: another one that is made for a grid keeps that.
         if grid is None and (solver is None or preferred_grid(solver) is None):
             grid = settings.grid
-    chosen = build_solver(settings.solver) if solver is None else solver
-    return as_sampler(chosen, pipeline.denoiser.path, nfe, grid, end, options)
+    chosen = build_solver(mine) if solver is None else solver
+    return as_sampler(chosen, pipeline.denoiser.path if path is None else path, nfe, grid, end, options)
+
+
+def _with_options(solver: Part, options: dict[str, Any]) -> tuple[Part, dict[str, Any]]:
+    """The recipe's solver with those of the options that are its own.
+
+    Raises:
+        AnydiffError: an option that it has not.
+    """
+    for name, value in options.items():
+        if name not in inspect.signature(registry().load("solvers", solver.name)).parameters:
+            raise AnydiffError(f"{name} is {value!r}, but belongs to a solver; name the solver too.")
+    return (solver.model_copy(update={"options": {**solver.options, **options}}) if options else solver), {}
 
 
 def plan_of(sampler: Sampler, asked: object) -> Plan:

@@ -62,7 +62,7 @@ class Recipe(Settings):
         dataset: training data; ``split`` is filled in (``train``, or ``test`` for the reference).
         network: the network.
         path: how data becomes noise.
-        parametrization: what the network predicts.
+        parametrization: what the network predicts: a kind of prediction, or a list of kinds (of a network with heads).
         sigma_data: standard deviation of the data, for input scaling and EDM's preconditioning.
         objective: what is minimised.
         method: which modules are trained, by which losses; by default the network, by the objective.
@@ -78,7 +78,7 @@ class Recipe(Settings):
     dataset: Part
     network: Part
     path: Part = Part(name="vp-linear")
-    parametrization: PredictionKind = "noise"
+    parametrization: PredictionKind | tuple[PredictionKind, ...] = "noise"
     sigma_data: float = Field(default=1.0, gt=0)
     objective: Part = Part(name="denoising")
     method: Part = Part(name="objective")

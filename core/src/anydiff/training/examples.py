@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.data.dataset import Occasion
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import LinearPath
 from anydiff.states import Conditioning, Draws, NoiseSource, permutation, uniform
@@ -111,7 +112,11 @@ class ExampleStream:
         A pure function of the positions, so it may be called ahead of its step, in a thread.
         """
         indices = self.indices(positions)
-        states, condition = self.dataset.batch(indices)
+        drawn = getattr(self.dataset, "drawn", None)  # whatever has batch() will do for a training
+        if drawn is None:
+            states, condition = self.dataset.batch(indices)
+        else:
+            states, condition = drawn(Occasion(positions, self.seed, self.settings.batch_size, self.indices))
         return Drawn(states, condition, self._noise(positions), self._uniform(positions), indices)
 
     def finish(self, drawn: Drawn, step: int, positions: Sequence[int]) -> Examples:

@@ -32,6 +32,7 @@ def register_datasets(register: Register) -> None:
     pairs = "anydiff_images.rddm"
     register("images/degraded", "Fashion-MNIST or a folder, each with a degraded copy", f"{pairs}:DegradedImages")
     register("images/pairs", "your own pictures in two folders, clean and degraded", f"{pairs}:ImagePairs")
+    register("images/bridge", "two kinds of pictures as the ends of a bridge", "anydiff_images.bridge:ImageBridge")
 
 
 @hookimpl
@@ -70,6 +71,7 @@ def register_recipes(register: Register) -> None:
         "Fashion-MNIST from 4x4 averages at half intensity, in two network calls",
         "anydiff_images.recipes:fashion_restore",
     )
+    register("images/fashion-bridge", "sneakers become ankle boots, unpaired", "anydiff_images.bridge:fashion_bridge")
 
 
 @hookimpl

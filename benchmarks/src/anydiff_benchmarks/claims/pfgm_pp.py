@@ -8,8 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from anydiff.denoisers import Denoiser, GaussianMixtureOracle
-from anydiff.denoisers.student_t_oracle import StudentTOracle
+from anydiff.denoisers import Denoiser, GaussianMixtureOracle, StudentTOracle
 from anydiff.paths import PFGMPlusPlus, time_grid
 from anydiff.solvers import compile_plan, execute
 from anydiff.states import NoiseSource, StateSpec

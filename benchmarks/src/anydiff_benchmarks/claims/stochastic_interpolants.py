@@ -8,13 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from anydiff.denoisers import Denoiser, NetworkDenoiser, PredictionKind
-from anydiff.denoisers.interpolant_oracle import InterpolantOracle, Mixture
-from anydiff.networks.heads import Heads
+from anydiff.denoisers import Denoiser, InterpolantOracle, Mixture, NetworkDenoiser, PredictionKind
+from anydiff.networks import Heads
 from anydiff.objectives import InterpolantLoss
 from anydiff.paths import Interpolant
-from anydiff.solvers import compile_plan, execute
-from anydiff.solvers.interpolant import InterpolantSolver
+from anydiff.solvers import InterpolantSolver, compile_plan, execute
 from anydiff.states import UNCONDITIONAL, Conditioning, NoiseSource, StateSpec
 from anydiff_benchmarks.claims._distances import sliced_wasserstein_1, wasserstein_1
 from anydiff_benchmarks.claims._ode_targets import mean

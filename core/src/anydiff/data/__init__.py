@@ -12,7 +12,8 @@ from anydiff.exports import on_demand
 
 if TYPE_CHECKING:
     from anydiff.data.arrays import read_array
-    from anydiff.data.dataset import ArrayDataset, Dataset, overlapping
+    from anydiff.data.bridge import Bridge
+    from anydiff.data.dataset import ArrayDataset, Dataset, Occasion, overlapping
     from anydiff.data.hdf5 import check_hdf5
     from anydiff.data.pairs import (
         Degradation,
@@ -30,9 +31,11 @@ __getattr__ = on_demand(
     __name__,
     {
         "ArrayDataset": "anydiff.data.dataset",
+        "Bridge": "anydiff.data.bridge",
         "Dataset": "anydiff.data.dataset",
         "Degradation": "anydiff.data.pairs",
         "Pairs": "anydiff.data.pairs",
+        "Occasion": "anydiff.data.dataset",
         "PseudoLabelled": "anydiff.data.pseudo_labels",
         "check_hdf5": "anydiff.data.hdf5",
         "check_zarr": "anydiff.data.zarr_store",
@@ -49,10 +52,12 @@ __getattr__ = on_demand(
 
 __all__ = [
     "ArrayDataset",
+    "Bridge",
     "Container",
     "Dataset",
     "Degradation",
     "LedgerRow",
+    "Occasion",
     "Pairs",
     "PseudoLabelled",
     "cached_container",

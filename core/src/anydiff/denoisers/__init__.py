@@ -6,10 +6,12 @@ from anydiff.denoisers.base import (
     as_denoiser,
     batch_times,
 )
+from anydiff.denoisers.interpolant_oracle import InterpolantOracle, Mixture
 from anydiff.denoisers.kinds import KINDS, PredictionKind, conversion
 from anydiff.denoisers.network import NetworkDenoiser
 from anydiff.denoisers.oracles import GaussianMixtureOracle, GaussianOracle, LinearGaussianOracle
 from anydiff.denoisers.potential import Potential, has_log_density, log_density, require_smooth
+from anydiff.denoisers.student_t_oracle import StudentTOracle
 
 __all__ = [
     "KINDS",
@@ -17,10 +19,13 @@ __all__ = [
     "FunctionDenoiser",
     "GaussianMixtureOracle",
     "GaussianOracle",
+    "InterpolantOracle",
     "LinearGaussianOracle",
+    "Mixture",
     "NetworkDenoiser",
     "Potential",
     "PredictionKind",
+    "StudentTOracle",
     "as_denoiser",
     "batch_times",
     "conversion",

@@ -12,6 +12,7 @@ from anydiff.networks.conditioning import (
     split_conditions,
 )
 from anydiff.networks.dit import DiT
+from anydiff.networks.heads import Heads
 from anydiff.networks.memory import MemoryEstimate, estimate_memory
 from anydiff.networks.mlp import MLP
 from anydiff.networks.unet import UNet
@@ -22,6 +23,7 @@ __all__ = [
     "ConditionEmbedding",
     "ConditionEncoder",
     "DiT",
+    "Heads",
     "LogSNREmbedding",
     "MemoryEstimate",
     "UNet",

@@ -21,15 +21,7 @@ from anydiff.pipeline.latent import Latent, latent_of
 from anydiff.pipeline.likelihood import ode_inputs, require_density
 from anydiff.pipeline.load import load_pipeline
 from anydiff.pipeline.optimise import Optimised, optimise
-from anydiff.pipeline.sampling import (
-    SampleOptions,
-    member_rows,
-    number_of_starts,
-    objects_per_case,
-    plan_of,
-    sample_states,
-    sampler_of,
-)
+from anydiff.pipeline.sampling import SampleOptions, member_rows, objects_per_case, plan_of, sample_states, sampler_of
 from anydiff.pipeline.save import save_pipeline, with_harmless_changes
 from anydiff.recipes import Recipe
 from anydiff.recipes.build import build_dataset, build_denoiser, build_domain, sample_set
@@ -99,7 +91,7 @@ class Pipeline:
         """The plan that :meth:`sample` would run, as for :meth:`sampler`; refused where steps are chosen on the way."""
         return plan_of(self.sampler(nfe, solver, **options), solver)
 
-    def sample_set(self, count: int | Sequence[int], **options: Any) -> SampleSet:
+    def sample_set(self, count: int | Sequence[int] | None = None, **options: Any) -> SampleSet:
         """Samples as states with their conditions; arguments as for :meth:`sample`."""
         return sample_states(self, count, SampleOptions.of(options))
 
@@ -113,7 +105,7 @@ class Pipeline:
                 ``guidance``, ``condition``, ``batch_size``, ``device``, ``start``, ``reverse``, ``temperature``,
                 ``known``, ``known_mask``, ``callbacks``, ``cases``; and the solver's: ``grid``, ``end`` and its own.
         """
-        samples = self.sample_set(number_of_starts(options) if count is None else count, **options)
+        samples = self.sample_set(count, **options)
         return self.domain.decode(samples.states, samples.condition)
 
     def ensemble_set(

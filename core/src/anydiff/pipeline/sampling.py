@@ -88,18 +88,6 @@ class SampleOptions:
         return cls(**{name: value for name, value in options.items() if name in own}, solving=solving)
 
 
-def number_of_starts(options: Mapping[str, Any]) -> int:
-    """How many samples are drawn where no number is said: one for each start.
-
-    Raises:
-        AnydiffError: there is no start either.
-    """
-    start = options.get("start")
-    if start is None:
-        raise AnydiffError("count is missing; say how many samples are to be drawn, or give the states to start from.")
-    return len(start)
-
-
 def begun(pipeline: Pipeline, start: Tensor | Sequence[Any] | None) -> Tensor | None:
     """The states that sampling begins with, of states or of native objects.
 
@@ -117,12 +105,16 @@ def begun(pipeline: Pipeline, start: Tensor | Sequence[Any] | None) -> Tensor | 
     return states if pipeline.latent is None else pipeline.latent.to_latent(states)
 
 
-def sample_states(pipeline: Pipeline, count: int | Sequence[int], options: SampleOptions) -> SampleSet:
+def sample_states(pipeline: Pipeline, count: int | Sequence[int] | None, options: SampleOptions) -> SampleSet:
     """The states of ``count`` samples (or of those numbered so) with their conditions.
 
     Raises:
         AnydiffError: the pipeline is an autoencoder, or the options ask for what its recipe cannot do.
     """
+    if count is None:
+        if options.start is None:
+            raise AnydiffError("count is missing; say how many samples are drawn, or give the states to start from.")
+        count = len(options.start)
     draws = Draws.of(pipeline, count, options)
     return draws.finished(draws.states())
 

@@ -6,6 +6,7 @@ from anydiff.solvers.ddim import DDIM, DDPM, ddim_row
 from anydiff.solvers.dpm_solver_pp import DPMSolverPP
 from anydiff.solvers.executor import Step, execute
 from anydiff.solvers.exponential import checked_choice, step_size
+from anydiff.solvers.interpolant import InterpolantSolver
 from anydiff.solvers.plan import Plan
 from anydiff.solvers.predictor_corrector import (
     EulerMaruyama,
@@ -16,6 +17,7 @@ from anydiff.solvers.predictor_corrector import (
     score_of,
 )
 from anydiff.solvers.program import LinearForm, Node, Program
+from anydiff.solvers.rddm import RDDMSolver
 from anydiff.solvers.runge_kutta import EDMHeun, Euler
 
 __all__ = [
@@ -27,12 +29,14 @@ __all__ = [
     "Euler",
     "EulerMaruyama",
     "ExponentialAdams",
+    "InterpolantSolver",
     "LinearForm",
     "Node",
     "Plan",
     "Predictor",
     "PredictorCorrector",
     "Program",
+    "RDDMSolver",
     "Solver",
     "Step",
     "build_plan",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from anydiff.data.bridge import Bridge
+from anydiff.data import Bridge
 from anydiff.domains import Domain
 from anydiff.domains.kit import Split
 from anydiff.errors import UnknownNameError

@@ -37,7 +37,7 @@ CLAIM = Claim(
         "anydiff/denoisers/student_t_oracle.py",
         "anydiff/objectives/stable_target.py",
     ),
-    recipes=("images/fashion --set path.name=pfgm++ --set path.options.dof=128",),
+    recipes=("images/fashion path.name=pfgm++ path.options.dof=128",),
 )
 ROBUST = (4.0, 32.0, math.inf)
 

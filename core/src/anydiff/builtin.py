@@ -208,6 +208,7 @@ def register_objectives(register: Register) -> None:
     )
     register("stable-target", "denoising towards the mean over the batch", "anydiff.objectives:StableTarget")
     register("prediction", "each prediction against its own target, l2 or l1", "anydiff.objectives:Prediction")
+    register("every-route", "predictions on every route of the path rddm", "anydiff.objectives:EveryRoute")
     register(
         "automatic-selection",
         "chooses residual or noise prediction by a learnt scalar",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anydiff.errors import AnydiffError
 from anydiff.files import check_suffix
+
+if TYPE_CHECKING:
+    from anydiff.pipeline import Pipeline
 
 Source = Annotated[str, typer.Argument(help="A recipe with bundled weights, a run folder, or a .safetensors file.")]
 Seed = Annotated[int, typer.Option(help="Seed; sample k of a seed is the same in every set.")]
@@ -36,6 +39,14 @@ Guidance = Annotated[
 GuidanceOption = Annotated[
     list[str] | None,
     typer.Option("--guidance-option", metavar="NAME=VALUE", help="An option of the guidance; repeatable."),
+]
+PathOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--path-option",
+        metavar="NAME=VALUE",
+        help="Another route under the same network, route=residual-first say, where its path has some; repeatable.",
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Rows per network call.")]
 Device = Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, mps.")]
@@ -99,6 +110,16 @@ def guiding(guidance: str | None, option: Sequence[str] | None) -> Any:
             "--guidance classifier-free with scale=2 for the scale."
         )
     return None if scale is None else build_guidance(scale)
+
+
+def on_path(pipeline: Pipeline, texts: Sequence[str] | None) -> Pipeline:
+    """``pipeline`` on the route that ``--path-option NAME=VALUE`` says, values read as YAML; itself without any."""
+    from anydiff.data.reading import parse_yaml
+
+    options = {
+        name: parse_yaml(value, f"--path-option {name}") for name, value in pairs(texts, "--path-option").items()
+    }
+    return pipeline.on_path(options) if options else pipeline
 
 
 def check_device(name: str) -> str:

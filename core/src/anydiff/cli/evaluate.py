@@ -29,6 +29,7 @@ def command(
     option: common.SolverOption = None,
     grid: common.GridName = None,
     end: common.End = None,
+    path_option: common.PathOption = None,
     guidance: common.Guidance = None,
     guidance_option: common.GuidanceOption = None,
     seed: common.Seed = 0,
@@ -76,7 +77,7 @@ def command(
     elif cases is not None:
         raise AnydiffError("--cases says of which cases the --samples are; new ones are drawn with --count.")
     natural_number("--count", count)
-    pipeline = load(source)
+    pipeline = common.on_path(load(source), path_option)
     if change:
         pipeline = pipeline.with_changes(change)
     if samples is not None:

@@ -40,6 +40,7 @@ def command(
     option: common.SolverOption = None,
     grid: common.GridName = None,
     end: common.End = None,
+    path_option: common.PathOption = None,
     guidance: common.Guidance = None,
     guidance_option: common.GuidanceOption = None,
     condition: Annotated[
@@ -95,7 +96,7 @@ def command(
     if picture is not None:
         common.check_picture(picture)
         common.refuse_existing(picture, overwrite)
-    pipeline = load(source)
+    pipeline = common.on_path(load(source), path_option)
     if out is None:
         out = Path(f"samples{'' if '' in pipeline.domain.suffixes else (*pipeline.domain.suffixes, '')[0]}")
     _check_ensemble(resume, out, picture, known)

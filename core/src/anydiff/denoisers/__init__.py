@@ -11,6 +11,7 @@ from anydiff.denoisers.kinds import KINDS, PredictionKind, conversion
 from anydiff.denoisers.network import NetworkDenoiser
 from anydiff.denoisers.oracles import GaussianMixtureOracle, GaussianOracle, LinearGaussianOracle
 from anydiff.denoisers.potential import Potential, has_log_density, log_density, require_smooth
+from anydiff.denoisers.rerouted import rerouted
 from anydiff.denoisers.student_t_oracle import StudentTOracle
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "has_log_density",
     "log_density",
     "require_smooth",
+    "rerouted",
 ]

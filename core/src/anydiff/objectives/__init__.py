@@ -9,7 +9,7 @@ from anydiff.objectives.flow_matching import FlowMatching
 from anydiff.objectives.fokker_planck import FokkerPlanck, fokker_planck_residual, pair_mean, require_equation
 from anydiff.objectives.interpolant import InterpolantLoss
 from anydiff.objectives.prediction import Prediction
-from anydiff.objectives.rddm import AutomaticSelection
+from anydiff.objectives.rddm import AutomaticSelection, EveryRoute
 from anydiff.objectives.reconstruction import Reconstruction
 from anydiff.objectives.stable_target import StableTarget
 from anydiff.objectives.terms import Sum, Term, Weighted
@@ -21,6 +21,7 @@ __all__ = [
     "Call",
     "CrossEntropy",
     "Denoising",
+    "EveryRoute",
     "FlowMatching",
     "FokkerPlanck",
     "InterpolantLoss",

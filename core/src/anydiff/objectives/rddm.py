@@ -1,6 +1,10 @@
-"""Automatic selection of what a network predicts, the residual or the noise (Liu et al., CVPR 2024, arXiv 2308.13712).
+"""Objectives of residual denoising diffusion (Liu et al., CVPR 2024, arXiv 2308.13712).
 
-One output o of the network is read as both: with a learnt scalar q, 1/2 at first,
+**Every route.** A network that is told (A, B) can be trained on pairs beside those of its own path, and then serves the
+routes that remove the residual first, or the noise.
+
+**Automatic selection** of what a network predicts, the residual or the noise. One output o is read as both: with a
+learnt scalar q, 1/2 at first,
 
     R̂ = q o + (1 - q) R(o as noise),    ε̂ = q ε(o as residual) + (1 - q) o,    loss = q |R̂ - R| + (1 - q) |ε̂ - ε|,
 
@@ -16,11 +20,48 @@ import torch
 from torch import Tensor, nn
 
 from anydiff.denoisers.base import Denoiser, convert
+from anydiff.denoisers.network import NetworkDenoiser
+from anydiff.denoisers.rerouted import rerouted
 from anydiff.errors import AnydiffError
 from anydiff.objectives.base import element_mean
 from anydiff.objectives.call import Call
 from anydiff.objectives.prediction import Prediction, target
 from anydiff.paths.base import LinearPath
+
+
+class EveryRoute(Prediction):
+    """:class:`Prediction` on the route ``any`` of the path: half of the examples see the path's own pairs (A, B), the
+    others any pair. Sampling then follows whatever route one asks for (``--path-option route=residual-first``).
+
+    Arguments as for :class:`Prediction`, without a law of times, which are uniform.
+    """
+
+    def __init__(self, norm: str = "l2") -> None:
+        super().__init__(norm)
+
+    def prepare(self, denoiser: Denoiser) -> None:
+        """Refuse a denoiser whose path has one route.
+
+        Raises:
+            AnydiffError: it has.
+        """
+        self._anywhere(denoiser)
+
+    def loss(self, call: Call) -> Tensor:
+        """Loss per example [B]; the sum over the predictions."""
+        anywhere = self._anywhere(call.denoiser)
+        uniform = (call.t - call.path.t_end) / (call.path.t_start - call.path.t_end)
+        return super().loss(Call(anywhere, self.times, call.clean, call.noise, uniform, call.condition, call.draws))
+
+    @staticmethod
+    def _anywhere(denoiser: Denoiser) -> NetworkDenoiser:
+        if "route" not in denoiser.path.reroutes or not isinstance(denoiser, NetworkDenoiser):
+            raise AnydiffError(
+                f"the objective 'every-route' trains a network on a path with routes, which {denoiser.path!r} has not; "
+                "choose the path rddm, or the objective 'prediction'."
+            )
+        return rerouted(denoiser, {"route": "any"})
+
 
 Chosen = Literal["residual", "noise"]
 PAIR: tuple[Chosen, Chosen] = ("residual", "noise")

@@ -50,6 +50,8 @@ class LinearPath(ABC):
         t_end: the least time a sampler visits.
         default_grid: the time grid that suits this path (see :mod:`anydiff.paths.grids`).
         told_size: how many numbers a network is told of the time; 0 where it is one number per sample, ``[B]``.
+        reroutes: options that may be changed under a trained network, since what it is told says all that they decide
+            (see :func:`anydiff.denoisers.rerouted`).
     """
 
     sources: ClassVar[Mapping[str, Role]]
@@ -57,6 +59,7 @@ class LinearPath(ABC):
     default_grid: ClassVar[str] = "log-snr"
     noise_law: NoiseLaw = GaussianNoise()
     told_size: ClassVar[int] = 0
+    reroutes: ClassVar[tuple[str, ...]] = ()
     t_start: float
     t_end: float
 
@@ -301,7 +304,7 @@ class GaussianPath(LinearPath):
 
     def prior(self, noise: Tensor) -> Tensor:
         """x_T from noise of unit scale; warns where the path does not reach its prior (α_T/σ_T above 0.05)."""
-        remaining = math.exp(self.log_snr(self.t_start))
+        remaining = self.alpha(self.t_start) / self.sigma(self.t_start)  # also where there is no log-SNR
         if remaining > 0.05:
             warnings.warn(
                 f"{self!r} keeps a signal-to-noise ratio α/σ of {remaining:.2g} at t={self.t_start:g}, so its prior "

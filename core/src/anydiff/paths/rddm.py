@@ -24,9 +24,10 @@ from torch import Tensor
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath, Role, check_range
 from anydiff.paths.variance_preserving import VPLinear
+from anydiff.states.conditions import Conditioning
 
 SCHEDULES = ("decreased", "average", "increased", "vp-linear")
-ROUTES = ("together", "residual-first", "noise-first")
+ROUTES = ("together", "residual-first", "noise-first", "any")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class RDDM(GaussianPath):
         sum_scale: B_T², a variance: 0.01 for restoration, 1 for generation and strong degradations.
         route: ``together``: both run in t. ``residual-first``: sampling removes the residual in t from 1 to 1/2, then
             the noise. ``noise-first``: the other way about; there the log-SNR says nothing, so only the solver ``rddm``
-            travels it.
+            travels it. ``any``: for training alone (objective ``every-route``): half of the times are those of
+            ``together``, at the others the noise has an independent time of its own, read off further digits of t.
         t_start: where sampling starts.
         t_end: where it ends.
 
@@ -64,6 +66,7 @@ class RDDM(GaussianPath):
     centre: ClassVar[Mapping[str, float]] = {"input": 1.0}
     default_grid: ClassVar[str] = "time"
     told_size: ClassVar[int] = 2
+    reroutes: ClassVar[tuple[str, ...]] = ("residual", "noise", "ratio", "route", "t_start", "t_end")
 
     def __post_init__(self) -> None:
         check_range(self, latest=1.0)
@@ -90,6 +93,10 @@ class RDDM(GaussianPath):
         """The times of the residual's and of the noise's schedule."""
         if self.route == "together":
             return t, t
+        if self.route == "any":
+            # Digits of a uniform number are independent of each other.
+            own, free = torch.frac(t * 2.0**12) < 0.5, torch.frac(t * 2.0**26)
+            return t, torch.where(own, t, free)
         early, late = (2 * t).clamp(max=1.0), (2 * t - 1).clamp(min=0.0)
         return (late, early) if self.route == "residual-first" else (early, late)
 
@@ -129,10 +136,20 @@ class RDDM(GaussianPath):
             root = self._share(t).sqrt()
         return root * math.sqrt(self.sum_scale)
 
+    def first(self, noise: Tensor, condition: Conditioning) -> Tensor:
+        """u + B_T ε.
+
+        Raises:
+            AnydiffError: the route is ``any``, which leads nowhere.
+        """
+        if self.route == "any":
+            raise AnydiffError("the route 'any' is for training alone; sample on 'together', say.")
+        return super().first(noise, condition)
+
     def _log_snr(self, t: Tensor) -> Tensor:
-        if self.route == "noise-first":
+        if self.route in ("noise-first", "any"):
             raise AnydiffError(
-                "the route 'noise-first' has no log-SNR: there is no noise while the residual is removed; use the "
+                f"the route {self.route!r} has no log-SNR: there is no noise while the residual is removed; use the "
                 "solver 'rddm'."
             )
         return super()._log_snr(t)

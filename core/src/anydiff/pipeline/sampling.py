@@ -61,6 +61,7 @@ class SampleOptions:
         callbacks: called after each network call with a :class:`~anydiff.solvers.Step`.
         cases: several samples share a condition: it (and ``known``) has one row per case, and row i belongs to case
             i % cases.
+        path: another route under the same network, as :meth:`Pipeline.on_path` takes it.
         solving: ``grid``, ``end`` and the solver's own options; as keywords, all that is none of the above.
     """
 
@@ -78,6 +79,7 @@ class SampleOptions:
     known_mask: Tensor | None = None
     callbacks: Sequence[Callback] = ()
     cases: int | None = None
+    path: Mapping[str, Any] | None = None
     solving: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -147,6 +149,8 @@ class Draws:
                 f"{pipeline.recipe.name!r} is an autoencoder, which draws nothing; train a recipe with it as latent "
                 "and sample that."
             )
+        if options.path:
+            pipeline = pipeline.on_path(options.path)
         rows = natural_number("count", count) if isinstance(count, int) else len(count)
         distinct = rows if options.cases is None else natural_number("cases", options.cases)
         layers = build_guidance(pipeline.recipe.sampling.guidance if options.guidance is None else options.guidance)

@@ -116,7 +116,7 @@ def fashion_restore() -> Recipe:
         "path": {"name": "rddm", "options": {"sum_scale": 0.01}},
         "parametrization": "residual",
         "sigma_data": 0.71,
-        "objective": "prediction",
+        "objective": "every-route",
         "training": {
             "steps": 3000,
             "batch_size": 32,

@@ -74,6 +74,14 @@ def _classes(path):
         picture.resize((32, 32)).convert("RGB").save(target)
 
 
+def _small_pictures(path):
+    """Twenty pictures of 28 x 28, called alike wherever they are made."""
+    domain = load("images/fashion").domain
+    path.mkdir()
+    for number, picture in enumerate(domain.decode(load("images/fashion").reference(20).states)):
+        picture.save(path / f"{number:02d}.png")
+
+
 def _forecast(path):
     command = f"anydiff sample weather/gee --members 2 --cases 2 --nfe 1 --out {path}"
     assert console.execute(command)[0] == 0
@@ -114,6 +122,8 @@ MAKE = {
     "my-samples": _pictures,
     "samples": _pictures,
     "pictures": _classes,
+    "clean-pictures": _small_pictures,
+    "degraded-pictures": _small_pictures,
     "forecast.nc": _forecast,
     "patient": _patient,
     "hopper-medium-v2.hdf5": _hopper,

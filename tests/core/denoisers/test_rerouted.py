@@ -43,7 +43,7 @@ def test_one_network_travels_every_route(route):
 
 def test_what_the_network_was_not_told_cannot_change():
     rddm = NetworkDenoiser(Exact(), RDDM(), "residual")
-    with pytest.raises(AnydiffError, match="path changes sum_scale to 1.0, but under a network"):
+    with pytest.raises(AnydiffError, match=r"path changes sum_scale to 1.0, but under a network"):
         rerouted(rddm, {"sum_scale": 1.0})
     with pytest.raises(AnydiffError, match="'sideways'"):
         rerouted(rddm, {"route": "sideways"})
@@ -78,3 +78,13 @@ def test_every_route_trains_on_them_and_needs_a_path_with_routes():
     for other in (NetworkDenoiser(network, VPLinear(), "noise"), FunctionDenoiser(lambda x, t: x, RDDM(), "residual")):
         with pytest.raises(AnydiffError, match="'every-route' trains a network on a path with routes"):
             objective.prepare(other)
+
+
+def test_a_network_sees_a_state_of_unit_scale_where_the_input_is_all_that_is_left():
+    """Between the two parts of the route noise-first neither data nor noise is in the state, but the input is."""
+    t = torch.tensor([0.5, 1.0, 0.0])
+    for path in (RDDM(route="noise-first"), RDDM()):
+        c = path.coefficients(t.double())
+        scale = ((c["x0"] * 0.7) ** 2 + (c["input"] * 0.7) ** 2 + c["noise"] ** 2) ** -0.5
+        assert torch.allclose(path.input_scale(t, 0.7), scale)
+    assert float(RDDM(route="noise-first").input_scale(t, 0.7)[0]) == pytest.approx(1 / 0.7)

@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from anydiff.cli.main import run
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet
-from anydiff.pipeline import Pipeline
+from anydiff.pipeline import Pipeline, load
 from anydiff.recipes import load_recipe
 from anydiff_images.cases import match
 from anydiff_images.domain import Images
@@ -141,8 +141,6 @@ def test_files_are_restored_one_each_under_their_names(model, tmp_path, capfd):
 
 
 def test_objects_are_restored_as_their_files_are(model, tmp_path):
-    from anydiff.pipeline import load
-
     files = write(tmp_path / "degraded", ["a.png", "b.png"], seed=4)
     pipeline = load(model)
     objects = pipeline.domain.read(files)
@@ -179,3 +177,42 @@ def test_names_tell_cases_and_mixed_ones_are_refused():
     assert match(images[2:], ["a", "b"]) is None
     with pytest.raises(AnydiffError, match="'0000' is of none of the 2 held-out cases"):
         match(images, ["a", "b"])
+
+
+def test_a_trained_network_travels_another_route(model, tmp_path, capfd):
+    def args(option, out):
+        return [
+            "sample",
+            str(model),
+            "--cases",
+            "2",
+            "--nfe",
+            "4",
+            "--path-option",
+            option,
+            "--out",
+            str(tmp_path / out),
+        ]
+
+    assert run(args("route=noise-first", "first")) == 0
+    assert (tmp_path / "first" / "p09.png").is_file()
+    for option, said in (
+        ("route=sideways", "sideways"),
+        ("sum_scale=1", "path changes sum_scale to 1"),
+        ("route=any", "for training alone"),
+        ("route", "write NAME=VALUE"),
+    ):
+        assert run(args(option, "none")) == 2
+        assert said in capfd.readouterr().err
+    assert not (tmp_path / "none").exists()
+    assert run(["sample", "images/fashion", "--path-option", "route=noise-first", "--out", str(tmp_path / "none")]) == 2
+    assert "told one number of the time" in capfd.readouterr().err
+
+
+def test_the_route_is_an_option_of_sampling_in_python(model):
+    pipeline = load(model)
+    asked = {"condition": pipeline.reference(2).asked(2), "nfe": 4}
+    together = pipeline.sample_set(2, **asked).states
+    first = pipeline.sample_set(2, path={"route": "residual-first"}, **asked).states
+    assert torch.equal(together, pipeline.sample_set(2, path={"route": "together"}, **asked).states)
+    assert not torch.equal(together, first)

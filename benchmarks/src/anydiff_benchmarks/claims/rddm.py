@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -156,7 +157,13 @@ def restored(seed: int) -> dict[str, float]:
 
 
 def _drawn(denoiser: NetworkDenoiser, solver: str, calls: int, seed: int, condition: Conditioning) -> Tensor:
-    options = {"seed": seed, "condition": condition, "batch_size": 500, "guidance": Clamp(), "grid": "time"}
+    options: dict[str, Any] = {
+        "seed": seed,
+        "condition": condition,
+        "batch_size": 500,
+        "guidance": Clamp(),
+        "grid": "time",
+    }
     return sample(denoiser, (1, SIDE, SIDE), 500, nfe=calls, solver=solver, **options)
 
 

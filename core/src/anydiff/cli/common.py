@@ -115,11 +115,11 @@ def guiding(guidance: str | None, option: Sequence[str] | None) -> Any:
 def on_path(pipeline: Pipeline, texts: Sequence[str] | None) -> Pipeline:
     """``pipeline`` on the route that ``--path-option NAME=VALUE`` says, values read as YAML; itself without any."""
     from anydiff.data.reading import parse_yaml
+    from anydiff.pipeline.sampling import on_path as on_other_path
 
-    options = {
-        name: parse_yaml(value, f"--path-option {name}") for name, value in pairs(texts, "--path-option").items()
-    }
-    return pipeline.on_path(options) if options else pipeline
+    given = pairs(texts, "--path-option")
+    options = {name: parse_yaml(value, f"--path-option {name}") for name, value in given.items()}
+    return on_other_path(pipeline, options) if options else pipeline
 
 
 def check_device(name: str) -> str:

@@ -282,7 +282,12 @@ class GaussianPath(LinearPath):
         return self.log_snr(t)
 
     def input_scale(self, t: Tensor, sigma_data: float) -> Tensor:
-        """1/sqrt(α² σ_data² + σ²): unit scale of the input; one value per entry on a product path."""
+        """1/sqrt(α² σ_data² + σ²): unit scale of the input; one value per entry on a product path.
+
+        With known sources, which are a part of the state too, as on any path of several sources.
+        """
+        if self.known:
+            return super().input_scale(t, sigma_data)
         alpha, sigma = self.alpha(t), self.sigma(t)
         return torch.rsqrt((alpha * sigma_data) ** 2 + sigma**2)
 

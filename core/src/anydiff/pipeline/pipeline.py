@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers import NetworkDenoiser
-from anydiff.denoisers.rerouted import rerouted
 from anydiff.domains import Domain, Report, Reward
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline.companions import companions_of, joint_hash
@@ -104,8 +103,7 @@ class Pipeline:
                 as there are states or objects in ``start``.
             options: the fields of :class:`SampleOptions`, which explains them: ``nfe``, ``solver``, ``seed``,
                 ``guidance``, ``condition``, ``batch_size``, ``device``, ``start``, ``reverse``, ``temperature``,
-                ``known``, ``known_mask``, ``callbacks``, ``cases``, ``path``; and the solver's: ``grid``, ``end`` and its
-                own.
+                ``known``, ``known_mask``, ``callbacks``, ``cases``, ``path``; the solver's: ``grid``, ``end``, its own.
         """
         samples = self.sample_set(count, **options)
         return self.domain.decode(samples.states, samples.condition)
@@ -215,13 +213,6 @@ class Pipeline:
     ) -> dict[str, Score]:
         """The recipe's metrics of ``samples`` against ``reference``, those left out whose conditions are not known."""
         return scores(self.recipe, samples, reference, more)
-
-    def on_path(self, options: Mapping[str, Any]) -> Pipeline:
-        """The same network on another route, ``{"route": "residual-first"}``: its path with other options.
-
-        Refused where the network was not told what these options decide (:func:`anydiff.denoisers.rerouted`).
-        """
-        return replace(self, denoiser=rerouted(self.denoiser, options))
 
     def with_changes(self, changes: Sequence[str]) -> Pipeline:
         """With other sampling defaults, metrics or help (``["sampling.nfe=10"]``); other changes need a training."""

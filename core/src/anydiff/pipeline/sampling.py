@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import torch
 from torch import Tensor
 
-from anydiff.denoisers import Denoiser
+from anydiff.denoisers import Denoiser, rerouted
 from anydiff.denoisers.reversed import ReversedDenoiser
 from anydiff.denoisers.wrappers import Wrapper
 from anydiff.domains import Domain, FixesEntries
@@ -61,7 +61,7 @@ class SampleOptions:
         callbacks: called after each network call with a :class:`~anydiff.solvers.Step`.
         cases: several samples share a condition: it (and ``known``) has one row per case, and row i belongs to case
             i % cases.
-        path: another route under the same network, as :meth:`Pipeline.on_path` takes it.
+        path: another route under the same network, ``{"route": "residual-first"}``: :func:`anydiff.denoisers.rerouted`.
         solving: ``grid``, ``end`` and the solver's own options; as keywords, all that is none of the above.
     """
 
@@ -107,6 +107,11 @@ def begun(pipeline: Pipeline, start: Tensor | Sequence[Any] | None) -> Tensor | 
     return states if pipeline.latent is None else pipeline.latent.to_latent(states)
 
 
+def on_path(pipeline: Pipeline, options: Mapping[str, Any]) -> Pipeline:
+    """The same network on its path with other options; refused as :func:`anydiff.denoisers.rerouted` says."""
+    return replace(pipeline, denoiser=rerouted(pipeline.denoiser, options))
+
+
 def sample_states(pipeline: Pipeline, count: int | Sequence[int] | None, options: SampleOptions) -> SampleSet:
     """The states of ``count`` samples (or of those numbered so) with their conditions.
 
@@ -150,7 +155,7 @@ class Draws:
                 "and sample that."
             )
         if options.path:
-            pipeline = pipeline.on_path(options.path)
+            pipeline = on_path(pipeline, options.path)
         rows = natural_number("count", count) if isinstance(count, int) else len(count)
         distinct = rows if options.cases is None else natural_number("cases", options.cases)
         layers = build_guidance(pipeline.recipe.sampling.guidance if options.guidance is None else options.guidance)

@@ -336,7 +336,8 @@ def interpret(plan: Plan, denoiser: Denoiser, start: Tensor, noise: NoiseSource 
     registers = {Plan.START: start.clone()}
     for i in plan.instructions:
         if isinstance(i, Evaluate):
-            registers[i.out] = denoiser.predict(registers[i.state].clone(), i.t, i.kind).clone()
+            made = denoiser.predictions(registers[i.state].clone(), i.t, i.kinds)
+            registers.update({out: value.clone() for out, value in zip(i.outs, made, strict=True)})
         elif isinstance(i, Noise):
             registers[i.out] = noise.draw(range(len(start)), i.draw, start.dtype)
         else:

@@ -1,13 +1,17 @@
 """Pairs of clean and degraded data: any data set, a named degradation, the same for ever."""
 
+import math
+
 import pytest
 import torch
 
 from anydiff.data import ArrayDataset, Pairs, degradation_of, restoring
+from anydiff.denoisers import FunctionDenoiser
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths import RDDM
 from anydiff.pipeline.conditions import conditioning_of
+from anydiff.samplers import sample
 from anydiff.states import Conditioning, Draws, Leaf, StateSpec
 
 
@@ -130,7 +134,22 @@ def test_a_known_source_that_is_missing_or_of_another_shape_or_number_of_rows_is
     ):
         with pytest.raises(AnydiffError, match=said):
             path.noised(torch.ones(3), clean, noise, condition)
-    for options, said in (({"sum_scale": 0.0}, "sum_scale is 0.0"), ({"sum_scale": -1.0}, "sum_scale is -1.0")):
+    denoiser = FunctionDenoiser(lambda x, t: x, path, "residual")
+    for source, said in (
+        (torch.zeros(2, 4), r"source 'input' has \(2, 4\) where 3 rows are needed"),
+        (torch.zeros(3, 5), r"shape \(3, 5\), but the data have \(3, 4\)"),
+        (torch.zeros(3, 1), r"shape \(3, 1\), but the data have \(3, 4\)"),  # would be broadcast
+    ):
+        for condition in (Conditioning(sources={"input": source}), Conditioning({"input": source})):
+            with pytest.raises(AnydiffError, match=said.replace("source", "(source|condition)")):
+                sample(denoiser, (4,), 3, nfe=2, solver="rddm", condition=condition)
+            with pytest.raises(AnydiffError):
+                sample(denoiser, (4,), 3, nfe=2, solver="rddm", condition=condition, start=noise)
+    for options, said in (
+        ({"sum_scale": 0.0}, "sum_scale is 0.0"),
+        ({"sum_scale": -1.0}, "sum_scale is -1.0"),
+        ({"sum_scale": math.inf}, "both finite"),
+    ):
         with pytest.raises(AnydiffError, match=said):
             RDDM(**options)
     for options in ({"residual": "rising"}, {"noise": "rising"}, {"route": "both"}):

@@ -110,7 +110,7 @@ def convert(
         result = value * q + x * p if p else value * q
     if not path.known:
         return result
-    given = path.given(condition)
+    given = path.given(condition, like=x)
     for name, weight in known_weights(path, t, source, target, p, q, denoiser.sigma_data).items():
         factor = per_row(weight, x) if isinstance(weight, Tensor) else weight
         result = result + given[name].to(x) * factor
@@ -144,7 +144,7 @@ def converted(
     result = x * p
     for weight, value in zip(q, made.values(), strict=True):
         result = result + value * weight
-    given = denoiser.path.given(condition)
+    given = denoiser.path.given(condition, like=x)
     for name, weight in known.items():
         result = result + given[name].to(x) * weight
     return result

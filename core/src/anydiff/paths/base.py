@@ -127,13 +127,7 @@ class LinearPath(ABC):
 
     def drawn(self, clean: Tensor, noise: Tensor, condition: Conditioning = UNCONDITIONAL) -> dict[str, Tensor]:
         """Every source of a batch of training by its name; arguments and errors as for :meth:`noised`."""
-        given = self.given(condition, "known", "start")
-        for name, value in given.items():
-            if value.shape != clean.shape:
-                raise AnydiffError(
-                    f"the source {name!r} has shape {tuple(value.shape)}, but the data have {tuple(clean.shape)}; give "
-                    f"one {name} for every example, of the shape of the data."
-                )
+        given = self.given(condition, "known", "start", like=clean)
         own = {"clean": clean, "noise": noise}
         return {name: own[role] if role in own else given[name].to(clean) for name, role in self.sources.items()}
 
@@ -156,11 +150,11 @@ class LinearPath(ABC):
         terms = [per_row(c[name], sources[name]) * sources[name] for name in self.sources]
         return torch.stack(terms).sum(dim=0) if len(terms) > 2 else sum(terms[1:], terms[0])
 
-    def given(self, condition: Conditioning, *roles: Role) -> dict[str, Tensor]:
+    def given(self, condition: Conditioning, *roles: Role, like: Tensor | None = None) -> dict[str, Tensor]:
         """The known sources of a batch (or those of ``roles``): of its ``sources``, else the condition of that name.
 
         Raises:
-            AnydiffError: the condition lacks one.
+            AnydiffError: the condition lacks one, or one does not have the shape of the states ``like``.
         """
         names = self.named(*(roles or ("known",)))
         found = {**condition.given, **condition.sources} if names else {}
@@ -169,6 +163,11 @@ class LinearPath(ABC):
                 raise AnydiffError(
                     f"{self!r} leads to a {self.sources[name]} {name!r}, which is not given; pass "
                     f"Conditioning(sources={{{name!r}: tensor}}), choose a data set with it, or another path."
+                )
+            if like is not None and found[name].shape != like.shape:
+                raise AnydiffError(
+                    f"the source {name!r} has shape {tuple(found[name].shape)}, but the data have {tuple(like.shape)}; "
+                    f"give one {name} for every example, of the shape of the data."
                 )
         return {name: found[name] for name in names}
 
@@ -303,7 +302,7 @@ class GaussianPath(LinearPath):
     def first(self, noise: Tensor, condition: Conditioning) -> Tensor:
         """The prior, around what is known: σ_T ε + Σ_k s_k(T) u_k."""
         x = self.prior(noise)
-        for name, known in self.given(condition).items():
+        for name, known in self.given(condition, like=noise).items():
             x = x + known.to(x) * self.shift(self.t_start)[name]
         return x
 

@@ -75,9 +75,10 @@ class RDDM(GaussianPath):
                 raise UnknownNameError(f"schedule of the {name}", value, SCHEDULES)
         if self.route not in ROUTES:
             raise UnknownNameError("route", self.route, ROUTES)
-        if not self.sum_scale > 0 or not self.ratio >= 0:
+        if not 0 < self.sum_scale < math.inf or not 0 <= self.ratio < math.inf:
             raise AnydiffError(
-                f"sum_scale is {self.sum_scale} and ratio is {self.ratio}, but must be above 0 and at least 0."
+                f"sum_scale is {self.sum_scale} and ratio is {self.ratio}, but must be above 0 and at least 0, both "
+                "finite: sum_scale is a variance, 0.01 or 1, say."
             )
 
     def coefficients(self, t: Tensor) -> dict[str, Tensor]:

@@ -105,7 +105,7 @@ class Chunk:
         Raises:
             AnydiffError: the path needs one and it is not given.
         """
-        known = self.path.given(self.condition)
+        known = self.path.given(self.condition, like=self.first)
         return Shifted(self.path, known) if known else None
 
 

@@ -216,3 +216,13 @@ def test_the_route_is_an_option_of_sampling_in_python(model):
     first = pipeline.sample_set(2, path={"route": "residual-first"}, **asked).states
     assert torch.equal(together, pipeline.sample_set(2, path={"route": "together"}, **asked).states)
     assert not torch.equal(together, first)
+
+
+def test_the_bundled_model_restores_on_every_route():
+    pipeline = load("images/fashion-restore")
+    reference = pipeline.reference(48)
+    asked = reference.asked(48)
+    degraded = PSNR().compute(SampleSet(asked.given["input"], asked, pipeline.domain), reference)
+    for route in ("together", "residual-first", "noise-first"):
+        found = pipeline.sample_set(48, condition=asked, path={"route": route})
+        assert PSNR().compute(found, reference) > degraded + 7

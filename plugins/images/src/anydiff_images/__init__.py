@@ -70,6 +70,7 @@ def register_recipes(register: Register) -> None:
         "images/fashion-restore",
         "Fashion-MNIST from 4x4 averages at half intensity, in two network calls",
         "anydiff_images.recipes:fashion_restore",
+        weights="anydiff_images:weights/fashion-restore.safetensors",
     )
     register("images/fashion-bridge", "sneakers become ankle boots, unpaired", "anydiff_images.bridge:fashion_bridge")
 

@@ -71,7 +71,7 @@ def fashion_bridge() -> Recipe:
             "options": {
                 "predicts": ["flow", "noise"],
                 "backbone": "unet",
-                "options": {"channels": 48, "multipliers": [1, 2], "blocks": 1, "patch_size": 2},
+                "options": {"channels": 32, "multipliers": [1, 2], "blocks": 1, "patch_size": 4},
             },
         },
         "path": {"name": "interpolant", "options": {"scale": 0.25}},
@@ -79,14 +79,13 @@ def fashion_bridge() -> Recipe:
         "sigma_data": 0.7,
         "objective": "interpolant",
         "training": {
-            "steps": 2000,
+            "steps": 1500,
             "batch_size": 64,
             "learning_rate": 1e-3,
             "warmup_steps": 100,
             "schedule": "cosine",
             "ema_decay": 0.995,
-            "precision": "bf16-mixed",
-            "checkpoint_every": 500,
+            "checkpoint_every": 250,
         },
         "sampling": {"solver": {"name": "interpolant", "options": {"epsilon": 0.0}}, "nfe": 20, "grid": "time"},
         "metrics": [

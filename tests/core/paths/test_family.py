@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import f, kstest
+from scipy.stats import chi2, f, kstest
 
 from anydiff.denoisers import FunctionDenoiser, GaussianMixtureOracle, GaussianOracle
 from anydiff.denoisers.interpolant_oracle import InterpolantOracle, Mixture
@@ -29,7 +30,7 @@ from anydiff.paths import (
 from anydiff.samplers import sample
 from anydiff.solvers import compile_plan
 from anydiff.solvers.executor import execute
-from anydiff.states import Conditioning, GaussianNoise, NoiseSource, StateSpec, StudentTNoise
+from anydiff.states import Conditioning, GaussianNoise, NoiseSource, StateSpec, StudentTNoise, uniform
 
 GIVEN = torch.tensor([[0.5, -1.0], [2.0, 0.3], [-1.0, 0.0], [0.2, 0.9]], dtype=torch.float64)
 KNOWN = [(MeanReverting(), "mu"), (RDDM(t_end=0.01), "input"), (RDDM(residual="average", noise="decreased"), "input")]
@@ -69,6 +70,16 @@ def test_every_kind_of_prediction_gives_the_same_samples(path, name, solver):
     reference = drawn.pop("data")
     for kind, value in drawn.items():
         assert float((value - reference).abs().max()) < 1e-10, kind
+
+
+@pytest.mark.parametrize(("path", "name"), KNOWN)
+def test_the_mean_of_the_prior_flows_to_the_mean_of_the_data(path, name):
+    """x_0 ~ N(u/2, 0.3): the mean of x_T is a state whose flow is known, at every number of steps."""
+    c = {key: float(value) for key, value in path.coefficients(torch.tensor(path.t_start).double()).items()}
+    start = (c["x0"] / 2 + c[name]) * GIVEN
+    plan = compile_plan("ddim", path, 5)
+    end = execute(plan, exact(path, "data"), start, condition=Conditioning(sources={name: GIVEN}))
+    torch.testing.assert_close(end, GIVEN / 2, rtol=0, atol=1e-12)
 
 
 def test_a_known_source_must_be_there_and_of_the_shape_of_the_data():
@@ -396,3 +407,15 @@ def test_what_needs_a_score_is_refused_on_heavy_tailed_noise():
     with pytest.raises(AnydiffError, match="dof is -1"):
         PFGMPlusPlus(dof=-1.0)
     assert type(PFGMPlusPlus(dof=math.inf).noise_law) is GaussianNoise
+
+
+def test_sampling_begins_with_the_law_of_the_path():
+    path, seen = PFGMPlusPlus(dof=2.0), []
+    oracle = FunctionDenoiser(lambda x, t: 0 * x, path)
+    length = np.sqrt(2.0 / chi2(2).ppf(uniform(4, range(5), 0, "student-t/length").numpy()))
+    drawn = NoiseSource(StateSpec.single((3,)), 4).draw(range(5), 0, torch.float64) * torch.from_numpy(length)[:, None]
+    sample(
+        oracle, (3,), 5, solver="euler", nfe=1, seed=4, dtype=torch.float64,
+        callbacks=[lambda step: seen.append(step.state.clone())],
+    )  # fmt: skip
+    torch.testing.assert_close(seen[-1], 80 * drawn, rtol=1e-12, atol=0)

@@ -73,8 +73,8 @@ def test_options_beside_a_plan_are_refused(recipe, options, says):
 
 def test_options_of_a_solver_that_was_not_named_are_refused(recipe):
     pipeline = Pipeline.untrained(recipe)
-    with pytest.raises(AnydiffError, match=r"eta is 1\.0, but belongs to a solver; name the solver too"):
-        pipeline.sample(2, nfe=2, eta=1.0)
+    with pytest.raises(AnydiffError, match=r"stages is 2, but belongs to a solver; name the solver too"):
+        pipeline.sample(2, nfe=2, stages=2)
     with pytest.raises(AnydiffError, match=r"eta is 1\.0, but solver is a DDIM, which has its own"):
         pipeline.sample(2, nfe=2, solver=DDIM(), eta=1.0)
 
@@ -152,3 +152,11 @@ def test_powers_of_ten_are_numbers_in_options():
     assert solver_options(["rtol=1e-3", "atol=2.5E+2", "name=1e3x", "path=a-1e3"]) == {
         "rtol": 1e-3, "atol": 250.0, "name": "1e3x", "path": "a-1e3",
     }  # fmt: skip
+
+
+def test_an_option_of_the_recipes_own_solver_needs_no_name(recipe):
+    """Only where it can mean nothing else."""
+    pipeline = Pipeline.untrained(recipe)
+    named = {"solver": recipe.sampling.solver.name, **recipe.sampling.solver.options}
+    assert pipeline.plan(4, eta=1.0) == pipeline.plan(4, **{**named, "eta": 1.0, "grid": recipe.sampling.grid})
+    assert pipeline.plan(4, eta=1.0).draws > pipeline.plan(4).draws

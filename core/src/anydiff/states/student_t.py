@@ -57,7 +57,8 @@ class StudentTNoise(NoiseLaw):
     def draw(self, leaf: Leaf, seed: int, samples: Sequence[int], draw: int) -> NDArray[np.float64]:
         """See :meth:`NoiseLaw.draw`; the leaf's normal numbers, times the sample's length."""
         noise = self._normal.draw(leaf, seed, samples, draw)
-        return noise * self.length(seed, samples, draw).reshape(-1, *([1] * (noise.ndim - 1)))
+        noise *= self.length(seed, samples, draw).reshape(-1, *([1] * (noise.ndim - 1)))
+        return noise
 
     def length(self, seed: int, samples: Sequence[int], draw: int) -> NDArray[np.float64]:
         """sqrt(D/g) of each sample ``[len(samples)]``: g is the χ²_D quantile of one uniform number."""

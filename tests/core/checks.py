@@ -47,7 +47,7 @@ from anydiff.states import UNCONDITIONAL, Conditioning, Leaf, NoiseSource, State
 KINDS = VPLinear().kinds
 
 #: Solvers that step in t, where a few steps of a stiff path may be far off.
-IN_TIME = ("euler", "heun", "midpoint", "rk4")
+IN_TIME = ("euler", "heun", "interpolant", "midpoint", "rk4")
 
 
 def times(path: GaussianPath, count: int = 9) -> list[float]:

@@ -139,21 +139,24 @@ def affine(plan: Plan, path: GaussianPath, mean: float, variance: float, start: 
         elif isinstance(instruction, Combine):
             registers[instruction.out] = sum(c * registers[r] for r, c in instruction.terms)
         elif isinstance(instruction, Evaluate):
-            registers[instruction.out] = _predict(instruction, registers[instruction.state], path, mean, variance)
+            state = registers[instruction.state]
+            for out, kind in zip(instruction.outs, instruction.kinds, strict=True):
+                registers[out] = _predict(kind, instruction.t, state, path, mean, variance)
         else:
             raise AssertionError(f"{instruction} is not affine")
     return registers[plan.result]
 
 
-def _predict(instruction: Evaluate, x, path: GaussianPath, mean: float, variance: float):
-    alpha, sigma = path.alpha(instruction.t), path.sigma(instruction.t)
+def _predict(kind: str, t: float, x, path: GaussianPath, mean: float, variance: float):
+    alpha, sigma = path.alpha(t), path.sigma(t)
     constant = np.zeros_like(x)
     constant[0] = mean
     data = constant + alpha * variance / (alpha**2 * variance + sigma**2) * (x - alpha * constant)
-    if instruction.kind == "data":
-        return data
+    if kind in ("data", "residual"):
+        return data if kind == "data" else -data
     noise = (x - alpha * data) / sigma
-    return {"noise": noise, "score": -noise / sigma, "velocity": alpha * noise - sigma * data}[instruction.kind]
+    flow = path.d_alpha(t) * data + path.d_sigma(t) * noise
+    return {"noise": noise, "score": -noise / sigma, "velocity": alpha * noise - sigma * data, "flow": flow}[kind]
 
 
 def solver_entries(stochastic: bool | None = None):

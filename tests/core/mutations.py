@@ -11,7 +11,7 @@ import checks
 import torch
 from exact import PATHS
 
-import anydiff.denoisers.base as denoisers
+import anydiff.denoisers.kinds as denoisers
 import anydiff.paths.base as paths_base
 import anydiff.paths.grids as grids
 import anydiff.paths.variance_preserving as vp

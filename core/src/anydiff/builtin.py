@@ -206,7 +206,9 @@ def register_objectives(register: Register) -> None:
         "anydiff.objectives:FokkerPlanck",
         network="potential",
     )
-    register("stable-target", "denoising towards the mean over the batch", "anydiff.objectives:StableTarget")
+    register(
+        "stable-target", "denoising towards the mean over the batch", "anydiff.objectives:StableTarget", coupled=True
+    )
     register("prediction", "each prediction against its own target, l2 or l1", "anydiff.objectives:Prediction")
     register("every-route", "predictions on every route of the path rddm", "anydiff.objectives:EveryRoute")
     register(

@@ -10,9 +10,11 @@ from anydiff.domains import (
     FixesEntries,
     HasCoordinates,
     HasLabelArrays,
+    HasUnits,
     LabelsSamples,
     MatchesCases,
     NamesCases,
+    TakesObjects,
     TakesScaffold,
 )
 from anydiff.domains import protocols as module
@@ -21,6 +23,7 @@ from anydiff.registry import registry
 METHODS = {
     FixesEntries: "known_entries", TakesScaffold: "parse_known", HasCoordinates: "coordinates", Evaluates: "evaluate",
     NamesCases: "labels", LabelsSamples: "labelled", MatchesCases: "match", HasLabelArrays: "label_arrays",
+    HasUnits: "in_units", TakesObjects: "encode_given",
 }  # fmt: skip
 
 

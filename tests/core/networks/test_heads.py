@@ -77,5 +77,5 @@ def test_a_pair_that_is_told_needs_a_network_that_takes_it():
     right = NetworkDenoiser(MLP(spec, width=8, blocks=1, told=2), path, "residual")
     assert Prediction("l1")(right, clean, clean.flip(1), time, given).shape == (4,)
     wrong = NetworkDenoiser(MLP(spec, width=8, blocks=1), path, "residual")
-    with pytest.raises(AnydiffError, match=r"log_snr has shape \(4, 2\).*is told one number"):
+    with pytest.raises(AnydiffError, match=r"log_snr has shape \(4, 2\).*is told 1 number"):
         Prediction()(wrong, clean, clean.flip(1), time, given)

@@ -44,8 +44,8 @@ EXCEPTIONS = {
 }
 #: Order 6 on a mixture: 5.6 to 5.7 between 160 and 320 steps, where the error nears that of the reference.
 NEAR_THE_REFERENCE = ("by-budget",)
-#: Of order 2 and one call a step, and on EDM seen to be so beyond 160 steps only.
-LATE = ("unipc-2-time",)
+#: Of order 2 and one call a step, and seen to be so beyond 160 steps only: on EDM, or on flow (short start).
+LATE = ("unipc-2-time", "f-pndm", "plms")
 #: On which paths a Gaussian's order may be higher than declared.
 HIGHER = {
     "dpm-solver++-3m": PATHS,

@@ -25,7 +25,7 @@ SPEC = StateSpec.single((2,))
 DETERMINISTIC = [e.name for e in solver_entries(stochastic=False)]
 ALL = [e.name for e in solver_entries()]
 #: Runge-Kutta methods in time follow a ray of straight motion only up to their own error.
-IN_TIME = ("euler", "heun", "midpoint", "rk4")
+IN_TIME = ("euler", "heun", "interpolant", "midpoint", "rk4")
 PATHS = [VPLinear(), VPCosine(), SubVP(), VE(), EDM(), Flow()]
 
 

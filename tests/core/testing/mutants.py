@@ -349,6 +349,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "# here",
         "def _time(self, level):\n        return 0.999 * super()._time(level)\n",
     ),
+    ("path.training", "path", "parts", "# here", "kinds: ClassVar = ('data', 'start')"),
     ("path.moments", "path", "parts", "# here", "noise_law: ClassVar = Half()"),
     ("network.shape", "network", "parts", ".reshape(x.shape)", ".reshape(x.shape).squeeze(0)"),
     ("network.rows", "network", "parts", "h = h * self.scale", "h = h + 0.1 * h.mean(0)"),

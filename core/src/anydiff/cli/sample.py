@@ -77,8 +77,6 @@ def command(
       anydiff sample molecules/zinc --known c1ccncc1 --out completed.smi
       anydiff sample runs/fashion --solver dpm-solver++-2m --nfe 10 --seed 7
       anydiff sample images/fashion --solver ddim --option eta=1.0 --nfe 50
-      anydiff sample images/fashion-bridge --start my-samples --option epsilon=0.5
-      anydiff sample images/fashion-bridge --start my-samples --reverse
       anydiff sample images/fashion --cases 8 --out like-the-test-data
       anydiff sample images/fashion --members 1000 --cases 20 --out ensemble.zarr --resume
     """

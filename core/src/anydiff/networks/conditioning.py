@@ -197,8 +197,8 @@ class ConditionEmbedding(nn.Module):
         wanted = (batch_size, self.told) if self.told else (batch_size,)
         if log_snr.shape != wanted:
             raise AnydiffError(
-                f"log_snr has shape {tuple(log_snr.shape)}, but must be {wanted}: this network is told "
-                f"{self.told or 'one'} number(s) of the time of each sample; train one on this path."
+                f"log_snr has shape {tuple(log_snr.shape)}, but must be {wanted}: one per sample. This network "
+                f"is told {self.told or 1} number(s) of the time; train one on this path."
             )
         with torch.autocast(log_snr.device.type, enabled=False):
             features = self.log_snr_embedding(log_snr.flatten()).reshape(batch_size, -1).to(self.entry.weight.dtype)

@@ -40,7 +40,7 @@ class Heads(nn.Module):
         spec: StateSpec,
         conditions: Mapping[str, Condition] | None = None,
         *,
-        predicts: Sequence[str],
+        predicts: Sequence[str] = ("noise",),
         backbone: str = "mlp",
         vectors: Mapping[str, int] | None = None,
         told: int = 0,

@@ -31,7 +31,7 @@ class StableTarget(Denoising):
     batch and micro batch are one here.
 
     Raises:
-        AnydiffError: a path with known sources, or a state with absent entries or several noise levels.
+        AnydiffError: a path with known sources, a state with absent entries or several noise levels, or a loss weight.
     """
 
     def prepare(self, denoiser: Denoiser) -> None:
@@ -45,6 +45,11 @@ class StableTarget(Denoising):
 
     def squared_error(self, call: Call, entry_weights: Tensor | None) -> Tensor:
         """As :class:`Denoising`, with x̂_0 for x_0 and (x_t - α x̂_0)/σ for the noise."""
+        if call.condition.loss_weight is not None:
+            raise AnydiffError(
+                "stable targets weigh whole states, so entries cannot be left out by loss_weight; use the objective "
+                "'denoising' with this data."
+            )
         path, t, sigma_data = call.gaussian_path, call.t, call.denoiser.sigma_data
         clean = stable_target(call)
         alpha, sigma = per_row(path.alpha(t), clean), per_row(path.sigma(t), clean)

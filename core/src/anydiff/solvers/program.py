@@ -236,6 +236,8 @@ class Program:
             p, q = conversion(self.path, node.t, kinds[0], "data")
             y = LinearForm(x.terms)
             self.last = (y, p * y + q * made[0], node)
+        elif isinstance(self.path, GaussianPath) and node.alpha == 0:
+            self.last = (LinearForm(x.terms), LinearForm(x.terms), node)  # pure noise says nothing of the data
         return made
 
     def _leaf_kinds(self, x: LinearForm, node: Node, kinds: Sequence[str]) -> list[LinearForm]:

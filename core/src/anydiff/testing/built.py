@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from anydiff.registry import Entry
 from anydiff.states import ClassCondition, StateSpec
@@ -24,4 +26,19 @@ def build_network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Modu
         spec, conditions, options = domain.spec, domain.conditions, {**recipe.network.options, **options}
     torch.manual_seed(seed)
     network: nn.Module = plugin.registry.build("networks", entry.name, spec=spec, conditions=conditions, **options)
+    if getattr(network, "predicts", ()):
+        network = FirstPrediction(network)
     return network.eval(), spec
+
+
+class FirstPrediction(nn.Module):
+    """A network of several predictions as one of the first of them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *given: Any) -> Tensor:
+        """The first prediction ``[B, *shape]``."""
+        made: Tensor = self.network(*given)[self.network.predicts[0]]
+        return made

@@ -83,7 +83,10 @@ def _loss(
 
 @check("objective.rows", "objectives")
 def rows(plugin: Subject, entry: Entry) -> None:
-    """The loss is one finite number per example, [B], and depends on its own example alone."""
+    """The loss is one finite number per example, [B], and depends on its own example alone.
+
+    An objective that registers ``coupled=True`` is one whose loss depends on the whole batch, and says so.
+    """
     objective = _objective(plugin, entry)
     denoiser, examples = _problem(plugin, entry, objective)
     with torch.no_grad():
@@ -91,7 +94,7 @@ def rows(plugin: Subject, entry: Entry) -> None:
         found = tuple(together.shape)
         require(found == (ROWS,), f"{ROWS} examples give a loss of shape {found}, not ({ROWS},): one per example.")
         require(together.isfinite().all(), "the loss is not finite.")
-        for row in range(ROWS):
+        for row in range(ROWS) if not entry.metadata.get("coupled") else ():
             alone = _loss(objective, denoiser, examples, slice(row, row + 1))
             same = torch.allclose(alone[0], together[row], rtol=1e-3, atol=1e-5)
             require(

@@ -115,7 +115,7 @@ def _cases(images: Sequence[Image.Image]) -> list[str]:
 
 def _read_names(path: Path, count: int) -> list[str]:
     """The names in an ``.npz``, none where it has not the array."""
-    with np.load(path, allow_pickle=False) as content:
+    with reading(path, "a NumPy archive", "write one with numpy.savez"), np.load(path, allow_pickle=False) as content:
         names = content["names"] if "names" in content.files else np.array([])
     told = names.shape == (count,) and names.dtype.kind == "U"
     # A name becomes that of a file: one that leads elsewhere is none.

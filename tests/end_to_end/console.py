@@ -61,6 +61,7 @@ NOT_RUN = [
     (r"^anydiff plugins doctor", "starts a process for each plugin; tests/core/plugins"),
     (r"^anydiff( --plugins-dir \S+)? check ", "the whole kit; every plugin's conformance test runs it"),
     (r"COMMAND", "stands for any command"),
+    (r"^anydiff train RECIPE ", "stands for any recipe; tests/core/objectives/test_fokker_planck.py trains one"),
 ]
 """(pattern, why it is not run here, and where it is)."""
 

@@ -110,6 +110,13 @@ def _frames(path):
         Image.new("RGB", (48, 64), (90, 90, 90)).save(path / f"{number}.png")
 
 
+def _rewards(path):
+    """Functions of rewards that a reader has written."""
+    path.write_text(
+        "def regional_mean(values):\n    return values.flatten(1).mean(1)\n\n\nbrightness = regional_mean\n"
+    )
+
+
 def _graph(path):
     import networkx
 
@@ -134,6 +141,7 @@ MAKE = {
     "mine.smi": lambda path: path.write_text("".join(f"{smiles}\n" for smiles in SMILES)),
     "mine.csv": lambda path: path.write_text("smiles\n" + "".join(f"{smiles}\n" for smiles in SMILES)),
     "clip.npz": lambda path: np.savez(path, frames=np.full((4, 64, 48, 3), 90, dtype=np.uint8)),
+    "rewards.py": _rewards,
     "my-recipe.yaml": lambda path: path.write_text(console.execute("anydiff recipes show images/fashion")[1]),
 }
 """What the pages take for granted."""
@@ -144,7 +152,7 @@ PAGES = console.pages()
 def _lay_out(page, desk, shelf):
     """Put what the page takes for granted on the desk."""
     text = "\n".join(text for kind, text in page.steps if kind or not console.reason_not_run(text))
-    if "--plugins-dir examples" in text:
+    if re.search(r"--plugins-dir examples|examples/\w+\.py", text):
         shutil.copytree(console.ROOT / "examples", desk / "examples")
         console.forget_modules_of(console.ROOT / "examples")  # which other tests of this process imported
     for name in MAKE:

@@ -36,9 +36,9 @@ class FirstPrediction(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.first = network, next(iter(network.predicts))  # type: ignore[arg-type]
 
     def forward(self, *given: Any) -> Tensor:
         """The first prediction ``[B, *shape]``."""
-        made: Tensor = self.network(*given)[self.network.predicts[0]]
+        made: Tensor = self.network(*given)[self.first]
         return made

@@ -13,6 +13,7 @@ from PIL import Image
 
 from anydiff.data import read_array
 from anydiff.data.frames import Conversion, frame_bytes, picture_files, read_pages, read_picture
+from anydiff.data.reading import reading
 from anydiff.domains.kit.pictures import enlarged, picture_grid, write_picture
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import atomic_folder, atomic_path, check_suffix

@@ -81,7 +81,7 @@ def command(
     sees values in the field's own units where the domain has some, else states as the domain encodes them.
 
     Examples:
-      anydiff optimise weather/gee --reward examples/weather_highest_mean.py:regional_mean --gain 1 --cases 1 --members 8
+      anydiff optimise weather/gee --reward examples/weather_highest_mean.py:regional_mean --gain 1 --cases 1
       anydiff optimise images/fashion --reward rewards.py:brightness --gain 10 --condition label=bag --out bright
       anydiff optimise runs/mine --reward rewards.py:strength --target 3 --rounds 3 --log rewards.json
     """

@@ -210,7 +210,10 @@ def register_objectives(register: Register) -> None:
         "stable-target", "denoising towards the mean over the batch", "anydiff.objectives:StableTarget", coupled=True
     )
     register("prediction", "each prediction against its own target, l2 or l1", "anydiff.objectives:Prediction")
-    register("every-route", "predictions on every route of the path rddm", "anydiff.objectives:EveryRoute")
+    register(
+        "every-route", "predictions on every route of the path rddm", "anydiff.objectives:EveryRoute",
+        path="rddm", parametrization="residual",
+    )  # fmt: skip
     register(
         "automatic-selection",
         "chooses residual or noise prediction by a learnt scalar",

@@ -11,7 +11,7 @@ from anydiff.denoisers import NetworkDenoiser, PredictionKind
 from anydiff.errors import AnydiffError
 from anydiff.networks import MLP
 from anydiff.objectives import Objective
-from anydiff.paths import VPLinear
+from anydiff.paths import LinearPath, VPLinear
 from anydiff.recipes.build import build_dataset, build_denoiser
 from anydiff.registry import Entry
 from anydiff.states import UNCONDITIONAL, Conditioning, Draws, NoiseSource, StateSpec, uniform
@@ -38,7 +38,8 @@ def _objective(plugin: Subject, entry: Entry) -> Objective:
 
 def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[NetworkDenoiser, Examples]:
     """A denoiser and four examples: of the first recipe that uses the objective, else of the network that it registers
-    (``network="name"``) or of an MLP, which predicts what the objective registers (``parametrization="data"``)."""
+    (``network="name"``) or of an MLP, which predicts what the objective registers (``parametrization="data"``) on the
+    path that it registers (``path="name"``)."""
     recipe = plugin.recipe_of(entry)
     if recipe is not None and recipe.latent is None and not plugin.absent_data(recipe):
         denoiser = build_denoiser(recipe)
@@ -50,10 +51,14 @@ def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[Netwo
         denoiser = NetworkDenoiser(network, VPLinear(), spec=spec)
         examples = _random(spec, UNCONDITIONAL)
     else:
-        network = MLP(Points().spec, Points().conditions, width=16, blocks=1)
+        named_path = entry.metadata.get("path")
+        path: LinearPath = plugin.registry.build("paths", named_path) if named_path else VPLinear()
+        network = MLP(Points().spec, Points().conditions, width=16, blocks=1, told=path.told_size)
         predicts: PredictionKind = entry.metadata.get("parametrization", "noise")
-        denoiser = NetworkDenoiser(network, VPLinear(), predicts, spec=Points().spec)
-        examples = _random(Points().spec, Conditioning({"label": torch.arange(ROWS) % 2}))
+        denoiser = NetworkDenoiser(network, path, predicts, spec=Points().spec)
+        given = NoiseSource(Points().spec, 7).draw(range(ROWS), 0, torch.float32)
+        sources = dict.fromkeys(path.named("known", "start"), given)
+        examples = _random(Points().spec, Conditioning({"label": torch.arange(ROWS) % 2}, sources=sources))
     awake(denoiser.network)
     denoiser.eval()
     objective.prepare(denoiser)

@@ -51,7 +51,7 @@ def test_a_dead_worker_loses_one_job_which_is_run_again(pool, tmp_path):
 
 
 def test_a_job_that_kills_its_workers_is_given_up(pool, tmp_path, monkeypatch):
-    monkeypatch.setattr("anydiff_benchmarks.engine.pool._IDLE", 5.0)  # each death waits for it
+    monkeypatch.setattr("anydiff_benchmarks.engine.pool._IDLE", 15.0)  # each death waits for it
     jobs = [Job(square, (n, str(tmp_path)), n % 2, 1.0) for n in range(10)]
     jobs.insert(3, Job(die, (100, str(tmp_path)), 0))
     results = {job.arguments[0]: result for job, result in pool.run(jobs)}

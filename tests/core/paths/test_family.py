@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from anydiff.denoisers.interpolant_oracle import InterpolantOracle, Mixture
 from anydiff.denoisers.kinds import solved, weights
 from anydiff.denoisers.student_t_oracle import StudentTOracle
 from anydiff.errors import AnydiffError
+from anydiff.guidance import LookAhead
 from anydiff.objectives.prediction import target
 from anydiff.paths import (
     EDM,
@@ -27,7 +29,7 @@ from anydiff.paths import (
     VPCosine,
     VPLinear,
 )
-from anydiff.samplers import sample
+from anydiff.samplers import AdaptiveDPMSolver, AdaptiveODE, sample
 from anydiff.solvers import compile_plan
 from anydiff.solvers.executor import execute
 from anydiff.states import Conditioning, GaussianNoise, NoiseSource, StateSpec, StudentTNoise, uniform
@@ -148,6 +150,43 @@ def test_exact_predictions_lead_home_on_every_route(route):
 def test_the_route_noise_first_has_no_clock():
     with pytest.raises(AnydiffError, match=r"'noise-first' has no log-SNR.*use the solver 'rddm'"):
         compile_plan("dpm-solver++-2m", RDDM(route="noise-first"), 5)
+
+
+def test_what_divides_by_the_noise_where_there_is_none_is_one_sentence():
+    for solver in ("heun", "euler-maruyama", "predictor-corrector", "velocity-adams"):
+        with pytest.raises(AnydiffError, match=r"divides by the signal or the noise of RDDM.*'rddm' removes"):
+            compile_plan(solver, RDDM(route="noise-first"), 6)
+
+
+def test_predictions_that_a_moving_shift_changes_are_refused_in_one_call():
+    class Moving(MeanReverting):
+        centre: ClassVar = {}
+
+    with pytest.raises(AnydiffError, match="asks for residual beside other predictions"):
+        compile_plan("rddm", Moving(), 5)
+
+
+@pytest.mark.parametrize("kind", ["data", "noise", "residual"])
+def test_guidance_by_a_gradient_works_around_a_known_source(kind):
+    """The same samples whatever is predicted, so the known source is taken into account in every conversion."""
+    path = MeanReverting()
+    guidance = LookAhead(direction=torch.tensor([1.0, -0.5]), target=0.3, noise_std=0.5)
+    condition = Conditioning(sources={"mu": GIVEN})
+    asked = {"solver": "ddim", "nfe": 5, "condition": condition, "guidance": guidance, "dtype": torch.float64}
+    plain = sample(exact(path, "data"), (2,), 4, **asked)
+    assert float((sample(exact(path, kind), (2,), 4, **asked) - plain).abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("dof", [1.0, 64.0])
+def test_adaptive_solvers_end_as_plans_do(dof):
+    """Both end rules against a plan of many steps from the same noise, on a law without variance and one with."""
+    path = PFGMPlusPlus(t_end=0.05, dof=dof)
+    oracle = StudentTOracle(path, torch.tensor([[-0.6], [0.7]]).double(), 0.4)
+    start = path.prior(student(6, 1, dof))
+    fine = execute(compile_plan("heun", path, 400, "karras"), oracle, start)
+    for solver in (AdaptiveODE(rtol=1e-7, atol=1e-7), AdaptiveDPMSolver(order=3, rtol=1e-5, atol=1e-5)):
+        end = sample(oracle, (1,), 6, solver=solver, start=start, dtype=torch.float64)
+        assert float((end - fine).abs().max()) < 3e-3, solver
 
 
 def test_without_a_known_source_the_input_is_zero_and_rddm_is_ddim():

@@ -80,7 +80,7 @@ class MeasuredDirection(LinearGuidance):
                 for each in (self.target, self.noise_std)
             )
         native, pull = self.pull(denoiser, x, t, condition, direction, target, noise)
-        prediction = convert(denoiser, x, t, native, denoiser.native_kind, kind)
+        prediction = convert(denoiser, x, t, native, denoiser.native_kind, kind, condition)
         return prediction + per_row(score_unit(denoiser, t, kind), x) * pull
 
     @abstractmethod

@@ -124,8 +124,10 @@ class _Solve:
             setattr(self.solver, name, most)
         if not clean:
             return state + self._state_shift(state, end)
-        # The half jump (D - y/α)/2 of a plan's end, with the score of the last prediction: D - y/α = -κ² ε/κ.
-        data = state / end.alpha - (end.noise_level**2 / 2 / node.noise_level) * noise
+        # The part 1/p of the jump D - y/α that a plan's end takes, by the last prediction: D - y/α = -κ^p ε/κ^(p-1).
+        p = self.path.noise_law.end_exponent
+        jump: float = end.noise_level**p / p / node.noise_level ** (p - 1)
+        data = state / end.alpha - jump * noise
         return data if self.shifted is None else data + self.shifted.data(data)
 
     def _steps(self, x: Any, s: Node, end: Node, predict: Noise) -> tuple[Tensor, Node, Tensor]:

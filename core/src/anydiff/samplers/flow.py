@@ -49,7 +49,7 @@ class Flow:
         return ((x - between) * (factor / place.r)).flatten(1)
 
     def leave(self, u: Tensor, place: Place, clean: bool = False) -> Tensor:
-        """x_T or data from u; ``clean`` adds κ²/2 ∇log p."""
+        """x_T or data from u; ``clean`` adds the part of the jump to D that a plan's end takes."""
         state = (u * place.r).reshape(-1, *self.shape)
         if place is self.noise:
             return state + self._state_shift(state, place.t)
@@ -57,7 +57,7 @@ class Flow:
         if clean:
             with torch.no_grad():
                 # κ² ∇_y log p = D - y in y = x/α, and F is (D - c_skip y)/c_out
-                data = data + (self._data(state, place.t) - data) / 2
+                data = data + (self._data(state, place.t) - data) / self.path.noise_law.end_exponent
         return data + self._data_shift(state)
 
     def __call__(self, angle: Tensor, u: Tensor) -> Tensor:

@@ -125,7 +125,14 @@ def _build(
 ) -> Plan:
     program = Program(path, budget, clock)
     nodes = [program.node(t) for t in grid]
-    x = _end(program, solver.build(program, nodes), nodes[-1], end)
+    try:
+        x = _end(program, solver.build(program, nodes), nodes[-1], end)
+    except ZeroDivisionError:
+        raise AnydiffError(
+            f"{solver!r} divides by the signal or the noise of {path!r}, one of which is 0 at a time of its grid; take "
+            "another solver ('rddm' removes residual and noise one after the other), or a t_start and t_end that leave "
+            "some of both."
+        ) from None
     return program.finish(x, repr(solver), tuple(grid), nodes[-1] if end == "stop" else None)
 
 

@@ -217,13 +217,15 @@ class Program:
     def evaluate_several(self, x: LinearForm, node: Node, kinds: Sequence[str]) -> list[LinearForm]:
         """Predictions of several kinds at state ``x`` and ``node`` from one network call, in the order of ``kinds``.
 
-        On a path with known sources the kinds are ``noise`` and ``residual``, which no shift of the state changes. On a
-        leaf of a product path all follow from the data.
+        On a path with known sources only kinds are given that no shift of the state changes: ``noise`` and ``score``,
+        and ``residual`` and ``flow`` where the shift is the same at all times. On a leaf of a product path all follow
+        from the data.
 
         Raises:
-            AnydiffError: a kind that the path does not license.
+            AnydiffError: a kind that the path does not license, or that the shift of its states changes.
         """
         check_kinds(self.path, kinds, "the kind of prediction that this solver asks for")
+        self._check_shifted(kinds)
         if self.clock is not None:
             return self._leaf_kinds(x, node, kinds)
         state = self._state(x, node)
@@ -239,6 +241,18 @@ class Program:
         elif isinstance(self.path, GaussianPath) and node.alpha == 0:
             self.last = (LinearForm(x.terms), LinearForm(x.terms), node)  # pure noise says nothing of the data
         return made
+
+    def _check_shifted(self, kinds: Sequence[str]) -> None:
+        if not self.path.known:
+            return
+        steady = all(gaussian(self.path, "this solver").centre.get(name) == 1.0 for name in self.path.known)
+        allowed = ("noise", "score", *(("residual", "flow") if steady else ()))
+        for kind in kinds:
+            if kind not in allowed:
+                raise AnydiffError(
+                    f"this solver asks for {kind} beside other predictions, which {self.path!r} with its known "
+                    f"{self.path.known[0]} does not give; use a solver that asks for the data (dpm-solver++-2m)."
+                )
 
     def _leaf_kinds(self, x: LinearForm, node: Node, kinds: Sequence[str]) -> list[LinearForm]:
         state = LinearForm.of(self._register(x))

@@ -128,6 +128,8 @@ def _build(
     try:
         x = _end(program, solver.build(program, nodes), nodes[-1], end)
     except ZeroDivisionError:
+        if all(path.alpha(t) and path.sigma(t) for t in grid):
+            raise  # a fault of the solver's own
         raise AnydiffError(
             f"{solver!r} divides by the signal or the noise of {path!r}, one of which is 0 at a time of its grid; take "
             "another solver ('rddm' removes residual and noise one after the other), or a t_start and t_end that leave "

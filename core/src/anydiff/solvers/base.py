@@ -128,7 +128,7 @@ def _build(
     try:
         x = _end(program, solver.build(program, nodes), nodes[-1], end)
     except ZeroDivisionError:
-        if all(path.alpha(t) and path.sigma(t) for t in grid):
+        if isinstance(path, GaussianPath) and all(node.alpha and node.sigma for node in nodes):
             raise  # a fault of the solver's own
         raise AnydiffError(
             f"{solver!r} divides by the signal or the noise of {path!r}, one of which is 0 at a time of its grid; take "

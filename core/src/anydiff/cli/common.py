@@ -40,6 +40,12 @@ GuidanceOption = Annotated[
     list[str] | None,
     typer.Option("--guidance-option", metavar="NAME=VALUE", help="An option of the guidance; repeatable."),
 ]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        help="Factor on every noise draw: 1 the model's own law, 0 one best estimate (default: the recipe's)."
+    ),
+]
 PathOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -32,6 +32,7 @@ def command(
     path_option: common.PathOption = None,
     guidance: common.Guidance = None,
     guidance_option: common.GuidanceOption = None,
+    temperature: common.Temperature = None,
     seed: common.Seed = 0,
     batch_size: common.BatchSize = 256,
     device: common.Device = "cpu",
@@ -69,6 +70,7 @@ def command(
             "end",
             "guidance",
             "guidance_option",
+            "temperature",
             "seed",
             "batch_size",
             "device",
@@ -92,6 +94,7 @@ def command(
         options |= {
             "guidance": common.guiding(guidance, guidance_option),
             "batch_size": batch_size,
+            "temperature": temperature,
             "device": common.check_device(device),
         }
         scores = _drawn(pipeline, source, count, seed, options)

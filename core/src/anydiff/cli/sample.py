@@ -43,6 +43,7 @@ def command(
     path_option: common.PathOption = None,
     guidance: common.Guidance = None,
     guidance_option: common.GuidanceOption = None,
+    temperature: common.Temperature = None,
     condition: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="What to ask for, label=sneaker say; repeatable.")
     ] = None,
@@ -106,7 +107,7 @@ def command(
     asked = {
         **common.sampling_options(solver, nfe, grid, end, option), **_fixed(pipeline, known), "seed": seed,
         "guidance": common.guiding(guidance, guidance_option), "device": common.check_device(device),
-        "batch_size": batch_size,
+        "batch_size": batch_size, "temperature": temperature,
     }  # fmt: skip
     if start is not None or reverse:
         begun = _begun(pipeline, start, reverse, count, {"--members": members, "--cases": cases})
@@ -136,7 +137,8 @@ def _draw(pipeline: Pipeline, count: int, options: dict[str, Any]) -> tuple[Samp
     from anydiff.denoisers.reversed import reversed_path
     from anydiff.pipeline.sampling import sampler_of
 
-    own = ("seed", "guidance", "device", "batch_size", "condition", "known", "known_mask", "start", "reverse")
+    own = ("seed", "guidance", "device", "batch_size", "condition", "known", "known_mask", "start", "reverse",
+           "temperature")  # fmt: skip
     asked = {name: value for name, value in options.items() if name not in own}
     path = reversed_path(pipeline.denoiser.path) if options.get("reverse") else None
     sampler = sampler_of(pipeline, asked.pop("nfe", None), asked.pop("solver", None), asked, path)

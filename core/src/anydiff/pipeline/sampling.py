@@ -54,7 +54,7 @@ class SampleOptions:
         start: where sampling begins: states at the plan's first node, instead of the prior; of a bridge also native
             objects, one per sample.
         reverse: travel a bridge from its data to its start; ``start`` then holds data.
-        temperature: factor on every noise draw.
+        temperature: factor on every noise draw (default: the recipe's, and 1 for several samples of a case).
         known: native objects or clean states, one per sample or one for all, some entries of which must come out as
             they are (inpainting, start and goal, a scaffold; see :class:`~anydiff.denoisers.wrappers.KnownEntries`).
         known_mask: which entries: booleans of the shape of one state, or of all.
@@ -74,7 +74,7 @@ class SampleOptions:
     device: torch.device | str | None = None
     start: Tensor | Sequence[Any] | None = None
     reverse: bool = False
-    temperature: float = 1.0
+    temperature: float | None = None
     known: Tensor | Sequence[Any] | None = None
     known_mask: Tensor | None = None
     callbacks: Sequence[Callback] = ()
@@ -175,6 +175,12 @@ class Draws:
         return self.count if isinstance(self.count, int) else len(self.count)
 
     @property
+    def temperature(self) -> float:
+        """The factor on noise: what was asked for, else the recipe's own for so many samples of a case."""
+        asked, cases = self.options.temperature, self.options.cases
+        return self.pipeline.recipe.sampling.temperature_of(asked, self.rows, self.rows if cases is None else cases)
+
+    @property
     def told(self) -> Conditioning:
         """What each sample was asked for, one row per sample."""
         condition = replace(self.condition, known=None)
@@ -192,7 +198,7 @@ class Draws:
         notified = [_notify_step] if hooks().has("sampling_step") else []
         request = SampleRequest(
             self.count, seed=options.seed if seed is None else seed, guidance=[*self.layers, *outer],
-            condition=self.condition, cases=options.cases, start=start, temperature=options.temperature,
+            condition=self.condition, cases=options.cases, start=start, temperature=self.temperature,
             batch_size=options.batch_size, device=options.device or "cpu", callbacks=[*options.callbacks, *notified],
         )  # fmt: skip
         sampler = sampler_of(pipeline, options.nfe, options.solver, dict(options.solving), self.denoiser.path)

@@ -142,6 +142,13 @@ class _Job:
         return self.pipeline.plan(**{name: value for name, value in self.options.items() if name not in names})
 
     @property
+    def temperature(self) -> float:
+        """The factor on noise, one for all chunks: a chunk alone does not show that its cases are ensembles."""
+        settings = self.pipeline.recipe.sampling
+        given = self.options.get("temperature")
+        return float(settings.temperature_of(given, self.members * self.cases, self.cases))
+
+    @property
     def block(self) -> tuple[int, int]:
         """Members and cases per chunk: whole members where a chunk holds all cases, else part of one."""
         if self.cases <= self.chunk:
@@ -169,7 +176,7 @@ class _Job:
             "nfe": plan.nfe,
             "plan_hash": hashlib.sha256(plan.to_json().encode()).hexdigest(),
             "guidance": [re.sub(r" at 0x[0-9a-f]+", "", repr(layer)) for layer in layers],
-            "temperature": float(self.options.get("temperature", 1.0)),
+            "temperature": self.temperature,
             "seed": self.seed,
             "members": self.members,
             "cases": self.cases,
@@ -260,7 +267,8 @@ class _Job:
     def _draw(self, members: range, cases: range) -> dict[str, LabelledArray]:
         indices = [member * self.cases + case for member in members for case in cases]
         condition = self.condition.rows(slice(cases.start, cases.stop))
-        options = {"batch_size": self.chunk, **self.options, "cases": len(cases)}
+        own = {"cases": len(cases), "temperature": self.temperature}
+        options = {"batch_size": self.chunk, **self.options, **own}
         samples = self.pipeline.sample_set(indices, seed=self.seed, condition=condition, **options)
         return self.pipeline.domain.arrays(samples.states, samples.condition)
 

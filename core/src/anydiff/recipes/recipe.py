@@ -41,6 +41,9 @@ class SamplingSettings(Settings):
         grid: time grid; None for the path's default.
         end: how the plan ends (see :func:`anydiff.solvers.compile_plan`).
         guidance: guidances, the first innermost.
+        temperature: factor on every noise draw, the prior's included, where each case is sampled once (0: one best
+            estimate, the path of the prior's mean). Several samples of a case are an ensemble of the model's own law
+            and keep 1.
     """
 
     solver: Part = Part(name=DEFAULT_SOLVER)
@@ -48,6 +51,13 @@ class SamplingSettings(Settings):
     grid: str | None = None
     end: str = "clean"
     guidance: tuple[Part, ...] = ()
+    temperature: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+
+    def temperature_of(self, given: float | None, samples: int, cases: int) -> float:
+        """The factor on noise of ``samples`` samples of ``cases`` cases: what is given, else this recipe's."""
+        if given is not None:
+            return given
+        return self.temperature if samples <= cases else 1.0
 
 
 class Recipe(Settings):
@@ -106,6 +116,8 @@ class Recipe(Settings):
             del data["latent"]
         if self.method == Part(name="objective"):
             del data["method"]
+        if self.sampling.temperature == 1.0:
+            del data["sampling"]["temperature"]
         for name in ("noise_levels", "optimiser", "prefetch"):
             if getattr(self.training, name) == TrainingSettings.model_fields[name].default:
                 del data["training"][name]

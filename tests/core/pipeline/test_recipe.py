@@ -28,7 +28,7 @@ CHANGED = {
     "name": "other", "help": "x", "parametrization": "data", "sigma_data": 0.9, "grid": "time", "end": "stop",
     "schedule": "constant", "precision": "bf16-mixed", "micro_batch_size": 8, "gradient_clip": None,
     "betas": [0.8, 0.9], "weighting": "uniform", "metrics": [], "guidance": ["clamp"], "options": {"eta": 0.5},
-    "latent": "other", "optimiser": "sgd",
+    "latent": "other", "optimiser": "sgd", "start": "other", "companions": {"teacher": "other"}, "fixed": True,
 }  # fmt: skip
 
 

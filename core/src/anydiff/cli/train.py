@@ -8,11 +8,14 @@ import itertools
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anydiff.cli.output import tell
+
+if TYPE_CHECKING:
+    from anydiff.recipes import Recipe, Start
 
 
 def command(
@@ -22,6 +25,17 @@ def command(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; repeatable.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Begin with the weights of this recipe, run or file."),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Of --from take the tensors that match; the others begin at random.")
+    ] = False,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Of --from do not train these parameters ('down.*'); repeatable."),
+    ] = None,
     devices: Annotated[str, typer.Option(help="Number of devices, or auto.")] = "1",
 ) -> None:
     """Train a recipe. Ctrl-C saves a checkpoint; --resume continues exactly where it stopped.
@@ -30,6 +44,7 @@ def command(
       anydiff train images/fashion --out runs/fashion
       anydiff train images/fashion --set training.steps=200 --set network.options.channels=32
       anydiff train images/fashion --out runs/fashion --resume
+      anydiff train images/fashion --from images/fashion --set training.steps=200 --out runs/finer
       anydiff train my-recipe.yaml --devices 2 --out runs/mine
     """
     from rich.console import Console
@@ -38,6 +53,7 @@ def command(
     from anydiff.networks import Autoencoder
     from anydiff.pipeline import train
     from anydiff.pipeline.conditions import never_hidden
+    from anydiff.pipeline.start import start_words
     from anydiff.recipes import load_recipe
 
     if resume and out is None:
@@ -45,11 +61,14 @@ def command(
     if out is None and (devices != "1" or "TORCHELASTIC_RUN_ID" in os.environ):
         raise AnydiffError("several processes that train one model must agree on its folder; name it with --out.")
     resolved = load_recipe(recipe, change or [])
+    base = _base(resolved, start, partial, freeze or [])
     count: int | str = devices if devices == "auto" else natural_number("--devices", _number(devices))
-    written = shlex.join(["anydiff", "train", recipe, *(part for each in change or [] for part in ("--set", each))])
+    changes = [part for each in change or [] for part in ("--set", each)]
+    written = shlex.join(["anydiff", "train", recipe, *changes, *start_words(base)])
     folder = _new_folder(resolved.name) if out is None else out
     try:
-        pipeline = train(resolved, folder, resume=resume, devices=count, console=Console(stderr=True), command=written)
+        console = Console(stderr=True)
+        pipeline = train(resolved, folder, start=base, resume=resume, devices=count, console=console, command=written)
     except BaseException:
         if out is None:
             with contextlib.suppress(OSError):  # it holds a run, or is gone
@@ -62,6 +81,26 @@ def command(
     needed = never_hidden(pipeline.recipe, pipeline.denoiser.network, pipeline.domain)
     # A model that was never trained without its conditions is asked with those of held-out data.
     tell(f"next: anydiff sample {folder} {'--cases 4' if needed else '--count 16'}")
+
+
+def _base(recipe: Recipe, source: str | None, partial: bool, freeze: list[str]) -> Start | None:
+    """The base that the options say; None where they say nothing, so that the recipe's own counts.
+
+    Raises:
+        AnydiffError: options of a base where there is none.
+    """
+    from anydiff.errors import AnydiffError
+    from anydiff.recipes import Start
+
+    if source is not None:
+        return Start(source=source, partial=partial, freeze=tuple(freeze))
+    for name, given in (("--partial", partial), ("--freeze", bool(freeze))):
+        if given and recipe.start is None:
+            raise AnydiffError(f"{name} says how a training begins from a model; name the model with --from.")
+    if not (partial or freeze) or recipe.start is None:
+        return None
+    update = {"partial": partial or recipe.start.partial, "freeze": tuple(freeze) or recipe.start.freeze}
+    return recipe.start.model_copy(update=update)
 
 
 def _new_folder(recipe: str) -> Path:

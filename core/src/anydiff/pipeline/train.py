@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +16,18 @@ from anydiff.errors import AnydiffError
 from anydiff.pipeline.companions import companions_of, recorded_text
 from anydiff.pipeline.latent import LatentDataset
 from anydiff.pipeline.pipeline import Pipeline, load
+from anydiff.pipeline.start import (
+    freeze,
+    named_model,
+    recorded,
+    start_words,
+    starting,
+    take_weights,
+    training_command,
+)
 from anydiff.plugins import hooks
 from anydiff.plugins.source import transforming_code
-from anydiff.recipes import Part, Recipe, load_recipe
+from anydiff.recipes import Model, Part, Recipe, Start, load_recipe
 from anydiff.recipes.build import build_training_method
 from anydiff.recipes.statistics import fit_to_data
 from anydiff.registry import registry
@@ -33,6 +44,7 @@ def train(
     recipe: Recipe,
     folder: str | Path,
     *,
+    start: str | Path | Start | None = None,
     resume: bool = False,
     devices: int | str = 1,
     console: Any = None,
@@ -46,22 +58,33 @@ def train(
     Args:
         recipe: the complete experiment.
         folder: a new or empty folder, or with ``resume`` one that holds an unfinished run of the same recipe.
-        resume: continue at the last checkpoint.
+        start: the model whose weights the training begins with, in place of the recipe's own ``start``: a recipe with
+            bundled weights, a run folder, a weights file, or a :class:`~anydiff.recipes.Start` that also says what is
+            frozen and whether some tensors may differ. The run's recipe holds its hashes.
+        resume: continue at the last checkpoint; from the run's own base where there is none yet.
         devices: number of devices, or "auto"; the model that results is the same for any.
         console: a rich console for progress; None for no output.
-        command: the command line that trains this, for the card; by default that of the recipe, or of the run's own
-            ``config.yaml`` where the recipe is not as it is registered.
+        command: the command line that trains this, for the card; by default the registered recipe of this name with
+            its changes and its base, or the run's own ``config.yaml`` where no recipe is registered.
 
     Raises:
-        AnydiffError: the folder holds files, or the recipe differs from the run's.
+        AnydiffError: the folder holds files, the recipe or the base differs from the run's, or the base does not fit.
         NonFiniteError: loss or gradient became NaN or infinite; names the first bad tensor.
         KeyboardInterrupt: after a checkpoint was saved.
     """
+    before = _resumed(Path(folder)) if resume else None
+    asked, recipe = recipe, starting(recipe, start, resume, before)
+    if not command:
+        command = training_command(recipe, _registered(recipe.name))
+    elif before is not None and asked.start is None:
+        command = shlex.join([*shlex.split(command), *start_words(recipe.start)])
     recipe, dataset = fit_to_data(recipe)
-    if resume:
-        _check_same_experiment(recipe, Path(folder))
+    recipe, base = _with_base(recipe, before, Path(folder))
+    if before is not None:
+        _check_same_experiment(recipe, before, Path(folder))
     transforms = transforming_code("transform_batch")
     pipeline = _begun(recipe, Path(folder), transforms, resume)
+    _begin_weights(pipeline, base)
     if pipeline.latent is not None:
         dataset = LatentDataset(dataset, pipeline.latent)
     method = build_training_method(recipe, pipeline.denoiser)  # refused before anything is written
@@ -70,7 +93,7 @@ def train(
         "recipe_hash": recipe.hash,
         "data_hash": dataset.hash,
         "anydiff_version": version("anydiff"),
-        "command": command or _command(recipe),
+        "command": command,
         **recorded_text(pipeline.companions, Path(folder)),
         **({TRANSFORMS: json.dumps(transforms, sort_keys=True)} if transforms else {}),
     }
@@ -85,11 +108,43 @@ def train(
     return pipeline
 
 
-def _check_same_experiment(recipe: Recipe, folder: Path) -> None:
-    """Refuse to resume a run under a recipe that makes another model, before anything of the run is replaced."""
+def _resumed(folder: Path) -> Recipe | None:
+    """The recipe of the run in ``folder``; None where nothing was begun, or there is no run: RunFolder.create tells."""
     if not (folder / "config.yaml").is_file():
-        return  # nothing was begun, or it is no run: RunFolder.create tells
-    before = Recipe.parse(RunFolder.open(folder).config, f"the configuration of the run {str(folder)!r}")
+        return None
+    return Recipe.parse(RunFolder.open(folder).config, f"the configuration of the run {str(folder)!r}")
+
+
+def _registered(name: str) -> Recipe | None:
+    return load_recipe(name) if name in registry().names("recipes") else None
+
+
+def _with_base(recipe: Recipe, before: Recipe | None, folder: Path) -> tuple[Recipe, Pipeline | None]:
+    """The recipe with the hashes of its base, and the base; None where the recipe names none, or a state goes on."""
+    asked = recipe.start
+    if asked is None:
+        return recipe, None
+    goes_on = before is not None and (folder / "state.pt").exists()
+    if goes_on and before is not None and asked == before.start:
+        return recipe, None
+    base = named_model(asked, "start", load)
+    return recipe.model_copy(update={"start": recorded(asked, base)}), None if goes_on else base
+
+
+def _begin_weights(pipeline: Pipeline, base: Pipeline | None) -> None:
+    """Give the untrained pipeline the weights of ``base``, where there is one, and freeze what its recipe says."""
+    start = pipeline.recipe.start
+    if start is None:
+        return
+    if base is not None:
+        taken = take_weights(pipeline, base, start)
+        if not taken.whole:
+            warnings.warn(f"started from {start.source!r} in part: {taken}.", stacklevel=3)
+    freeze(pipeline.denoiser.network, start.freeze)
+
+
+def _check_same_experiment(recipe: Recipe, before: Recipe, folder: Path) -> None:
+    """Refuse to resume a run under a recipe that makes another model, before anything of the run is replaced."""
     for part in (
         "domain",
         "latent",
@@ -100,6 +155,7 @@ def _check_same_experiment(recipe: Recipe, folder: Path) -> None:
         "sigma_data",
         "objective",
         "method",
+        "start",
     ):
         old, new = getattr(before, part), getattr(recipe, part)
         if old != new:
@@ -136,16 +192,7 @@ def _named(transforms: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    return repr(value.model_dump(mode="json") if isinstance(value, Part) else value)
-
-
-def _command(recipe: Recipe) -> str:
-    """The command line that trains ``recipe``."""
-    try:
-        registered = load_recipe(recipe.name).hash == recipe.hash
-    except AnydiffError:
-        registered = False
-    return f"anydiff train {recipe.name if registered else 'config.yaml'}"
+    return repr(value.model_dump(mode="json") if isinstance(value, (Part, Model)) else value)
 
 
 class _HookEvents(TrainingEvents):
@@ -179,6 +226,12 @@ def _further(pipeline: Pipeline) -> str:
         f"| {role} | {each.recipe.name}, sha256 `{each.weights_hash}` |\n" for role, each in pipeline.companions.items()
     ]
     transforms = json.loads(pipeline.metadata.get(TRANSFORMS, "{}"))
+    start = pipeline.recipe.start
+    if start is not None:
+        how = ", what matched of it" * start.partial + (
+            f", frozen: `{'`, `'.join(start.freeze)}`" if start.freeze else ""
+        )
+        rows.append(f"| base | {start.source}, sha256 `{start.weights_hash}`{how} |\n")
     rows += [f"| batches | changed by {name}, sha256 `{found}` |\n" for name, found in transforms.items()]
     return "".join(rows)
 

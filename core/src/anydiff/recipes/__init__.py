@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from anydiff.exports import on_demand
+from anydiff.recipes.models import Model, Start
 from anydiff.recipes.recipe import Part, Recipe, SamplingSettings, load_recipe
 
 if TYPE_CHECKING:
@@ -32,9 +33,11 @@ _BUILT = (
 __getattr__ = on_demand(__name__, dict.fromkeys(_BUILT, "anydiff.recipes.build"))
 
 __all__ = [
+    "Model",
     "Part",
     "Recipe",
     "SamplingSettings",
+    "Start",
     "build_dataset",
     "build_denoiser",
     "build_domain",

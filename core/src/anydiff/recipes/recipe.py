@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from anydiff.data.reading import parse_yaml, read_yaml
 from anydiff.denoisers.kinds import PredictionKind
 from anydiff.errors import AnydiffError
+from anydiff.recipes.models import Start
 from anydiff.registry import registry
 from anydiff.samplers import DEFAULT_NFE, DEFAULT_SOLVER
 from anydiff.settings import Settings
@@ -76,6 +77,7 @@ class Recipe(Settings):
         sigma_data: standard deviation of the data, for input scaling and EDM's preconditioning.
         objective: what is minimised.
         method: which modules are trained, by which losses; by default the network, by the objective.
+        start: the model whose weights the training begins with; None for weights at random.
         training: budget and optimiser.
         sampling: defaults for sampling.
         metrics: what ``evaluate`` reports.
@@ -92,6 +94,7 @@ class Recipe(Settings):
     sigma_data: float = Field(default=1.0, gt=0)
     objective: Part = Part(name="denoising")
     method: Part = Part(name="objective")
+    start: Start | None = None
     training: TrainingSettings
     sampling: SamplingSettings = SamplingSettings()
     metrics: tuple[Part, ...] = ()
@@ -112,8 +115,9 @@ class Recipe(Settings):
         """The resolved configuration as JSON with sorted keys."""
         data = self.model_dump(mode="json")
         # What came later is left out where it is not used, so that a recipe keeps the name it had before.
-        if self.latent is None:
-            del data["latent"]
+        for name in ("latent", "start"):
+            if getattr(self, name) is None:
+                del data[name]
         if self.method == Part(name="objective"):
             del data["method"]
         if self.sampling.temperature == 1.0:
@@ -140,6 +144,23 @@ class Recipe(Settings):
                 raise AnydiffError(f"the change {change!r} has no '='; write it as training.steps=1000.")
             _assign(data, key.split("."), parse_yaml(text, f"the change {change!r}"))
         return Recipe.parse(data, f"recipe {self.name!r}")
+
+    def changes_from(self, other: Recipe) -> list[str] | None:
+        """The changes that make this recipe of ``other``, as :meth:`with_changes` takes them; None where none do."""
+        found: list[str] = []
+        same = _collect(other.model_dump(mode="json"), self.model_dump(mode="json"), (), found)
+        return found if same else None
+
+
+def _collect(before: Any, after: Any, keys: tuple[str, ...], found: list[str]) -> bool:
+    """Add to ``found`` what makes ``after`` of ``before``; False where no change can: one takes no key away."""
+    if before == after:
+        return True
+    if not (isinstance(before, dict) and isinstance(after, dict) and before.keys() <= after.keys()):
+        text = yaml.safe_dump(after, default_flow_style=True, width=1 << 20, allow_unicode=True, sort_keys=False)
+        found.append(f"{'.'.join(keys)}={text.removesuffix('...' + chr(10)).strip()}")
+        return bool(keys) and all(key and "." not in key and "=" not in key for key in keys)
+    return all(_collect(before.get(key), value, (*keys, key), found) for key, value in after.items())
 
 
 def _assign(data: dict[str, Any], keys: list[str], value: Any) -> None:

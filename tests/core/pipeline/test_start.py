@@ -71,7 +71,8 @@ def test_before_the_first_step_the_averages_are_the_bases_bit_for_bit(base, tmp_
     monkeypatch.setattr(fit_module._Training, "_advance", look)
     started = train(recipe("training.seed=3"), tmp_path / "run", start=base)
     tensors, _ = load_weights(base / FILE)
-    assert seen.keys() == tensors.keys() and all(torch.equal(seen[name], tensors[name]) for name in tensors)
+    assert seen.keys() == tensors.keys()
+    assert all(torch.equal(seen[name], tensors[name]) for name in tensors)
     assert started.weights_hash != load(base).weights_hash
 
 
@@ -123,7 +124,8 @@ def test_the_stored_command_reproduces_the_run(base, tmp_path, capsys):
     assert words[:3] == ["anydiff", "train", "two_moons/small"]
     assert command_line([*words[1:], "--out", str(tmp_path / "again")]) == 0
     again = load(tmp_path / "again")
-    assert again.weights_hash == started.weights_hash and again.recipe.hash == started.recipe.hash
+    assert again.weights_hash == started.weights_hash
+    assert again.recipe.hash == started.recipe.hash
     assert again.metadata["command"] == started.metadata["command"]
     # The run's own configuration, too, hashes of the base included.
     third = train(load_recipe(tmp_path / "run" / "config.yaml"), tmp_path / "third")
@@ -138,9 +140,9 @@ def test_another_base_is_refused_on_resumption(base, tmp_path):
         with pytest.raises(Killed):
             train(recipe(), tmp_path / "run", start=base)
     before = (tmp_path / "run" / "config.yaml").read_bytes()
-    with pytest.raises(AnydiffError, match="start is .*but the run in .* was begun with"):
+    with pytest.raises(AnydiffError, match=r"start is .*but the run in .* was begun with"):
         train(recipe(f"start={other}"), tmp_path / "run", resume=True)
-    with pytest.raises(AnydiffError, match="leave start .* out"):
+    with pytest.raises(AnydiffError, match=r"leave start .* out"):
         train(recipe(), tmp_path / "run", start=base, resume=True)
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
     assert train(recipe(f"start={base}"), tmp_path / "run", resume=True)
@@ -163,13 +165,14 @@ def test_tensors_that_differ_are_listed_and_refused_unless_partial(base, tmp_pat
     assert not (tmp_path / "run").exists()
     with pytest.warns(UserWarning, match=r"in part: \d+ tensors match; \d+ of the network are not in it"):
         started = train(wider, tmp_path / "run", start=Start(source=str(base), partial=True))
-    assert started.recipe.start.partial and "what matched of it" in (tmp_path / "run" / "card.md").read_text()
+    assert started.recipe.start.partial
+    assert "what matched of it" in (tmp_path / "run" / "card.md").read_text()
 
 
 def test_a_base_without_a_tensor_that_matches_is_refused(base):
     pipeline, other = Pipeline.untrained(recipe()), load(base)
     other.denoiser.network = torch.nn.Bilinear(3, 5, 7)
-    with pytest.raises(AnydiffError, match="none of its 2 tensors matches .*0 tensors match; 28 of the network are"):
+    with pytest.raises(AnydiffError, match=r"none of its 2 tensors matches .*0 tensors match; 28 of the network are"):
         take_weights(pipeline, other, Start(source="other", partial=True))
 
 
@@ -180,7 +183,8 @@ def test_frozen_parameters_stay_and_the_others_move(base, tmp_path):
     held = {name for name in before if torch.equal(before[name], after[name])}
     parameters = dict(load(base).denoiser.network.named_parameters())
     frozen = {name for name in parameters if name.endswith("bias") or name.startswith("entry")}
-    assert frozen <= held and held & set(parameters) == frozen
+    assert frozen <= held
+    assert held & set(parameters) == frozen
     assert "frozen: `*bias`, `entry*`" in (tmp_path / "run" / "card.md").read_text()
     for patterns, message in ((("nothing*",), "matches none of the network's"), (("*",), "leaves nothing to train")):
         with pytest.raises(AnydiffError, match=message):
@@ -204,11 +208,11 @@ def test_a_base_whose_weights_mean_something_else_is_refused(base, tmp_path, cha
 
 
 def test_a_base_that_cannot_be_loaded_is_refused(base, tmp_path):
-    with pytest.raises(AnydiffError, match="start is 'nowhere', which cannot be loaded"):
+    with pytest.raises(AnydiffError, match=r"start is 'nowhere', which cannot be loaded"):
         train(recipe(), tmp_path / "run", start="nowhere")
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes((base / FILE).read_bytes()[:1000])
-    with pytest.raises(FileFormatError, match="start is .* truncated"):
+    with pytest.raises(FileFormatError, match=r"start is .* truncated"):
         train(recipe(), tmp_path / "run", start=cut)
     tensors, metadata = load_weights(base / FILE)
     quantised = tmp_path / "quantised.safetensors"

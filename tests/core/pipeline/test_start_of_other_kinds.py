@@ -43,9 +43,9 @@ def _waves(patch, tmp_path_factory):
 
 
 def test_an_autoencoder_is_no_base_of_a_denoiser_nor_the_other_way_round(runs, tmp_path):
-    with pytest.raises(AnydiffError, match="one of the two is an autoencoder .'waves/codes'"):
+    with pytest.raises(AnydiffError, match=r"one of the two is an autoencoder .'waves/codes'"):
         train(load_recipe("waves/diffusion"), tmp_path / "run", start=runs / "codes")
-    with pytest.raises(AnydiffError, match="one of the two is an autoencoder .'waves/codes'"):
+    with pytest.raises(AnydiffError, match=r"one of the two is an autoencoder .'waves/codes'"):
         train(load_recipe("waves/codes"), tmp_path / "run", start=runs / "model")
     assert not (tmp_path / "run").exists()
     finer = train(load_recipe("waves/codes", ["training.steps=1"]), tmp_path / "finer", start=runs / "codes")
@@ -56,7 +56,7 @@ def test_a_base_of_another_domain_or_latent_space_is_refused(runs, tmp_path):
     with pytest.raises(AnydiffError, match="whose domain is 'images', but the recipe says 'waves'"):
         train(load_recipe("waves/diffusion"), tmp_path / "run", start="images/fashion")
     for latent in ([], [f"latent={runs / 'others'}"]):
-        with pytest.raises(AnydiffError, match="whose latent is .*codes"):
+        with pytest.raises(AnydiffError, match=r"whose latent is .*codes"):
             train(load_recipe("waves/diffusion", latent), tmp_path / "run", start=runs / "model")
     assert not (tmp_path / "run").exists()
     recipe = load_recipe("waves/diffusion", [f"latent={runs / 'codes'}"])

@@ -1,7 +1,8 @@
 """What training minimises: losses per example, ``objective(denoiser, clean, noise, uniform, condition)``."""
 
 from anydiff.objectives.base import Objective, element_mean
-from anydiff.objectives.call import Call, network_head, network_heads, present_entries
+from anydiff.objectives.call import Beside, Call, network_head, network_heads, present_entries
+from anydiff.objectives.coupled import Coupled, Coupling
 from anydiff.objectives.cross_entropy import CrossEntropy
 from anydiff.objectives.denoising import Denoising
 from anydiff.objectives.energy import denoising_energy
@@ -18,7 +19,10 @@ from anydiff.objectives.times import TIME_LAWS, TimeLaw
 __all__ = [
     "TIME_LAWS",
     "AutomaticSelection",
+    "Beside",
     "Call",
+    "Coupled",
+    "Coupling",
     "CrossEntropy",
     "Denoising",
     "EveryRoute",

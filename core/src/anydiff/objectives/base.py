@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.kinds import weights
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.objectives.call import Call
+from anydiff.objectives.call import ALONE, Beside, Call
 from anydiff.paths.base import GaussianPath, LinearPath, per_row
 from anydiff.states import UNCONDITIONAL, Conditioning, Draws
 
@@ -75,6 +75,12 @@ class Objective(ABC):
 
     leads = True
     """Whether it says at which times examples are seen; a term for which any times will do takes those of others."""
+
+    couples: bool = False
+    """Whether it is a loss of the whole batch (:class:`anydiff.objectives.Coupled`), or holds one."""
+
+    needs: tuple[str, ...] = ()
+    """Names of the companions that it asks for (:meth:`Call.companion`)."""
 
     @abstractmethod
     def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
@@ -136,21 +142,29 @@ class Objective(ABC):
         uniform: Tensor,
         condition: Conditioning = UNCONDITIONAL,
         draws: Draws | None = None,
+        beside: Beside = ALONE,
     ) -> dict[str, Tensor]:
         """The terms of the loss by name, as a training logs them.
 
         Arguments as for calling the objective; ``draws`` are the random numbers of the rows for whatever else it draws,
-        without them those of the positions 0 to B - 1.
+        without them those of the positions 0 to B - 1. ``beside`` holds companions and what couples micro batches.
         """
         if makes_its_own_call(self):
             return {"loss": self(denoiser, clean, noise, uniform, condition)}
-        return self.losses(Call(denoiser, self.times, clean, noise, uniform, condition, draws))
+        return self.losses(Call(denoiser, self.times, clean, noise, uniform, condition, draws, beside))
 
     def prepare(self, denoiser: Denoiser) -> None:  # noqa: B027 (most objectives have nothing to prepare)
         """Called once, before ``denoiser`` is trained: refuse what does not fit, and make what depends on it.
 
         Raises:
             AnydiffError: the objective cannot train this denoiser.
+        """
+
+    def meet(self, denoiser: Denoiser, companions: Mapping[str, Denoiser]) -> None:  # noqa: B027 (most need none)
+        """Called once, before ``denoiser`` is trained, with the recipe's companions: refuse one that does not fit.
+
+        Raises:
+            AnydiffError: it is of other states, of another path, or whatever the objective cannot use.
         """
 
     def modules(self) -> Mapping[str, nn.Module]:

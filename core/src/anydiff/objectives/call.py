@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,26 @@ from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath, gaussian
 from anydiff.states import UNCONDITIONAL, Conditioning, Draws, StateSpec
 
+if TYPE_CHECKING:
+    from anydiff.objectives.coupled import Coupling
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a training gives a call beside its batch.
+
+    Attributes:
+        companions: frozen models by the names that the recipe gives them.
+        coupling: knows the other micro batches and devices; None where the batch is the whole one.
+    """
+
+    companions: Mapping[str, Denoiser] = field(default_factory=dict)
+    coupling: Coupling | None = None
+
+
+ALONE = Beside()
 
 
 class Call:
@@ -28,11 +48,13 @@ class Call:
         uniform: one number in (0, 1) per row, ``[B]``; becomes its time.
         condition: what is given beside the states.
         draws: further random numbers of the rows; without them those of the positions 0 to B - 1.
+        beside: companions, and what couples micro batches.
 
     Attributes:
         clean, noise: as given, zero where no entry is.
         entry_weights: weights of the entries in a mean over them, None for equal ones.
         path: the denoiser's.
+        coupling: knows the other micro batches of a loss of the whole batch.
 
     Raises:
         AnydiffError: ``uniform`` of a shape that does not fit.
@@ -47,12 +69,14 @@ class Call:
         uniform: Tensor,
         condition: Conditioning = UNCONDITIONAL,
         draws: Draws | None = None,
+        beside: Beside = ALONE,
     ) -> None:
         self.denoiser, self.condition, self.path = denoiser, condition, denoiser.path
         self.clean, self.noise, self.entry_weights = present_entries(denoiser.spec, clean, noise, condition)
         if uniform.shape != clean.shape[:1]:
             raise AnydiffError(f"uniform has shape {tuple(uniform.shape)}, but must be ({clean.shape[0]},).")
         self.draws = Draws(0, range(len(clean))) if draws is None else draws
+        self.companions, self.coupling = beside.companions, beside.coupling
         self._times, self._uniform = times, uniform
         self._made: dict[str, Any] = {}
 
@@ -103,6 +127,30 @@ class Call:
     def predict(self, kind: PredictionKind) -> Tensor:
         """The same prediction as one of ``kind``, ``[B, *shape]``; no further call."""
         return converted(self.denoiser, self.x, self.t, self.natives, kind, self.condition)
+
+    def companion(self, name: str) -> Denoiser:
+        """The frozen model that the recipe calls ``name``; it is asked with :meth:`condition_of` the same name.
+
+        Raises:
+            AnydiffError: there is none.
+        """
+        if name not in self.companions:
+            raise AnydiffError(
+                f"a term asks for the companion {name!r}, but there is {', '.join(self.companions) or 'none'}; name it "
+                "in the recipe's companions."
+            )
+        return self.companions[name]
+
+    def condition_of(self, name: str) -> Conditioning:
+        """The condition as the companion ``name`` encodes it: what the trained network made of it is not for others."""
+        plain = replace(self.condition, parts={})
+        return self.once(f"condition of {name}", lambda: self.companion(name).encode_condition(plain))
+
+    def predicted_by(self, name: str, kind: PredictionKind = "data") -> Tensor:
+        """What the companion ``name`` predicts of the same states, as ``kind`` ``[B, *shape]``; called once."""
+        asked, condition = self.companion(name), self.condition_of(name)
+        made = self.once(f"natives of {name}", lambda: asked.natives(self.x, self.t, condition))
+        return converted(asked, self.x, self.t, made, kind, condition)
 
     def head(self, name: str, asked_by: str, fix: str = "") -> Callable[..., Any]:
         """What the network offers beside its prediction under ``name``: ``network.heads[name]``.

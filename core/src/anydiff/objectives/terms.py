@@ -140,6 +140,8 @@ class Sum(Objective):
         """Each term with its weight, [B]; those of a term that has several are called ``NAME/INNER``."""
         found: dict[str, Tensor] = {}
         for name, part in self.active(call.denoiser).items():
+            if call.coupling is not None and call.coupling.collects and not part.objective.couples:
+                continue  # of what is not coupled nothing is asked yet
             for inner, loss in part.objective.losses(call.named(name)).items():
                 weighted = loss if part.weight == 1 else part.weight * loss
                 found[name if inner == "loss" else f"{name}/{inner}"] = weighted
@@ -155,6 +157,21 @@ class Sum(Objective):
             self._agree(denoiser.path)
         for part in self.active(denoiser).values():
             part.objective.prepare(denoiser)
+
+    def meet(self, denoiser: Denoiser, companions: Mapping[str, Denoiser]) -> None:
+        """Every term meets the companions."""
+        for part in self.active(denoiser).values():
+            part.objective.meet(denoiser, companions)
+
+    @property
+    def couples(self) -> bool:  # type: ignore[override]
+        """Whether a term is a loss of the whole batch."""
+        return any(part.objective.couples for part in self.parts.values())
+
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The companions of all terms, each once."""
+        return tuple(dict.fromkeys(name for part in self.parts.values() for name in part.objective.needs))
 
     def modules(self) -> Mapping[str, nn.Module]:
         """The modules of all terms, as ``NAME/INNER``."""

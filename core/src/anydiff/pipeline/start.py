@@ -88,6 +88,32 @@ def recorded(model: Model, pipeline: Pipeline) -> Model:
     return model.model_copy(update={"recipe_hash": pipeline.recipe.hash, "weights_hash": pipeline.weights_hash})
 
 
+def training_companions(recipe: Recipe, load: Callable[[str], Pipeline]) -> tuple[Recipe, dict[str, Pipeline]]:
+    """The recipe with the hashes of the frozen models that its loss asks, and these models by name.
+
+    Raises:
+        AnydiffError: one cannot be loaded, or is another than the recipe was written for.
+    """
+    found = {name: named_model(model, f"companions.{name}", load) for name, model in recipe.companions.items()}
+    models = {name: recorded(model, found[name]) for name, model in recipe.companions.items()}
+    return (recipe.model_copy(update={"companions": models}) if models else recipe), found
+
+
+def check_space(pipeline: Pipeline, companion: Pipeline, name: str) -> None:
+    """Refuse a companion that diffuses in another latent space than ``pipeline``: its states mean something else."""
+    own, other = latent_hash(pipeline), latent_hash(companion)
+    if own != other and not isinstance(companion.denoiser.network, Autoencoder):
+        raise AnydiffError(
+            f"companions.{name} diffuses in the latent space of {companion.recipe.latent!r}, but the recipe in that of "
+            f"{pipeline.recipe.latent!r}; name a companion of the same latent."
+        )
+
+
+def latent_hash(pipeline: Pipeline) -> str:
+    """The hash of the weights of the autoencoder in whose latent space a model diffuses; empty where it has none."""
+    return pipeline.companions["latent"].weights_hash if pipeline.recipe.latent else ""
+
+
 @dataclass(frozen=True)
 class Taken:
     """How the tensors of a base met those of a network.
@@ -172,7 +198,6 @@ def _check_fit(pipeline: Pipeline, base: Pipeline, source: str) -> None:
             f"start is {source!r}, but one of the two is an autoencoder ({one.recipe.name!r}) and the other a denoiser "
             f"({two.recipe.name!r}); name an autoencoder as latent, and start from a model of the same kind."
         )
-    spaces = [each.companions["latent"].weights_hash if each.recipe.latent else "" for each in (pipeline, base)]
     same_path = recipe.path == other.path or pipeline.denoiser.path == base.denoiser.path
     for what, same, mine, theirs in (
         ("domain", recipe.domain.name == other.domain.name, recipe.domain.name, other.domain.name),
@@ -180,7 +205,7 @@ def _check_fit(pipeline: Pipeline, base: Pipeline, source: str) -> None:
         ("parametrization", recipe.parametrization == other.parametrization, recipe.parametrization,
          other.parametrization),
         ("sigma_data", recipe.sigma_data == other.sigma_data, recipe.sigma_data, other.sigma_data),
-        ("latent", spaces[0] == spaces[1], recipe.latent, other.latent),
+        ("latent", latent_hash(pipeline) == latent_hash(base), recipe.latent, other.latent),
     ):  # fmt: skip
         if not same:
             raise AnydiffError(

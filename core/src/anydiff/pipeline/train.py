@@ -17,6 +17,7 @@ from anydiff.pipeline.companions import companions_of, recorded_text
 from anydiff.pipeline.latent import LatentDataset
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.start import (
+    check_space,
     freeze,
     named_model,
     recorded,
@@ -24,6 +25,7 @@ from anydiff.pipeline.start import (
     starting,
     take_weights,
     training_command,
+    training_companions,
 )
 from anydiff.plugins import hooks
 from anydiff.plugins.source import transforming_code
@@ -80,14 +82,18 @@ def train(
         command = shlex.join([*shlex.split(command), *start_words(recipe.start)])
     recipe, dataset = fit_to_data(recipe)
     recipe, base = _with_base(recipe, before, Path(folder))
+    recipe, companions = training_companions(recipe, load)
     if before is not None:
         _check_same_experiment(recipe, before, Path(folder))
     transforms = transforming_code("transform_batch")
     pipeline = _begun(recipe, Path(folder), transforms, resume)
     _begin_weights(pipeline, base)
+    for name, each in companions.items():
+        check_space(pipeline, each, name)
     if pipeline.latent is not None:
         dataset = LatentDataset(dataset, pipeline.latent)
-    method = build_training_method(recipe, pipeline.denoiser)  # refused before anything is written
+    asked_of = {name: each.denoiser for name, each in companions.items()}
+    method = build_training_method(recipe, pipeline.denoiser, asked_of)  # refused before anything is written
     metadata = {
         "recipe": recipe.canonical(),
         "recipe_hash": recipe.hash,
@@ -155,6 +161,7 @@ def _check_same_experiment(recipe: Recipe, before: Recipe, folder: Path) -> None
         "sigma_data",
         "objective",
         "method",
+        "companions",
         "start",
     ):
         old, new = getattr(before, part), getattr(recipe, part)
@@ -192,6 +199,8 @@ def _named(transforms: Any) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return repr({name: each.model_dump(mode="json") for name, each in value.items()})
     return repr(value.model_dump(mode="json") if isinstance(value, (Part, Model)) else value)
 
 
@@ -226,6 +235,8 @@ def _further(pipeline: Pipeline) -> str:
         f"| {role} | {each.recipe.name}, sha256 `{each.weights_hash}` |\n" for role, each in pipeline.companions.items()
     ]
     transforms = json.loads(pipeline.metadata.get(TRANSFORMS, "{}"))
+    for name, model in pipeline.recipe.companions.items():
+        rows.append(f"| companion {name} | {model.source}, sha256 `{model.weights_hash}` |\n")
     start = pipeline.recipe.start
     if start is not None:
         how = ", what matched of it" * start.partial + (

@@ -23,6 +23,7 @@ from anydiff.registry import registry
 from anydiff.solvers import Solver
 from anydiff.states import StateSpec
 from anydiff.training import TrainingMethod
+from anydiff.training.companions import meet
 from anydiff.training.examples import derived_seed
 from anydiff.training.method import checked_groups
 
@@ -155,11 +156,19 @@ def build_objective(recipe: Recipe) -> Objective:
     return objective
 
 
-def build_training_method(recipe: Recipe, denoiser: NetworkDenoiser) -> TrainingMethod:
+def build_training_method(
+    recipe: Recipe, denoiser: NetworkDenoiser, companions: Mapping[str, NetworkDenoiser] | None = None
+) -> TrainingMethod:
     """How the recipe trains ``denoiser``; modules of the method's own are initialised from ``training.seed``.
 
+    Args:
+        recipe: the experiment.
+        denoiser: what is trained.
+        companions: the frozen models that the recipe names.
+
     Raises:
-        AnydiffError: what is registered under the name is no training method, or its groups overlap or miss parameters.
+        AnydiffError: what is registered under the name is no training method, its groups overlap or miss parameters, or
+            a companion that the objective asks for is missing or does not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(recipe.training.seed, "training method"))
@@ -176,6 +185,7 @@ def build_training_method(recipe: Recipe, denoiser: NetworkDenoiser) -> Training
             "anydiff.training.TrainingMethod; derive it from that class."
         )
     checked_groups(method)
+    meet(method, companions or {})
     return method
 
 

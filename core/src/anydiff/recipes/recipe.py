@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from anydiff.data.reading import parse_yaml, read_yaml
 from anydiff.denoisers.kinds import PredictionKind
 from anydiff.errors import AnydiffError
-from anydiff.recipes.models import Start
+from anydiff.recipes.models import Model, Start
 from anydiff.registry import registry
 from anydiff.samplers import DEFAULT_NFE, DEFAULT_SOLVER
 from anydiff.settings import Settings
@@ -77,6 +77,7 @@ class Recipe(Settings):
         sigma_data: standard deviation of the data, for input scaling and EDM's preconditioning.
         objective: what is minimised.
         method: which modules are trained, by which losses; by default the network, by the objective.
+        companions: frozen models that the loss asks, by name: ``{teacher: images/fashion}``.
         start: the model whose weights the training begins with; None for weights at random.
         training: budget and optimiser.
         sampling: defaults for sampling.
@@ -94,6 +95,7 @@ class Recipe(Settings):
     sigma_data: float = Field(default=1.0, gt=0)
     objective: Part = Part(name="denoising")
     method: Part = Part(name="objective")
+    companions: dict[str, Model] = Field(default_factory=dict)
     start: Start | None = None
     training: TrainingSettings
     sampling: SamplingSettings = SamplingSettings()
@@ -115,8 +117,8 @@ class Recipe(Settings):
         """The resolved configuration as JSON with sorted keys."""
         data = self.model_dump(mode="json")
         # What came later is left out where it is not used, so that a recipe keeps the name it had before.
-        for name in ("latent", "start"):
-            if getattr(self, name) is None:
+        for name in ("latent", "start", "companions"):
+            if not getattr(self, name):
                 del data[name]
         if self.method == Part(name="objective"):
             del data["method"]

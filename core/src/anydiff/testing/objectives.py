@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from anydiff.denoisers import NetworkDenoiser, PredictionKind
 from anydiff.errors import AnydiffError
 from anydiff.networks import MLP
-from anydiff.objectives import Objective
+from anydiff.objectives import Beside, Objective
 from anydiff.paths import LinearPath, VPLinear
 from anydiff.recipes.build import build_dataset, build_denoiser
 from anydiff.registry import Entry
@@ -21,6 +22,7 @@ from anydiff.testing.networks import awake
 from anydiff.testing.points import Points
 from anydiff.testing.subject import Subject, require, skip
 from anydiff.training import TrainingSettings
+from anydiff.training.companions import frozen
 from anydiff.training.examples import Examples, ExampleStream
 
 ROWS = 4
@@ -62,7 +64,17 @@ def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[Netwo
     awake(denoiser.network)
     denoiser.eval()
     objective.prepare(denoiser)
+    objective.meet(denoiser, _companions(objective, denoiser))
     return denoiser, examples
+
+
+def _companions(objective: Objective, denoiser: Any) -> dict[str, Any]:
+    """A frozen model for each companion that the objective asks for: the denoiser's own copy, with other weights."""
+    found = {name: frozen(copy.deepcopy(denoiser)) for name in objective.needs}
+    with torch.no_grad():
+        for parameter in (parameter for each in found.values() for parameter in each.parameters()):
+            parameter.mul_(0.9)
+    return found
 
 
 def _random(spec: StateSpec, condition: Conditioning) -> Examples:
@@ -82,7 +94,9 @@ def _loss(
     draws = Draws(6, range(ROWS)[rows], name="objective")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        first, *others = objective.terms(denoiser, **parts, condition=condition.rows(rows), draws=draws).values()
+        beside = Beside(_companions(objective, denoiser))
+        given = {**parts, "condition": condition.rows(rows), "draws": draws, "beside": beside}
+        first, *others = objective.terms(denoiser, **given).values()
     return sum(others, start=first)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,3 +83,11 @@ def make_fabric(settings: TrainingSettings, hardware: Hardware, in_parts: bool) 
         raise AnydiffError(f"cannot train on {count} {accelerator!r} device(s): {first}") from error
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def own_random_state() -> Iterator[None]:
+    """Give the caller's global random state back afterwards."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        yield

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from anydiff.data.dataset import Occasion
 from anydiff.errors import AnydiffError
+from anydiff.objectives import Coupling
 from anydiff.paths.base import LinearPath
 from anydiff.states import Conditioning, Draws, NoiseSource, permutation, uniform
 from anydiff.training.events import TrainingEvents
@@ -43,6 +44,7 @@ class Examples:
         condition: what is given beside the states, B rows, without the truth.
         indices: where in the data set each example comes from.
         draws: what an objective draws beside, keyed by the examples' positions; of positions 0 to B - 1 where None.
+        coupling: knows the other micro batches of a loss of the whole batch; None where this is all of it.
     """
 
     clean: Tensor
@@ -51,6 +53,7 @@ class Examples:
     condition: Conditioning
     indices: list[int]
     draws: Draws | None = None
+    coupling: Coupling | None = None
 
     def to(self, device: torch.device) -> Examples:
         """The same batch on ``device``."""

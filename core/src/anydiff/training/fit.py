@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,9 @@ from torch import Tensor, nn
 from anydiff.errors import AnydiffError, NonFiniteError
 from anydiff.training.batches import Batches
 from anydiff.training.checkpoint import Checkpoint, Progress
-from anydiff.training.devices import Hardware, make_fabric
+from anydiff.training.companions import frozen_modules
+from anydiff.training.coupled import two_passes
+from anydiff.training.devices import Hardware, make_fabric, own_random_state
 from anydiff.training.diagnose import first_bad_tensor
 from anydiff.training.ema import EMA
 from anydiff.training.events import TrainingEvents
@@ -145,12 +148,13 @@ class _Training:
         made = [self.hows[group].make(parameters, settings.precision) for group, parameters in self.groups.items()]
         self.model, *optimisers = fabric.setup(self.unwrapped, *made)
         self.optimisers = dict(zip(self.groups, optimisers, strict=True))
-        for module in (*method.frozen().values(), *(each.module for each in method.averages().values())):
+        frozen = frozen_modules(method)
+        for module in (*frozen.values(), *(each.module for each in method.averages().values())):
             fabric.to_device(fabric.strategy.precision.convert_module(module.eval().requires_grad_(False)))
         self.averages = self._averages()
         self.checkpoint = Checkpoint(
             run, dataset, settings, method.modules(), self.averages, self.optimisers, fabric.strategy.precision,
-            {name: weights_hash(module.state_dict()) for name, module in method.frozen().items()}, method.uses_progress,
+            {name: weights_hash(module.state_dict()) for name, module in frozen.items()}, method.uses_progress,
         )  # fmt: skip
         self.done = Progress()
         self.saved = -1
@@ -185,7 +189,7 @@ class _Training:
         with (
             ProgressBar(console, steps, self.done.step) as bar,
             Interruption() as stop,
-            _own_random_state(),
+            own_random_state(),
             self.batches.ahead(self.done.step),
         ):
             self._mark = (time.perf_counter(), self.done.step)
@@ -236,7 +240,7 @@ class _Training:
         for group, rate in rates.items():
             for each in self.optimisers[group].param_groups:
                 each["lr"] = rate
-        sums = self._gradients(groups, batches)
+        sums = self._gradients(groups, number, batches)
         norms = self._clipped(groups)
         # The only transfer to the host of this entry.
         *found, asked = self._agree(torch.stack([*sums.values()]), norms, stop.requested)
@@ -253,7 +257,7 @@ class _Training:
         values = {self._named("gradient_norm", group): norm for group, norm in zip(groups, lengths, strict=True)}
         return bool(asked), {**values, **{self._named("learning_rate", group): rate for group, rate in rates.items()}}
 
-    def _gradients(self, groups: tuple[str, ...], batches: Iterable[Examples]) -> dict[str, Tensor]:
+    def _gradients(self, groups: tuple[str, ...], entry: int, batches: Iterable[Examples]) -> dict[str, Tensor]:
         """Add up the gradients of the micro batches. Returns this rank's share of the mean losses by ``group/term``."""
         # Ranks are averaged, so the world size makes this the mean over the global batch.
         scale = self.fabric.world_size / self.settings.batch_size
@@ -261,7 +265,7 @@ class _Training:
         count = self.batches.count
         sums: dict[str, Tensor] = {}
         with self._constant_but(groups):
-            for number, examples in enumerate(batches):
+            for number, examples in enumerate(self._passes(groups, entry, batches)):
                 with self.fabric.no_backward_sync(self.model, enabled=number + 1 < count):
                     losses: Losses = self.model(Sealed(examples), progress, groups)
                     means = {
@@ -274,6 +278,14 @@ class _Training:
                     value = value.detach().double()
                     sums[name] = sums[name] + value if name in sums else value
         return sums
+
+    def _passes(self, groups: tuple[str, ...], entry: int, batches: Iterable[Examples]) -> Iterable[Examples]:
+        """The micro batches; where their examples are coupled, after a pass that knows all of them."""
+        if not self.method.objective.couples or self.batches.count * self.fabric.world_size == 1:
+            return batches
+        progress = self.done.step / self.settings.steps
+        step = partial(self.model, progress=progress, groups=groups)
+        return two_passes(batches, step, self.fabric, lambda micro: self._seed_network(entry, f"/micro/{micro}"))
 
     def _clipped(self, groups: tuple[str, ...]) -> Tensor:
         """Clip the gradients of each group. Returns their norms before that."""
@@ -296,10 +308,10 @@ class _Training:
             for parameter in others:
                 parameter.requires_grad_(True)
 
-    def _seed_network(self, number: int) -> None:
+    def _seed_network(self, number: int, part: str = "") -> None:
         """Key the network's own randomness (dropout) by step, entry of the order and rank: there is no state to save,
         and none to lose."""
-        key = f"network/{self.done.step}/{self.fabric.global_rank}" + (f"/{number}" if number else "")
+        key = f"network/{self.done.step}/{self.fabric.global_rank}" + (f"/{number}" if number else "") + part
         seed = derived_seed(self.settings.seed, key)
         # Not torch.manual_seed, which without CUDA queues a call with a stack trace every time.
         torch.default_generator.manual_seed(seed)
@@ -386,11 +398,3 @@ class _Training:
 def _total(terms: Mapping[str, Tensor]) -> Tensor:
     first, *others = terms.values()
     return sum(others, start=first)
-
-
-@contextmanager
-def _own_random_state() -> Iterator[None]:
-    """Give the caller's global random state back afterwards."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        yield

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
-from anydiff.objectives import Objective
+from anydiff.objectives import Beside, Objective
 from anydiff.training.examples import Examples
 from anydiff.training.optimisers import Optimiser
 from anydiff.training.settings import TrainingSettings
@@ -52,6 +52,9 @@ class TrainingMethod(ABC):
 
     uses_progress = True
     """Whether a step depends on the share of the steps that is done; then a training cannot be made longer."""
+
+    companions: Mapping[str, NetworkDenoiser] = {}
+    """The frozen models that the recipe names; see :mod:`anydiff.training.companions`."""
 
     def __init__(self, denoiser: NetworkDenoiser, objective: Objective) -> None:
         self.denoiser = denoiser
@@ -96,7 +99,7 @@ class TrainingMethod(ABC):
         return settings.group_optimiser()
 
     def frozen(self) -> Mapping[str, nn.Module]:
-        """Companions that are never trained (a teacher, features), by name. Resumption refuses other weights."""
+        """Companions of the method's own that are never trained, by name. Resumption refuses other weights."""
         return {}
 
     def averages(self) -> Mapping[str, Average]:
@@ -116,7 +119,8 @@ class TrainingMethod(ABC):
             condition = self.denoiser.encode_condition(condition).repeat(levels)
             clean = clean.repeat_interleave(levels, dim=0)
         noise, uniform = examples.noise, examples.uniform
-        terms = self.objective.terms(self.denoiser, clean, noise, uniform, condition, examples.draws)
+        beside = Beside(self.companions, examples.coupling)
+        terms = self.objective.terms(self.denoiser, clean, noise, uniform, condition, examples.draws, beside)
         if levels == 1:
             return terms
         return {name: loss.reshape(-1, levels).mean(dim=1) for name, loss in terms.items()}

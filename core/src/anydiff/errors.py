@@ -16,6 +16,7 @@ __all__ = [
     "AnydiffError",
     "FileFormatError",
     "NonFiniteError",
+    "NotApplicableError",
     "PluginError",
     "UnknownNameError",
     "natural_number",
@@ -44,6 +45,13 @@ class UnknownNameError(AnydiffError):
         else:
             advice = "none is known."
         super().__init__(f"unknown {what} {name!r}; {advice}{' ' + hint if hint else ''}")
+
+
+class NotApplicableError(AnydiffError):
+    """A method that is sound in itself, asked where it has no meaning: on another kind of path, or with too few calls.
+
+    A benchmark that runs every method on every task leaves such a cell empty instead of calling it a failure.
+    """
 
 
 class FileFormatError(AnydiffError):

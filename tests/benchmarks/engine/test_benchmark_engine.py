@@ -15,6 +15,7 @@ from anydiff.samplers import sample
 from anydiff.states import UNCONDITIONAL
 from anydiff_benchmarks.engine.leaderboard import common_cards, make_leaderboard
 from anydiff_benchmarks.engine.measure import measured
+from anydiff_benchmarks.engine.report import write_report
 from anydiff_benchmarks.engine.runner import Options, run_suite
 from anydiff_benchmarks.engine.store import Store
 from anydiff_benchmarks.engine.suite import Suite, load_suite
@@ -162,6 +163,24 @@ def test_failing_cells_and_tasks_do_not_stop_the_run(toy, tmp_path):
     again = run(toy, tmp_path, MIXED, methods=("ddim", "toy/broken"), nfe=(3,), seeds=(0,), baselines=())
     assert again.computed == 3, "what failed is run again"
     assert sum(why.startswith("computed again: failed") for _, why in again.explanations) == 3
+
+
+def test_what_a_task_cannot_have_is_no_failure(toy, tmp_path):
+    asked = {
+        "methods": ("ddim", {"solver": "ddim", "end": "denoise", "label": "short"}),
+        "nfe": (1,),
+        "seeds": (0,),
+        "baselines": (),
+    }
+    outcome = run(toy, tmp_path, **asked)
+    by_method = {row.method: row for row in outcome.rows}
+    assert (by_method["ddim"].status, by_method["short"].status) == ("done", "not applicable")
+    assert "needs at least 2" in by_method["short"].reason
+    assert outcome.failed == 0
+    assert run(toy, tmp_path, **asked).computed == 0
+    write_report(tmp_path)
+    assert "<b>short at 1 NFE</b> cannot be had here (n/a)" in (tmp_path / "index.html").read_text()
+    assert "short at 1 NFE is n/a: nfe is 1" in (tmp_path / "report.md").read_text()
 
 
 def test_a_solver_that_lies_about_its_calls_fails(toy, tmp_path, monkeypatch):

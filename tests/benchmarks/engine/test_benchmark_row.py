@@ -80,7 +80,7 @@ def test_columns_of_later_versions_are_kept():
     [
         ({"seed": "first"}, r"seed in line 1 of '.*rows\.jsonl' is 'first'"),
         ({"metrics": {"a/b": "good"}}, r"metrics\.a/b in line 1 .* is 'good'"),
-        ({"status": "fine"}, r"status in line 1 .* is 'fine', but should be 'done' or 'failed'"),
+        ({"status": "fine"}, r"status in line 1 .* is 'fine', but should be 'done', 'failed' or 'not applicable'"),
         ({"cards": {"a/b": {"name": "a/b"}}}, r"cards\.a/b\.direction is missing in line 1"),
     ],
 )

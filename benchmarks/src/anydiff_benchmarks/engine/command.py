@@ -316,7 +316,7 @@ def _tell_end(outcome: Outcome, page: Path) -> None:
     for task, reason in outcome.problems.items():
         tell(f"task {task} could not be run: {reason}")
     if outcome.failed:
-        bad = [row for row in outcome.rows if not row.done]
+        bad = [row for row in outcome.rows if row.failed]
         for row in bad[:5]:
             tell(f"failed: {row.task} · {row.method} · {row.nfe} NFE · seed {row.seed}: {row.reason}")
         tell(f"{outcome.failed} failed in all; the report says why.")

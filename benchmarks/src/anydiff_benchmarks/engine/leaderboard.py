@@ -54,7 +54,12 @@ class Line:
     @property
     def failures(self) -> list[str]:
         """The reasons of failed rows, each once."""
-        return list(dict.fromkeys(row.reason for row in self.rows if not row.done))
+        return list(dict.fromkeys(row.reason for row in self.rows if row.failed))
+
+    @property
+    def inapplicable(self) -> str:
+        """Why the task cannot have this line; empty where it can."""
+        return next((row.reason for row in self.rows if not row.done and not row.failed), "")
 
     def cost(self, name: str) -> Summary | None:
         """A column of cost: ``milliseconds``, or the name of a number of the rows, as ``peak_memory_mib``."""

@@ -68,7 +68,7 @@ class Progress:
         """Advance by a cell."""
         self.kept += 1
         self._spent += cell.cost if computed else 0.0
-        failed = "" if row.done else " FAILED"
+        failed = " FAILED" if row.failed else ""
         self._bar.update(self._task, advance=1, description=escape(cell.label + failed), left=self._left())
         tenth = _LINES * self.kept // max(1, self._cells)
         if not self._terminal and (failed or tenth > self._last_said):

@@ -34,7 +34,7 @@ class Row(Settings):
         metrics: name of a metric -> its value.
         cards: name of a metric -> what its value means.
         key: address in the store: the hash of ``inputs``.
-        status: whether every metric has a value.
+        status: whether every metric has a value; ``not applicable`` where the method has no meaning on the task's path.
         reason: why one has none, in a sentence.
         domain: first part of the task's name.
         kind: whether a model made the samples.
@@ -88,7 +88,7 @@ class Row(Settings):
     cards: dict[str, MetricCard]
 
     key: str = ""
-    status: Literal["done", "failed"] = "done"
+    status: Literal["done", "failed", "not applicable"] = "done"
     reason: str = ""
     domain: str = ""
     kind: Literal["method", "baseline"] = "method"
@@ -143,6 +143,15 @@ class Row(Settings):
     def done(self) -> bool:
         """Whether every metric has a value."""
         return self.status == "done"
+
+    @property
+    def failed(self) -> bool:
+        """Whether something went wrong."""
+        return self.status == "failed"
+
+    def leave_out(self, reason: str) -> None:
+        """Mark the row as one that its task cannot have."""
+        self.status, self.reason = "not applicable", reason
 
     def fail(self, reason: str) -> None:
         """Mark the row as failed."""

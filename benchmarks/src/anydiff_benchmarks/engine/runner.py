@@ -70,7 +70,7 @@ class Outcome:
     @property
     def failed(self) -> int:
         """How many cells and tasks failed."""
-        bad = [row for row in self.rows if not row.done]
+        bad = [row for row in self.rows if row.failed]
         return len(self.problems) + len(bad)
 
 

@@ -94,8 +94,8 @@ class Store:
         return Row.parse(json.loads(found[0]), f"row {key[:12]} of {str(self.path)!r}") if found else None
 
     def done(self) -> set[str]:
-        """The keys of all rows that did not fail."""
-        return {key for (key,) in self._connection.execute("select key from rows where status = 'done'")}
+        """The keys of all rows that did not fail; what is not applicable once is not computed again."""
+        return {key for (key,) in self._connection.execute("select key from rows where status != 'failed'")}
 
     def rows(self, keys: Iterable[str]) -> list[Row]:
         """The rows of these keys that exist, in the order of the keys."""
@@ -104,7 +104,7 @@ class Store:
     def explain(self, key: str, label: str, parts: Mapping[str, Any]) -> str:
         """Why the row of ``key`` is reused or must be computed, in words."""
         found = self.get(key)
-        if found is not None and found.done:
+        if found is not None and not found.failed:
             return f"reused: computed {found.started} from the same inputs"
         if found is not None:
             return f"computed again: failed {found.started} ({found.reason})"

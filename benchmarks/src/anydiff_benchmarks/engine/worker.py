@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, NotApplicableError
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline import Pipeline
 from anydiff.plugins import Source, hooks, source_of
@@ -206,6 +206,8 @@ def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[Row, byte
         samples = _fill(row, cell, generator, _truth(setting.isolated))
         if samples is not None and with_picture:
             picture, row.note = drawn(samples, setting.gallery)
+    except NotApplicableError as error:
+        row.leave_out(reason(error))
     except Exception as error:
         row.fail(reason(error))
     row.ended, row.wall_seconds = now(), time.perf_counter() - began

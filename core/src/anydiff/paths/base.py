@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 import torch
 from torch import Tensor
 
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, NotApplicableError
 from anydiff.states.conditions import UNCONDITIONAL, Conditioning
 from anydiff.states.noise import GaussianNoise, NoiseLaw
 from anydiff.states.spec import StateSpec
@@ -392,7 +392,7 @@ def gaussian(path: LinearPath, what: str) -> GaussianPath:
         AnydiffError: it is another, on which ``what`` has no meaning.
     """
     if not isinstance(path, GaussianPath):
-        raise AnydiffError(
+        raise NotApplicableError(
             f"{what} needs a path of data and noise with a log-SNR, which {path!r} is not; use the solver "
             "'interpolant' there, or train on another path."
         )

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
-from anydiff.errors import AnydiffError, NonFiniteError, natural_number
+from anydiff.errors import AnydiffError, NonFiniteError, NotApplicableError, natural_number
 from anydiff.paths.product import ProductPath
 from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest
 from anydiff.solvers.exponential import Known, checked_choice, data_step, exponential_step, inside, noise_step
@@ -94,7 +94,7 @@ class AdaptiveDPMSolver(Sampler):
 def one_level(denoiser: Denoiser) -> None:
     """Refuse paths whose leaves have noise levels of their own."""
     if isinstance(denoiser.path, ProductPath):
-        raise AnydiffError(
+        raise NotApplicableError(
             f"the adaptive solver needs one noise level per time, which {denoiser.path!r} lacks; sample by a plan."
         )
 

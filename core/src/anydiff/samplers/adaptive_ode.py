@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
-from anydiff.errors import AnydiffError, NonFiniteError, natural_number
+from anydiff.errors import AnydiffError, NonFiniteError, NotApplicableError, natural_number
 from anydiff.optional import require
 from anydiff.samplers.adaptive_dpm_solver import ENDS, one_level
 from anydiff.samplers.flow import AtNetworkPrecision, Flow, Place
@@ -158,7 +158,7 @@ class AdaptiveODE(Sampler):
         checked_choice("trace", trace, TRACES)
         probes = natural_number("probes", probes)
         if not denoiser.path.noise_law.gaussian:
-            raise AnydiffError(
+            raise NotApplicableError(
                 f"{denoiser.path!r} has no Gaussian prior, so its likelihood is not known in closed form."
             )
         indices = sample_indices(range(len(clean)) if samples is None else samples)

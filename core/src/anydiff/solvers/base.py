@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.errors import AnydiffError, NotApplicableError, UnknownNameError, natural_number
 from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.paths.grids import time_grid
 from anydiff.paths.product import ProductPath
@@ -86,7 +86,7 @@ def compile_plan(
     budget = nfe - 1 if end == "denoise" else nfe
     steps = solver.steps(budget) if budget > 0 else 0
     if steps < 1:
-        raise AnydiffError(
+        raise NotApplicableError(
             f"nfe is {nfe}, but {solver!r} with end={end!r} needs at least {_least(solver, end)}; raise nfe or choose "
             "another solver."
         )
@@ -130,7 +130,7 @@ def _build(
     except ZeroDivisionError:
         if isinstance(path, GaussianPath) and all(node.alpha and node.sigma for node in nodes):
             raise  # a fault of the solver's own
-        raise AnydiffError(
+        raise NotApplicableError(
             f"{solver!r} divides by the signal or the noise of {path!r}, one of which is 0 at a time of its grid; take "
             "another solver ('rddm' removes residual and noise one after the other), or a t_start and t_end that leave "
             "some of both."

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from anydiff.denoisers.kinds import check_kinds, conversion
-from anydiff.errors import AnydiffError
+from anydiff.errors import NotApplicableError
 from anydiff.paths.base import GaussianPath, LinearPath, gaussian
 from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan
 
@@ -249,7 +249,7 @@ class Program:
         allowed = ("noise", "score", *(("residual", "flow") if steady else ()))
         for kind in kinds:
             if kind not in allowed:
-                raise AnydiffError(
+                raise NotApplicableError(
                     f"this solver asks for {kind} beside other predictions, which {self.path!r} with its known "
                     f"{self.path.known[0]} does not give; use a solver that asks for the data (dpm-solver++-2m)."
                 )
@@ -270,7 +270,7 @@ class Program:
             return data
         if kind == "noise":
             return (LinearForm.of(state) - node.alpha * data) / node.sigma
-        raise AnydiffError(f"a prediction of kind {kind!r} was asked on a product path; ask for data or noise.")
+        raise NotApplicableError(f"a prediction of kind {kind!r} was asked on a product path; ask for data or noise.")
 
     def _state(self, y: LinearForm, node: Node) -> str:
         """The register of the state x that the solver's ``y`` stands for at ``node``."""
@@ -302,7 +302,7 @@ class Program:
             return data
         if kind == "noise":
             return (y - node.alpha * data) / node.sigma
-        raise AnydiffError(f"a prediction of kind {kind!r} was asked on {self.path!r}; ask for data or noise.")
+        raise NotApplicableError(f"a prediction of kind {kind!r} was asked on {self.path!r}; ask for data or noise.")
 
     def noise(self) -> LinearForm:
         """A fresh draw of unit noise; the form may be used in several rows, which then share the draw.
@@ -311,7 +311,7 @@ class Program:
             AnydiffError: the path's noise is not Gaussian: a sum of two draws would be of another law.
         """
         if not self.path.noise_law.gaussian:
-            raise AnydiffError(
+            raise NotApplicableError(
                 f"this solver adds noise on the way, which {self.path!r} does not allow: its noise is "
                 f"{self.path.noise_law.name}; use a solver of the ODE (heun, ddim or dpm-solver++-2m with eta = 0)."
             )

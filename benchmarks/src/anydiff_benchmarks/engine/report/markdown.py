@@ -53,6 +53,8 @@ def write_markdown(board: Leaderboard, path: Path) -> None:
             parts += [metrics_text(task, task.oracles)]
         for line in (*task.baselines, *task.lines):
             parts += [f"- {_safe(line.method)} at {line.nfe} NFE failed: {_safe(text)}" for text in line.failures]
+            if line.inapplicable:
+                parts.append(f"- {_safe(line.method)} at {line.nfe} NFE is n/a: {_safe(line.inapplicable)}")
         parts += [f"{task.missing} cells have no row yet."] if task.missing else []
         parts += [f"weights `{short(task.facts['weights'])}`, frozen task `{short(task.facts['frozen task'])}`"]
     write_atomic(path, "\n\n".join(parts) + "\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from anydiff.files import write_atomic
 from anydiff.metrics import MetricCard
-from anydiff_benchmarks.engine.leaderboard import Leaderboard, TaskLeaderboard
+from anydiff_benchmarks.engine.leaderboard import Leaderboard, Line, TaskLeaderboard
 from anydiff_benchmarks.engine.report.models import advice_table, levels_table
 from anydiff_benchmarks.engine.report.plots import Plot, pareto_plot, quality_plot
 from anydiff_benchmarks.engine.report.tables import (
@@ -78,7 +78,8 @@ def _section(task: TaskLeaderboard, titles: Sequence[str], folder: Path) -> Mapp
         "name": task.name,
         "help": task.facts["help"],
         "about": f"{task_sentence(task.facts, len(task.seeds))} {task.significance}",
-        "failures": _failures(task),
+        "failures": _reasons(task, lambda line: line.failures),
+        "inapplicable": _reasons(task, lambda line: [line.inapplicable] if line.inapplicable else []),
         "missing": task.missing,
         "plots": _plots(task, titles),
         "quality": metrics_table(task, task.quality, heading),
@@ -90,11 +91,11 @@ def _section(task: TaskLeaderboard, titles: Sequence[str], folder: Path) -> Mapp
     }
 
 
-def _failures(task: TaskLeaderboard) -> dict[str, str]:
-    """Reason -> the lines that failed for it."""
+def _reasons(task: TaskLeaderboard, of: Callable[[Line], Sequence[str]]) -> dict[str, str]:
+    """Reason -> the lines that have it."""
     found: dict[str, list[str]] = {}
     for line in (*task.baselines, *task.lines):
-        for reason in line.failures:
+        for reason in of(line):
             found.setdefault(reason, []).append(line.method + (f" at {line.nfe} NFE" if line.nfe else ""))
     return {reason: ", ".join(names) for reason, names in found.items()}
 

@@ -181,7 +181,9 @@ def _cells(line: Line, task: TaskLeaderboard, cards: Sequence[MetricCard]) -> li
 def _value(line: Line, task: TaskLeaderboard, card: MetricCard) -> Cell:
     summary = line.values.get(card.name)
     if summary is None:
-        return Cell("failed", style="failed") if line.failures else MISSING
+        if line.failures:
+            return Cell("failed", style="failed")
+        return Cell("n/a") if line.inapplicable else MISSING
     mark: Mark = line.marks.get(card.name, "")
     below = normalised(task, card, summary.mean) if line.nfe else None
     style: Literal["", "failed"] = "failed" if below is not None and below < 0 else ""

@@ -25,7 +25,7 @@ LAYERS = [
     {"samplers"},
     {"objectives"},
     {"training"},
-    {"autoregressive"},
+    {"autoregressive", "compression"},
     {"recipes"},
     {"tasks"},
     {"pipeline"},

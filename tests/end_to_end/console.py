@@ -25,6 +25,7 @@ SMALLER = [
     (r"--cases \d+", "--cases 2"),
     (r"--episodes \d+", "--episodes 12"),
     (r"--nfe \d+", "--nfe 3"),
+    (r"^anydiff cost ", "anydiff cost --no-memory --seconds 0.01 "),
     (r"--seeds 3", "--seeds 1 --count 1 --nfe 1"),
     (r"--devices 2", "--devices 1"),  # several start this very process again, which is the test's
     (r"Hopper-v5", "Pendulum-v1"),

@@ -272,6 +272,7 @@ def register_commands(register: Register) -> None:
     register("evaluate", "Compute the metrics of a run or of samples.", "anydiff.cli.evaluate:command")
     register("advise", "More calls, more training or more samples? And which solver?", "anydiff.cli.advise:command")
     register("gap", "Do the ODE's and the SDE's samples of a model agree?", "anydiff.cli.gap:command")
+    register("cost", "Multiply-adds, seconds, bytes and memory of models.", "anydiff.cli.cost:command")
     register("show", "Draw pictures of a run or of samples.", "anydiff.cli.show:command")
     register("export", "Write one self-describing weights file from a run.", "anydiff.cli.export:command")
     register("data", "Fetch, check and list data sets.", "anydiff.cli.data:app")

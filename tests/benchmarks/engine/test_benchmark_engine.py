@@ -101,6 +101,8 @@ def test_a_run_and_its_rows(toy, tmp_path):
             assert row.rows_per_call == 1
             assert row.seconds > 0
             assert row.parameters == 1
+            assert row.multiply_adds == 16  # distances to four spots of two numbers, and their mean
+            assert row.weights_bytes > 100
     values = table(outcome)
     assert values["ddim", 6, 0]["toy/frechet"] < values["ddim", 3, 0]["toy/frechet"], "more calls are better here"
     assert values["resample", 0, 0]["toy/near"] > 0.95 > 0.5 > values["gaussian-diagonal", 0, 0]["toy/near"]

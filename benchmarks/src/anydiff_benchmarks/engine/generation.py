@@ -14,7 +14,7 @@ from anydiff.data import Dataset
 from anydiff.denoisers.wrappers import CountingDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet, Score
-from anydiff.pipeline import Pipeline, load
+from anydiff.pipeline import Pipeline, file_bytes, load, network_multiply_adds
 from anydiff.recipes import build_dataset, load_recipe
 from anydiff.states import Conditioning, permutation
 from anydiff.tasks import Task, is_paired, load_reference
@@ -81,6 +81,16 @@ class Generator:
         """The training split, for the baselines."""
         data: Dataset = build_dataset(self.recipe, "train")
         return data
+
+    @functools.cached_property
+    def multiply_adds(self) -> int:
+        """Of a network call, per sample."""
+        return network_multiply_adds(self.pipeline)[0].total
+
+    @functools.cached_property
+    def weights_bytes(self) -> int | None:
+        """Of the weights on disk."""
+        return file_bytes(self.pipeline)
 
     def cases(self, count: int) -> int:
         """How many cases ``count`` samples are of; sample k is of case k % cases."""

@@ -56,6 +56,8 @@ class Row(Settings):
         peak_memory_mib: most memory while sampling.
         memory_kind: what that memory is.
         parameters: of the network.
+        multiply_adds: of a network call, per sample; conditions are encoded once beforehand.
+        weights_bytes: of the weights on disk.
         machine: device, processor, threads and system.
         precision: number format of the sampling.
         inputs: what the row depends on.
@@ -74,7 +76,8 @@ class Row(Settings):
     CSV: ClassVar[tuple[str, ...]] = (
         "task", "kind", "method", "model", "training", "training_seed", "nfe", "seed", "samples", "reference_samples",
         "status", "counted_nfe", "rows_per_call", "rows_per_sample",
-        "seconds", "metric_seconds", "peak_memory_mib", "parameters", "precision", "started", "reason", "key",
+        "seconds", "metric_seconds", "peak_memory_mib", "parameters",
+        "multiply_adds", "weights_bytes", "precision", "started", "reason", "key",
     )  # fmt: skip
     """The columns of ``rows.csv``, in their order; behind them come the device and the metrics."""
 
@@ -112,6 +115,8 @@ class Row(Settings):
     peak_memory_mib: float | None = None
     memory_kind: str = ""
     parameters: int | None = None
+    multiply_adds: int | None = None
+    weights_bytes: int | None = None
     machine: dict[str, str] = Field(default_factory=dict)
     precision: str = ""
 
@@ -160,8 +165,8 @@ class Row(Settings):
     def text(self) -> str:
         """The row as one line of JSON; columns that came later stand where they say something, so old rows stay."""
         found = self.model_dump()
-        for name in ("units", "cases", "blocks"):
-            if not found[name]:
+        for name in ("units", "cases", "blocks", "multiply_adds", "weights_bytes"):
+            if found[name] is None or found[name] in ({}, ()):
                 del found[name]
         for card in found["cards"].values():
             if card["uncertainty"] == "set":

@@ -199,7 +199,9 @@ def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[Row, byte
     began = time.perf_counter()
     try:
         opening, generator = _loaded(setting)
-        row.parameters = None if cell.method is None else generator.pipeline.parameters
+        if cell.method is not None:
+            row.parameters = generator.pipeline.parameters
+            row.multiply_adds, row.weights_bytes = generator.multiply_adds, generator.weights_bytes
         row.training_seed = generator.pipeline.recipe.training.seed
         row.machine = identity.machine(generator.device)
         row.cards = {card.name: card for card in opening.cards}

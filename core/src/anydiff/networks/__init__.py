@@ -13,7 +13,7 @@ from anydiff.networks.conditioning import (
 )
 from anydiff.networks.dit import DiT
 from anydiff.networks.heads import Heads
-from anydiff.networks.memory import MemoryEstimate, estimate_memory
+from anydiff.networks.memory import MemoryEstimate, counted_memory, estimate_memory
 from anydiff.networks.mlp import MLP
 from anydiff.networks.unet import UNet
 
@@ -27,6 +27,7 @@ __all__ = [
     "LogSNREmbedding",
     "MemoryEstimate",
     "UNet",
+    "counted_memory",
     "estimate_memory",
     "split_conditions",
 ]

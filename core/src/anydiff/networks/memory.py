@@ -54,6 +54,7 @@ def estimate_memory(
     condition: Conditioning = UNCONDITIONAL,
     training: bool = False,
     dtype: torch.dtype = torch.float32,
+    told: int = 0,
 ) -> MemoryEstimate:
     """The peak memory of ``network(x, log_snr, condition)`` with ``x [batch, *shape]``.
 
@@ -64,6 +65,7 @@ def estimate_memory(
         condition: with ``batch`` rows; of class conditions give soft labels, whose values are not looked at.
         training: with a backward pass, gradients of the parameters included.
         dtype: of the state.
+        told: how many numbers the network is told of the time (``path.told_size``); 0 for one, the log-SNR.
     """
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
@@ -71,13 +73,24 @@ def estimate_memory(
         inputs = {name: torch.empty(tuple(v.shape), dtype=v.dtype) for name, v in condition.tensors()}
         counted = _Counted(weights.values())
         with counted, torch.set_grad_enabled(training):
-            x, log_snr = torch.empty(batch, *shape, dtype=dtype), torch.empty(batch)
+            x, log_snr = torch.empty(batch, *shape, dtype=dtype), torch.empty(batch, *[told] * bool(told))
             counted.add([x, log_snr, *inputs.values()])
             result = torch.func.functional_call(network, weights, (x, log_snr, Conditioning.from_tensors(inputs)))
             if training:
                 torch.autograd.backward(result.float().square().mean())
     parameters = sum(map(_bytes, _distinct(tensors)))
     return MemoryEstimate(parameters, counted.most)
+
+
+@torch.no_grad()
+def counted_memory(network: nn.Module, x: Tensor, told: Tensor, condition: Conditioning) -> MemoryEstimate:
+    """As :func:`estimate_memory`, by making the call: for networks whose work depends on values (sizes of graphs)."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    counted = _Counted(tensors.values())
+    with counted:
+        counted.add([x, told, *(value for _, value in condition.tensors())])
+        network(x, told, condition)
+    return MemoryEstimate(sum(map(_bytes, _distinct(tensors))), counted.most)
 
 
 def _fake(mode: FakeTensorMode, tensor: Tensor, trained: bool) -> Tensor:

@@ -34,17 +34,8 @@ def load_pipeline(kind: type[Pipeline], source: str, within: tuple[Path, ...] = 
         source: a recipe's name, a run folder or a weights file.
         within: the weights that need this model, outermost first.
     """
-    path, origin = Path(source), source
-    if path.is_dir():
-        origin = str(path.resolve())
-        path = path / "model.safetensors"
-        if not path.is_file():
-            wrong = f"{source!r} is a folder without model.safetensors; give a run folder or a recipe"
-            raise AnydiffError(f"{wrong}{hidden_recipe(source)}.")
-    elif path.is_file():
-        origin = str(path.resolve())
-    else:
-        path = bundled_weights(source)
+    path = weights_file(source)
+    origin = str(Path(source).resolve()) if Path(source).exists() else source
     if path.resolve() in within:
         raise AnydiffError(f"{str(path)!r} needs itself by way of the models it names; train it with another latent.")
     with without_budget():  # of a model that needs this one
@@ -60,6 +51,24 @@ def load_pipeline(kind: type[Pipeline], source: str, within: tuple[Path, ...] = 
     pipeline.metadata = {name: text for name, text in metadata.items() if name not in own}
     pipeline.origin = origin
     return pipeline
+
+
+def weights_file(source: str) -> Path:
+    """The file that holds the weights of a run folder, of a file itself, or of a recipe.
+
+    Raises:
+        AnydiffError: a folder without weights, or a name that is no recipe with bundled weights.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        return bundled_weights(source)
+    path = path / "model.safetensors"
+    if not path.is_file():
+        wrong = f"{source!r} is a folder without model.safetensors; give a run folder or a recipe"
+        raise AnydiffError(f"{wrong}{hidden_recipe(source)}.")
+    return path
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from anydiff_benchmarks.engine.recommend import Recommendation, recommend
 from anydiff_benchmarks.engine.report.text import (
     BASELINE_HELP,
     COSTS,
+    LATER_COSTS,
     cost_text,
     counted,
     heading,
@@ -144,11 +145,13 @@ def across_table(tasks: Sequence[TaskLeaderboard]) -> Table:
 
 def metrics_table(task: TaskLeaderboard, cards: Sequence[MetricCard], title: Callable[[MetricCard], str]) -> Table:
     """Every line of a task with its values and its cost; ``title`` names a metric."""
-    head = ["method", "NFE", *(title(card) for card in cards), *(cost for _, cost in COSTS)]
     firsts = {id(task.at(nfe)[0]) for nfe in task.budgets}
     lines = [*task.baselines, *task.lines]
+    # Rows of earlier versions lack the later costs: a column that says nothing is left out.
+    costs = {name: said for name, said in COSTS if name not in LATER_COSTS or any(line.cost(name) for line in lines)}
+    head = ["method", "NFE", *(title(card) for card in cards), *costs.values()]
     kinds = ["free" if not line.nfe else "first" if id(line) in firsts else "" for line in lines]
-    return Table(head, [_cells(line, task, cards) for line in lines], kinds)
+    return Table(head, [_cells(line, task, cards, list(costs)) for line in lines], kinds)
 
 
 def cards_table(task: TaskLeaderboard) -> Table:
@@ -168,8 +171,8 @@ def cards_table(task: TaskLeaderboard) -> Table:
     return Table(head, rows, [""] * len(rows))
 
 
-def _cells(line: Line, task: TaskLeaderboard, cards: Sequence[MetricCard]) -> list[Cell]:
-    costs = [(name, line.cost(name)) for name, _ in COSTS]
+def _cells(line: Line, task: TaskLeaderboard, cards: Sequence[MetricCard], shown: Sequence[str]) -> list[Cell]:
+    costs = [(name, line.cost(name)) for name in shown]
     return [
         Cell(line_name(line, task)),
         Cell(counted(line), line.nfe),

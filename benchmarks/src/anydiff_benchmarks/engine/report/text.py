@@ -65,13 +65,17 @@ COSTS = (
     ("milliseconds", "ms per sample"),
     ("peak_memory_mib", "peak MiB"),
     ("parameters", "parameters"),
+    ("multiply_adds", "multiply-adds per call and sample"),
+    ("weights_bytes", "bytes of weights"),
 )
 """Columns of cost: the name of :meth:`~anydiff_benchmarks.engine.leaderboard.Line.cost`, and its title."""
+LATER_COSTS = ("multiply_adds", "weights_bytes")
+"""Those that rows of earlier versions lack."""
 
 
 def cost_text(name: str, value: float) -> str:
     """A cost as people write it."""
-    return f"{value:,.0f}" if name == "parameters" else number(value)
+    return f"{value:,.0f}" if name in ("parameters", "multiply_adds", "weights_bytes") else number(value)
 
 
 def counted(line: Line) -> str:

@@ -16,6 +16,8 @@ ANYDIFF_CHECK_OPTIONS = {
     "look-ahead": {"direction": 1.0, "target": 0.5},
     "naive": {"direction": 1.0, "target": 0.5},
     "sum": {"terms": {"denoising": {"weight": 1.0}, "flow-matching": {"weight": 0.5}}},
+    "head": {"head": "label"},
+    "mt-diffusion": {"heads": {"label": {"weight": 0.5}}},
     "mlp": {"width": 16, "blocks": 2},
     "potential": {"options": {"width": 16, "blocks": 2}},
     "unet": {"spec": [1, 8, 8], "channels": 8, "multipliers": [1, 2], "blocks": 1},
@@ -55,6 +57,8 @@ def register_paths(register: Register) -> None:
     register("ve-exponential", "variance exploding from clean data, g = b^t", "anydiff.paths:ExponentialVE")
     register("edm", "sigma = t, data not scaled", "anydiff.paths:EDM")
     register("mean-reverting", "to a known observation and noise around it", "anydiff.paths:MeanReverting")
+    register("mean-shift", "variance preserving, around a growing share of a known mean", "anydiff.paths:MeanShift")
+    register("aggregated", "the same, where the data are that mean", "anydiff.paths:Aggregated")
     register("ornstein-uhlenbeck", "dx = -x dt + dw, to a variance of 1/2", "anydiff.paths:OrnsteinUhlenbeck")
     register("product", "each leaf of the state on its own path", "anydiff.paths.product:product")
     register("flow", "straight lines from noise to data (rectified flow)", "anydiff.paths:Flow")
@@ -221,6 +225,18 @@ def register_objectives(register: Register) -> None:
     )
     register(
         "interpolant", "velocity and score of a bridge, with antithetic pairs", "anydiff.objectives:InterpolantLoss"
+    )
+    register(
+        "head",
+        "a head of the network against what it reads off, a term of a sum",
+        "anydiff.objectives:HeadLoss",
+        heads={"label": 3},
+    )
+    register(
+        "mt-diffusion",
+        "denoising, and a loss for each head of the network",
+        "anydiff.objectives:MTDiffusion",
+        heads={"label": 3},
     )
     register("sum", "named, weighted terms on one network call", "anydiff.objectives:Sum")
     register(

@@ -166,8 +166,8 @@ def register_objectives(register: Register) -> None:
     Terms of the objective ``sum`` (:class:`anydiff.objectives.Term`) are registered here, too.
 
     Metadata: ``network="name"`` where it trains a network of this name alone, ``parametrization="data"`` where a
-    network must predict that kind, ``path="name"`` where it trains on a path of this name, ``coupled=True`` where the
-    loss of an example depends on its batch.
+    network must predict that kind, ``path="name"`` where it trains on a path of this name, ``heads={"label": 3}`` where
+    a network must have heads of so many classes, ``coupled=True`` where the loss of an example depends on its batch.
 
     Example::
 

@@ -48,7 +48,12 @@ def command(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="What to ask for, label=sneaker say; repeatable.")
     ] = None,
     known: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What must stay as it is: a scaffold, C1CO1 say (SMILES).")
+        str | None,
+        typer.Option(metavar="TEXT", help="What must stay as it is: a scaffold, C1CO1 say (SMILES), or files."),
+    ] = None,
+    read_out: Annotated[
+        str | None,
+        typer.Option(help="Of a model of several parts: follow its noise prediction (noise), or its heads (heads)."),
     ] = None,
     start: Annotated[
         Path | None, typer.Option(help="Where a bridge begins: a file or folder of the domain, one sample for each.")
@@ -107,8 +112,9 @@ def command(
     asked = {
         **common.sampling_options(solver, nfe, grid, end, option), **_fixed(pipeline, known), "seed": seed,
         "guidance": common.guiding(guidance, guidance_option), "device": common.check_device(device),
-        "batch_size": batch_size, "temperature": temperature,
+        "batch_size": batch_size, "temperature": temperature, **({} if read_out is None else {"read_out": read_out}),
     }  # fmt: skip
+    count = _of_each_known(pipeline, asked, count, members)
     if start is not None or reverse:
         begun = _begun(pipeline, start, reverse, count, {"--members": members, "--cases": cases})
         count = len(begun["start"])
@@ -137,8 +143,10 @@ def _draw(pipeline: Pipeline, count: int, options: dict[str, Any]) -> tuple[Samp
     from anydiff.denoisers.reversed import reversed_path
     from anydiff.pipeline.sampling import sampler_of
 
-    own = ("seed", "guidance", "device", "batch_size", "condition", "known", "known_mask", "start", "reverse",
-           "temperature")  # fmt: skip
+    own = (
+        "seed", "guidance", "device", "batch_size", "condition", "known", "known_mask", "cases", "start", "reverse",
+        "temperature", "read_out",
+    )  # fmt: skip
     asked = {name: value for name, value in options.items() if name not in own}
     path = reversed_path(pipeline.denoiser.path) if options.get("reverse") else None
     sampler = sampler_of(pipeline, asked.pop("nfe", None), asked.pop("solver", None), asked, path)
@@ -186,6 +194,26 @@ def _fixed(pipeline: Pipeline, known: str | None) -> dict[str, Any]:
         )
     state, mask = pipeline.domain.parse_known(known)
     return {"known": state, "known_mask": mask}
+
+
+def _of_each_known(pipeline: Pipeline, asked: dict[str, Any], count: int | None, members: int | None) -> int | None:
+    """How many samples there are where several objects are known: one for each, or the same number for each."""
+    from anydiff.errors import AnydiffError
+
+    known = asked.get("known")
+    if known is None or known.ndim == len(pipeline.domain.spec.shape):
+        return count
+    if members is not None:
+        raise AnydiffError(
+            f"--members is {members}, but --known holds {len(known)} objects of its own; give --count, a multiple of "
+            "that."
+        )
+    if count is not None and count % len(known):
+        raise AnydiffError(
+            f"--count is {count}, but --known holds {len(known)} objects; ask for a multiple of that, or leave it out."
+        )
+    asked["cases"] = len(known)
+    return len(known) if count is None else count
 
 
 def _check_ensemble(resume: bool, out: Path, picture: Path | None, known: str | None) -> None:

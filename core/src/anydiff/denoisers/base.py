@@ -77,6 +77,10 @@ class Denoiser(ABC):
         """All native predictions of one call, by their kinds; arguments as for :meth:`native`."""
         return {self.native_kind: self.native(x, t, condition)}
 
+    def exits(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> dict[str, Tensor]:
+        """Everything that one call gives, by name: the native predictions, and whatever else is read off (heads)."""
+        return {str(kind): value for kind, value in self.natives(x, t, condition).items()}
+
     def predictions(
         self, x: Tensor, t: float | Tensor, kinds: Sequence[PredictionKind], condition: Conditioning = UNCONDITIONAL
     ) -> tuple[Tensor, ...]:

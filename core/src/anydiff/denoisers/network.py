@@ -94,10 +94,14 @@ class NetworkDenoiser(nn.Module, Denoiser):
         self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL
     ) -> dict[PredictionKind, Tensor]:
         """The predictions of all native kinds from one network call; arguments as for :meth:`native`."""
+        return self._predicted(self.outputs(x, t, condition), x, t)
+
+    def exits(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> dict[str, Tensor]:
+        """The native predictions, and every other head of the network as the network gives it; one call."""
         output = self.outputs(x, t, condition)
-        if not isinstance(output, Mapping):
-            return {self.native_kind: self._in_units(output, x, t)}
-        return {kind: self._in_units(output[kind], x, t, kind) for kind in self._kinds}
+        made: dict[str, Tensor] = dict(output) if isinstance(output, Mapping) else {}
+        made.update({str(kind): value for kind, value in self._predicted(output, x, t).items()})
+        return made
 
     def outputs(
         self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL
@@ -117,6 +121,13 @@ class NetworkDenoiser(nn.Module, Denoiser):
         scale = self.path.input_scale(times, self.sigma_data)
         told = self.path.told(times).to(dtype=torch.float32, device=x.device)
         return per_row(scale, x) * x, told.expand(x.shape[0], *told.shape[1:]), scale
+
+    def _predicted(
+        self, output: Tensor | Mapping[str, Tensor], x: Tensor, t: float | Tensor
+    ) -> dict[PredictionKind, Tensor]:
+        if not isinstance(output, Mapping):
+            return {self.native_kind: self._in_units(output, x, t)}
+        return {kind: self._in_units(output[kind], x, t, kind) for kind in self._kinds}
 
     def _in_units(self, output: Tensor, x: Tensor, t: float | Tensor, kind: str | None = None) -> Tensor:
         output = output.to(x.dtype)

@@ -4,6 +4,7 @@ from anydiff.domains.domain import Domain, LabelledArray, Report
 from anydiff.domains.protocols import (
     Evaluates,
     FixesEntries,
+    FixesParts,
     HasCoordinates,
     HasLabelArrays,
     HasUnits,
@@ -19,6 +20,7 @@ __all__ = [
     "Domain",
     "Evaluates",
     "FixesEntries",
+    "FixesParts",
     "HasCoordinates",
     "HasLabelArrays",
     "HasUnits",

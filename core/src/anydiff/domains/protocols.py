@@ -29,11 +29,25 @@ class FixesEntries(Protocol):
 
 
 @runtime_checkable
+class FixesParts(FixesEntries, Protocol):
+    """The conditions that fix entries are no conditions of the network: a label that is a part of the state, say.
+
+    Attributes:
+        fixes: their names, which :meth:`~anydiff.domains.Domain.parse_condition` takes beside the domain's conditions.
+    """
+
+    fixes: tuple[str, ...]
+
+
+@runtime_checkable
 class TakesScaffold(Protocol):
     """A user can name by a text what must stay as it is: ``anydiff sample --known TEXT``."""
 
     def parse_known(self, text: str) -> Known:
         """A clean state ``[*spec.shape]`` and which of its entries are known: a scaffold.
+
+        Or several states ``[B, *spec.shape]``, of files that hold more than one object; then a sample is drawn for
+        each, or the same number for each.
 
         Raises:
             AnydiffError: the text is wrong.

@@ -9,6 +9,7 @@ from anydiff.objectives.energy import denoising_energy
 from anydiff.objectives.flow_matching import FlowMatching
 from anydiff.objectives.fokker_planck import FokkerPlanck, fokker_planck_residual, pair_mean, require_equation
 from anydiff.objectives.interpolant import InterpolantLoss
+from anydiff.objectives.mt_diffusion import HeadLoss, MTDiffusion
 from anydiff.objectives.prediction import Prediction
 from anydiff.objectives.rddm import AutomaticSelection, EveryRoute
 from anydiff.objectives.reconstruction import Reconstruction
@@ -28,7 +29,9 @@ __all__ = [
     "EveryRoute",
     "FlowMatching",
     "FokkerPlanck",
+    "HeadLoss",
     "InterpolantLoss",
+    "MTDiffusion",
     "Objective",
     "Prediction",
     "Reconstruction",

@@ -121,8 +121,13 @@ class Call:
 
     @property
     def natives(self) -> dict[PredictionKind, Tensor]:
-        """The denoiser's own predictions by kind: the network is called here, and nowhere else."""
-        return self.once("natives", lambda: self.denoiser.natives(self.x, self.t, self.condition))
+        """The denoiser's own predictions by kind."""
+        return {kind: self.exits[kind] for kind in self.denoiser.native_kinds}
+
+    @property
+    def exits(self) -> dict[str, Tensor]:
+        """The same, and all other heads by their names: the network is called here, and nowhere else."""
+        return self.once("exits", lambda: self.denoiser.exits(self.x, self.t, self.condition))
 
     def predict(self, kind: PredictionKind) -> Tensor:
         """The same prediction as one of ``kind``, ``[B, *shape]``; no further call."""

@@ -5,6 +5,7 @@ from anydiff.paths.flow import Flow
 from anydiff.paths.grids import GRIDS, power, time_grid
 from anydiff.paths.interpolant import Interpolant, OneSided
 from anydiff.paths.mean_reverting import MeanReverting
+from anydiff.paths.mean_shift import Aggregated, MeanShift
 from anydiff.paths.ornstein_uhlenbeck import OrnsteinUhlenbeck
 from anydiff.paths.pfgm_pp import PFGMPlusPlus
 from anydiff.paths.product import ProductPath
@@ -19,12 +20,14 @@ __all__ = [
     "GRIDS",
     "RDDM",
     "VE",
+    "Aggregated",
     "ExponentialVE",
     "Flow",
     "GaussianPath",
     "Interpolant",
     "LinearPath",
     "MeanReverting",
+    "MeanShift",
     "OneSided",
     "OrnsteinUhlenbeck",
     "PFGMPlusPlus",

@@ -29,7 +29,7 @@ Companions = Mapping[str, "Pipeline"]
 def sources(recipe: Recipe) -> dict[str, str]:
     """Role -> source of every model that ``recipe`` names; a further role is a further entry here."""
     named = {"latent": recipe.latent}
-    return {role: source for role, source in named.items() if source is not None}
+    return {role: source for role, source in named.items() if isinstance(source, str)}
 
 
 def companions_of(

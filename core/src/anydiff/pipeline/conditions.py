@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.wrappers import Wrapper
-from anydiff.domains import Domain, TakesObjects
+from anydiff.domains import Domain, FixesParts, TakesObjects
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.recipes import Recipe
 from anydiff.states import UNCONDITIONAL, Conditioning, Known
@@ -34,7 +34,7 @@ def conditioning_of(domain: Domain, condition: Asked | None, count: int, guiding
     """
     if isinstance(condition, Conditioning):
         for name in (*condition.given, *condition.present):
-            if name not in domain.conditions and name not in guiding:
+            if name not in domain.conditions and name not in guiding and name not in fixing(domain):
                 domain.parse_condition({name: ""}, count)  # raises, with the names that exist
         return condition
     if not condition:
@@ -50,10 +50,15 @@ def conditioning_of(domain: Domain, condition: Asked | None, count: int, guiding
         if name == "mask" and domain.spec.masked and name not in domain.conditions:
             mask = tensor
             continue
-        if name not in domain.conditions and name not in guiding:
+        if name not in domain.conditions and name not in guiding and name not in fixing(domain):
             domain.parse_condition({name: ""}, count)
         parsed[name] = tensor.expand(count) if tensor.ndim == 0 else tensor
     return Conditioning(parsed, mask=mask)
+
+
+def fixing(domain: Domain) -> tuple[str, ...]:
+    """The conditions of the domain that fix entries of a state and that no network reads."""
+    return tuple(domain.fixes) if isinstance(domain, FixesParts) else ()
 
 
 def never_hidden(recipe: Recipe, network: nn.Module, domain: Domain) -> list[str]:

@@ -7,8 +7,10 @@ of its own, trained with the objective ``reconstruction``, and is named by its r
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +33,38 @@ KEPT_BYTES = 256 << 20
 """Encoded latents that a data set keeps, in bytes; those used longest ago go first."""
 
 
-class Latent:
+class Space(ABC):
+    """Where a model diffuses instead of on its domain's states: one face for an autoencoder and for an aggregate.
+
+    Attributes:
+        spec: of what is diffused.
+    """
+
+    spec: StateSpec
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """A text that says what :meth:`to_latent` computes; data sets that are seen through it are hashed with it."""
+
+    @abstractmethod
+    def to_latent(self, states: Tensor) -> Tensor:
+        """Latents float32 ``[B, *latent_shape]`` of states ``[B, *shape]``, each made alone: rows cannot mix."""
+
+    @abstractmethod
+    def to_data(self, latents: Tensor) -> Tensor:
+        """States float32 ``[B, *shape]`` of latents ``[B, *latent_shape]``, each made alone."""
+
+    @abstractmethod
+    def decoded(self, latents: Tensor) -> Tensor:
+        """As :meth:`to_data`, differentiable; ``latents`` are on the host, and at least one."""
+
+    def beside(self, states: Tensor) -> Mapping[str, Tensor]:
+        """What training is given beside the latents of ``states``, by name: the parts of an aggregate."""
+        return {}
+
+
+class Latent(Space):
     """The latent space of a domain's states.
 
     Args:
@@ -53,6 +86,11 @@ class Latent:
             )
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.spec = StateSpec([Leaf("latent", autoencoder.latent_shape)])
+
+    @property
+    def identity(self) -> str:
+        """sha256 of the autoencoder's weights."""
+        return weights_hash(self.autoencoder.state_dict())
 
     @torch.no_grad()
     def to_latent(self, states: Tensor) -> Tensor:
@@ -95,15 +133,15 @@ def no_sampling_options(recipe: str, options: Mapping[str, Any]) -> None:
 
 
 class LatentDataset(Dataset):
-    """A data set seen through an autoencoder; each example is encoded once and kept, as far as ``kept_bytes`` allow.
+    """A data set seen in another space; each example is encoded once and kept, as far as ``kept_bytes`` allow.
 
     Args:
         inner: the data.
-        latent: their latent space.
+        latent: the space.
         kept_bytes: of encoded latents at most; beyond it examples are encoded again.
     """
 
-    def __init__(self, inner: Dataset, latent: Latent, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, inner: Dataset, latent: Space, kept_bytes: int = KEPT_BYTES) -> None:
         self.name = inner.name
         self.inner = inner
         self.latent = latent
@@ -122,16 +160,18 @@ class LatentDataset(Dataset):
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of the data's hash and the autoencoder's weights."""
-        weights = weights_hash(self.latent.autoencoder.state_dict())
-        return content_hash(f"{self.inner.hash}/{weights}")
+        """sha256 of the data's hash and of what the space computes (an autoencoder's weights)."""
+        return content_hash(f"{self.inner.hash}/{self.latent.identity}")
 
     def __len__(self) -> int:
         return len(self.inner)
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
-        """Latents and the data's own conditions."""
+        """Latents and the data's own conditions, with what the space gives beside."""
         states, condition = self.inner.batch(indices)
+        beside = self.latent.beside(states)
+        if beside:
+            condition = replace(condition, sources={**condition.sources, **beside})
         return torch.stack([self._encoded(index, states[row]) for row, index in enumerate(indices)]), condition
 
     def _encoded(self, index: int, state: Tensor) -> Tensor:

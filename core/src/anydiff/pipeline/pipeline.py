@@ -14,10 +14,11 @@ from torch import Tensor
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.domains import Domain, Report, Reward
 from anydiff.metrics import SampleSet, Score
+from anydiff.pipeline.aggregate import space_of
 from anydiff.pipeline.companions import companions_of, joint_hash
 from anydiff.pipeline.conditions import Asked, conditioning_of, number_of_cases, require_conditions
 from anydiff.pipeline.evaluate import evaluate, like, paired, scores
-from anydiff.pipeline.latent import Latent, latent_of
+from anydiff.pipeline.latent import Space
 from anydiff.pipeline.likelihood import ode_inputs, require_density
 from anydiff.pipeline.load import load_pipeline
 from anydiff.pipeline.optimise import Optimised, optimise
@@ -56,15 +57,14 @@ class Pipeline:
         """A pipeline with freshly initialised weights; ``companions`` are loaded by name where none are given."""
         domain = build_domain(recipe)
         found = companions_of(recipe, load) if companions is None else dict(companions)
-        latent = None if recipe.latent is None else latent_of(found["latent"], recipe.latent, domain)
+        latent = space_of(recipe, domain, found)
         denoiser = build_denoiser(recipe, domain, None if latent is None else latent.spec).eval()
         return cls(recipe, denoiser, domain, companions=found)
 
     @cached_property
-    def latent(self) -> Latent | None:
-        """The latent space that is diffused in; None where it is the data's own."""
-        asked = self.recipe.latent
-        return None if asked is None else latent_of(self.companions["latent"], asked, self.domain)
+    def latent(self) -> Space | None:
+        """The space that is diffused in, an autoencoder's or an aggregate; None where it is the data's own."""
+        return space_of(self.recipe, self.domain, self.companions)
 
     @property
     def weights_hash(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor
@@ -19,7 +19,9 @@ from anydiff.metrics import SampleSet
 from anydiff.metrics.ensembles import members_per_case
 from anydiff.networks import Autoencoder
 from anydiff.paths.base import LinearPath
-from anydiff.pipeline.conditions import Asked, known_entries, require_guidable, with_known_nodes
+from anydiff.pipeline.aggregate import read_by, with_parts
+from anydiff.pipeline.conditions import Asked, fixing, known_entries, require_guidable, with_known_nodes
+from anydiff.pipeline.latent import Latent
 from anydiff.plugins import hooks
 from anydiff.recipes import Part
 from anydiff.recipes.build import build_guidance, build_solver
@@ -29,7 +31,7 @@ from anydiff.solvers import Solver
 from anydiff.solvers.base import preferred_grid
 from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
-from anydiff.states import Conditioning
+from anydiff.states import Conditioning, Known
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
@@ -62,6 +64,8 @@ class SampleOptions:
         cases: several samples share a condition: it (and ``known``) has one row per case, and row i belongs to case
             i % cases.
         path: another route under the same network, ``{"route": "residual-first"}``: :func:`anydiff.denoisers.rerouted`.
+        read_out: of an aggregate: ``noise`` or ``heads`` (see :class:`anydiff.pipeline.aggregate.ReadOut`; default: the
+            recipe's, and ``heads`` where a part is known).
         solving: ``grid``, ``end`` and the solver's own options; as keywords, all that is none of the above.
     """
 
@@ -80,6 +84,7 @@ class SampleOptions:
     callbacks: Sequence[Callback] = ()
     cases: int | None = None
     path: Mapping[str, Any] | None = None
+    read_out: Literal["noise", "heads"] | None = None
     solving: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -164,7 +169,10 @@ class Draws:
         condition = _sized_and_fixed(pipeline.domain, asked, numbers, options)
         layers = _fitting(pipeline, layers, condition, options)
         device = next(pipeline.denoiser.parameters()).device if options.device is None else options.device
-        denoiser = hooks().transform("wrap_denoiser", denoiser=pipeline.denoiser.to(device), recipe=pipeline.recipe)
+        denoiser: Denoiser = read_by(
+            pipeline.latent, pipeline.denoiser.to(device), pipeline.recipe.latent, condition, options.read_out
+        )
+        denoiser = hooks().transform("wrap_denoiser", denoiser=denoiser, recipe=pipeline.recipe)
         denoiser = ReversedDenoiser(denoiser) if options.reverse else denoiser
         options = replace(options, device=device, start=begun(pipeline, options.start))
         return cls(pipeline, count, options, condition, layers, denoiser)
@@ -195,10 +203,11 @@ class Draws:
         """
         options, pipeline = self.options, self.pipeline
         start = options.start if isinstance(options.start, Tensor) else None  # objects were encoded before
+        asked = with_parts(pipeline.latent, self.condition.without(fixing(pipeline.domain)))
         notified = [_notify_step] if hooks().has("sampling_step") else []
         request = SampleRequest(
             self.count, seed=options.seed if seed is None else seed, guidance=[*self.layers, *outer],
-            condition=self.condition, cases=options.cases, start=start, temperature=self.temperature,
+            condition=asked, cases=options.cases, start=start, temperature=self.temperature,
             batch_size=options.batch_size, device=options.device or "cpu", callbacks=[*options.callbacks, *notified],
         )  # fmt: skip
         sampler = sampler_of(pipeline, options.nfe, options.solver, dict(options.solving), self.denoiser.path)
@@ -209,6 +218,10 @@ class Draws:
         """``states`` as samples: decoded where they are latents, then given to ``samples_ready`` hooks."""
         domain, latent, told = self.pipeline.domain, self.pipeline.latent, self.told
         states = states.cpu() if latent is None else latent.to_data(states)
+        fixed = self.condition.known
+        if fixed is not None and latent is not None:  # whole parts, which come out as they were given
+            rows = torch.arange(self.rows) % len(fixed.mask)
+            states = torch.where(fixed.mask[rows].cpu(), fixed.values[rows].to(states), states)
         states = hooks().transform(
             "samples_ready", states=states, condition=told, recipe=self.pipeline.recipe, say=domain.spec.moved_out
         )
@@ -231,6 +244,8 @@ def _sized_and_fixed(
         raise AnydiffError("known is given twice: as known= and within the condition; leave one of them out.")
     derived = domain.known_entries(condition) if isinstance(domain, FixesEntries) else None
     fixed = named or condition.known or derived
+    if named is not None and derived is not None and fixing(domain):  # a picture and its label: both parts are known
+        fixed = Known(torch.where(named.mask, named.values, derived.values), named.mask | derived.mask)
     if fixed is not None and condition.mask is not None and domain.spec.masked:
         condition = replace(condition, mask=with_known_nodes(domain, condition.mask, fixed, sized))
     return replace(condition, known=fixed)
@@ -248,7 +263,7 @@ def _fitting(
         # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
         layers = [layer for layer in layers if not layer.needs_condition]
     require_guidable(pipeline.recipe, pipeline.denoiser.network, pipeline.domain, layers)
-    if condition.known is not None and pipeline.latent is not None:
+    if condition.known is not None and isinstance(pipeline.latent, Latent):
         raise AnydiffError("known entries are data, but this recipe diffuses latents; use a recipe without latent.")
     return layers
 

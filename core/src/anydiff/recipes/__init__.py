@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from anydiff.exports import on_demand
 from anydiff.recipes.models import Model, Start
-from anydiff.recipes.recipe import Part, Recipe, SamplingSettings, load_recipe
+from anydiff.recipes.recipe import Aggregation, Part, PartSettings, Recipe, SamplingSettings, load_recipe
 
 if TYPE_CHECKING:
     from anydiff.recipes.build import (
@@ -33,8 +33,10 @@ _BUILT = (
 __getattr__ = on_demand(__name__, dict.fromkeys(_BUILT, "anydiff.recipes.build"))
 
 __all__ = [
+    "Aggregation",
     "Model",
     "Part",
+    "PartSettings",
     "Recipe",
     "SamplingSettings",
     "Start",

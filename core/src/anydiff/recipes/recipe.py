@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -31,6 +31,32 @@ class Part(Settings):
     @classmethod
     def _from_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+
+class PartSettings(Settings):
+    """How one part of a sample enters an aggregate.
+
+    Attributes:
+        encoder: ``identity``: as it is; ``codes``: each class is a pattern, of ``shape``.
+        weight: factor on what is encoded.
+        shape: of the patterns, ``[1, 28, 28]`` say; the part's own where it is encoded as it is.
+    """
+
+    encoder: Literal["identity", "codes"] = "identity"
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    shape: tuple[int, ...] | None = None
+
+
+class Aggregation(Settings):
+    """Several parts of a sample (the leaves of its state) in one space; see :mod:`anydiff.pipeline.aggregate`.
+
+    Attributes:
+        parts: name of a leaf -> how it enters; blocks are stacked along the first axis in this order.
+        read_out: whether samples follow the network's own prediction (``noise``) or what its heads read (``heads``).
+    """
+
+    parts: dict[str, PartSettings] = Field(min_length=1)
+    read_out: Literal["noise", "heads"] = "noise"
 
 
 class SamplingSettings(Settings):
@@ -69,7 +95,8 @@ class Recipe(Settings):
         help: one line for lists.
         domain: the codec.
         latent: where to diffuse instead of on the data: a recipe with bundled weights, a run folder or a weights file
-            of the network ``autoencoder`` (see :mod:`anydiff.pipeline.latent`).
+            of the network ``autoencoder`` (see :mod:`anydiff.pipeline.latent`); or a table with ``parts``, which are
+            aggregated into one space (see :mod:`anydiff.pipeline.aggregate`).
         dataset: training data; ``split`` is filled in (``train``, or ``test`` for the reference).
         network: the network.
         path: how data becomes noise.
@@ -87,7 +114,7 @@ class Recipe(Settings):
     name: str
     help: str = ""
     domain: Part
-    latent: str | None = None
+    latent: str | Aggregation | None = None
     dataset: Part
     network: Part
     path: Part = Part(name="vp-linear")

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.solvers.base import Solver
 from anydiff.solvers.program import LinearForm, Node, Program
 
@@ -64,25 +64,51 @@ class DDPM(Solver):
 
     The large one is the variance of the forward step from t to s (β in the paper); the mean is the same for both. Only
     the posterior variance keeps the marginals of a point mass exact at any step size.
+
+    With ``repeats`` above 1 every step is taken so often, each time from x_s to which the noise of the
+    forward step is added again: what is clamped (known entries, known parts) and what is not then come to agree better
+    (Lugmayr et al., "RePaint", CVPR 2022, arXiv 2201.09865).
+
+    Args:
+        variance: ``posterior`` or ``large``.
+        repeats: network calls per step, at least 1.
+
+    Raises:
+        UnknownNameError: no such variance.
+        AnydiffError: ``repeats`` is no positive whole number.
     """
 
     order: ClassVar[int] = 1
     variance: str = "posterior"
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         if self.variance not in ("posterior", "large"):
             raise UnknownNameError("variance", self.variance, ("posterior", "large"))
+        natural_number("repeats", self.repeats)
+
+    def __repr__(self) -> str:
+        repeats = f", repeats={self.repeats}" if self.repeats > 1 else ""
+        return f"DDPM(variance={self.variance!r}{repeats})"
+
+    @property
+    def calls_per_step(self) -> int:
+        """One, as often as the step is repeated."""
+        return self.repeats
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
-        """A row of ancestral sampling per step, with the noise of ``variance``."""
+        """A row of ancestral sampling per step with the noise of ``variance``; to repeat it, one on the way back."""
         x = program.start()
         for s, t in itertools.pairwise(nodes):
-            data = program.evaluate(x, s)
             h = t.log_snr - s.log_snr
             gain = -np.expm1(-2 * h)
             shrink = t.sigma * np.exp(-h)
             std = t.sigma * np.sqrt(gain) if self.variance == "posterior" else s.sigma * np.sqrt(gain)
-            x = ddim_row(program, x, data, s, t, std, shrink)
+            for again in range(self.repeats):
+                if again:
+                    x = (s.alpha / t.alpha) * x + s.sigma * np.sqrt(gain) * program.noise()
+                data = program.evaluate(x, s)
+                x = ddim_row(program, x, data, s, t, std, shrink)
         return x
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from anydiff.denoisers import NetworkDenoiser, PredictionKind
 from anydiff.errors import AnydiffError
 from anydiff.networks import MLP
+from anydiff.networks.heads import Heads
 from anydiff.objectives import Beside, Objective
 from anydiff.paths import LinearPath, VPLinear
 from anydiff.recipes.build import build_dataset, build_denoiser
@@ -41,7 +42,7 @@ def _objective(plugin: Subject, entry: Entry) -> Objective:
 def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[NetworkDenoiser, Examples]:
     """A denoiser and four examples: of the first recipe that uses the objective, else of the network that it registers
     (``network="name"``) or of an MLP, which predicts what the objective registers (``parametrization="data"``) on the
-    path that it registers (``path="name"``)."""
+    path that it registers (``path="name"``), and reads off what it registers (``heads={"label": 3}``, classes)."""
     recipe = plugin.recipe_of(entry)
     if recipe is not None and recipe.latent is None and not plugin.absent_data(recipe):
         denoiser = build_denoiser(recipe)
@@ -52,6 +53,12 @@ def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[Netwo
         network, spec = build_network(plugin, named)
         denoiser = NetworkDenoiser(network, VPLinear(), spec=spec)
         examples = _random(spec, UNCONDITIONAL)
+    elif entry.metadata.get("heads"):
+        heads: dict[str, int] = entry.metadata["heads"]
+        several = Heads(Points().spec, predicts=["noise"], vectors=heads, options={"width": 16, "blocks": 1})
+        denoiser = NetworkDenoiser(several, VPLinear(), spec=Points().spec)
+        labels = {name: torch.arange(ROWS) % classes for name, classes in heads.items()}
+        examples = _random(Points().spec, Conditioning(sources=labels))
     else:
         named_path = entry.metadata.get("path")
         path: LinearPath = plugin.registry.build("paths", named_path) if named_path else VPLinear()

@@ -11,6 +11,9 @@ ANYDIFF_API = ">=2.0,<3"
 def register_domains(register: Register) -> None:
     """Pictures of one size."""
     register("images", "8-bit pictures of one size: grey, RGB or RGBA", "anydiff_images.domain:Images")
+    register(
+        "images/labelled", "the same, each with its label as a part of it", "anydiff_images.mt_diffusion:LabelledImages"
+    )
 
 
 @hookimpl
@@ -32,6 +35,12 @@ def register_datasets(register: Register) -> None:
     pairs = "anydiff_images.rddm"
     register("images/degraded", "Fashion-MNIST or a folder, each with a degraded copy", f"{pairs}:DegradedImages")
     register("images/pairs", "your own pictures in two folders, clean and degraded", f"{pairs}:ImagePairs")
+    register(
+        "images/fashion-labelled",
+        "Fashion-MNIST whose labels are a part of the pictures",
+        "anydiff_images.mt_diffusion:LabelledFashion",
+        ledger="anydiff_images.ledger:FASHION_MNIST",
+    )
     register("images/bridge", "two kinds of pictures as the ends of a bridge", "anydiff_images.bridge:ImageBridge")
 
 
@@ -50,6 +59,8 @@ def register_metrics(register: Register) -> None:
     register("images/precision", "share of samples among the reference's features", f"{metrics}:Precision")
     register("images/recall", "share of the reference among the samples' features", f"{metrics}:Recall")
     register("images/class-consistency", "share of samples of the class asked for", f"{metrics}:ClassConsistency")
+    agreement = "anydiff_images.mt_diffusion:LabelAgreement"
+    register("images/label-agreement", "share of samples whose own label a classifier agrees with", agreement)
     fidelity = "anydiff_images.fidelity"
     register("images/psnr", "peak signal-to-noise ratio against the truth", f"{fidelity}:PSNR", paired=True)
     register("images/ssim", "structural similarity with the truth", f"{fidelity}:SSIM", paired=True)
@@ -71,6 +82,9 @@ def register_recipes(register: Register) -> None:
         "Fashion-MNIST from 4x4 averages at half intensity, in two network calls",
         "anydiff_images.recipes:fashion_restore",
         weights="anydiff_images:weights/fashion-restore.safetensors",
+    )
+    register(
+        "images/fashion-joint", "Fashion-MNIST, pictures with their labels", "anydiff_images.mt_diffusion:fashion_joint"
     )
     register("images/fashion-bridge", "sneakers become ankle boots, unpaired", "anydiff_images.bridge:fashion_bridge")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -124,13 +124,27 @@ class Images(Domain):
         Raises:
             AnydiffError: states of another shape or with values that are not finite.
         """
+        return self.pictures(states)
+
+    def pictures(self, states: Tensor) -> list[Image.Image]:
+        """PIL images of the pictures that states hold; errors as for :meth:`decode`."""
         self.spec.check(states)
         if not states.isfinite().all():
             raise AnydiffError(
                 "the states hold a value that is not finite, so they are no images; look at the sampler."
             )
-        arrays = self.pixels(states).movedim(1, -1).numpy()
-        return [to_image(array) for array in arrays]
+        return [to_image(array) for array in self.pixels(self.images_of(states)).movedim(1, -1).numpy()]
+
+    def images_of(self, states: Tensor) -> Tensor:
+        """The pictures ``[B, C, H, W]`` that states hold; here they hold nothing else."""
+        return states
+
+    def unit(self, states: Tensor) -> Tensor:
+        """The pictures of states on the scale [-1, 1], whatever range the states have."""
+        images = self.images_of(states)
+        if (self.low, self.high) == (-1.0, 1.0):
+            return images
+        return (images - self.low) * (2 / (self.high - self.low)) - 1
 
     def _array(self, image: Any, position: int, value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
         """One image as uint8 ``[H, W, C]``, refused unless it fits this domain."""
@@ -203,16 +217,22 @@ class Images(Domain):
             text = {name: value for name, value in text.items() if name != "input"}
         if not text:
             return found
-        if not self.conditions:
+        return {**found, **self.parse_labels(text, count, self.conditions)}
+
+    def parse_labels(self, text: Mapping[str, str], count: int, conditions: Collection[str]) -> dict[str, Tensor]:
+        """The condition ``label`` of ``count`` samples, where it is one of the ``conditions`` that may be asked for."""
+        if not text:
+            return {}
+        if not conditions:
             raise AnydiffError(f"these images have no classes, so {', '.join(text)} cannot be asked for; leave it out.")
         for name in text:
-            if name not in self.conditions:
-                raise UnknownNameError("condition", name, self.conditions)
+            if name not in conditions:
+                raise UnknownNameError("condition", name, conditions)
         assert self.classes is not None
         wanted = [self._class_index(part.strip()) for part in str(text["label"]).split(",") if part.strip()]
         if not wanted:
             raise AnydiffError(f"label is {text['label']!r}, but must name a class: {', '.join(self.classes)}.")
-        return {**found, "label": torch.tensor([wanted[index % len(wanted)] for index in range(count)])}
+        return {"label": torch.tensor([wanted[index % len(wanted)] for index in range(count)])}
 
     def describe_condition(self, condition: Conditioning) -> list[str]:
         """The class name of each sample."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from anydiff.data import read_array
 from anydiff.data.frames import Conversion, frame_bytes, picture_files, read_pages, read_picture
@@ -20,8 +22,8 @@ from anydiff.files import atomic_folder, atomic_path, check_suffix
 
 SUFFIXES = ("", ".npz", ".png")
 """What :func:`write_images` takes; ``""`` is a folder."""
-NAME, CASE = "name", "case"
-"""Keys of an image's ``info``: the name of the file it was read from, and that of the case it is a sample of."""
+NAME, CASE, LABEL = "name", "case", "label"
+"""Keys of an image's ``info``: the name of the file it was read from, that of the case it is a sample of, its class."""
 CELL = 84
 """Least size, in pixels, at which an image is drawn in a grid."""
 
@@ -87,6 +89,9 @@ def write_images(images: Sequence[Image.Image], path: Path) -> None:
         content: dict[str, Any] = {"images": arrays if arrays.ndim == 4 else arrays[..., None]}
         if _cases(images):
             content["names"] = np.array(_cases(images))
+        labels = [str(image.info.get(LABEL, "")) for image in images]
+        if any(labels):
+            content["labels"] = np.array(labels)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **content)
     elif kind == ".png":
@@ -95,17 +100,47 @@ def write_images(images: Sequence[Image.Image], path: Path) -> None:
                 f"{str(path)!r} is one PNG file, but {len(images)} images were given; name a folder or an .npz file."
             )
         with atomic_path(path) as temporary:
-            images[0].save(temporary, format="png")
+            images[0].save(temporary, format="png", pnginfo=_told(images[0]))
     else:
         _write_folder(images, path)
 
 
 def _write_folder(images: Sequence[Image.Image], path: Path) -> None:
     digits = max(4, len(str(len(images) - 1)))
-    names = _cases(images) or [f"{index:0{digits}d}" for index in range(len(images))]
+    names = _cases(images) or [f"{index:0{digits}d}{_spoken(image)}" for index, image in enumerate(images)]
     with atomic_folder(path) as folder:
         for name, image in zip(names, images, strict=True):
-            image.save(folder / f"{name}.png")
+            image.save(folder / f"{name}.png", pnginfo=_told(image))
+
+
+def _spoken(image: Image.Image) -> str:
+    """What the name of a file says of the image's label: ``-ankle-boot``; nothing where it has none."""
+    words = re.sub(r"[^a-z0-9]+", "-", str(image.info.get(LABEL, "")).lower()).strip("-")
+    return f"-{words}" if words else ""
+
+
+def _told(image: Image.Image) -> PngInfo | None:
+    """The label as a text of the PNG file; None where the image has none."""
+    if LABEL not in image.info:
+        return None
+    told = PngInfo()
+    told.add_itxt(LABEL, str(image.info[LABEL]))
+    return told
+
+
+def labels_in(path: Path, count: int) -> list[str | None]:
+    """The label of each of the ``count`` images that :func:`read_images` reads from ``path``; None where none is told.
+
+    A PNG tells it in its text ``label``, an ``.npz`` in its array ``labels``.
+    """
+    if path.suffix.lower() == ".npz":
+        return [name or None for name in _read_texts(path, "labels", count)] or [None] * count
+    found: list[str | None] = []
+    for file in picture_files(path) if path.is_dir() else [path]:
+        with reading(file, "a picture", "remove or repair it"), Image.open(file) as opened:
+            label = opened.info.get(LABEL)
+        found.append(label if isinstance(label, str) else None)
+    return found if len(found) == count else [None] * count
 
 
 def _cases(images: Sequence[Image.Image]) -> list[str]:
@@ -116,11 +151,16 @@ def _cases(images: Sequence[Image.Image]) -> list[str]:
 
 def _read_names(path: Path, count: int) -> list[str]:
     """The names in an ``.npz``, none where it has not the array."""
-    with reading(path, "a NumPy archive", "write one with numpy.savez"), np.load(path, allow_pickle=False) as content:
-        names = content["names"] if "names" in content.files else np.array([])
-    told = names.shape == (count,) and names.dtype.kind == "U"
+    names = _read_texts(path, "names", count)
     # A name becomes that of a file: one that leads elsewhere is none.
-    return [str(name) for name in names] if told and all(_is_plain(str(name)) for name in names) else []
+    return names if all(_is_plain(name) for name in names) else []
+
+
+def _read_texts(path: Path, key: str, count: int) -> list[str]:
+    """The ``count`` texts in an array of an ``.npz``, none where it has not the array."""
+    with reading(path, "a NumPy archive", "write one with numpy.savez"), np.load(path, allow_pickle=False) as content:
+        texts = content[key] if key in content.files else np.array([])
+    return [str(text) for text in texts] if texts.shape == (count,) and texts.dtype.kind == "U" else []
 
 
 def _is_plain(name: str) -> bool:

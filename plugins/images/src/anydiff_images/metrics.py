@@ -270,6 +270,4 @@ def _extractor(name: str) -> Extractor:
 def _unit(samples: SampleSet) -> Tensor:
     """The states on the scale [-1, 1], whatever range their domain has."""
     domain = samples.domain
-    if isinstance(domain, Images) and (domain.low, domain.high) != (-1.0, 1.0):
-        return (samples.states - domain.low) * (2 / (domain.high - domain.low)) - 1
-    return samples.states
+    return domain.unit(samples.states) if isinstance(domain, Images) else samples.states

@@ -18,7 +18,7 @@ class CountingDenoiser(NetworkDenoiser):
     """
 
     def __init__(self, inner: NetworkDenoiser) -> None:
-        super().__init__(inner.network, inner.path, inner.native_kind, inner.sigma_data, inner.spec)
+        super().__init__(inner.network, inner.path, inner.native_kinds, inner.sigma_data, inner.spec)
         self.inner = inner
         self.reset()
 
@@ -38,6 +38,11 @@ class CountingDenoiser(NetworkDenoiser):
         """All predictions of the inner denoiser, from one call."""
         self._count(x)
         return self.inner.natives(x, t, condition)
+
+    def exits(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> dict[str, Tensor]:
+        """Everything that the inner denoiser gives, from one call."""
+        self._count(x)
+        return self.inner.exits(x, t, condition)
 
     def _count(self, x: Tensor) -> None:
         self.calls += 1

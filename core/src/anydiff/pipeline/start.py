@@ -110,8 +110,8 @@ def check_space(pipeline: Pipeline, companion: Pipeline, name: str) -> None:
 
 
 def latent_hash(pipeline: Pipeline) -> str:
-    """The hash of the weights of the autoencoder in whose latent space a model diffuses; empty where it has none."""
-    return pipeline.companions["latent"].weights_hash if pipeline.recipe.latent else ""
+    """What says in which space a model diffuses: an autoencoder's weights, the parts of an aggregate; else nothing."""
+    return "" if pipeline.latent is None else pipeline.latent.identity
 
 
 @dataclass(frozen=True)

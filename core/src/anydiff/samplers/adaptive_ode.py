@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
-from anydiff.errors import AnydiffError, NonFiniteError, NotApplicableError, natural_number
+from anydiff.errors import AnydiffError, NonFiniteError, natural_number
 from anydiff.optional import require
 from anydiff.samplers.adaptive_dpm_solver import ENDS, one_level
 from anydiff.samplers.flow import AtNetworkPrecision, Flow, Place
@@ -140,7 +140,8 @@ class AdaptiveODE(Sampler):
     ) -> Tensor:
         """log p(clean) ``[B]`` in nats: the density of the data, all D entries counted, that the flow draws.
 
-        log p = log N(x_T; 0, prior_std²) + log |det dx_T/d clean|, the determinant by ∫ tr(∂(du/dθ)/∂u) dθ.
+        log p = log p_ε(x_T/σ_T) - D log σ_T + log |det dx_T/d clean|, p_ε the density of the path's noise law and the
+        determinant by ∫ tr(∂(du/dθ)/∂u) dθ. The flow of a conditional mean carries the law of x_t for any noise.
 
         Args:
             denoiser: the model; rows must not influence each other.
@@ -153,14 +154,10 @@ class AdaptiveODE(Sampler):
             options: as for :meth:`encode`; with ``guidance`` what comes out is the density of the guided flow.
 
         Raises:
-            AnydiffError: the path's noise is not Gaussian, or as for :meth:`sample`.
+            AnydiffError: the density of the path's noise is not known, or as for :meth:`sample`.
         """
         checked_choice("trace", trace, TRACES)
         probes = natural_number("probes", probes)
-        if not denoiser.path.noise_law.gaussian:
-            raise NotApplicableError(
-                f"{denoiser.path!r} has no Gaussian prior, so its likelihood is not known in closed form."
-            )
         indices = sample_indices(range(len(clean)) if samples is None else samples)
         if len(indices) != len(clean):
             raise AnydiffError(f"samples has {len(indices)} indices, but {len(clean)} rows are given.")
@@ -182,8 +179,7 @@ class AdaptiveODE(Sampler):
         last = self._solve(flow.with_volume(signs), torch.cat([u, volume], 1), flow.data, flow.noise, True)
         size = u.shape[1]
         spread = math.log(flow.noise.r / flow.noise.path.sigma(flow.noise.t))  # u_T has the std σ_T/r_T
-        whitened = last[:, :size] * math.exp(spread)
-        log_prior = -whitened.square().sum(1) / 2 + size * (spread - math.log(2 * math.pi) / 2)
+        log_prior = flow.noise.path.noise_law.log_density(last[:, :size] * math.exp(spread)) + size * spread
         self.nfe = max(self.nfe, flow.calls)
         return log_prior + last[:, size] - size * math.log(flow.data.r / flow.data.alpha)
 

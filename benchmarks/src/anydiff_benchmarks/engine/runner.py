@@ -33,7 +33,7 @@ from anydiff_benchmarks.engine.planning import (
 from anydiff_benchmarks.engine.pool import Job, Pool, make_pool
 from anydiff_benchmarks.engine.row import Row
 from anydiff_benchmarks.engine.store import Store
-from anydiff_benchmarks.engine.suite import Suite
+from anydiff_benchmarks.engine.suite import FIXED_PLAN, Suite
 from anydiff_benchmarks.engine.truth import reason
 from anydiff_benchmarks.engine.worker import Description, Setting, chosen_device, compute, describe, failed_row, now
 
@@ -276,8 +276,9 @@ class _Run:
             names = plan.baselines(suite)
             plan.cells = plan_baselines(plan.task.id, names, share, first.speed, first.identity, first.data)
             for origin, about in plan.models.items():
+                carried = suite.on_fixed_plan(about.facts.get(FIXED_PLAN))
                 plan.cells += plan_methods(
-                    plan.task.id, suite, share, about.speed, about.identity, about.model, about.sources, origin
+                    plan.task.id, carried, share, about.speed, about.identity, about.model, about.sources, origin
                 )
 
     def _remember(self, plans: Sequence[TaskPlan]) -> None:

@@ -28,6 +28,8 @@ BASELINES = ("real", "resample", "gaussian", "gaussian-diagonal")
 :mod:`anydiff_benchmarks.engine.baselines`; a task adds its own."""
 
 
+FIXED_PLAN = "fixed plan"
+"""Of what is known of a model: the calls of its own plan, where it has no other."""
 RECIPE = "recipe"
 """The solver of a :class:`Method` that samples as the model's own recipe says, whatever that is."""
 
@@ -139,6 +141,12 @@ class Suite(Settings):
         if len(set(values)) != len(values) or min(values) < 0:
             raise ValueError("values must be different natural numbers")
         return values
+
+    def on_fixed_plan(self, nfe: int | None) -> Suite:
+        """This suite for a model that samples by its own plan of ``nfe`` calls alone; itself where that is None."""
+        if nfe is None:
+            return self
+        return self.model_copy(update={"methods": (Method(solver=RECIPE),), "nfe": (nfe,)})
 
     @model_validator(mode="after")
     def _names(self) -> Suite:

@@ -29,7 +29,7 @@ from anydiff_benchmarks.engine.generation import Generator, SamplingCost
 from anydiff_benchmarks.engine.measure import measured
 from anydiff_benchmarks.engine.planning import Cell, Speed
 from anydiff_benchmarks.engine.row import Row
-from anydiff_benchmarks.engine.suite import Method
+from anydiff_benchmarks.engine.suite import FIXED_PLAN, RECIPE, Method
 from anydiff_benchmarks.engine.truth import Judged, Opening, TruthHere, TruthProcess, drawn, reason
 
 PRECISION = "float32"
@@ -181,6 +181,7 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
         "needs": {role: [each.recipe.name, each.weights_hash] for role, each in pipeline.companions.items()},
         "training seed": pipeline.recipe.training.seed,
         "recipe": pipeline.recipe.hash,
+        **({FIXED_PLAN: pipeline.recipe.sampling.nfe} if pipeline.recipe.sampling.fixed else {}),
         **opening.facts,
         "cards": [card.as_dict() for card in opening.cards],
         "guidance": [part.model_dump(mode="json") for part in pipeline.recipe.sampling.guidance],
@@ -309,34 +310,37 @@ def _speed(setting: Setting, opening: Opening, generator: Generator) -> Speed:
     """What cells of the task cost; this is also the warm-up."""
     task, truth = generator.task, _truth(setting.isolated)
     usual = generator.pipeline.recipe.sampling
-    probe = Method(solver=usual.solver.name, options=usual.solver.options)
+    probe, budgets = Method(solver=usual.solver.name, options=usual.solver.options), (2, 8)
+    if usual.fixed:  # no other budget can be asked for, so all the time counts as that of its calls
+        probe, budgets = Method(solver=RECIPE), (usual.nfe, usual.nfe)
     baselines = [functools.partial(generator.baseline, name) for name in task.baselines]
     if task.evaluator:
         count = max(1, task.samples // 20)
-        generator.closed_loop(probe, 2, 1, 0)
-        seconds = {}
-        for calls in (2, 8):
+        generator.closed_loop(probe, budgets[0], 1, 0)
+        seconds = []
+        for calls in budgets:
             with measured(generator.device) as cost:
                 generator.closed_loop(probe, calls, count, 0)
-            seconds[calls] = cost.seconds / count
+            seconds.append(cost.seconds / count)
         # What the world takes for an episode is no matter of network calls: it counts as judging.
-        per_call = max(0.0, seconds[8] - seconds[2]) / 6
-        return Speed(per_call, max(0.0, seconds[2] - 2 * per_call), 0.0, _mean_seconds(baselines, count))
+        few, many = budgets
+        per_call = seconds[0] / few if usual.fixed else max(0.0, seconds[1] - seconds[0]) / (many - few)
+        return Speed(per_call, max(0.0, seconds[0] - few * per_call), 0.0, _mean_seconds(baselines, count))
     group = task.members or 1
     count = min(task.samples, -(-max(opening.least, 32) // group) * group)
-    samples, cost_of = generator.samples(probe, 2, count, 0)
+    samples, cost_of = generator.samples(probe, budgets[0], count, 0)
     cases = generator.case_rows(count, 0)
     truth.judge(task.id, samples, cases)  # features of the reference are computed here and kept
     whole = truth.judge(task.id, samples, cases).seconds
     few = max(opening.least * group, count // 4 // group * group)
     if few < count:
         cases = generator.case_rows(few, 0)
-        part = truth.judge(task.id, generator.samples(probe, 2, few, 0)[0], cases).seconds
+        part = truth.judge(task.id, generator.samples(probe, budgets[0], few, 0)[0], cases).seconds
         each = max(0.0, whole - part) / (count - few)
     else:
         each = whole / count
     fixed = max(0.0, whole - each * count)
-    return Speed(cost_of.seconds / (2 * count), each, fixed, _mean_seconds(baselines, count))
+    return Speed(cost_of.seconds / (budgets[0] * count), each, fixed, _mean_seconds(baselines, count))
 
 
 def _mean_seconds(calls: Sequence[Callable[[int, int], object]], count: int) -> float:

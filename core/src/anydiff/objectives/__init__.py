@@ -13,6 +13,7 @@ from anydiff.objectives.mt_diffusion import HeadLoss, MTDiffusion
 from anydiff.objectives.prediction import Prediction
 from anydiff.objectives.rddm import AutomaticSelection, EveryRoute
 from anydiff.objectives.reconstruction import Reconstruction
+from anydiff.objectives.sampled import sampled
 from anydiff.objectives.stable_target import StableTarget
 from anydiff.objectives.terms import Sum, Term, Weighted
 from anydiff.objectives.times import TIME_LAWS, TimeLaw
@@ -48,4 +49,5 @@ __all__ = [
     "pair_mean",
     "present_entries",
     "require_equation",
+    "sampled",
 ]

@@ -13,6 +13,7 @@ from anydiff.denoisers.wrappers import PresentNodes
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
 from anydiff.pipeline.conditions import Asked
+from anydiff.pipeline.fixed import require_free
 from anydiff.plugins import hooks
 from anydiff.recipes.build import build_guidance
 
@@ -44,6 +45,7 @@ def ode_inputs(
         condition: as for :meth:`Pipeline.sample`.
         options: of the solver; ``guidance`` among them is built.
     """
+    require_free(pipeline, "the probability-flow ODE (encode, log_likelihood)")
     states = pipeline.domain.encode(objects)
     states = states if pipeline.latent is None else pipeline.latent.to_latent(states)
     states = states.to(next(pipeline.denoiser.parameters()).device)

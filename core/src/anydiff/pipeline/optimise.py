@@ -22,6 +22,7 @@ from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.guidance import LookAhead, NaiveGradient
 from anydiff.guidance.gradient import VARIANCES
 from anydiff.metrics import SampleSet
+from anydiff.pipeline.fixed import require_free
 from anydiff.pipeline.sampling import Draws, SampleOptions
 from anydiff.training.examples import derived_seed
 
@@ -197,6 +198,7 @@ def optimise(pipeline: Pipeline, reward: Reward, count: int | Sequence[int], opt
         AnydiffError: neither or both of gain and target are given; an index twice; the reward is no differentiable
             number per row, or not finite; or what sampling refuses.
     """
+    require_free(pipeline, "guided optimisation")
     own = {each.name for each in fields(Ascent)}
     ascent = Ascent(**{name: value for name, value in options.items() if name in own})
     report: Callable[[Round], None] | None = options.get("report")

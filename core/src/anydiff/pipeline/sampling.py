@@ -21,6 +21,7 @@ from anydiff.networks import Autoencoder
 from anydiff.paths.base import LinearPath
 from anydiff.pipeline.aggregate import read_by, with_parts
 from anydiff.pipeline.conditions import Asked, fixing, known_entries, require_guidable, with_known_nodes
+from anydiff.pipeline.fixed import require_free, require_own_plan
 from anydiff.pipeline.latent import Latent
 from anydiff.plugins import hooks
 from anydiff.recipes import Part
@@ -159,6 +160,13 @@ class Draws:
                 f"{pipeline.recipe.name!r} is an autoencoder, which draws nothing; train a recipe with it as latent "
                 "and sample that."
             )
+        for name, value in (
+            ("guidance", options.guidance),
+            ("path", options.path),
+            ("reverse", options.reverse or None),
+        ):
+            if value is not None:
+                require_free(pipeline, name, value)
         if options.path:
             pipeline = on_path(pipeline, options.path)
         rows = natural_number("count", count) if isinstance(count, int) else len(count)
@@ -277,6 +285,7 @@ def sampler_of(
     ``path`` is the one that is travelled, where it is not the denoiser's own (a bridge in reverse).
     """
     settings = pipeline.recipe.sampling
+    solver = _own_plan_again(pipeline, nfe, solver, options)
     grid, end = options.pop("grid", None), options.pop("end", None)
     mine, options = (settings.solver, options) if solver is not None else _with_options(settings.solver, options)
     if solver is None or isinstance(solver, Solver) or _is_compiled(solver):
@@ -287,6 +296,23 @@ def sampler_of(
             grid = settings.grid
     chosen = build_solver(mine) if solver is None else solver
     return as_sampler(chosen, pipeline.denoiser.path if path is None else path, nfe, grid, end, options)
+
+
+def _own_plan_again(
+    pipeline: Pipeline, nfe: int | None, solver: str | Solver | Plan | Sampler | None, options: Mapping[str, Any]
+) -> str | Solver | Plan | Sampler | None:
+    """``solver`` itself, where the model takes any; None, for the recipe's own plan, where that is fixed and asked for.
+
+    Raises:
+        AnydiffError: the plan is fixed, and another one is asked for.
+    """
+    if not pipeline.recipe.sampling.fixed:
+        return solver
+    plan = solver.plan if isinstance(solver, PlanSampler) else solver
+    if isinstance(plan, Plan) and plan.to_json() == pipeline.plan().to_json():
+        return None
+    require_own_plan(pipeline, nfe, plan, options)
+    return None
 
 
 def _with_options(solver: Part, options: dict[str, Any]) -> tuple[Part, dict[str, Any]]:

@@ -10,6 +10,7 @@ import torch
 
 from anydiff.errors import AnydiffError
 from anydiff.pipeline.companions import recorded_text
+from anydiff.pipeline.fixed import own_plan
 from anydiff.recipes import Recipe
 from anydiff.training import save_weights
 
@@ -44,4 +45,9 @@ def with_harmless_changes(recipe: Recipe, changes: Sequence[str]) -> Recipe:
     for change in changes:
         if change.partition("=")[0].split(".")[0] not in ("sampling", "metrics", "help"):
             raise AnydiffError(f"{change!r} changes what the weights were trained for; train with it instead.")
+        if recipe.sampling.fixed and change.startswith("sampling"):
+            raise AnydiffError(
+                f"{change!r} changes a plan that is fixed: {recipe.name!r} is a denoiser on its own plan alone "
+                f"({own_plan(recipe.sampling)}); leave it out, or take the model that it was made of."
+            )
     return recipe.with_changes(changes)

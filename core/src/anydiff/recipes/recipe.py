@@ -65,19 +65,22 @@ class SamplingSettings(Settings):
     Attributes:
         solver: a solver and its options.
         nfe: budget of network calls per sample.
-        grid: time grid; None for the path's default.
+        grid: time grid: a name, or a list of decreasing times, one more than the steps; None for the path's default.
         end: how the plan ends (see :func:`anydiff.solvers.compile_plan`).
         guidance: guidances, the first innermost.
         temperature: factor on every noise draw, the prior's included, where each case is sampled once (0: one best
             estimate, the path of the prior's mean). Several samples of a case are an ensemble of the model's own law
             and keep 1.
+        fixed: the weights are a denoiser on this plan alone: another solver, budget, grid, likelihood or guidance is
+            refused.
     """
 
     solver: Part = Part(name=DEFAULT_SOLVER)
     nfe: int = Field(default=DEFAULT_NFE, ge=1)
-    grid: str | None = None
+    grid: str | tuple[float, ...] | None = None
     end: str = "clean"
     guidance: tuple[Part, ...] = ()
+    fixed: bool = False
     temperature: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
     def temperature_of(self, given: float | None, samples: int, cases: int) -> float:
@@ -151,6 +154,8 @@ class Recipe(Settings):
             del data["method"]
         if self.sampling.temperature == 1.0:
             del data["sampling"]["temperature"]
+        if not self.sampling.fixed:
+            del data["sampling"]["fixed"]
         for name in ("noise_levels", "optimiser", "prefetch"):
             if getattr(self.training, name) == TrainingSettings.model_fields[name].default:
                 del data["training"][name]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from anydiff.states.noise import NoiseLaw, NoiseSource
+from anydiff.states.spec import StateSpec
 from anydiff.states.streams import standard_normal, uniform
 
 
@@ -57,6 +60,22 @@ class Draws:
     def signs(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
         """-1 or 1, each with probability 1/2, for ``purpose``: float64 ``[rows, *shape]``, on the host."""
         return torch.where(self.uniform(purpose, shape) < 0.5, -1.0, 1.0).double()
+
+    def source(
+        self, purpose: str, spec: StateSpec, law: NoiseLaw | None = None, mask: Tensor | None = None
+    ) -> tuple[NoiseSource, list[int]]:
+        """What a sampler draws for ``purpose`` in each row, and the numbers of the rows in it.
+
+        Args:
+            purpose: other ones give independent numbers.
+            spec: what one sample is.
+            law: of the noise; the normal one by default.
+            mask: bool ``[rows, N]``: which nodes each sample has.
+        """
+        text = f"{self.name}/{purpose}/{self.seed}"
+        seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+        numbers = [position * self.levels + k for position in self.positions for k in range(self.levels)]
+        return NoiseSource(spec, seed, law, mask), numbers
 
     @staticmethod
     def _rows(levels: list[Tensor]) -> Tensor:

@@ -25,7 +25,7 @@ LAYERS = [
     {"samplers"},
     {"objectives"},
     {"training"},
-    {"autoregressive", "compression"},
+    {"autoregressive", "compression", "inverse"},
     {"recipes"},
     {"tasks"},
     {"pipeline"},

@@ -13,6 +13,15 @@ from anydiff.hookspecs import Register, hookimpl
 #: Small enough for the conformance kit (:mod:`anydiff.testing`).
 ANYDIFF_CHECK_OPTIONS = {
     "product": {"leaves": {"state": "vp-linear"}},
+    "mask": {"shape": [4, 6], "mask": [[True, False] * 3] * 4},
+    "average-pooling": {"shape": [4, 6]},
+    "blur": {"shape": [4, 6], "std": 0.8},
+    "fourier": {"shape": [4, 6], "mask": [[True, False, True] * 2] * 4},
+    "matrix": {"shape": [4, 6], "matrix": [[1.0, -0.5, 0.25] * 8, [0.5, 0.0, 1.0, 0.0] * 6]},
+    "sparse-matrix": {"shape": [4, 6], "matrix": [[1.0, 0.0, 0.0] * 8, [0.5, 0.0, 1.0, 0.0] * 6]},
+    "clipped": {"shape": [4, 6], "low": -0.5, "high": 0.5},
+    "magnitude": {"shape": [4, 6]},
+    "quantised": {"shape": [4, 6], "step": 0.25},
     "look-ahead": {"direction": 1.0, "target": 0.5},
     "naive": {"direction": 1.0, "target": 0.5},
     "sum": {"terms": {"denoising": {"weight": 1.0}, "flow-matching": {"weight": 0.5}}},
@@ -197,6 +206,59 @@ def register_guidance(register: Register) -> None:
 
 
 @hookimpl
+def register_operators(register: Register) -> None:
+    """What a measurement makes of a state. Metadata: linear."""
+    operators = "anydiff.inverse.operators"
+    register("mask", "some entries are observed (inpainting, gaps)", f"{operators}:Mask", linear=True)
+    register(
+        "average-pooling",
+        "weighted means, or sums, of blocks (a coarser grid)",
+        f"{operators}:AveragePooling",
+        linear=True,
+    )
+    register("blur", "a convolution with periodic edges", f"{operators}:Blur", linear=True)
+    register("fourier", "some frequencies are observed (MRI)", f"{operators}:Fourier", linear=True)
+    register("matrix", "a dense matrix on flattened states", f"{operators}:Matrix", linear=True)
+    register("sparse-matrix", "a sparse matrix on flattened states", f"{operators}:SparseMatrix", linear=True)
+    register("clipped", "values clipped to a range", f"{operators}:Clipped", linear=False)
+    register("magnitude", "sizes of the Fourier transform (phase retrieval)", f"{operators}:Magnitude", linear=False)
+    register("quantised", "values rounded to multiples of a step", f"{operators}:Quantised", linear=False)
+
+
+@hookimpl
+def register_inverse_methods(register: Register) -> None:
+    """Methods for inverse problems. Metadata: kind, estimate, takes, source."""
+    gaussian = "linear operators, Gaussian noise"
+    register(
+        "pigdm",
+        "pseudo-inverse guidance, inside any plan",
+        "anydiff.inverse:PiGDM",
+        kind="guidance",
+        estimate="samples",
+        takes=gaussian,
+        source="Song et al. 2023",
+    )
+    register(
+        "mmps",
+        "the same with the network's Jacobian as covariance",
+        "anydiff.inverse:MMPS",
+        kind="guidance",
+        estimate="samples",
+        takes=gaussian,
+        source="Rozet et al. 2024",
+    )
+    register(
+        "ddnm",
+        "each prediction is put where the measurement says",
+        "anydiff.inverse:DDNM",
+        kind="plan",
+        estimate="samples",
+        takes="linear operators; with Gaussian noise those of known SVD",
+        source="Wang et al. 2023",
+    )
+
+
+@hookimpl
 def register_objectives(register: Register) -> None:
     """What training minimises."""
     register("denoising", "weighted squared error of the denoiser", "anydiff.objectives:Denoising")
@@ -284,6 +346,7 @@ def register_commands(register: Register) -> None:
     register("recipes", "List the recipes: named, complete experiments.", "anydiff.cli.recipes:app")
     register("train", "Train a recipe; resume or extend a run.", "anydiff.cli.train:command")
     register("sample", "Draw samples from a run or from bundled weights.", "anydiff.cli.sample:command")
+    register("restore", "Draw samples of which a measurement was made.", "anydiff.cli.restore:command")
     register("optimise", "Draw samples with a higher reward, round by round.", "anydiff.cli.optimise:command")
     register("evaluate", "Compute the metrics of a run or of samples.", "anydiff.cli.evaluate:command")
     register("advise", "More calls, more training or more samples? And which solver?", "anydiff.cli.advise:command")
@@ -293,6 +356,8 @@ def register_commands(register: Register) -> None:
     register("export", "Write one self-describing weights file from a run.", "anydiff.cli.export:command")
     register("data", "Fetch, check and list data sets.", "anydiff.cli.data:app")
     register("solvers", "List the solvers; print the plan of one.", "anydiff.cli.solvers:app")
+    register("operators", "List the operators of measurements.", "anydiff.cli.inverse:operators")
+    register("inverse", "List the methods for inverse problems.", "anydiff.cli.inverse:inverse")
     register("check", "Run the conformance kit on a plugin.", "anydiff.cli.check:command")
     register("new-plugin", "Write the skeleton of a plugin.", "anydiff.cli.new_plugin:command")
     register("plugins", "List, check, enable and disable plugins.", "anydiff.cli.plugins:app")

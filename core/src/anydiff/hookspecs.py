@@ -2,10 +2,10 @@
 
 Registration, called once when the plugins are loaded, each with a ``register`` callable (see :class:`Register`):
     register_domains  register_datasets  register_networks  register_paths  register_solvers  register_operations
-    register_samplers  register_guidance  register_objectives  register_training_methods  register_metrics
-    register_recipes  register_tasks  register_commands
+    register_samplers  register_guidance  register_operators  register_inverse_methods  register_objectives
+    register_training_methods  register_metrics  register_recipes  register_tasks  register_commands
 
-Events, called for whoever listens; the answer is ignored:
+Events, called for whoever listens; the answer is ignored. ``recipe`` is the resolved ``Recipe``:
     training_started  training_step  checkpoint_saved  sampling_step  evaluation_finished
 
 Transforms, each given what the one before returned (``None`` leaves it as it is):
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["API_VERSION", "Register", "hookimpl"]  # and every hook below
 
-API_VERSION = "2.0"
+API_VERSION = "2.1"
 """Version of the hooks below. A plugin may ask for a range in its module: ``ANYDIFF_API = ">=2.0,<3"``."""
 
 hookspec = pluggy.HookspecMarker("anydiff")
@@ -119,11 +119,10 @@ def register_solvers(register: Register) -> None:
 
 @hookspec
 def register_operations(register: Register) -> None:
-    """Announce named operations, which a plan's ``Apply`` calls for what is not linear in the state.
+    """Announce named operations, ``f(*registers, t=time, **options) -> Tensor``, for what is not linear in the state.
 
-    Each is ``f(*registers, t=time, **options) -> Tensor`` with registers ``[B, *shape]``; row b of the answer depends
-    on row b alone. A solver names it: ``x = program.apply("mine/clip", x, node=node, limit=3.0)``. Metadata:
-    ``inputs=2`` where the signature does not tell how many registers it takes.
+    Row b of the answer depends on row b of the registers alone. A solver names it: ``program.apply("mine/clip", x,
+    node=node, limit=3.0)``. Metadata: ``inputs=2`` where the signature does not tell how many registers it takes.
 
     Example::
 
@@ -148,14 +147,37 @@ def register_samplers(register: Register) -> None:
 def register_guidance(register: Register) -> None:
     """Announce guidance: functions from denoiser to denoiser, built as ``build("guidance", name, **options)``.
 
-    ``anydiff sample ... --guidance mine/rescaled --guidance-option scale=2``, a recipe's ``sampling.guidance`` and a
-    suite's methods choose it by name. Metadata: ``neutral={options}`` that leave the sampler as it is;
-    ``posterior=True`` where it samples the posterior of a linear-Gaussian problem; ``shapes=[[1, 24]]`` where it is
-    made for states of these shapes alone.
+    ``anydiff sample --guidance``, a recipe's ``sampling.guidance`` and a suite's methods choose it by name. Metadata:
+    ``neutral={options}`` that leave the sampler as it is; ``posterior=True`` where it samples the posterior of a
+    linear-Gaussian problem; ``shapes=[[1, 24]]`` where it is made for states of these shapes alone.
 
     Example::
 
         register("mine/rescaled", "classifier-free guidance, rescaled", "anydiff_mine:Rescaled")
+    """
+
+
+@hookspec
+def register_operators(register: Register) -> None:
+    """Announce operators of measurements, built as ``build("operators", name, shape=spec.shape, **options)``.
+
+    Each is an ``anydiff.inverse.operators.Operator``. State ``linear`` as metadata.
+
+    Example::
+
+        register("mine/footprint", "what a satellite sees", "anydiff_mine:Footprint", linear=True)
+    """
+
+
+@hookspec
+def register_inverse_methods(register: Register) -> None:
+    """Announce methods for inverse problems, ``anydiff restore --method``: each an ``anydiff.inverse.InverseMethod``.
+
+    Metadata: ``kind`` (guidance, plan, optimiser), ``estimate`` (samples, point), ``takes`` (in words), ``source``.
+
+    Example::
+
+        register("mine/newton", "Gauss-Newton steps", "anydiff_mine:Newton", kind="optimiser", estimate="point")
     """
 
 
@@ -202,8 +224,7 @@ def register_metrics(register: Register) -> None:
 def register_recipes(register: Register) -> None:
     """Announce recipes: named, complete experiments, each a function without arguments that returns a ``Recipe``.
 
-    Metadata: ``weights="package:path"`` names bundled weights, a .safetensors file in the package; with it
-    ``anydiff sample NAME`` works without training.
+    Metadata: ``weights="package:path"`` names bundled weights, a .safetensors file in the package.
 
     Example::
 
@@ -242,8 +263,7 @@ def training_started(recipe: Any, folder: Path, denoiser: Any, step: int) -> Non
     """Told once before the first step of a training, or of its resumption at ``step`` > 0.
 
     Args:
-        recipe: the resolved ``Recipe``.
-        folder: the run folder.
+        recipe, folder: what is trained, and where.
         denoiser: the ``NetworkDenoiser`` in training.
         step: optimizer steps already done.
 
@@ -257,11 +277,9 @@ def training_started(recipe: Any, folder: Path, denoiser: Any, step: int) -> Non
 
 @hookspec
 def training_step(recipe: Any, folder: Path, step: int, values: Mapping[str, float]) -> None:
-    """Told after each optimizer step that is logged.
+    """Told after each optimizer step of ``recipe`` that is logged, in the run's ``folder``.
 
     Args:
-        recipe: the resolved ``Recipe``.
-        folder: the run folder.
         step: optimizer steps done, from 1.
         values: what was logged: ``loss``, ``learning_rate``, ``samples_per_second``, ...
 
@@ -275,12 +293,7 @@ def training_step(recipe: Any, folder: Path, step: int, values: Mapping[str, flo
 
 @hookspec
 def checkpoint_saved(recipe: Any, folder: Path, step: int) -> None:
-    """Told after a checkpoint is complete on disk.
-
-    Args:
-        recipe: the resolved ``Recipe``.
-        folder: the run folder.
-        step: optimizer steps done.
+    """Told after a checkpoint of ``recipe`` is complete in ``folder``, ``step`` optimizer steps done.
 
     Example::
 
@@ -298,8 +311,7 @@ def sampling_step(step: int, steps: int, time: float, state: Tensor) -> None:
         step: network calls made, from 1, for the chunk of samples at work.
         steps: network calls of the whole plan.
         time: the time at which the network was called.
-        state: the state it saw, ``[B, *shape]``; valid only during the call (the executor works in place), so copy what
-            you keep.
+        state: the state it saw, ``[B, *shape]``; valid during the call alone, so copy what you keep.
 
     Example::
 
@@ -311,12 +323,7 @@ def sampling_step(step: int, steps: int, time: float, state: Tensor) -> None:
 
 @hookspec
 def evaluation_finished(recipe: Any, folder: Path | None, values: Mapping[str, float]) -> None:
-    """Told after an evaluation.
-
-    Args:
-        recipe: the resolved ``Recipe``.
-        folder: the run folder, or ``None`` when there is none.
-        values: metric name -> number.
+    """Told after an evaluation of ``recipe``: ``values`` by metric, ``folder`` where there is one.
 
     Example::
 
@@ -340,8 +347,8 @@ def transform_batch(batch: tuple[Tensor, Any], recipe: Any, step: int, positions
         positions: the number of each example in the whole training.
 
     Returns:
-        A batch of the same shapes, or ``None`` to leave it as it is. Use no global random numbers, and key random
-        changes by ``positions`` alone: then resumption, accumulation and the number of devices change nothing.
+        A batch of the same shapes, or ``None``. Use no global random numbers, and key random changes by ``positions``
+        alone: then resumption, accumulation and the number of devices change nothing.
 
     Example::
 

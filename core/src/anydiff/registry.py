@@ -29,6 +29,8 @@ KINDS = (
     "operations",
     "samplers",
     "guidance",
+    "operators",
+    "inverse_methods",
     "objectives",
     "training_methods",
     "metrics",
@@ -55,9 +57,12 @@ def missing_module_advice(module: str) -> str:
 
 def singular(kind: str) -> str:
     """Return the word for one thing of a kind: ``"solvers"`` -> ``"solver"``."""
-    return {"guidance": "guidance", "datasets": "data set", "training_methods": "training method"}.get(
-        kind, kind.removesuffix("s")
-    )
+    return {
+        "guidance": "guidance",
+        "datasets": "data set",
+        "training_methods": "training method",
+        "inverse_methods": "inverse method",
+    }.get(kind, kind.removesuffix("s"))
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,50 @@ class Mine(Sampler):
         self.nfe = self.steps
         return x
 """
+INIT_MEASURED = """
+from anydiff.hookspecs import hookimpl
+
+ANYDIFF_CHECK_OPTIONS = {"mutant": {"shape": [6]}}
+
+@hookimpl
+def register_operators(register):
+    register("mutant", "every second entry, twice", "anydiff_mutant.parts:Mine", linear=True)
+"""
+MEASURED = """
+import torch
+from anydiff.inverse.operators import LinearOperator
+
+class Mine(LinearOperator):
+    def __init__(self, shape):
+        self.shape, self.output = tuple(shape), (shape[-1] // 2,)
+
+    def forward(self, x):
+        y = 2 * x[..., ::2]
+        return y
+
+    def adjoint(self, y):
+        return 2 * torch.stack([y, torch.zeros_like(y)], -1).flatten(-2)
+
+    def pseudo_inverse(self, y):
+        return torch.stack([y, torch.zeros_like(y)], -1).flatten(-2) / 2
+"""
+INIT_INVERSE = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_inverse_methods(register):
+    register("mutant", "pseudo-inverse guidance", "anydiff_mutant.parts:Mine", kind="guidance", estimate="samples")
+"""
+INVERSE = """
+from dataclasses import dataclass
+from anydiff.inverse import PiGDM
+
+@dataclass(frozen=True)
+class Mine(PiGDM):
+    def solve(self, problem, denoiser, spec, count=1, **options):
+        found = super().solve(problem, denoiser, spec, count, **options)
+        return found
+"""
 INIT_OBJECTIVE = """
 from anydiff.hookspecs import hookimpl
 
@@ -186,6 +230,8 @@ class Posterior(Guidance):
 '''
 WRITTEN = {
     "sampler": {"__init__": INIT_SAMPLER, "parts": SAMPLER},
+    "measured": {"__init__": INIT_MEASURED, "parts": MEASURED},
+    "inverse": {"__init__": INIT_INVERSE, "parts": INVERSE},
     "path": {"__init__": INIT_PATH, "parts": PATH},
     "objective": {"__init__": INIT_OBJECTIVE, "parts": OBJECTIVE},
     "method": {"__init__": INIT_METHOD, "parts": METHOD},
@@ -264,6 +310,11 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "        x = program.apply('mutant', program.start(), node=nodes[0])",
     ),
     ("solver.noise", "solver", "solver", START, START + " + 0.0 * program.noise()"),
+    ("measured.rows", "measured", "parts", "        return y\n", "        x[..., 1] = 0.0\n        return y\n"),
+    ("measured.adjoint", "measured", "parts", "return 2 * torch", "return 3 * torch"),
+    ("measured.inverse", "measured", "parts", "flatten(-2) / 2", "flatten(-2) / 3"),
+    ("inverse.meets", "inverse", "parts", "        return found\n", "        return found / 2\n"),
+    ("inverse.rows", "inverse", "parts", "        return found\n", "        return found + 0.01 * found[1]\n"),
     ("sampler.exact", "sampler", "parts", "return x\n", "return 1.3 * x\n"),
     ("sampler.batch", "sampler", "parts", "return x\n", "return x + 0.1 * chunk.rows.start\n"),
     ("sampler.calls", "sampler", "parts", "self.nfe = self.steps", "self.nfe = self.steps - 1"),

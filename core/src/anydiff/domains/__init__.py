@@ -1,6 +1,7 @@
 """Domains: a plugin's codec between its field's own objects and states, and what some of them offer beside it."""
 
 from anydiff.domains.domain import Domain, LabelledArray, Report
+from anydiff.domains.measured import Measurement
 from anydiff.domains.protocols import (
     Evaluates,
     FixesEntries,
@@ -27,6 +28,7 @@ __all__ = [
     "LabelledArray",
     "LabelsSamples",
     "MatchesCases",
+    "Measurement",
     "NamesCases",
     "Report",
     "Reward",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.domains.measured import Measurement, affine_units, whole_objects
 from anydiff.states import Conditioning, StateSpec
 
 Report = Callable[[int, int], None]
@@ -142,6 +143,33 @@ class Domain(ABC):
                 )
             raise UnknownNameError("condition", name, self.conditions)
         return {}
+
+    def units(self, condition: Conditioning) -> tuple[Tensor, Tensor]:
+        """(scale, offset): a state x stands for scale ⊙ x + offset in the field's units, ``[1 or C, *spec.shape]``
+        each.
+
+        ``condition`` has one row per case: it may decide the units. By default they follow from ``in_units``, where the
+        domain has it, which then must be affine in every entry; else states are their own units.
+
+        Raises:
+            AnydiffError: the units are no affine function of each entry.
+        """
+        return affine_units(self, condition)
+
+    def read_measurement(self, path: str | Path, output: Sequence[int], mask: str | Path | None = None) -> Measurement:
+        """What was measured, from the field's own files: numbers in the field's units, NaN where there is none.
+
+        By default the file holds whole objects, so ``output`` must be the shape of a state.
+
+        Args:
+            path: the file.
+            output: shape of one measurement, as the operator says.
+            mask: another file that says which entries were observed, where the field has such files.
+
+        Raises:
+            AnydiffError: the file holds something of another size, or this domain has no files of masks.
+        """
+        return whole_objects(self, path, output, mask)
 
     def sample_mask(self, samples: Sequence[int], seed: int) -> Tensor:
         """Which nodes each of ``samples`` has, bool ``[B, N]``, a pure function of (seed, sample); asked for where the

@@ -22,6 +22,7 @@ from anydiff.pipeline.latent import Space
 from anydiff.pipeline.likelihood import ode_inputs, require_density
 from anydiff.pipeline.load import load_pipeline
 from anydiff.pipeline.optimise import Optimised, optimise
+from anydiff.pipeline.restore import Restoration, restored
 from anydiff.pipeline.sampling import SampleOptions, member_rows, objects_per_case, plan_of, sample_states, sampler_of
 from anydiff.pipeline.save import save_pipeline, with_harmless_changes
 from anydiff.recipes import Recipe
@@ -79,12 +80,8 @@ class Pipeline:
     def sampler(
         self, nfe: int | None = None, solver: str | Solver | Plan | Sampler | None = None, **options: Any
     ) -> Sampler:
-        """The sampler that :meth:`sample` would use; ``options`` are grid, end and the solver's own.
-
-        Raises:
-            AnydiffError: a budget or options beside a Plan or a Sampler, which hold their own; options of a solver that
-                was not named; or a budget for a sampler that chooses its own steps.
-        """
+        """The sampler that :meth:`sample` would use; ``options`` are grid, end and the solver's own, refused beside a
+        Plan or Sampler, which hold theirs, or where no solver is named."""
         return sampler_of(self, nfe, solver, options)
 
     def plan(self, nfe: int | None = None, solver: str | Solver | Plan | None = None, **options: Any) -> Plan:
@@ -101,9 +98,8 @@ class Pipeline:
         Args:
             count: how many, or the indices themselves; sample k of a seed is the same in every set. By default as many
                 as there are states or objects in ``start``.
-            options: the fields of :class:`SampleOptions`, which explains them: ``nfe``, ``solver``, ``seed``,
-                ``guidance``, ``condition``, ``batch_size``, ``device``, ``start``, ``reverse``, ``temperature``,
-                ``known``, ``known_mask``, ``callbacks``, ``cases``, ``path``; the solver's: ``grid``, ``end``, its own.
+            options: the fields of :class:`SampleOptions`, which explains them: ``nfe``, ``solver``, ``seed``, ...; the
+                solver's: ``grid``, ``end``, its own.
         """
         samples = self.sample_set(count, **options)
         return self.domain.decode(samples.states, samples.condition)
@@ -113,10 +109,9 @@ class Pipeline:
     ) -> SampleSet:
         """``members`` samples for each case of ``condition`` as states: row i is member i // n of case i % n.
 
-        Member j of case c has the sample index j n + c, so asking for more members, or for members 64 to 127 alone,
-        gives the same ones. ``members`` are how many per case, or their numbers; ``condition`` has one row per case,
-        whose number ``cases`` is needed where it is text alone; ``options`` are those of :meth:`sample`. Refused are
-        conditions of different numbers of rows, or whose number cannot be told.
+        Member j of case c has the sample index j n + c, so asking for more members gives the same ones. ``members`` are
+        how many per case, or their numbers; ``condition`` has one row per case, whose number ``cases`` is needed where
+        it is text alone; ``options`` are those of :meth:`sample`. Refused are conditions of different numbers of rows.
         """
         count = number_of_cases(condition, cases)
         return self.sample_set(member_rows(members, count), condition=condition, cases=count, **options)
@@ -130,6 +125,16 @@ class Pipeline:
         """
         samples = self.ensemble_set(members, condition, cases=cases, **options)
         return objects_per_case(samples, number_of_cases(condition, cases))
+
+    def restore(self, measurement: Any, **options: Any) -> list[list[Any]]:
+        """``members`` samples of which each measurement was made, as native objects, one list per case.
+
+        ``measurement`` is numbers in the field's units, or a file; ``options`` are the fields of
+        :class:`anydiff.pipeline.restore.Restoration` (``operator``, ``noise``, ``method``, ``members``, ``mask``, ...)
+        and those of :meth:`sample`.
+        """
+        samples, cases, _ = restored(self, measurement, Restoration.of(options))
+        return objects_per_case(samples, cases)
 
     def optimise(self, reward: Reward, count: int | Sequence[int] = 16, **options: Any) -> Optimised:
         """Samples with a higher ``reward``; arguments as for :func:`anydiff.pipeline.optimise.optimise`, which says all
@@ -172,8 +177,7 @@ class Pipeline:
         """The recipe's metrics on ``count`` samples, conditioned as the held-out data is, and what the domain adds.
 
         Of an autoencoder, ``count`` held-out examples (at most all) are encoded and decoded instead. ``reference`` is
-        what to compare with (default: the whole held-out split), ``report`` is told the progress of the domain's own
-        trials, where it makes some; ``options`` as for :meth:`sample`.
+        what to compare with (default: the held-out split), ``report`` is told the progress of the domain's own trials.
         """
         reference = self.reference() if reference is None else reference
         return evaluate(self, count, seed, reference, report, options)
@@ -181,8 +185,7 @@ class Pipeline:
     def like(self, reference: SampleSet, count: int, **options: Any) -> SampleSet:
         """``count`` samples asked for the conditions of ``reference``: sample i for those of row i % len(reference).
 
-        Sizes of masked states are among them. Of an autoencoder, which draws nothing: the first ``count`` rows (at most
-        all) encoded and decoded. ``options`` as for :meth:`sample`; an own ``condition`` has one row per sample.
+        Of an autoencoder: the first rows, encoded and decoded. An own ``condition`` has one row per sample.
         """
         return like(self, reference, count, options)
 
@@ -191,20 +194,16 @@ class Pipeline:
         return self.domain.describe_condition(samples.condition) or None
 
     def evaluate_objects(self, objects: Sequence[Any], reference: SampleSet | None = None) -> dict[str, Score]:
-        """The recipe's metrics on native ``objects`` made elsewhere; those that need an unknown condition are left out.
-
-        Samples and cases belong together as :meth:`paired` says, which also says what is refused; so is what no metric
-        has a value of.
-        """
+        """The recipe's metrics on native ``objects`` made elsewhere, paired as :meth:`paired` says and refuses; those
+        that need an unknown condition are left out, and what no metric has a value of is refused."""
         return self.scores(*self.paired(objects, reference))
 
     def paired(self, objects: Sequence[Any], reference: SampleSet | None = None) -> tuple[SampleSet, SampleSet]:
         """Native ``objects`` as samples, and the rows of ``reference`` (default: the held-out data) they belong to.
 
-        Objects that tell their case (a forecast's time, the name of a series) come in whatever order. Others are taken
-        in order where ``reference`` is given: sample i belongs to its row i % n. Else the samples are
-        :attr:`~anydiff.metrics.SampleSet.untold`, and metrics that compare each with its own case have no value.
-        Refused are an object of no held-out case, and cases with different numbers of samples.
+        Objects that tell their case come in whatever order. Others are taken in order where ``reference`` is given:
+        sample i belongs to its row i % n. Else the samples are :attr:`~anydiff.metrics.SampleSet.untold`. Refused are
+        an object of no held-out case, and cases with different numbers of samples.
         """
         return paired(self, objects, self.reference() if reference is None else reference, reference is not None)
 

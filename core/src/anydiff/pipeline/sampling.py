@@ -202,6 +202,11 @@ class Draws:
         condition = replace(self.condition, known=None)
         return condition if self.options.cases is None else condition.rows(torch.arange(self.rows) % self.options.cases)
 
+    @property
+    def callbacks(self) -> list[Callback]:
+        """Those of the caller, and the hook ``sampling_step`` where somebody listens."""
+        return [*self.options.callbacks, *([_notify_step] if hooks().has("sampling_step") else [])]
+
     def states(self, seed: int | None = None, outer: Sequence[Wrapper] = ()) -> Tensor:
         """The states that are diffused, latents where the recipe has some: float32 ``[rows, *shape]``.
 
@@ -212,11 +217,10 @@ class Draws:
         options, pipeline = self.options, self.pipeline
         start = options.start if isinstance(options.start, Tensor) else None  # objects were encoded before
         asked = with_parts(pipeline.latent, self.condition.without(fixing(pipeline.domain)))
-        notified = [_notify_step] if hooks().has("sampling_step") else []
         request = SampleRequest(
             self.count, seed=options.seed if seed is None else seed, guidance=[*self.layers, *outer],
             condition=asked, cases=options.cases, start=start, temperature=self.temperature,
-            batch_size=options.batch_size, device=options.device or "cpu", callbacks=[*options.callbacks, *notified],
+            batch_size=options.batch_size, device=options.device or "cpu", callbacks=self.callbacks,
         )  # fmt: skip
         sampler = sampler_of(pipeline, options.nfe, options.solver, dict(options.solving), self.denoiser.path)
         spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec

@@ -15,8 +15,8 @@ from anydiff.testing.report import EXPECTED, FAILED, PASSED, SKIPPED, Outcome, R
 from anydiff.testing.subject import Skip, Subject, subject
 
 ROOMS = (
-    *("loading", "data", "domains", "options", "paths", "solvers", "operations", "samplers", "guidance", "metrics"),
-    *("networks", "objectives", "training_methods", "recipes", "tasks"),
+    *("loading", "data", "domains", "options", "paths", "solvers", "operations", "samplers", "guidance", "operators"),
+    *("inverse_methods", "metrics", "networks", "objectives", "training_methods", "recipes", "tasks"),
 )
 """The modules of checks, in the order of the report."""
 

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from anydiff.data import encode_inputs, input_condition, read_inputs
 from anydiff.data.frames import MODES, Conversion, frame_bytes, picture_bytes
-from anydiff.domains import Domain, LabelledArray
+from anydiff.domains import Domain, LabelledArray, Measurement
 from anydiff.domains.kit import Levels
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_images import cases
 from anydiff_images.files import SUFFIXES, draw_grid, read_images, to_image, write_images
+from anydiff_images.measured import read_measurement
 
 if TYPE_CHECKING:
     from anydiff.states import Condition
@@ -189,6 +190,14 @@ class Images(Domain):
             FileFormatError: a file that is no readable image, or has values or transparent pixels of unstated meaning.
         """
         return read_images(Path(path), self.channels, Conversion(None, value_range, background))
+
+    def read_measurement(self, path: str | Path, output: Sequence[int], mask: str | Path | None = None) -> Measurement:
+        """Brightness (0 to 255) of the pictures of a file or folder, of the size that an operator gives.
+
+        ``mask`` is one picture for all, or as many: white (255) where a pixel was observed, black (0) where not; others
+        values are refused. A grey mask goes for all channels.
+        """
+        return read_measurement(self, Path(path), tuple(output), None if mask is None else Path(mask))
 
     def write(self, objects: Sequence[Image.Image], path: str | Path) -> None:
         """Write to an ``.npz`` (array ``images`` [N, H, W, C] uint8), one ``.png``, or a folder of numbered PNG files.

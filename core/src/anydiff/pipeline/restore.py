@@ -1,0 +1,257 @@
+"""Restoration: from a measurement in the field's own units to samples, whatever the method and the domain."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from anydiff.domains import Measurement
+from anydiff.errors import AnydiffError, natural_number
+from anydiff.inverse import Gaussian, InverseMethod, MeasurementNoise, Problem
+from anydiff.inverse.method import GuidanceMethod
+from anydiff.inverse.operators import AveragePooling, LinearOperator, Mask, Operator, observing
+from anydiff.metrics import SampleSet
+from anydiff.pipeline.conditions import fixing
+from anydiff.pipeline.sampling import Draws, SampleOptions, member_rows, sampler_of
+from anydiff.registry import registry
+from anydiff.states import Conditioning
+
+if TYPE_CHECKING:
+    from anydiff.pipeline.pipeline import Pipeline
+
+DEFAULT_METHOD = "mmps"
+FAR = 100.0
+"""Noise of more than so many times the data's range cannot be meant."""
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What :meth:`Pipeline.restore` takes beside the measurement.
+
+    Attributes:
+        operator: what was measured: a registered name (``"mask"``, ``"average-pooling"``), or an operator on states in
+            the field's units.
+        operator_options: of an operator given by name.
+        noise: of the measurement, in its own units: a standard deviation (a number, or one per entry), or a law.
+        method: how: a registered name, or a method.
+        method_options: of a method given by name.
+        members: samples for each measurement.
+        mask: which entries were observed: a bool array of one measurement, or, beside a measurement that is a file,
+            another file. Entries that are NaN are not observed either.
+        units: whether the measurement is in the field's units; else in those of the states.
+        sampling: everything else, as for :meth:`Pipeline.sample`.
+    """
+
+    operator: str | Operator = "mask"
+    operator_options: Mapping[str, Any] = field(default_factory=dict)
+    noise: float | Tensor | MeasurementNoise = 0.0
+    method: str | InverseMethod = DEFAULT_METHOD
+    method_options: Mapping[str, Any] = field(default_factory=dict)
+    members: int | Sequence[int] = 1
+    mask: Any = None
+    units: bool = True
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Restoration:
+        """From keywords; those that are no option here belong to the sampling."""
+        own = {each.name for each in fields(cls)} - {"sampling"}
+        rest = {name: value for name, value in options.items() if name not in own}
+        return cls(**{name: value for name, value in options.items() if name in own}, sampling=rest)
+
+
+def restored(pipeline: Pipeline, measurement: Any, options: Restoration) -> tuple[SampleSet, int, Sequence[Any] | None]:
+    """Samples as states, member by member, of how many cases, and what tells these apart.
+
+    Raises:
+        AnydiffError: sizes, units or noise do not fit, or the method does not take this operator.
+    """
+    if pipeline.latent is not None:
+        raise AnydiffError(
+            f"{pipeline.recipe.name!r} diffuses latents, of which nothing was measured; use a recipe without latent."
+        )
+    operator, found = measured(pipeline, measurement, options)
+    values = found.values
+    sampling = SampleOptions.of(dict(options.sampling))
+    cases = len(values) if sampling.cases is None else natural_number("cases", sampling.cases)
+    if len(values) not in (1, cases):
+        raise AnydiffError(
+            f"there are {len(values)} measurements, but cases is {cases}; give one for each case, or one."
+        )
+    if found.condition:
+        sampling = replace(sampling, condition=sampling.condition or Conditioning(dict(found.condition)))
+    draws = Draws.of(pipeline, member_rows(options.members, cases), replace(sampling, cases=cases))
+    one = torch.tensor(1.0), torch.tensor(0.0)
+    scale, offset = pipeline.domain.units(draws.condition) if options.units else one
+    problem = Problem(operator, values, options.noise)
+    check_sense(pipeline, problem, scale, offset)
+    method = build_method(options.method, options.method_options)
+    states = solve(draws, method, problem.in_states(scale, offset))
+    return draws.finished(states), cases, found.labels
+
+
+def solve(draws: Draws, method: InverseMethod, problem: Problem) -> Tensor:
+    """The states of ``draws`` of which ``problem`` (in units of states) was measured, float32."""
+    options, pipeline = draws.options, draws.pipeline
+    settings = pipeline.recipe.sampling
+    solving: dict[str, Any] = {"nfe": settings.nfe if options.nfe is None else options.nfe}
+    if isinstance(method, GuidanceMethod):
+        path = draws.denoiser.path
+        chosen = method.solver if options.solver is None else options.solver
+        solving = {"solver": sampler_of(pipeline, options.nfe, chosen, dict(options.solving), path)}
+    else:
+        solving.update(options.solving)
+        solving.update({} if options.solver is None else {"solver": options.solver})
+    found = method.solve(
+        problem, draws.denoiser, pipeline.domain.spec, draws.count, seed=options.seed, guidance=draws.layers,
+        condition=draws.condition.without(fixing(pipeline.domain)), cases=options.cases,
+        temperature=draws.temperature, batch_size=options.batch_size,
+        device=options.device or "cpu", callbacks=draws.callbacks, **solving,
+    )  # fmt: skip
+    return found.float()
+
+
+def build_method(method: str | InverseMethod, options: Mapping[str, Any]) -> InverseMethod:
+    """A method from its name and options, or itself.
+
+    Raises:
+        AnydiffError: options beside a method that is made already, or what is registered is no method.
+    """
+    if isinstance(method, str):
+        made = registry().build("inverse_methods", method, **options)
+        if not isinstance(made, InverseMethod):
+            raise AnydiffError(
+                f"the inverse method {method!r} builds a {type(made).__name__}, which is no "
+                "anydiff.inverse.InverseMethod; derive it from that class."
+            )
+        return made
+    if options:
+        raise AnydiffError("method_options go with a method given by name; set them on the method itself.")
+    return method
+
+
+def measured(pipeline: Pipeline, measurement: Any, options: Restoration) -> tuple[Operator, Measurement]:
+    """The operator, and the measurement ``[C, *output]`` (float64) in the field's units, NaN where there is none.
+
+    Raises:
+        AnydiffError: a size does not fit, or nothing was observed.
+    """
+    shape = tuple(pipeline.domain.spec.shape)
+    named = options.operator
+    operator: Operator | None = named if isinstance(named, Operator) else None
+    if operator is not None and options.operator_options:
+        raise AnydiffError("operator_options go with an operator given by name; set them on the operator itself.")
+    masked = named == "mask"
+    if operator is None and not masked:
+        operator = build_operator(str(named), shape, options.operator_options)
+    output = shape if operator is None else operator.output
+    if isinstance(measurement, (str, Path)):
+        mask = options.mask if isinstance(options.mask, (str, Path)) else None
+        found = pipeline.domain.read_measurement(measurement, output, mask)
+    else:
+        found = Measurement(_array(pipeline, measurement, output))
+    values = _with_mask(found.values, options.mask, output)
+    present = ~values.isnan()
+    if not bool(present.flatten(1).any(1).all()):
+        raise AnydiffError(
+            "the measurement observes nothing: its mask, or all of its values, are empty; check the mask."
+        )
+    if masked:
+        operator = build_operator("mask", shape, {"mask": present, **options.operator_options})
+        present = operator.observed(values)
+    assert operator is not None
+    return observing(operator, present), replace(found, values=values)
+
+
+def build_operator(name: str, shape: tuple[int, ...], options: Mapping[str, Any]) -> Operator:
+    """The operator called ``name`` for states of ``shape``."""
+    made = registry().build("operators", name, shape=shape, **options)
+    if not isinstance(made, Operator):
+        raise AnydiffError(
+            f"the operator {name!r} builds a {type(made).__name__}, which is no anydiff.inverse.operators.Operator; "
+            "derive it from that class."
+        )
+    return made
+
+
+def _array(pipeline: Pipeline, measurement: Any, output: tuple[int, ...]) -> Tensor:
+    try:
+        values = torch.as_tensor(measurement)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AnydiffError(
+            f"the measurement is a {type(measurement).__name__}, which is no array of numbers; give numbers in the "
+            f"field's units of shape {output}, or the name of a file."
+        ) from error
+    values = values.double()
+    values = values[None] if tuple(values.shape) == output else values
+    if tuple(values.shape[1:]) != output:
+        raise AnydiffError(
+            f"the measurement has shape {tuple(values.shape)}, but the operator gives {output} for a state of "
+            f"{tuple(pipeline.domain.spec.shape)}; give one number per measured entry, with an axis of cases in front "
+            "or none."
+        )
+    return values
+
+
+def _with_mask(values: Tensor, mask: Any, output: tuple[int, ...]) -> Tensor:
+    """NaN where ``mask`` is false, too."""
+    if mask is None or isinstance(mask, (str, Path)):
+        return values
+    seen = torch.as_tensor(mask).bool()
+    if tuple(seen.shape) not in (output, (len(values), *output)):
+        raise AnydiffError(
+            f"mask has shape {tuple(seen.shape)}, but a measurement has {output}; give one truth value per measured "
+            "entry."
+        )
+    wrong = seen & values.isnan()
+    if bool(wrong.any()):
+        raise AnydiffError(
+            f"the mask says that {int(wrong.sum())} entries were observed whose value is NaN; leave them out of the "
+            "mask."
+        )
+    return torch.where(seen, values, math.nan)
+
+
+def check_sense(pipeline: Pipeline, problem: Problem, scale: Tensor, offset: Tensor) -> None:
+    """Refuse, or warn of, what cannot be meant: nothing to restore, values outside the data's range, units of noise."""
+    noise, operator = problem.noise, problem.operator
+    exact = isinstance(noise, Gaussian) and not bool((noise.std > 0).any())
+    if exact and isinstance(operator, Mask) and bool(operator.mask.all()):
+        raise AnydiffError(
+            "the mask knows every entry and noise is 0, so there is nothing to restore; give the noise, or mask some "
+            "out."
+        )
+    ranges = {leaf.range for leaf in pipeline.domain.spec.leaves}
+    low_high = next(iter(ranges)) if len(ranges) == 1 else None
+    if low_high is None:
+        return
+    low, high = (level * scale + offset for level in low_high)
+    width = float((high - low).max())
+    if isinstance(noise, Gaussian) and float(noise.std.max()) > FAR * width:
+        warnings.warn(
+            f"the noise is {float(noise.std.max()):g}, which is {float(noise.std.max()) / width:.3g} times the whole "
+            f"range of the data ({width:g}); is it in the data's units?",
+            stacklevel=4,
+        )
+    bounded = isinstance(operator, (Mask, AveragePooling)) and isinstance(noise, Gaussian)
+    if not bounded or not isinstance(operator, LinearOperator):
+        return
+    slack = 6 * noise.std + 1e-3 * width  # type: ignore[attr-defined]
+    ends = [operator.forward(torch.as_tensor(end).double().expand(-1, *operator.shape)) for end in (low, high)]
+    y = problem.measurement.double()
+    outside = operator.observed(y) & ((y < ends[0] - slack) | (y > ends[1] + slack))
+    if bool(outside.any()):
+        value = float(y[outside][0])
+        raise AnydiffError(
+            f"the measurement holds {int(outside.sum())} values outside of the data's range ({value:g} is the first, "
+            "the "
+            f"range is {float(ends[0].min()):g} to {float(ends[1].max()):g}); give it in the data's units, or say how "
+            "large the noise is."
+        )

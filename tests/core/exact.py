@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.denoisers import Denoiser, GaussianMixtureOracle, GaussianOracle
+from anydiff.denoisers import Denoiser, FunctionDenoiser, GaussianMixtureOracle, GaussianOracle
 from anydiff.paths import EDM, VE, Flow, GaussianPath, SubVP, VPCosine, VPLinear, VPLogSNR
 from anydiff.registry import registry
 from anydiff.solvers.plan import Combine, Evaluate, Noise, Plan
@@ -34,6 +34,25 @@ PATHS: dict[str, GaussianPath] = {
 MEAN = torch.tensor([0.3, -0.2], dtype=torch.float64)
 VARIANCE = torch.tensor([0.25, 0.04], dtype=torch.float64)
 CENTRES = torch.tensor([[-1.0, 0.0], [0.7, 0.8], [0.6, -0.9]], dtype=torch.float64)
+
+
+def uneven(path: GaussianPath, rng: np.random.Generator, size: int) -> Denoiser:
+    """A random mixture whose components have a spread of their own in every direction."""
+    count = int(rng.integers(3, 9))
+    means = torch.from_numpy(rng.uniform(0.3, 0.9) * rng.standard_normal((count, size)))
+    spread = rng.uniform(0.08, 0.4) * np.exp(0.5 * rng.standard_normal((count, size)))
+    variances = torch.from_numpy(spread**2)
+    weights = torch.from_numpy(rng.dirichlet(np.full(count, 3.0)))
+
+    def data(x: Tensor, t: float) -> Tensor:
+        alpha, sigma = path.alpha(t), path.sigma(t)
+        total = alpha**2 * variances + sigma**2
+        off = (x[:, None] - alpha * means).square() / total
+        shares = torch.softmax(weights.log() - (off + total.log()).sum(2) / 2, dim=1)
+        gain = alpha * variances / total
+        return shares @ (means * (1 - gain * alpha)) + x * (shares @ gain)
+
+    return FunctionDenoiser(data, path)
 
 
 def gaussian(path: GaussianPath) -> GaussianOracle:

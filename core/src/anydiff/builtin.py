@@ -108,7 +108,7 @@ unipc-3             | predictor and free corrector                | uni_pc:UniPC
 unipc-2-time        | UniPC on the data, interpolated in time     | uni_pc:UniPC2Time                   | 3 | multistep      | 1 |       | after Zhao et al. 2023
 unipc-3-time        | UniPC on the noise, interpolated in time    | uni_pc:UniPC3Time                   | 4 | multistep      | 1 |       | after Zhao et al. 2023
 velocity-adams      | Adams on the velocity, free corrector        | velocity_adams:VelocityAdams        | 4 | multistep      | 1 |       | after Zhang and Chen 2023
-by-budget           | for a model that is trained well, by the budget| by_budget:ByBudget                  | 6 | multistep      | 1 |       | after Zhang and Chen 2023
+by-budget           | what the number of calls asks for (default) | by_budget:ByBudget                  | 6 | multistep      | 1 |       | after Zhang and Chen 2023
 adams-2             | exponential Adams-Bashforth in log-SNR      | adams:Adams2                        | 2 | multistep      | 1 |       | Lu et al. 2022
 adams-3             | exponential Adams-Bashforth in log-SNR      | adams:Adams3                        | 3 | multistep      | 1 |       | Lu et al. 2022
 adams-4             | exponential Adams-Bashforth in log-SNR      | adams:Adams4                        | 4 | multistep      | 1 |       | Lu et al. 2022

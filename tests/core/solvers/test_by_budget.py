@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from exact import PATHS, mixture, root_mean_square
+from exact import PATHS, mixture, root_mean_square, uneven
 from torch import Tensor
 
-from anydiff.denoisers import GaussianMixtureOracle
+from anydiff.denoisers import Denoiser
 from anydiff.paths import EDM, VPLinear, time_grid
 from anydiff.plugins import report_to
 from anydiff.recipes import SamplingSettings
@@ -26,9 +26,9 @@ PATH = VPLinear()
 
 
 def test_it_is_velocity_adams_on_the_learned_grid() -> None:
-    for nfe, final in ((5, True), (12, True), (13, False), (30, False)):
+    for nfe, degree, final in ((5, 5, True), (12, 5, True), (13, 4, False), (24, 4, False), (25, 5, False)):
         plan = compile_plan("by-budget", PATH, nfe)
-        own = compile_plan(VelocityAdams(5, lower_order_final=final), PATH, nfe, "learned")
+        own = compile_plan(VelocityAdams(degree, lower_order_final=final), PATH, nfe, "learned")
         assert plan.nodes == own.nodes
         assert plan.instructions == own.instructions
         assert plan.nfe == nfe
@@ -74,21 +74,20 @@ def test_all_paths_get_the_same_noise_levels() -> None:
     np.testing.assert_allclose(levels[0], levels[1], atol=1e-7)
 
 
-def unseen(seed: int) -> tuple[GaussianMixtureOracle, Tensor, Tensor]:
-    """A random mixture of the kind that the grid was fitted on, with other numbers, its starts and their exact ends."""
+def unseen(seed: int) -> tuple[Denoiser, Tensor, Tensor]:
+    """A random mixture of another law than the one that the grid was fitted on, its starts and their exact ends."""
     rng = np.random.default_rng(seed)
-    size = (2, 8, 32)[seed % 3]
-    means = torch.from_numpy(rng.uniform(0.3, 0.8) * rng.standard_normal((int(rng.integers(3, 9)), size)))
-    oracle = GaussianMixtureOracle(PATH, means, rng.uniform(0.15, 0.4))
-    start = torch.from_numpy(rng.standard_normal((128, size)))
-    levels = torch.linspace(PATH.log_snr(PATH.t_start), 8.0, 301, dtype=torch.float64)
+    size = (2, 8, 32, 128)[seed % 4]
+    oracle = uneven(PATH, rng, size)
+    start = torch.from_numpy(rng.standard_normal((64, size)))
+    levels = torch.linspace(PATH.log_snr(PATH.t_start), 8.0, 201, dtype=torch.float64)
     grid = [PATH.t_start, *PATH.time(levels[1:]).tolist()]
     return oracle, start, execute(build_plan(ExponentialAdams(4), PATH, grid), oracle, start)
 
 
 def test_no_other_choice_is_much_better_on_unseen_mixtures() -> None:
     """Within 1.2 of the best single choice of solver and grid for the budget, in the geometric mean over mixtures."""
-    cases = [unseen(seed) for seed in range(900, 912)]
+    cases = [unseen(seed) for seed in range(900, 908)]
     others = [
         (name, options, grid)
         for name, options in (

@@ -16,6 +16,7 @@ RULES = {
     "$n$": lambda n: n,
     "$n - 1$": lambda n: n - 1,
     "$n - 9$": lambda n: n - 9,
+    r"$\lfloor n/2 \rfloor$": lambda n: n // 2,
     r"$\lfloor n/2 \rfloor + 1$": lambda n: n // 2 + 1,
     r"$\lfloor n/3 \rfloor + 1$": lambda n: n // 3 + 1,
     **{rf"$\lceil n/{k} \rceil$": lambda n, k=k: math.ceil(n / k) for k in (2, 3, 4)},

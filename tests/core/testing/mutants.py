@@ -291,6 +291,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "    def build",
         "    def steps(self, nfe):\n        return nfe\n\n    def build",
     ),
+    ("solver.further-call", "solver", "solver", "second) / 4", "second) / 4 * (1.2 if program.budget == 49 else 1)"),
     ("solver.memory", "solver", "solver", START, START + "\n        past = 1e-30 * x"),
     ("solver.one-step", "solver", "solver", START, START + " * (1.0 if nodes[0].sigma < 10 else float('nan'))"),
     (

@@ -132,7 +132,7 @@ class Generator:
         """
         options = self.options(method, nfe)
         guidance = {"guidance": options.pop("guidance")} if "guidance" in options else {}
-        plan = self.pipeline.plan(options.pop("nfe"), options.pop("solver", None), **options)
+        plan = self.pipeline.plan(options.pop("nfe"), options.pop("solver", None), **options, **guidance)
         if not self._warm:  # the first call of a process pays for memory and kernels that the others find ready
             self.sample(min(count, self.batch_size), seed, solver=plan, **guidance)
             self._warm = True

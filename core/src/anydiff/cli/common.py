@@ -20,9 +20,9 @@ Nfe = Annotated[int | None, typer.Option(help="Network calls per sample (default
 SolverName = Annotated[
     str | None,
     typer.Option(
-        help="Solver (see `anydiff solvers`; default: the recipe's). `by-budget` is for networks that are smooth in "
-        "time, with errors small beside those of the steps; a small network on bounded data (images of clipped range, "
-        "say) is better served by `dpm-solver++-2m` or `unipc-2`."
+        help="Solver (see `anydiff solvers`; default: the recipe's, or `by-budget` where it names none, which chooses "
+        "by the number of calls and by whether there is guidance). A small network on bounded data (images of clipped "
+        "range, say) is better served by `dpm-solver++-2m` or `unipc-2` on the grid karras."
     ),
 ]
 SolverOption = Annotated[

@@ -135,7 +135,8 @@ def _run(
 ) -> Optimised:
     """The optimisation, with a bar of network calls and a line per round."""
     own = ("seed", "guidance", "device", "batch_size", "condition", "cases")
-    sampler = pipeline.sampler(**{name: value for name, value in options.items() if name not in own})
+    asked = {name: value for name, value in options.items() if name not in own or name == "guidance"}
+    sampler = pipeline.sampler(**asked)
     rest = {name: value for name, value in options.items() if name in own}
     calls = sampler.nfe * -(-count // rest["batch_size"]) * (ascent.rounds + 1) or None
     with common.sampling_progress(calls, f"optimising {count}") as progress:

@@ -147,7 +147,7 @@ def _draw(pipeline: Pipeline, count: int, options: dict[str, Any]) -> tuple[Samp
         "seed", "guidance", "device", "batch_size", "condition", "known", "known_mask", "cases", "start", "reverse",
         "temperature", "read_out",
     )  # fmt: skip
-    asked = {name: value for name, value in options.items() if name not in own}
+    asked = {name: value for name, value in options.items() if name not in own or name == "guidance"}
     path = reversed_path(pipeline.denoiser.path) if options.get("reverse") else None
     sampler = sampler_of(pipeline, asked.pop("nfe", None), asked.pop("solver", None), asked, path)
     chunks = -(-count // options["batch_size"])

@@ -36,6 +36,11 @@ class Guidance(Wrapper):
             condition: as the denoiser encoded it.
         """
 
+    @property
+    def bends(self) -> bool:
+        """Yes."""
+        return True
+
     def native_kind(self, denoiser: Denoiser) -> PredictionKind:
         """The data."""
         return "data"

@@ -43,6 +43,11 @@ class ClassifierFree(LinearGuidance):
         if self.interval is not None and not 0 <= self.interval[0] < self.interval[1]:
             raise AnydiffError(f"interval is {self.interval}, but needs 0 <= low < high (noise levels σ/α).")
 
+    @property
+    def bends(self) -> bool:
+        """Unless w is 0 or 1, where one prediction alone is made."""
+        return not (isinstance(self.scale, (int, float)) and self.scale in (0, 1))
+
     def predict(
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:

@@ -80,8 +80,8 @@ class Pipeline:
     def sampler(
         self, nfe: int | None = None, solver: str | Solver | Plan | Sampler | None = None, **options: Any
     ) -> Sampler:
-        """The sampler that :meth:`sample` would use; ``options`` are grid, end and the solver's own, refused beside a
-        Plan or Sampler, which hold theirs, or where no solver is named."""
+        """The sampler that :meth:`sample` would use; ``options`` are grid, end, guidance (the recipe's by default)
+        and the solver's own, refused beside a Plan or Sampler, which hold theirs, or where no solver is named."""
         return sampler_of(self, nfe, solver, options)
 
     def plan(self, nfe: int | None = None, solver: str | Solver | Plan | None = None, **options: Any) -> Plan:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anydiff.denoisers import Denoiser, rerouted
 from anydiff.denoisers.reversed import ReversedDenoiser
-from anydiff.denoisers.wrappers import Wrapper
+from anydiff.denoisers.wrappers import Wrapper, bent
 from anydiff.domains import Domain, FixesEntries
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.metrics import SampleSet
@@ -222,7 +222,8 @@ class Draws:
             condition=asked, cases=options.cases, start=start, temperature=self.temperature,
             batch_size=options.batch_size, device=options.device or "cpu", callbacks=self.callbacks,
         )  # fmt: skip
-        sampler = sampler_of(pipeline, options.nfe, options.solver, dict(options.solving), self.denoiser.path)
+        solving = {**options.solving, "guidance": [*self.layers, *outer]}
+        sampler = sampler_of(pipeline, options.nfe, options.solver, solving, self.denoiser.path)
         spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
         return sampler.sample(request, self.denoiser, spec).float()
 
@@ -286,9 +287,12 @@ def sampler_of(
 ) -> Sampler:  # fmt: skip
     """The sampler of :meth:`Pipeline.sampler`: the recipe's, or what is named, completed by the recipe's settings.
 
+    Among the options may be ``guidance``, which solvers may heed (the recipe's where it is not there).
     ``path`` is the one that is travelled, where it is not the denoiser's own (a bridge in reverse).
     """
     settings = pipeline.recipe.sampling
+    guidance = options.pop("guidance", None)
+    guided = bent(pipeline.denoiser, build_guidance(settings.guidance if guidance is None else guidance))
     solver = _own_plan_again(pipeline, nfe, solver, options)
     grid, end = options.pop("grid", None), options.pop("end", None)
     mine, options = (settings.solver, options) if solver is not None else _with_options(settings.solver, options)
@@ -299,7 +303,7 @@ def sampler_of(
         if grid is None and (solver is None or preferred_grid(solver) is None):
             grid = settings.grid
     chosen = build_solver(mine) if solver is None else solver
-    return as_sampler(chosen, pipeline.denoiser.path if path is None else path, nfe, grid, end, options)
+    return as_sampler(chosen, pipeline.denoiser.path if path is None else path, nfe, grid, end, options, guided)
 
 
 def _own_plan_again(

@@ -138,7 +138,7 @@ class _Job:
 
     @property
     def plan(self) -> Plan:
-        names = ("batch_size", "device", "guidance", "temperature", "callbacks")
+        names = ("batch_size", "device", "temperature", "callbacks")
         return self.pipeline.plan(**{name: value for name, value in self.options.items() if name not in names})
 
     @property

@@ -9,18 +9,19 @@ from typing import Any
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.wrappers.base import bent
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import LinearPath
 from anydiff.registry import registry
-from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest
+from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest, given_layers
 from anydiff.solvers.base import Solver, compile_plan
 from anydiff.solvers.executor import execute
 from anydiff.solvers.plan import Plan
 from anydiff.states.conditions import Conditioning
 from anydiff.states.spec import StateSpec
 
-DEFAULT_SOLVER = "dpm-solver++-2m"
-"""What samples where neither a caller nor a recipe says: exact to second order, one call a step, robust to guidance."""
+DEFAULT_SOLVER = "by-budget"
+"""What samples where neither a caller nor a recipe says: chosen by the number of calls, and another under guidance."""
 DEFAULT_NFE = 20
 """Network calls where nothing is said."""
 
@@ -71,6 +72,7 @@ def as_sampler(
     grid: str | Sequence[float] | None = None,
     end: str | None = None,
     options: Mapping[str, Any] | None = None,
+    guided: bool = False,
 ) -> Sampler:
     """The sampler that is meant: a sampler itself, a plan, or what a solver compiles to on ``path``.
 
@@ -82,6 +84,8 @@ def as_sampler(
         grid: see :func:`~anydiff.paths.time_grid`; a custom list may begin below t_start.
         end: how the plan ends; see :func:`~anydiff.solvers.compile_plan`.
         options: of the solver or sampler, when it is given by name.
+        guided: a guidance bends the flow (:func:`anydiff.denoisers.wrappers.bent`): a solver is replaced by what its
+            :meth:`~anydiff.solvers.Solver.under_guidance` gives.
 
     Raises:
         UnknownNameError: no such solver or option.
@@ -109,10 +113,11 @@ def as_sampler(
                 )
         made: Sampler = registry().build("samplers", solver, **({} if end is None else {"end": end}), **options)
         return made
+    chosen: Solver = registry().build("solvers", solver, **options) if isinstance(solver, str) else solver
+    if guided and isinstance(chosen, Solver):
+        chosen = chosen.under_guidance()
     return PlanSampler(
-        compile_plan(
-            solver, path, DEFAULT_NFE if nfe is None else nfe, grid, "clean" if end is None else end, **options
-        )
+        compile_plan(chosen, path, DEFAULT_NFE if nfe is None else nfe, grid, "clean" if end is None else end)
     )
 
 
@@ -145,5 +150,6 @@ def sample(
     """
     wanted = {name: options.pop(name) for name in REQUEST if name in options}
     wanted["condition"] = Conditioning.of(wanted.get("condition"))
-    sampler = as_sampler(solver, denoiser.path, nfe, grid, end, options)
+    layers = given_layers(wanted.get("guidance"))
+    sampler = as_sampler(solver, denoiser.path, nfe, grid, end, options, bent(denoiser, layers))
     return sampler.sample(SampleRequest(count, **wanted), denoiser, spec)

@@ -186,11 +186,16 @@ def encoded_rows(denoiser: Denoiser, condition: Conditioning, rows: Tensor, devi
     return part if torch.equal(unique, rows) else part.rows(places)
 
 
+def given_layers(guidance: Wrapper | Sequence[Wrapper] | None) -> list[Wrapper]:
+    """One or several wrappers, or none, as a list."""
+    return [guidance] if isinstance(guidance, Wrapper) else list(guidance or ())
+
+
 def guidance_layers(
     guidance: Wrapper | Sequence[Wrapper] | None, spec: StateSpec, condition: Conditioning
 ) -> list[Wrapper]:
     """The wrappers in order, the first innermost, and outermost what keeps known entries and absent ones, if any."""
-    layers = [guidance] if isinstance(guidance, Wrapper) else list(guidance or ())
+    layers = given_layers(guidance)
     if condition.known is not None and not any(isinstance(layer, KnownEntries) for layer in layers):
         layers = [*layers, KnownEntries()]
     return [*layers, PresentNodes(spec)] if spec.has_absent_entries else layers

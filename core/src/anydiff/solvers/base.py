@@ -39,6 +39,13 @@ class Solver(ABC):
         """Network calls that a full step costs."""
         return 1
 
+    def under_guidance(self) -> Solver:
+        """The solver to take in its place where a guidance acts; by default itself.
+
+        A guidance bends the flow. Samplers ask where they see one (:attr:`anydiff.denoisers.wrappers.Wrapper.bends`).
+        """
+        return self
+
     @abstractmethod
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
         """Write the steps from ``nodes[0]`` to ``nodes[-1]`` and return the state at the last node."""

@@ -198,6 +198,28 @@ def cost(plugin: Subject, entry: Entry) -> None:
             require(counted.calls == plan.nfe, f"a plan of {plan.nfe} calls made {counted.calls}.")
 
 
+@check("solver.further-call", "solvers")
+def further_call(plugin: Subject, entry: Entry) -> None:
+    """One more call never makes the error 4 times as large: what is left of a budget is no short step of low order."""
+    solver = _solver(plugin, entry)
+    if _is_stochastic(entry):
+        return  # sampling error hides it
+    begin = 24 * solver.calls_per_step
+    for path in (VPLinear(), Flow()):
+        before = math.inf
+        for budget in range(begin, begin + solver.calls_per_step + 1):
+            plan = compile_plan(solver, path, budget, end="stop")
+            if _is_nonlinear(plan) or plan.draws:
+                return
+            off = float((_endpoints(plan, path) - _flow(path, plan.nodes[0], plan.nodes[-1])).abs().max())
+            require(
+                off < 4 * max(before, 1e-9),
+                f"{budget} calls err by {off:.2g} on {path!r}, but {budget - 1} by {before:.2g}: the calls that are "
+                "left over become a short step of low order; spread them over several steps.",
+            )
+            before = off
+
+
 @check("solver.memory", "solvers")
 def memory(plugin: Subject, entry: Entry) -> None:
     """The longest sum of a plan does not grow with the calls: else n steps cost n² sums and keep n tensors."""

@@ -1,6 +1,6 @@
 """What goes around a denoiser and is no guidance: limits, known entries, absent nodes, windows, shifted times."""
 
-from anydiff.denoisers.wrappers.base import WrappedDenoiser, Wrapper, wrapped
+from anydiff.denoisers.wrappers.base import WrappedDenoiser, Wrapper, bent, wrapped
 from anydiff.denoisers.wrappers.counting import CountingDenoiser
 from anydiff.denoisers.wrappers.known import KnownEntries
 from anydiff.denoisers.wrappers.present import PresentNodes
@@ -18,6 +18,7 @@ __all__ = [
     "Windows",
     "WrappedDenoiser",
     "Wrapper",
+    "bent",
     "sweep",
     "wrapped",
 ]

@@ -54,6 +54,14 @@ class Wrapper(ABC):
         """
         return self
 
+    @property
+    def bends(self) -> bool:
+        """Whether it bends the flow as a strong guidance does, so that solvers are asked to take shorter views.
+
+        A sampler then takes what :meth:`anydiff.solvers.Solver.under_guidance` gives; by default no.
+        """
+        return False
+
     def hides(self, given: Iterable[str]) -> tuple[str, ...]:
         """Those of the conditions ``given`` without which it also asks for predictions; by default none."""
         return ()
@@ -88,6 +96,13 @@ class WrappedDenoiser(Denoiser):
     ) -> Tensor:
         """The wrapper's prediction; arguments as for :meth:`Denoiser.predict`."""
         return self.wrapper.predict(self.inner, x, t, kind, condition)
+
+
+def bent(denoiser: Denoiser, layers: Iterable[Wrapper] = ()) -> bool:
+    """Whether one of ``layers``, or a wrapper that is around ``denoiser`` already, bends the flow."""
+    if any(layer.bends for layer in layers):
+        return True
+    return isinstance(denoiser, WrappedDenoiser) and bent(denoiser.inner, [denoiser.wrapper])
 
 
 def wrapped(denoiser: Denoiser, wrappers: Wrapper | Sequence[Wrapper] | None) -> Denoiser:

@@ -162,7 +162,7 @@ def _residuals(pipeline: Pipeline, seed: int) -> list[Residual]:
         probes = signs.movedim(0, 1).to(device=device, dtype=clean.dtype)
     found = []
     for t in times.tolist():
-        mixed = path.mix(batch_times(t, clean), x0=clean, noise=noise, **path.given(condition)).to(device)
+        mixed = path.mix(batch_times(t, clean), x0=clean, noise=noise, **path.given(condition, like=clean)).to(device)
         residual = fokker_planck_residual(denoiser, mixed, t, condition.to(device), probes).double()
         squared = residual.square() if probes is None else pair_mean(residual)
         found.append(Residual(t, float(path.log_snr(t)), math.sqrt(max(float(squared.mean()), 0.0))))

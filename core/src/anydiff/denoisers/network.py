@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from anydiff.denoisers.base import Denoiser, batch_times
 from anydiff.denoisers.kinds import PredictionKind, check_kinds
 from anydiff.errors import AnydiffError
+from anydiff.networks.around import AroundNetwork
 from anydiff.paths.base import LinearPath, per_row
-from anydiff.states import UNCONDITIONAL, Conditioning, Known, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 
 
-class NetworkDenoiser(nn.Module, Denoiser):
+class NetworkDenoiser(AroundNetwork, Denoiser):
     """E[x_0 | x_t] from a network that predicts one kind or several: data, noise, velocity, score, flow, …
 
     The network sees c_in x_t with c_in of the path (unit scale of its input) and is told what the path says
@@ -74,16 +75,6 @@ class NetworkDenoiser(nn.Module, Denoiser):
 
     # nn.Module's __call__ runs hooks and then forward, which is what a trained denoiser needs.
     __call__ = nn.Module.__call__
-
-    def encode_condition(self, condition: Conditioning) -> Conditioning:
-        """The condition as the network encodes it; as it is if the network has no ``encode_condition``."""
-        encode = getattr(self.network, "encode_condition", None)
-        return condition if encode is None else encode(condition)
-
-    def seen_clean(self, condition: Conditioning) -> Known | None:
-        """What the network says it sees clean; None if it has no ``seen_clean``."""
-        seen = getattr(self.network, "seen_clean", None)
-        return None if seen is None else seen(condition)
 
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """The network's own output at (x, t), of kind ``native_kind``."""

@@ -29,8 +29,9 @@ from anydiff.denoisers.base import Denoiser, batch_times
 from anydiff.denoisers.kinds import conversion
 from anydiff.denoisers.network import NetworkDenoiser
 from anydiff.errors import AnydiffError
+from anydiff.networks.around import AroundNetwork
 from anydiff.registry import registry
-from anydiff.states import UNCONDITIONAL, Condition, Conditioning, Known, StateSpec
+from anydiff.states import UNCONDITIONAL, Condition, Conditioning, StateSpec
 
 BENT = (
     "Relu", "LeakyRelu", "Prelu", "RreluWithNoise", "Hardtanh", "Hardswish", "Hardsigmoid", "Threshold", "Softshrink",
@@ -39,7 +40,7 @@ BENT = (
 """How autograd calls what is made of straight pieces: its second derivative is zero, but for the bends."""
 
 
-class Potential(nn.Module):
+class Potential(AroundNetwork):
     """Any network N as the gradient of a scalar: F(z, λ) = ∇_z φ(z, λ) with φ = Σ_i (1 + z_i) N_i(z, λ).
 
     With it every kind of prediction is a gradient, and so is the score (see the module's text). Sampling costs one
@@ -85,22 +86,6 @@ class Potential(nn.Module):
             value = self.scalar(x, log_snr if recorded else log_snr.clone(), condition)
             gradient: Tensor = torch.autograd.grad(value.sum(), x, create_graph=recorded)[0]
         return gradient
-
-    @property
-    def reads_conditions(self) -> tuple[str, ...] | None:
-        """The conditions that N says it reads; None where it does not say, and all count as read."""
-        named = getattr(self.network, "reads_conditions", None)
-        return None if named is None else tuple(named)
-
-    def encode_condition(self, condition: Conditioning) -> Conditioning:
-        """As N encodes it; as it is where N does not."""
-        encode = getattr(self.network, "encode_condition", None)
-        return condition if encode is None else encode(condition)
-
-    def seen_clean(self, condition: Conditioning) -> Known | None:
-        """What N sees clean; None where it does not say."""
-        seen = getattr(self.network, "seen_clean", None)
-        return None if seen is None else seen(condition)
 
 
 def has_log_density(denoiser: Denoiser) -> bool:

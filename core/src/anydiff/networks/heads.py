@@ -9,12 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from anydiff.errors import AnydiffError, natural_number
+from anydiff.networks.around import AroundNetwork
 from anydiff.networks.layers import in_full_precision
 from anydiff.registry import registry
 from anydiff.states import UNCONDITIONAL, Condition, Conditioning, StateSpec
 
 
-class Heads(nn.Module):
+class Heads(AroundNetwork):
     """``network(x, told, condition)`` gives a mapping: one prediction ``[B, *shape]`` of each name, and vectors.
 
     The backbone offers ``features(x, told, condition)``, ``read(features, x, exit)`` and its own last layer ``exit``,
@@ -34,6 +35,8 @@ class Heads(nn.Module):
         UnknownNameError: no such backbone, or no such option of it.
         AnydiffError: a name twice, no name at all, or a backbone without features.
     """
+
+    around = "backbone"
 
     def __init__(
         self,
@@ -59,7 +62,9 @@ class Heads(nn.Module):
             "networks", backbone, spec=spec, conditions=conditions, **shared, **(options or {})
         )
         if not all(hasattr(self.backbone, name) for name in ("features", "read", "exit")):
-            raise AnydiffError(f"the network {backbone!r} has no features to read from; choose mlp, unet or dit.")
+            raise AnydiffError(
+                f"the network {backbone!r} has no features to read from; choose mlp, unet or dit, or another that has."
+            )
         self.exits = nn.ModuleDict({name: copy.deepcopy(self.backbone.exit) for name in self.predicts[1:]})
         width = int(self.backbone.width)
         self.vectors = nn.ModuleDict(
@@ -74,8 +79,3 @@ class Heads(nn.Module):
         for name, layer in self.vectors.items():
             made[name] = in_full_precision(layer, self.backbone.pooled(features))
         return made
-
-    def encode_condition(self, condition: Conditioning) -> Conditioning:
-        """As the backbone encodes it."""
-        encode = getattr(self.backbone, "encode_condition", None)
-        return condition if encode is None else encode(condition)

@@ -250,7 +250,7 @@ def _forward(path: LinearPath, x: Tensor, t: Tensor, condition: Conditioning) ->
         middle, moving = 0.0 * x.detach(), 0.0 * x.detach()
         if path.known:
             coefficients, slopes = path.coefficients(times), path.derivatives(times)
-            for name, source in path.given(condition).items():
+            for name, source in path.given(condition, like=x).items():
                 middle = middle + per_row(coefficients[name], x) * source
                 moving = moving + per_row(slopes[name], x) * source
     return rate * (x - middle) + moving, rate.expand_as(x), square

@@ -1,16 +1,21 @@
 """What a user holds: runs and pipelines (DESIGN 7 and 9)."""
 
+from anydiff.pipeline.aggregate import Aggregate, ReadOut
 from anydiff.pipeline.cost import Cost, costs, file_bytes, network_multiply_adds
+from anydiff.pipeline.encoders import Encoder
 from anydiff.pipeline.optimise import Ascent, Optimised, Round, optimise_states
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.sampling import SampleOptions
 from anydiff.pipeline.train import train
 
 __all__ = [
+    "Aggregate",
     "Ascent",
     "Cost",
+    "Encoder",
     "Optimised",
     "Pipeline",
+    "ReadOut",
     "Round",
     "SampleOptions",
     "costs",

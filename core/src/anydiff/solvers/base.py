@@ -130,7 +130,7 @@ def _build(
     budget: int | None,
     clock: GaussianPath | None = None,
 ) -> Plan:
-    program = Program(path, budget, clock)
+    program = Program(path, budget, clock, grid[0])
     nodes = [program.node(t) for t in grid]
     try:
         x = _end(program, solver.build(program, nodes), nodes[-1], end)

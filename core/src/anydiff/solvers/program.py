@@ -170,12 +170,20 @@ class Program:
 
     Attributes:
         path: the path that is travelled.
+        begin: the time of the first node.
         budget: network calls the solver may spend, or None for full steps throughout.
         last: the last data prediction: the state, the prediction and their node (what the end rule extrapolates).
     """
 
-    def __init__(self, path: LinearPath, budget: int | None = None, clock: GaussianPath | None = None) -> None:
+    def __init__(
+        self,
+        path: LinearPath,
+        budget: int | None = None,
+        clock: GaussianPath | None = None,
+        begin: float | None = None,
+    ) -> None:
         self.path = path
+        self.begin = path.t_start if begin is None else begin
         self.budget = budget
         self.clock = clock
         self.instructions: list[Instruction] = []
@@ -188,9 +196,9 @@ class Program:
             self.constant(name)
 
     def start(self) -> LinearForm:
-        """x_T, the state at the first node."""
+        """The state at the first node: x_T, where the plan begins at the start of the path."""
         start = LinearForm.of(Plan.START)
-        return start - self._shift(self.node(self.path.t_start)) if self.path.known else start
+        return start - self._shift(self.node(self.begin)) if self.path.known else start
 
     def node(self, t: float) -> Node:
         """A node at time ``t``, on the grid or off it."""

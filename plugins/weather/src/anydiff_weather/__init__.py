@@ -25,6 +25,12 @@ def register_datasets(register: Register) -> None:
         ledger=f"{ledger}:LORENZ96",
     )
     register(
+        "weather/lorenz96-bridge",
+        "the same cases, from a member of a biased system to the truth",
+        "anydiff_weather.bridge:Lorenz96Bridge",
+        ledger=f"{ledger}:LORENZ96",
+    )
+    register(
         "weather/era5-members",
         "ten ERA5 members at four times, 12 degrees, bundled (demonstration size)",
         f"{data}:Era5Members",
@@ -85,6 +91,7 @@ def register_recipes(register: Register) -> None:
         weights="anydiff_weather:weights/gpp.safetensors",
         quick=True,
     )
+    register("weather/gpp-bridge", "a biased member becomes the truth, paired", "anydiff_weather.bridge:gpp_bridge")
     register(
         "weather/rain",
         "SEEDS-GPP of rain at Innsbruck from 11 members",

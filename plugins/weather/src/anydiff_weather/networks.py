@@ -149,6 +149,7 @@ class SetAxialAttention(nn.Module):
         self.entry = nn.Linear(4 * channels, width)
         self.blocks = nn.ModuleList(_Block(width, heads, sizes, periodic) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
+        self.width = width
         self.exit = zero_initialised(nn.Linear(width, channels))
 
     def encode_condition(self, condition: Conditioning = UNCONDITIONAL) -> Conditioning:
@@ -176,6 +177,10 @@ class SetAxialAttention(nn.Module):
 
     def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Native prediction ``[B, C, *grid]`` from the scaled state and λ ``[B]``."""
+        return self.read(self.features(x, log_snr, condition), x, self.exit)
+
+    def features(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
+        """What the last layer reads, ``[B, *grid, width]``; arguments as for :meth:`forward`."""
         check_input(x, self.shape)
         encoded = self.encode_condition(condition)
         embedding = self.conditioning(log_snr, len(x), encoded.without(("members", "climatology")))
@@ -186,8 +191,15 @@ class SetAxialAttention(nn.Module):
         hidden = self.entry(torch.cat([noisy, *fields], dim=-1)) + self._place()
         for block in self.blocks:
             hidden = block(hidden, embedding, torch.cat(tokens, dim=-2), torch.cat(shown, dim=1))
-        out = in_full_precision(self.exit, functional.silu(self.norm(hidden)))
-        return out.movedim(-1, 1).to(x.dtype)
+        return functional.silu(self.norm(hidden))
+
+    def read(self, features: Tensor, x: Tensor, exit: nn.Module) -> Tensor:
+        """A prediction like the state ``x`` from the features, by a last layer."""
+        return in_full_precision(exit, features).movedim(-1, 1).to(x.dtype)
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """One vector per sample, ``[B, width]``: the mean over all places."""
+        return features.flatten(1, -2).mean(1)
 
     def _source(self, encoded: Conditioning, name: str, noisy: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens ``[B, *grid, M, C]``, fields ``[B, *grid, channels]`` and which tokens count ``[B, M]``.

@@ -6,7 +6,7 @@ from typing import Any
 
 from anydiff.recipes import Recipe
 
-_METRICS = [
+METRICS = [
     "weather/crps",
     "weather/crps-fair",
     "weather/rmse",
@@ -44,7 +44,7 @@ def _seeds(name: str, help: str, dataset: dict[str, Any], steps: int) -> Recipe:
             "checkpoint_every": 250,
         },
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20, "grid": "karras"},
-        "metrics": _METRICS,
+        "metrics": METRICS,
     }
     return Recipe.parse(recipe, f"recipe {name!r}")
 

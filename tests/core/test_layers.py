@@ -24,6 +24,7 @@ LAYERS = [
     {"solvers"},
     {"samplers"},
     {"objectives"},
+    {"distillation"},
     {"training"},
     {"autoregressive", "compression", "inverse"},
     {"recipes"},

@@ -83,7 +83,7 @@ def pages() -> list[Page]:
     """Every page that shows a command: Markdown files, and the help of every command of the core and the plugins."""
     files = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
     found = [Page(str(file.relative_to(ROOT)), tuple(_blocks(file.read_text()))) for file in files]
-    for module in ["app", "check", "data", "evaluate", "export", "new_plugin", "plugins", "recipes", "sample",
+    for module in ["app", "check", "data", "distil", "evaluate", "export", "new_plugin", "plugins", "recipes", "sample",
                    "show", "solvers", "train"]:  # fmt: skip
         found.append(_help(f"anydiff.cli.{module}"))
     commands = {
@@ -143,11 +143,13 @@ def smaller(command: str) -> str:
         if "--from " in command:  # the base's network is as it is
             changes = [change for change in changes if not change.startswith("network.")]
         command += "".join(f" --set {change}" for change in changes)
+    if re.search(r"anydiff distil ", command):
+        command += "".join(f" --set {change}" for change in TRAINING[""].split())
     if (match := re.search(r"anydiff evaluate (\S+)", command)) and "--samples" not in command:
         source = match.group(1)
         count = ENOUGH.get(source, ENOUGH.get(source.partition("/")[0], 8))
         command = re.sub(r" --(count|nfe) \d+", "", command) + f" --count {count} --nfe 2"
-    if re.search(r"anydiff( --plugins-dir \S+)? sample ", command) and "--nfe" not in command:
+    if re.search(r"anydiff( --plugins-dir \S+)? sample ", command) and "--nfe" not in command and "-calls" not in command:
         command += " --nfe 3"
     return command
 

@@ -26,6 +26,7 @@ ANYDIFF_CHECK_OPTIONS = {
     "naive": {"direction": 1.0, "target": 0.5},
     "sum": {"terms": {"denoising": {"weight": 1.0}, "flow-matching": {"weight": 0.5}}},
     "head": {"head": "label"},
+    "progressive": {"grid": [1.0, 0.7, 0.4, 0.2, 0.001]},
     "mt-diffusion": {"heads": {"label": {"weight": 0.5}}},
     "mlp": {"width": 16, "blocks": 2},
     "potential": {"options": {"width": 16, "blocks": 2}},
@@ -300,6 +301,7 @@ def register_objectives(register: Register) -> None:
         "anydiff.objectives:MTDiffusion",
         heads={"label": 3},
     )
+    register("progressive", "two steps of a teacher in one of its student", "anydiff.distillation:Progressive")
     register("sum", "named, weighted terms on one network call", "anydiff.objectives:Sum")
     register(
         "cross-entropy",
@@ -347,6 +349,7 @@ def register_commands(register: Register) -> None:
     register("train", "Train a recipe; resume or extend a run.", "anydiff.cli.train:command")
     register("sample", "Draw samples from a run or from bundled weights.", "anydiff.cli.sample:command")
     register("restore", "Draw samples of which a measurement was made.", "anydiff.cli.restore:command")
+    register("distil", "Distil a model into students of half the calls.", "anydiff.cli.distil:command")
     register("optimise", "Draw samples with a higher reward, round by round.", "anydiff.cli.optimise:command")
     register("evaluate", "Compute the metrics of a run or of samples.", "anydiff.cli.evaluate:command")
     register("advise", "More calls, more training or more samples? And which solver?", "anydiff.cli.advise:command")

@@ -185,3 +185,8 @@ def sampling_progress(total: int | None, describe: str) -> Any:
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     progress.add_task(describe, total=total)
     return progress
+
+
+def whole(text: str) -> object:
+    """A whole number of a text that looks like one; the text itself otherwise, for whoever refuses it by name."""
+    return int(text) if text.lstrip("-").isdigit() else text

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anydiff.cli import common
 from anydiff.cli.output import tell
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def command(
         raise AnydiffError("several processes that train one model must agree on its folder; name it with --out.")
     resolved = load_recipe(recipe, change or [])
     base = _base(resolved, start, partial, freeze or [])
-    count: int | str = devices if devices == "auto" else natural_number("--devices", _number(devices))
+    count: int | str = devices if devices == "auto" else natural_number("--devices", common.whole(devices))
     changes = [part for each in change or [] for part in ("--set", each)]
     written = shlex.join(["anydiff", "train", recipe, *changes, *start_words(base)])
     folder = _new_folder(resolved.name) if out is None else out
@@ -127,7 +128,3 @@ def _new_folder(recipe: str) -> Path:
             ) from error
         return folder
     raise AssertionError("numbers do not end")
-
-
-def _number(text: str) -> object:
-    return int(text) if text.lstrip("-").isdigit() else text

@@ -25,7 +25,7 @@ A denoiser of several predictions has one such error for each, and their sum is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -166,6 +166,10 @@ class Objective(ABC):
         Raises:
             AnydiffError: it is of other states, of another path, or whatever the objective cannot use.
         """
+
+    def asked_times(self, name: str) -> Sequence[float] | None:
+        """The times at which it asks the companion ``name``; None where they may be any."""
+        return None
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Modules of the objective's own, by name: trained with the network, in ``state.pt``, and never exported."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,6 +162,12 @@ class Sum(Objective):
         """Every term meets the companions."""
         for part in self.active(denoiser).values():
             part.objective.meet(denoiser, companions)
+
+    def asked_times(self, name: str) -> Sequence[float] | None:
+        """The times at which some term asks the companion ``name``; None where they may be any."""
+        found = [part.objective.asked_times(name) for part in self.parts.values() if name in part.objective.needs]
+        known = [times for times in found if times is not None]
+        return None if len(known) < len(found) else sorted({t for times in known for t in times})
 
     @property
     def couples(self) -> bool:  # type: ignore[override]

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.networks import Autoencoder
+from anydiff.objectives import Objective
 from anydiff.pipeline.companions import hidden_recipe
+from anydiff.pipeline.fixed import own_plan
 from anydiff.recipes import Model, Recipe, Start
 
 if TYPE_CHECKING:
@@ -99,8 +101,24 @@ def training_companions(recipe: Recipe, load: Callable[[str], Pipeline]) -> tupl
     return (recipe.model_copy(update={"companions": models}) if models else recipe), found
 
 
-def check_space(pipeline: Pipeline, companion: Pipeline, name: str) -> None:
-    """Refuse a companion that diffuses in another latent space than ``pipeline``: its states mean something else."""
+def check_companion(pipeline: Pipeline, companion: Pipeline, name: str, objective: Objective) -> None:
+    """Refuse a companion that cannot answer what the objective asks of it.
+
+    Raises:
+        AnydiffError: it diffuses in another latent space than ``pipeline``, so that its states mean something else, or
+            it is a denoiser on its own plan alone and is asked at other times.
+    """
+    settings, asked = companion.recipe.sampling, objective.asked_times(name)
+    if settings.fixed:
+        own_times = companion.plan().nodes[:-1]
+        strange = None if asked is None else [t for t in asked if all(abs(t - each) > 1e-9 for each in own_times)]
+        if asked is None or strange:
+            at = "at any time" if not strange else f"at {strange[0]:g}"
+            raise AnydiffError(
+                f"companions.{name} is {companion.recipe.name!r}, a denoiser on its own plan alone "
+                f"({own_plan(settings)}), but it is asked {at}; name the model that it was made of, or a grid of its "
+                "times."
+            )
     own, other = latent_hash(pipeline), latent_hash(companion)
     if own != other and not isinstance(companion.denoiser.network, Autoencoder):
         raise AnydiffError(

@@ -17,7 +17,7 @@ from anydiff.pipeline.companions import companions_of, recorded_text
 from anydiff.pipeline.latent import LatentDataset
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.start import (
-    check_space,
+    check_companion,
     freeze,
     named_model,
     recorded,
@@ -88,12 +88,12 @@ def train(
     transforms = transforming_code("transform_batch")
     pipeline = _begun(recipe, Path(folder), transforms, resume)
     _begin_weights(pipeline, base)
-    for name, each in companions.items():
-        check_space(pipeline, each, name)
     if pipeline.latent is not None:
         dataset = LatentDataset(dataset, pipeline.latent)
     asked_of = {name: each.denoiser for name, each in companions.items()}
     method = build_training_method(recipe, pipeline.denoiser, asked_of)  # refused before anything is written
+    for name, each in companions.items():
+        check_companion(pipeline, each, name, method.objective)
     metadata = {
         "recipe": recipe.canonical(),
         "recipe_hash": recipe.hash,

@@ -19,6 +19,7 @@ from anydiff.inverse.method import GuidanceMethod
 from anydiff.inverse.operators import AveragePooling, LinearOperator, Mask, Operator, observing
 from anydiff.metrics import SampleSet
 from anydiff.pipeline.conditions import fixing
+from anydiff.pipeline.fixed import require_free
 from anydiff.pipeline.sampling import Draws, SampleOptions, member_rows, sampler_of
 from anydiff.registry import registry
 from anydiff.states import Conditioning
@@ -77,6 +78,7 @@ def restored(pipeline: Pipeline, measurement: Any, options: Restoration) -> tupl
         raise AnydiffError(
             f"{pipeline.recipe.name!r} diffuses latents, of which nothing was measured; use a recipe without latent."
         )
+    require_free(pipeline, "restoration from a measurement")
     operator, found = measured(pipeline, measurement, options)
     values = found.values
     sampling = SampleOptions.of(dict(options.sampling))

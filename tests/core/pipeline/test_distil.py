@@ -11,8 +11,8 @@ import torch
 
 from anydiff.cli.main import run as command_line
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import load, train
-from anydiff.pipeline.distil import checked_calls, distil, student_recipe, teacher_grid
+from anydiff.pipeline import Students, distil, load, train
+from anydiff.pipeline.distil import checked_calls, student_recipe, teacher_grid
 from anydiff.recipes import load_recipe
 
 SHORT = ["training.steps=4", "training.batch_size=32", "training.checkpoint_every=2"]
@@ -33,7 +33,7 @@ def base(tmp_path_factory):
 
 
 def test_students_halve_in_turn_and_carry_their_plans(base, tmp_path):
-    last = distil(base, [8, 4, 2], tmp_path / "fast", changes=SHORT)
+    last = distil(base, [8, 4, 2], tmp_path / "fast", Students(changes=SHORT))
     times = load(base).plan(8, "ddim").nodes
     for calls, teacher in ((4, base), (2, tmp_path / "fast" / "4-calls")):
         student = load(tmp_path / "fast" / f"{calls}-calls")
@@ -54,7 +54,9 @@ def test_students_halve_in_turn_and_carry_their_plans(base, tmp_path):
 
 
 def test_a_student_of_no_learning_is_its_teacher(base, tmp_path):
-    student = distil(base, [4, 2], tmp_path / "fast", changes=["training.steps=1", "training.learning_rate=1e-30"])
+    student = distil(
+        base, [4, 2], tmp_path / "fast", Students(changes=["training.steps=1", "training.learning_rate=1e-30"])
+    )
     ours, theirs = student.denoiser.network.state_dict(), load(base).denoiser.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     plan = load(base).plan(2, "ddim", grid=list(student.recipe.sampling.grid))
@@ -63,7 +65,7 @@ def test_a_student_of_no_learning_is_its_teacher(base, tmp_path):
 
 
 def test_a_killed_distillation_goes_on_where_it_was(base, tmp_path):
-    whole = distil(base, [4, 2, 1], tmp_path / "whole", changes=SHORT)
+    whole = distil(base, [4, 2, 1], tmp_path / "whole", Students(changes=SHORT))
     fit_module = sys.modules["anydiff.training.fit"]
     advance, count = fit_module._Training._advance, []
 
@@ -79,10 +81,10 @@ def test_a_killed_distillation_goes_on_where_it_was(base, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_module._Training, "_advance", advanced)
         with pytest.raises(Killed):
-            distil(base, [4, 2, 1], tmp_path / "part", changes=SHORT)
+            distil(base, [4, 2, 1], tmp_path / "part", Students(changes=SHORT))
     with pytest.raises(AnydiffError, match="is not empty; choose another folder, or resume"):
-        distil(base, [4, 2, 1], tmp_path / "part", changes=SHORT)
-    again = distil(base, [4, 2, 1], tmp_path / "part", changes=SHORT, resume=True)
+        distil(base, [4, 2, 1], tmp_path / "part", Students(changes=SHORT))
+    again = distil(base, [4, 2, 1], tmp_path / "part", Students(changes=SHORT), resume=True)
     ours, theirs = again.denoiser.network.state_dict(), whole.denoiser.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
@@ -107,12 +109,12 @@ def test_calls_that_do_not_halve_are_refused(calls):
 
 
 def test_a_student_teaches_at_its_own_times_alone(base, tmp_path):
-    student = distil(base, [4, 2], tmp_path / "fast", changes=["training.steps=1"])
+    student = distil(base, [4, 2], tmp_path / "fast", Students(changes=["training.steps=1"]))
     source = str(tmp_path / "fast" / "2-calls")
     with pytest.raises(AnydiffError, match="a student of 2 calls on its own grid"):
         distil(source, [4, 2], tmp_path / "no")
     with pytest.raises(AnydiffError, match="a student of 2 calls on its own grid"):
-        distil(source, [2, 1], tmp_path / "no", grid="karras")
+        distil(source, [2, 1], tmp_path / "no", Students(grid="karras"))
     times = teacher_grid(student, 2, None)
     recipe = student_recipe(student, source, times, True)
     strange = recipe.with_changes([f"objective.options.grid={[times[0], times[1] / 2, times[2]]}"])
@@ -121,7 +123,7 @@ def test_a_student_teaches_at_its_own_times_alone(base, tmp_path):
     ):
         train(strange, tmp_path / "no")
     assert not (tmp_path / "no").exists()
-    assert distil(source, [2, 1], tmp_path / "one", changes=["training.steps=1"]).plan().nfe == 1
+    assert distil(source, [2, 1], tmp_path / "one", Students(changes=["training.steps=1"])).plan().nfe == 1
 
 
 def test_guidance_is_part_of_the_student_unless_it_is_left_out(base):

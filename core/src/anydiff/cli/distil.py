@@ -38,7 +38,7 @@ def command(
     from rich.console import Console
 
     from anydiff.errors import AnydiffError, natural_number
-    from anydiff.pipeline.distil import distil
+    from anydiff.pipeline import Students, distil
 
     parts = [part.strip() for part in calls.split(",")]
     if not all(part.isdigit() for part in parts):
@@ -47,8 +47,9 @@ def command(
     words = ["anydiff", "distil", source, "--calls", calls, *(["--grid", grid] if grid else [])]
     words += ["--unguided"] if unguided else []
     words += [word for each in change or [] for word in ("--set", each)]
+    students = Students(grid, not unguided, change or [], tell)
     student = distil(
-        source, [int(part) for part in parts], out, grid=grid, guided=not unguided, changes=change or [],
-        resume=resume, devices=count, console=Console(stderr=True), command=shlex.join(words), report=tell,
+        source, [int(part) for part in parts], out, students, resume=resume, devices=count,
+        console=Console(stderr=True), command=shlex.join(words),
     )  # fmt: skip
     tell(f"next: anydiff sample {shlex.quote(student.origin)} --count 16")

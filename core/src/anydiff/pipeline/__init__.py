@@ -3,6 +3,7 @@
 from anydiff.pipeline.aggregate import Aggregate, ReadOut
 from anydiff.pipeline.cost import Cost, costs, file_bytes, network_multiply_adds
 from anydiff.pipeline.encoders import Encoder
+from anydiff.pipeline.distil import Students, distil
 from anydiff.pipeline.optimise import Ascent, Optimised, Round, optimise_states
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.sampling import SampleOptions
@@ -18,7 +19,9 @@ __all__ = [
     "ReadOut",
     "Round",
     "SampleOptions",
+    "Students",
     "costs",
+    "distil",
     "file_bytes",
     "load",
     "network_multiply_adds",

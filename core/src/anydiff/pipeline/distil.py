@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,37 @@ SLOWER = 3
 """And with this share of its base's learning rate."""
 
 
+@dataclass(frozen=True)
+class Students:
+    """How students are made.
+
+    Attributes:
+        grid: the time grid of the model's plan; by default that of its recipe, or of its path.
+        guided: whether the recipe's guidance becomes part of the student, which is then sampled without any; else the
+            student is one of the model without guidance.
+        changes: of the students' recipes, as :meth:`Recipe.with_changes` takes them: ``training.steps=500``.
+        report: told which student is trained.
+    """
+
+    grid: str | None = None
+    guided: bool = True
+    changes: Sequence[str] = ()
+    report: Callable[[str], None] | None = None
+
+
+AS_THE_RECIPE = Students()
+
+
 def distil(
     source: str | Path,
     calls: Sequence[int],
     folder: str | Path,
+    students: Students = AS_THE_RECIPE,
     *,
-    grid: str | None = None,
-    guided: bool = True,
-    changes: Sequence[str] = (),
     resume: bool = False,
     devices: int | str = 1,
     console: Any = None,
     command: str = "",
-    report: Callable[[str], None] | None = None,
 ) -> Pipeline:
     """Distil a model into students of fewer calls, each the teacher of the next, and return the last one.
 
@@ -45,15 +64,11 @@ def distil(
         source: a recipe with bundled weights, a run folder or a weights file.
         calls: halving in turn: ``[8, 4, 2]``.
         folder: new, empty, or with ``resume`` that of an unfinished distillation.
-        grid: the time grid of the model's plan; by default that of its recipe, or of its path.
-        guided: whether the recipe's guidance becomes part of the student, which is then sampled without any; else the
-            student is one of the model without guidance.
-        changes: of the students' recipes, as :meth:`Recipe.with_changes` takes them: ``training.steps=500``.
+        students: how they are made.
         resume: go on with the first student that is not finished.
         devices: number of devices, or "auto".
         console: for progress; None for no output.
         command: the command line that does this, for the cards.
-        report: told which student is trained.
 
     Raises:
         AnydiffError: calls that do not halve, an autoencoder, a path without a noise level, a student at other calls
@@ -61,16 +76,16 @@ def distil(
     """
     counts = checked_calls(calls)
     teacher, out = load(source), Path(folder)
-    times = teacher_grid(teacher, counts[0], grid)
+    times = teacher_grid(teacher, counts[0], students.grid)
     named = str(source)
     if out.exists() and any(out.iterdir()) and not resume:
         raise AnydiffError(f"{str(folder)!r} is not empty; choose another folder, or resume to continue in it.")
     for count in counts[1:]:
-        recipe = student_recipe(teacher, named, times, guided).with_changes(changes)
+        recipe = student_recipe(teacher, named, times, students.guided).with_changes(students.changes)
         place = out / in_calls(count)
         going = resume and (place / "config.yaml").is_file()
-        if report is not None:
-            report(f"a student of {in_calls(count)} into {str(place)!r}, taught by {named!r}")
+        if students.report is not None:
+            students.report(f"a student of {in_calls(count)} into {str(place)!r}, taught by {named!r}")
         teacher = train(recipe, place, resume=going, devices=devices, console=console, command=command)
         times, named = times[::2], str(place)
     return teacher

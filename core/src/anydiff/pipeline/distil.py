@@ -15,7 +15,6 @@ from anydiff.paths.grids import GRIDS, time_grid
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.train import train
 from anydiff.recipes import Model, Part, Recipe, SamplingSettings, Start
-from anydiff.solvers.base import preferred_grid
 
 SHARE = 10
 """A student is trained by this share of its base's steps, unless it is told otherwise."""
@@ -136,7 +135,7 @@ def teacher_grid(teacher: Pipeline, calls: int, grid: str | None) -> tuple[float
             )
         assert isinstance(sampling.grid, tuple)
         return sampling.grid
-    named = sampling.grid if isinstance(sampling.grid, str) else preferred_grid(sampling.solver.name)
+    named = sampling.grid if isinstance(sampling.grid, str) else None
     return tuple(time_grid(path, calls, grid or named))
 
 

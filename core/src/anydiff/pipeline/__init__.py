@@ -2,8 +2,8 @@
 
 from anydiff.pipeline.aggregate import Aggregate, ReadOut
 from anydiff.pipeline.cost import Cost, costs, file_bytes, network_multiply_adds
-from anydiff.pipeline.encoders import Encoder
 from anydiff.pipeline.distil import Students, distil
+from anydiff.pipeline.encoders import Encoder
 from anydiff.pipeline.optimise import Ascent, Optimised, Round, optimise_states
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.sampling import SampleOptions

@@ -180,7 +180,7 @@ def _predict(kind: str, t: float, x, path: GaussianPath, mean: float, variance: 
 
 def solver_entries(stochastic: bool | None = None):
     """The registered solvers of the core, or those that are (not) stochastic by default."""
-    entries = [entry for entry in registry().entries("solvers") if entry.plugin == "anydiff"]
+    entries = [entry for entry in registry().entries("solvers") if entry.metadata.get("states") == "numbers"]
     assert len(entries) >= 6
     return [e for e in entries if stochastic is None or bool(e.metadata.get("stochastic")) == stochastic]
 

@@ -32,6 +32,8 @@ ANYDIFF_CHECK_OPTIONS = {
     "potential": {"options": {"width": 16, "blocks": 2}},
     "unet": {"spec": [1, 8, 8], "channels": 8, "multipliers": [1, 2], "blocks": 1},
     "autoencoder": {"spec": [1, 8, 8], "channels": 8},
+    "tokens": {"spec": {"shape": [6], "kind": "categorical", "classes": 5}, "width": 16, "blocks": 1, "heads": 2},
+    "marginal": {"probabilities": [0.5, 0.3, 0.2]},
     "dit": {"spec": [1, 8, 8], "width": 16, "blocks": 1, "heads": 2, "patch_size": 4},
 }
 
@@ -54,6 +56,7 @@ def register_networks(register: Register) -> None:
     register("dit", "diffusion transformer on patches", "anydiff.networks:DiT")
     register("potential", "any network as a scalar, whose gradient it predicts", "anydiff.denoisers:Potential")
     register("heads", "a backbone with several exits: predictions and vectors", "anydiff.networks.heads:Heads")
+    register("tokens", "transformer over classes on a line or a grid", "anydiff.networks.sequence:Tokens")
     register("autoencoder", "a latent space for 1, 2 and 3 dimensions", "anydiff.networks:Autoencoder")
 
 
@@ -76,6 +79,15 @@ def register_paths(register: Register) -> None:
     register("rddm", "to a known input: residual and noise on their own schedules", "anydiff.paths:RDDM")
     register("interpolant", "a bridge between two data sets", "anydiff.paths:Interpolant")
     register("interpolant-one-sided", "the interpolant from Gaussian noise", "anydiff.paths:OneSided")
+    register("masked", "classes become the mask (absorbing)", "anydiff.paths:Masked", states="classes")
+    register("uniform", "classes are drawn anew from all (multinomial)", "anydiff.paths:Uniform", states="classes")
+    register(
+        "mask-and-replace",
+        "classes become the mask or are drawn anew",
+        "anydiff.paths:MaskAndReplace",
+        states="classes",
+    )
+    register("marginal", "classes are drawn anew by their frequencies", "anydiff.paths:Marginal", states="classes")
 
 
 #: name | help | reference in anydiff.solvers | order (weak if stochastic) | kind | calls per step | noise? | source
@@ -127,6 +139,7 @@ euler-maruyama      | reverse SDE in time                         | predictor_co
 reverse-diffusion   | reverse SDE, discretised as forward         | predictor_corrector:ReverseDiffusion | 1 | discretisation | 1 | noise | Song et al. 2021
 interpolant         | ODE or SDE of a bridge, or of any path      | interpolant:InterpolantSolver       | 1 | discretisation | 1 |       | Albergo et al. 2023
 rddm                | removes residual and noise from an input    | rddm:RDDMSolver                     | 1 | ancestral      | 1 |       | Liu et al. 2024
+ancestral           | classes: the posterior of each entry        | ancestral:Ancestral                 | 1 | classes        | 1 | noise | Austin et al. 2021
 predictor-corrector | reverse diffusion and Langevin corrections  | predictor_corrector:PredictorCorrector | 1 | discretisation | 2 | noise | Song et al. 2021
 """  # noqa: E501 (a table is read by its columns)
 
@@ -145,6 +158,7 @@ def register_solvers(register: Register) -> None:
             calls_per_step=int(calls),
             stochastic=bool(noise),
             source=source,
+            states="classes" if kind == "classes" else "numbers",
         )
 
 
@@ -308,6 +322,14 @@ def register_objectives(register: Register) -> None:
         "cross-entropy of one-hot leaves under Gaussian noise",
         "anydiff.objectives:CrossEntropy",
         parametrization="data",
+    )
+    register(
+        "masked-cross-entropy",
+        "log-likelihood bound of masked classes",
+        "anydiff.objectives:MaskedCrossEntropy",
+        network="tokens",
+        path="masked",
+        parametrization="logits",
     )
 
 

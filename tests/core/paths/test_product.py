@@ -28,7 +28,7 @@ PAIRS = {
     "vp-ve": (VPLinear(), VE(t_end=1e-3)),
     "vp-subvp": (VPLinear(), SubVP()),
 }
-SOLVERS = [entry.name for entry in registry().entries("solvers") if entry.plugin == "anydiff"]
+SOLVERS = [entry.name for entry in registry().entries("solvers") if entry.metadata.get("states") == "numbers"]
 #: Their inner nodes are placed by the clock, so on the other leaf they are other methods than on it alone.
 INNER = {"dpm-solver-2", "dpm-solver-3", "dpm-solver-fast", "dpm-solver++-2s", "dpm-solver++-3s", "seeds-2", "seeds-3"}
 #: Their inner nodes lie at fractions of the noise level, which are other times on every leaf.

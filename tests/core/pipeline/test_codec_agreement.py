@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.paths import VPLinear
 from anydiff.recipes import Recipe
 from anydiff.recipes.build import codec_differences, same_values
 from anydiff.states import Leaf, StateSpec
@@ -62,7 +63,7 @@ def test_an_unknown_key_names_the_keys_of_its_own_level(where, key, nearest):
         Recipe.parse({**recipe, **where}, "recipe 'a'")
 
 
-def test_categorical_leaves_are_refused_where_a_domain_is_built():
+def test_categorical_leaves_are_refused_by_paths_of_real_numbers():
     spec = StateSpec([Leaf("kind", (4,), kind="categorical", classes=3)])
-    with pytest.raises(AnydiffError, match=r"leaf 'kind' of domain 'mine' is categorical.*3 channels"):
-        spec.require_continuous("domain 'mine'")
+    with pytest.raises(AnydiffError, match=r"leaf 'kind' is categorical, but VPLinear.*3 channels"):
+        VPLinear().bind(spec)

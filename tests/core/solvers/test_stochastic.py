@@ -97,7 +97,12 @@ def test_the_large_variance_of_ddpm_does_not_keep_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [e.name for e in registry().entries("solvers") if e.plugin == "anydiff" and e.metadata["stochastic"]]
+    "name",
+    [
+        e.name
+        for e in registry().entries("solvers")
+        if e.metadata.get("states") == "numbers" and e.metadata["stochastic"]
+    ],
 )
 @pytest.mark.parametrize(("path", "grid"), [(VPLinear(), "time"), (EDM(), "karras")], ids=["vp", "edm"])
 def test_the_variance_of_gaussian_data_converges_with_the_weak_order(name: str, path, grid: str) -> None:

@@ -363,12 +363,6 @@ FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         [("domain", "[CLASSES[label] for label in", '["low or high" for label in')],
     ),
     (
-        "domain.states",
-        "domain",
-        "a categorical leaf",
-        [("domain", 'name="row")', 'name="row", kind="categorical", classes=3)')],
-    ),
-    (
         "domain.options",
         "domain",
         "an option that the codec does not show",

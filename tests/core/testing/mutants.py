@@ -109,9 +109,9 @@ def register_objectives(register):
 OBJECTIVE = """
 import torch
 from torch import nn
-from anydiff.objectives import Objective
+from anydiff.objectives import DenoisingObjective
 
-class Mine(Objective):
+class Mine(DenoisingObjective):
     def __init__(self):
         self.scale = nn.Linear(1, 1)
 

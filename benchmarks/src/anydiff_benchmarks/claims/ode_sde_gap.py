@@ -11,10 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from anydiff import paths
 from anydiff.denoisers import FunctionDenoiser, NetworkDenoiser, Potential
 from anydiff.metrics import sliced_wasserstein
 from anydiff.objectives import Denoising, FokkerPlanck, Sum, Weighted, fokker_planck_residual
-from anydiff.paths import GaussianPath, LinearPath, OrnsteinUhlenbeck
+from anydiff.paths import GaussianPath, OrnsteinUhlenbeck
 from anydiff.samplers import sample
 from anydiff.states import UNCONDITIONAL, Condition, Conditioning, StateSpec
 from anydiff.training import ObjectiveMethod, RunFolder, TrainingSettings, fit, load_into, load_weights
@@ -131,7 +132,7 @@ class Rings:
 class ScoreMatching(Denoising):
     """The paper's loss: the squared error of the score without weight, at times whose density falls linearly."""
 
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: paths.Path, uniform: Tensor) -> Tensor:
         """t = t_end + (T - t_end) b, b of the distribution Beta(1, 2)."""
         return path.t_end + (path.t_start - path.t_end) * (1 - torch.sqrt(1 - uniform.double()))
 

@@ -48,7 +48,11 @@ EXTRA_GRIDS = {"power-1.5": functools.partial(power, exponent=1.5)}
 
 def cases() -> Iterator[Case]:
     """Every deterministic solver of the registry and every variant, on every grid."""
-    names = [e.name for e in registry().entries("solvers") if e.plugin == "anydiff" and not e.metadata["stochastic"]]
+    names = [
+        e.name
+        for e in registry().entries("solvers")
+        if e.metadata.get("states") == "numbers" and not e.metadata["stochastic"]
+    ]
     for name, options in [*((name, {}) for name in names), *VARIANTS]:
         text = name + "".join(f" {key}={value}" for key, value in options.items())
         for grid in (*GRIDS, *EXTRA_GRIDS):

@@ -97,7 +97,9 @@ class Dataset(ABC):
 
     @abstractmethod
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
-        """States float32 ``[B, *spec.shape]`` of the examples at ``indices``, and what is given beside them.
+        """States ``[B, *spec.shape]`` of the examples at ``indices``, and what is given beside them.
+
+        States are float32, or int64 where all leaves are classes (:meth:`~anydiff.states.StateSpec.dtype`).
 
         Given are the domain's conditions; beside them there may be ``mask`` (the nodes that are there),
         ``loss_weight``, known ``sources`` of a path, and ``truth``, which metrics may know and no network may.
@@ -157,7 +159,7 @@ class ArrayDataset(Dataset):
                 super().__init__(np.load(f"{split}.npy"), {"label": np.load(f"{split}-labels.npy")})
 
     Args:
-        states: numbers ``[N, *domain.spec.shape]``, NumPy or torch; kept as float32.
+        states: numbers ``[N, *domain.spec.shape]``, NumPy or torch; kept as float32, and classes as int64.
         given: one array ``[N, ...]`` per condition; floats become float32, all else int64 class numbers.
         mask: bool ``[N, nodes]``: which nodes there are, where examples differ in size.
         loss_weight: weights of the entries in the loss ``[N, *spec.shape]``, or broadcastable to that.
@@ -176,7 +178,7 @@ class ArrayDataset(Dataset):
         loss_weight: ArrayLike | Tensor | None = None,
         truth: Mapping[str, ArrayLike | Tensor] | None = None,
     ) -> None:
-        self._states = _tensor(states).float()
+        self._states = _tensor(states).to(self.spec.dtype())
         self._condition = Conditioning(
             {name: _tensor(value) for name, value in (given or {}).items()},
             mask=None if mask is None else _tensor(mask).bool(),

@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from anydiff.denoisers.categorical import convert_classes
 from anydiff.denoisers.kinds import PredictionKind, conversion, known_weights, solved
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath, LinearPath, gaussian, per_row
+from anydiff.paths.categorical import CategoricalPath
+from anydiff.paths.path import Path
 from anydiff.states import UNCONDITIONAL, Conditioning, Known, StateSpec
 
 
@@ -23,7 +26,7 @@ class Denoiser(ABC):
     denoiser that makes several predictions in one call names their kinds in ``native_kinds`` and gives :meth:`natives`.
     """
 
-    path: LinearPath
+    path: Path
     native_kind: PredictionKind = "data"
     sigma_data: float = 1.0
     spec: StateSpec | None = None
@@ -40,7 +43,10 @@ class Denoiser(ABC):
 
     @abstractmethod
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
-        """The native prediction ``[B, *shape]`` for the state ``x [B, *shape]`` at time ``t`` (a float, or ``[B]``)."""
+        """The native prediction ``[B, *shape]`` for the state ``x [B, *shape]`` at time ``t`` (a float, or ``[B]``).
+
+        Of classes there are K numbers per entry, ``[B, *shape, K]``.
+        """
 
     def __call__(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """E[x_0 | x_t] ``[B, *shape]``."""
@@ -105,6 +111,8 @@ def convert(
     if source == target:
         return value
     path = denoiser.path
+    if isinstance(path, CategoricalPath):
+        return convert_classes(path, x, t, value, source, target)
     if not isinstance(path, GaussianPath):
         return converted(denoiser, x, t, {source: value}, target, condition)
     p, q = conversion(path, t, source, target, denoiser.sigma_data)
@@ -137,18 +145,21 @@ def converted(
     if target in made:
         return made[target]
     first = next(iter(made))
-    if isinstance(denoiser.path, GaussianPath):
+    path = denoiser.path
+    if isinstance(path, GaussianPath | CategoricalPath):
         return convert(denoiser, x, t, made[first], first, target, condition)
+    if not isinstance(path, LinearPath):
+        raise AnydiffError(f"{path!r} says nothing of how one kind of prediction becomes another.")
     if isinstance(t, Tensor) and t.ndim:
         raise AnydiffError(
-            f"a {target} prediction on {denoiser.path!r} follows from {' and '.join(made)} for one time of the whole "
+            f"a {target} prediction on {path!r} follows from {' and '.join(made)} for one time of the whole "
             "batch; give the time as a number."
         )
-    p, q, known = solved(denoiser.path, float(t), tuple(made), target, denoiser.sigma_data)
+    p, q, known = solved(path, float(t), tuple(made), target, denoiser.sigma_data)
     result = x * p
     for weight, value in zip(q, made.values(), strict=True):
         result = result + value * weight
-    given = denoiser.path.given(condition, like=x)
+    given = path.given(condition, like=x)
     for name, weight in known.items():
         result = result + given[name].to(x) * weight
     return result
@@ -160,7 +171,7 @@ class FunctionDenoiser(Denoiser):
     def __init__(
         self,
         function: Callable[..., Tensor],
-        path: LinearPath,
+        path: Path,
         kind: PredictionKind = "data",
         sigma_data: float = 1.0,
     ) -> None:
@@ -191,7 +202,7 @@ def asks_condition(function: Callable[..., Tensor]) -> bool:
     return any(each.name == "condition" or each.default is each.empty for each in third)
 
 
-def as_denoiser(function: Callable[..., Tensor] | Denoiser, path: LinearPath) -> Denoiser:
+def as_denoiser(function: Callable[..., Tensor] | Denoiser, path: Path) -> Denoiser:
     """``function`` itself if it is a :class:`Denoiser`, else a :class:`FunctionDenoiser` that predicts the data."""
     return function if isinstance(function, Denoiser) else FunctionDenoiser(function, path)
 

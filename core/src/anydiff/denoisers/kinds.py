@@ -31,10 +31,11 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.paths.base import GaussianPath, LinearPath, Time
+from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.path import Path, Time
 
 PredictionKind = Literal[
-    "data", "noise", "velocity", "score", "flow", "edm", "residual", "start", "interpolant"
+    "data", "noise", "velocity", "score", "flow", "edm", "residual", "start", "interpolant", "logits", "ratio", "cavity"
 ]  # fmt: skip
 KINDS: tuple[str, ...] = get_args(PredictionKind)
 
@@ -42,7 +43,7 @@ Row = Mapping[str, Any]
 """Name of a source -> its weight."""
 
 
-def check_kinds(path: LinearPath, kinds: Sequence[str], what: str = "parametrization") -> None:
+def check_kinds(path: Path, kinds: Sequence[str], what: str = "parametrization") -> None:
     """Refuse kinds that do not exist, have no meaning on ``path``, or are named twice.
 
     Raises:

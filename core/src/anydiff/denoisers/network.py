@@ -11,7 +11,8 @@ from anydiff.denoisers.base import Denoiser, batch_times
 from anydiff.denoisers.kinds import PredictionKind, check_kinds
 from anydiff.errors import AnydiffError
 from anydiff.networks.around import AroundNetwork
-from anydiff.paths.base import LinearPath, per_row
+from anydiff.paths.base import linear, per_row
+from anydiff.paths.path import Path
 from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 
 
@@ -19,7 +20,7 @@ class NetworkDenoiser(AroundNetwork, Denoiser):
     """E[x_0 | x_t] from a network that predicts one kind or several: data, noise, velocity, score, flow, …
 
     The network sees c_in x_t with c_in of the path (unit scale of its input) and is told what the path says
-    (:meth:`~anydiff.paths.LinearPath.told`): the log-SNR λ_t in place of a time, so that it outlives path and grid.
+    (:meth:`~anydiff.paths.Path.told`): the log-SNR λ_t in place of a time, so that it outlives path and grid.
     With ``parametrization="score"`` the network predicts σ ∇log p_t, which has unit scale (Song et al. 2021).
 
     Args:
@@ -42,7 +43,7 @@ class NetworkDenoiser(AroundNetwork, Denoiser):
     def __init__(
         self,
         network: nn.Module,
-        path: LinearPath,
+        path: Path,
         parametrization: PredictionKind | Sequence[PredictionKind] = "noise",
         sigma_data: float = 1.0,
         spec: StateSpec | None = None,
@@ -99,8 +100,8 @@ class NetworkDenoiser(AroundNetwork, Denoiser):
     ) -> Tensor | Mapping[str, Tensor]:
         """What the network says, as it says it: one prediction, or all its heads by name."""
         times = t if isinstance(t, Tensor) and t.ndim else batch_times(t, x[:1])
-        scaled, told, _ = self.network_input(x, times)
-        output: Tensor | Mapping[str, Tensor] = self.network(scaled, told, condition)
+        seen = self.path.seen(x, times, self.sigma_data)
+        output: Tensor | Mapping[str, Tensor] = self.network(seen, self._told(x, times), condition)
         return output
 
     def network_input(self, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,9 +110,12 @@ class NetworkDenoiser(AroundNetwork, Denoiser):
         The scaled state, what it is told of the time (``[B]`` or ``[B, told_size]``, float32), and c_in as the path
         gives it (float64).
         """
-        scale = self.path.input_scale(times, self.sigma_data)
+        scale = linear(self.path, "the scale of a network's input").input_scale(times, self.sigma_data)
+        return per_row(scale, x) * x, self._told(x, times), scale
+
+    def _told(self, x: Tensor, times: Tensor) -> Tensor:
         told = self.path.told(times).to(dtype=torch.float32, device=x.device)
-        return per_row(scale, x) * x, told.expand(x.shape[0], *told.shape[1:]), scale
+        return told.expand(x.shape[0], *told.shape[1:])
 
     def _predicted(
         self, output: Tensor | Mapping[str, Tensor], x: Tensor, t: float | Tensor
@@ -121,9 +125,9 @@ class NetworkDenoiser(AroundNetwork, Denoiser):
         return {kind: self._in_units(output[kind], x, t, kind) for kind in self._kinds}
 
     def _in_units(self, output: Tensor, x: Tensor, t: float | Tensor, kind: str | None = None) -> Tensor:
-        output = output.to(x.dtype)
+        output = output.to(x.dtype) if x.is_floating_point() else output
         if (kind or self.native_kind) != "score":
             return output
         times = t if isinstance(t, Tensor) and t.ndim else batch_times(t, x[:1])
-        noise = self.path.coefficients(times)[self.path.named("noise")[0]]
+        noise = linear(self.path, "a score").coefficients(times)[self.path.named("noise")[0]]
         return output / per_row(noise, x)

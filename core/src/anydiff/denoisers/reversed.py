@@ -7,15 +7,15 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.kinds import PredictionKind
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import LinearPath
 from anydiff.paths.interpolant import Interpolant, Reversed
+from anydiff.paths.path import Path
 from anydiff.states import UNCONDITIONAL, Conditioning
 
 _OTHER: dict[PredictionKind, PredictionKind] = {"data": "start", "start": "data"}
 _TURNED: tuple[PredictionKind, ...] = ("flow", "interpolant")
 
 
-def reversed_path(path: LinearPath) -> Reversed:
+def reversed_path(path: Path) -> Reversed:
     """The way back along a bridge.
 
     Raises:

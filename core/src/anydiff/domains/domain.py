@@ -84,7 +84,7 @@ class Domain(ABC):
 
     @abstractmethod
     def encode(self, objects: Sequence[Any]) -> Tensor:
-        """States float32 ``[B, *spec.shape]`` of native ``objects``."""
+        """States float32 (int64 of classes) ``[B, *spec.shape]`` of native ``objects``."""
 
     def encode_asked(self, objects: Sequence[Any], condition: Conditioning) -> Tensor:
         """States of ``objects`` that were made for ``condition``, the inverse of ``decode(states, condition)``.

@@ -1,6 +1,6 @@
 """What training minimises: losses per example, ``objective(denoiser, clean, noise, uniform, condition)``."""
 
-from anydiff.objectives.base import Objective, element_mean
+from anydiff.objectives.base import DenoisingObjective, Objective, element_mean
 from anydiff.objectives.call import Beside, Call, network_head, network_heads, present_entries
 from anydiff.objectives.coupled import Coupled, Coupling
 from anydiff.objectives.cross_entropy import CrossEntropy
@@ -9,6 +9,7 @@ from anydiff.objectives.energy import denoising_energy
 from anydiff.objectives.flow_matching import FlowMatching
 from anydiff.objectives.fokker_planck import FokkerPlanck, fokker_planck_residual, pair_mean, require_equation
 from anydiff.objectives.interpolant import InterpolantLoss
+from anydiff.objectives.masked_cross_entropy import MaskedCrossEntropy
 from anydiff.objectives.mt_diffusion import HeadLoss, MTDiffusion
 from anydiff.objectives.prediction import Prediction
 from anydiff.objectives.rddm import AutomaticSelection, EveryRoute
@@ -27,12 +28,14 @@ __all__ = [
     "Coupling",
     "CrossEntropy",
     "Denoising",
+    "DenoisingObjective",
     "EveryRoute",
     "FlowMatching",
     "FokkerPlanck",
     "HeadLoss",
     "InterpolantLoss",
     "MTDiffusion",
+    "MaskedCrossEntropy",
     "Objective",
     "Prediction",
     "Reconstruction",

@@ -34,7 +34,8 @@ from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.kinds import weights
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives.call import ALONE, Beside, Call
-from anydiff.paths.base import GaussianPath, LinearPath, per_row
+from anydiff.paths.base import GaussianPath, per_row
+from anydiff.paths.path import Path
 from anydiff.states import UNCONDITIONAL, Conditioning, Draws
 
 
@@ -68,9 +69,9 @@ def wronskian(path: GaussianPath, t: Tensor) -> Tensor:
 class Objective(ABC):
     """A loss per example, and how the noise levels are distributed.
 
-    A subclass gives :meth:`times` and :meth:`noise_weight`; both are float64 and per example. One whose loss is no
-    weighted squared error gives :meth:`loss` too, from what a :class:`~anydiff.objectives.call.Call` offers, so that it
-    can stand beside others in the objective ``sum``.
+    A subclass gives :meth:`times`, float64 and per example, and :meth:`loss`, from what a
+    :class:`~anydiff.objectives.call.Call` offers, so that it can stand beside others in the objective ``sum``.
+    A weighted squared error is a :class:`DenoisingObjective`.
     """
 
     leads = True
@@ -83,12 +84,8 @@ class Objective(ABC):
     """Names of the companions that it asks for (:meth:`Call.companion`)."""
 
     @abstractmethod
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1)."""
-
-    @abstractmethod
-    def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
-        """The weight w [B] of the squared error of the noise prediction at times t [B]."""
 
     def __call__(
         self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, condition: Conditioning = UNCONDITIONAL
@@ -110,25 +107,9 @@ class Objective(ABC):
         """
         return self.loss(Call(denoiser, self.times, clean, noise, uniform, condition))
 
+    @abstractmethod
     def loss(self, call: Call) -> Tensor:
-        """Loss per example [B] of a call that other terms may share: the weighted squared error of its prediction."""
-        return self.squared_error(call, call.entry_weights)
-
-    def squared_error(self, call: Call, entry_weights: Tensor | None) -> Tensor:
-        """g w (F - F*)² [B], a mean over the entries with ``entry_weights``; see the module's text."""
-        path, t, sigma_data = call.gaussian_path, call.t, call.denoiser.sigma_data
-        losses = []
-        for kind, prediction in call.natives.items():
-            target_x0, target_noise, gain = target_and_gain(path, t, kind, sigma_data)
-            missed = prediction - per_row(target_x0, call.clean) * call.clean
-            missed = missed - per_row(target_noise, call.clean) * call.noise
-            error = (missed if not path.known else missed - _known_target(call, kind)).square()
-            weight = per_row(self.noise_weight(path, t, sigma_data), gain) * gain
-            if weight.ndim > 1:  # a product path: one weight per entry
-                losses.append(element_mean(weight.to(error.dtype) * error, entry_weights))
-            else:
-                losses.append(weight.to(error.dtype) * element_mean(error, entry_weights))
-        return sum(losses[1:], losses[0])
+        """Loss per example [B] of a call that other terms may share."""
 
     def losses(self, call: Call) -> dict[str, Tensor]:
         """The terms of the loss by name, each [B]; the loss is their sum. One called ``loss`` by default."""
@@ -176,9 +157,37 @@ class Objective(ABC):
         return {}
 
 
+class DenoisingObjective(Objective):
+    """The weighted squared error of a denoiser. A subclass gives :meth:`times` and :meth:`noise_weight`, float64."""
+
+    @abstractmethod
+    def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
+        """The weight w [B] of the squared error of the noise prediction at times t [B]."""
+
+    def loss(self, call: Call) -> Tensor:
+        """Loss per example [B] of a call that other terms may share: the weighted squared error of its prediction."""
+        return self.squared_error(call, call.entry_weights)
+
+    def squared_error(self, call: Call, entry_weights: Tensor | None) -> Tensor:
+        """g w (F - F*)² [B], a mean over the entries with ``entry_weights``; see the module's text."""
+        path, t, sigma_data = call.gaussian_path, call.t, call.denoiser.sigma_data
+        losses = []
+        for kind, prediction in call.natives.items():
+            target_x0, target_noise, gain = target_and_gain(path, t, kind, sigma_data)
+            missed = prediction - per_row(target_x0, call.clean) * call.clean
+            missed = missed - per_row(target_noise, call.clean) * call.noise
+            error = (missed if not path.known else missed - _known_target(call, kind)).square()
+            weight = per_row(self.noise_weight(path, t, sigma_data), gain) * gain
+            if weight.ndim > 1:  # a product path: one weight per entry
+                losses.append(element_mean(weight.to(error.dtype) * error, entry_weights))
+            else:
+                losses.append(weight.to(error.dtype) * element_mean(error, entry_weights))
+        return sum(losses[1:], losses[0])
+
+
 def _known_target(call: Call, kind: str) -> Tensor | float:
     """What the known sources are of the target of ``kind``."""
-    row = weights(call.path, call.t, kind, call.denoiser.sigma_data)
+    row = weights(call.linear_path, call.t, kind, call.denoiser.sigma_data)
     parts = [per_row(row[name], call.clean) * call.sources[name] for name in call.path.known if name in row]
     return sum(parts, start=0.0)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser, batch_times, converted
 from anydiff.denoisers.kinds import PredictionKind
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import GaussianPath, gaussian
+from anydiff.paths.base import GaussianPath, LinearPath, gaussian, linear
 from anydiff.states import UNCONDITIONAL, Conditioning, Draws, StateSpec
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Call:
         entry_weights: weights of the entries in a mean over them, None for equal ones.
         path: the denoiser's.
         coupling: knows the other micro batches of a loss of the whole batch.
+        uniform: as given.
 
     Raises:
         AnydiffError: ``uniform`` of a shape that does not fit.
@@ -77,7 +78,7 @@ class Call:
             raise AnydiffError(f"uniform has shape {tuple(uniform.shape)}, but must be ({clean.shape[0]},).")
         self.draws = Draws(0, range(len(clean))) if draws is None else draws
         self.companions, self.coupling = beside.companions, beside.coupling
-        self._times, self._uniform = times, uniform
+        self._times, self.uniform = times, uniform
         self._made: dict[str, Any] = {}
 
     def named(self, name: str) -> Call:
@@ -97,17 +98,27 @@ class Call:
     @property
     def t(self) -> Tensor:
         """The time of each row, float64 ``[B]``."""
-        return self.once("t", lambda: batch_times(self._times(self.path, self._uniform), self.clean))
+        return self.once("t", lambda: batch_times(self._times(self.path, self.uniform), self.clean))
 
     @property
     def x(self) -> Tensor:
         """x_t ``[B, *shape]``."""
-        return self.once("x", lambda: self.path.mix(self.t, **self.sources))
+        return self.once("x", self._noised)
 
     @property
     def sources(self) -> dict[str, Tensor]:
         """Every source of the path by its name, each ``[B, *shape]``."""
-        return self.once("sources", lambda: self.path.drawn(self.clean, self.noise, self.condition))
+        return self.once("sources", lambda: self.linear_path.drawn(self.clean, self.noise, self.condition))
+
+    def _noised(self) -> Tensor:
+        if isinstance(self.path, LinearPath):
+            return self.path.mix(self.t, **self.sources)
+        return self.path.noised(self.t, self.clean, self.noise, self.condition)
+
+    @property
+    def linear_path(self) -> LinearPath:
+        """The path, where it is one of real numbers; an error says what needs that."""
+        return linear(self.path, "the loss of this objective")
 
     @property
     def gaussian_path(self) -> GaussianPath:
@@ -196,6 +207,7 @@ def present_entries(
     weights = condition.loss_weight
     if spec is None or not spec.has_absent_entries:
         return clean, noise, weights
-    present = spec.present(condition.mask).to(clean)
+    present = spec.present(condition.mask).to(clean.device)
+    present = present.to(clean.dtype) if clean.is_floating_point() else present
     clean, noise = torch.where(present > 0, clean, 0), torch.where(present > 0, noise, 0)
     return clean, noise, (present if weights is None else present * weights).expand(clean.shape)

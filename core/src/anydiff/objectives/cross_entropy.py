@@ -16,7 +16,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives.base import Objective
 from anydiff.objectives.call import Call
 from anydiff.objectives.times import TimeLaw
-from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.path import Path
 from anydiff.states import Leaf
 
 LEAST = 1e-7
@@ -49,13 +49,9 @@ class CrossEntropy(Objective):
                 raise AnydiffError(f"weights.{name} is {weight}, but must not be negative.")
         self.law = TimeLaw(times, times_mean, times_std)
 
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1)."""
         return self.law(path, uniform)
-
-    def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
-        """Not a squared error: 1."""
-        return torch.ones_like(t)
 
     def loss(self, call: Call) -> Tensor:
         """Loss per example [B]; see the class.

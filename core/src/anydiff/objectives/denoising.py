@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.objectives.base import Objective
+from anydiff.objectives.base import DenoisingObjective
 from anydiff.objectives.times import TimeLaw
-from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.base import GaussianPath
+from anydiff.paths.path import Path
 
 WEIGHTINGS = ("uniform", "data", "snr-clipped", "edm")
 
 
-class Denoising(Objective):
+class Denoising(DenoisingObjective):
     """E[ w_D(t) · mean over elements of (D(x_t, t) - x0)² ].
 
     With SNR = (α/σ)² and κ = σ/α, the weighting sets w_D = SNR · w, w being the weight of the squared noise error:
@@ -56,7 +57,7 @@ class Denoising(Objective):
         self.gamma = float(gamma)
         self.law = TimeLaw(times or ("log-normal" if weighting == "edm" else "uniform"), times_mean, times_std)
 
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1)."""
         return self.law(path, uniform)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from anydiff.objectives.base import Objective, wronskian
+from anydiff.objectives.base import DenoisingObjective, wronskian
 from anydiff.objectives.times import TimeLaw
-from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.base import GaussianPath
+from anydiff.paths.path import Path
 
 
-class FlowMatching(Objective):
+class FlowMatching(DenoisingObjective):
     """E[ mean over elements of (u(x_t, t) - (α' x0 + σ' ε))² ], u the velocity dx_t/dt of the denoiser.
 
     Works for every kind of prediction: the velocity's error is (α σ' - σ α')/α times that of the noise prediction.
@@ -27,7 +28,7 @@ class FlowMatching(Objective):
     def __init__(self, times: str = "uniform", times_mean: float | None = None, times_std: float | None = None) -> None:
         self.law = TimeLaw(times, times_mean, times_std)
 
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1)."""
         return self.law(path, uniform)
 

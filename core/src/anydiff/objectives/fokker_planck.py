@@ -25,7 +25,7 @@ from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.objectives.call import Call
 from anydiff.objectives.terms import Term
 from anydiff.objectives.times import TimeLaw
-from anydiff.paths.base import GaussianPath, LinearPath, per_row
+from anydiff.paths.base import GaussianPath, LinearPath, linear, per_row
 from anydiff.paths.product import LeafwiseNoise
 from anydiff.states import UNCONDITIONAL, Conditioning, GaussianNoise
 
@@ -195,7 +195,7 @@ def _of_log_density(denoiser: Denoiser, x: Tensor, t: Tensor, condition: Conditi
         x, t = x.detach().clone().requires_grad_(), t.detach().clone().requires_grad_()
         u = log_density(denoiser, x, t, condition)
         slope, rate = torch.autograd.grad(u.sum(), (x, t), create_graph=True)
-        drift, stretch, square = _forward(denoiser.path, x, t, condition)
+        drift, stretch, square = _forward(linear(denoiser.path, "the objective 'fokker-planck'"), x, t, condition)
         laplacian = _divergence(slope, x, square, probes, recorded)
         terms = (rate.to(x), _sum(stretch), _sum(drift * slope), _sum(square * slope.square()))
         return equation(*terms, laplacian)
@@ -210,7 +210,7 @@ def _of_score(denoiser: Denoiser, x: Tensor, t: Tensor, condition: Conditioning,
         v = torch.zeros_like(score).requires_grad_()
         (rate,) = torch.autograd.grad((score * v).sum(), t, create_graph=True)
         (moving,) = torch.autograd.grad(rate.sum(), v, retain_graph=True)
-        drift, _, square = _forward(denoiser.path, x, t, condition)
+        drift, _, square = _forward(linear(denoiser.path, "the objective 'fokker-planck'"), x, t, condition)
         zero = torch.zeros_like(t).to(x)  # ∂_t u is another's, and div f does not depend on x
         divergence = _divergence(score, x, square, probes, True)
         energy = equation(zero, zero, _sum(drift * score), _sum(square * score.square()), divergence)

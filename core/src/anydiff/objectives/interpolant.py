@@ -10,7 +10,7 @@ from anydiff.objectives.base import Objective, element_mean
 from anydiff.objectives.call import Call
 from anydiff.objectives.prediction import target
 from anydiff.objectives.times import TimeLaw
-from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.path import Path
 
 WIDE: tuple[PredictionKind, ...] = ("flow", "score")
 """Kinds whose target has a variance without bound at an end: γ' z and z/γ."""
@@ -44,13 +44,9 @@ class InterpolantLoss(Objective):
         self.antithetic = bool(antithetic)
         self.law = TimeLaw(times, times_mean, times_std)
 
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1)."""
         return self.law(path, uniform)
-
-    def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
-        """1."""
-        return torch.ones_like(t)
 
     def loss(self, call: Call) -> Tensor:
         """Loss per example [B], the sum over the predictions."""
@@ -60,14 +56,14 @@ class InterpolantLoss(Objective):
         noise = call.path.named("noise")
         sources = {name: torch.cat([value, -value if name in noise else value]) for name, value in call.sources.items()}
         t = call.t.repeat(2)
-        made = call.denoiser.natives(call.path.mix(t, **sources), t, call.condition.rows(rows))
+        made = call.denoiser.natives(call.linear_path.mix(t, **sources), t, call.condition.rows(rows))
         return self._sum(call, made, sources, t).reshape(2, -1).mean(0)
 
     def _sum(self, call: Call, made: dict[PredictionKind, Tensor], sources: dict[str, Tensor], t: Tensor) -> Tensor:
         losses = []
         weights = call.entry_weights
         for kind, value in made.items():
-            wanted = target(call.path, t, kind, sources, call.denoiser.sigma_data)
+            wanted = target(call.linear_path, t, kind, sources, call.denoiser.sigma_data)
             repeated = weights if weights is None or len(weights) == len(value) else torch.cat([weights, weights])
             losses.append(element_mean(value.square() - 2 * value * wanted, repeated))
         return sum(losses[1:], losses[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from anydiff.denoisers.kinds import weights
@@ -12,7 +11,8 @@ from anydiff.errors import UnknownNameError
 from anydiff.objectives.base import Objective, element_mean
 from anydiff.objectives.call import Call
 from anydiff.objectives.times import TimeLaw
-from anydiff.paths.base import GaussianPath, LinearPath, per_row
+from anydiff.paths.base import LinearPath, per_row
+from anydiff.paths.path import Path
 
 NORMS = ("l2", "l1")
 
@@ -45,17 +45,13 @@ class Prediction(Objective):
         self.norm = norm
         self.law = TimeLaw(times, times_mean, times_std)
 
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1)."""
         return self.law(path, uniform)
 
-    def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
-        """1: the weight of the squared error of a noise prediction."""
-        return torch.ones_like(t)
-
     def loss(self, call: Call) -> Tensor:
         """Loss per example [B]; the sum over the predictions."""
-        path, sigma_data = call.path, call.denoiser.sigma_data
+        path, sigma_data = call.linear_path, call.denoiser.sigma_data
         losses = [
             element_mean(self.error(value - target(path, call.t, kind, call.sources, sigma_data)), call.entry_weights)
             for kind, value in call.natives.items()

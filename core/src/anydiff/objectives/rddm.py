@@ -26,7 +26,7 @@ from anydiff.errors import AnydiffError
 from anydiff.objectives.base import element_mean
 from anydiff.objectives.call import Call
 from anydiff.objectives.prediction import Prediction, target
-from anydiff.paths.base import LinearPath
+from anydiff.paths.path import Path
 
 
 class EveryRoute(Prediction):
@@ -128,7 +128,7 @@ class AutomaticSelection(Prediction):
                 "noise; set one of these, or choose the objective 'prediction'."
             )
 
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1); before the choice without the path's ends."""
         if self.chosen is not None:
             return super().times(path, uniform)
@@ -171,7 +171,7 @@ class AutomaticSelection(Prediction):
             )
 
     def _error(self, call: Call, prediction: Tensor, kind: str) -> Tensor:
-        wanted = target(call.path, call.t, kind, call.sources, call.denoiser.sigma_data)
+        wanted = target(call.linear_path, call.t, kind, call.sources, call.denoiser.sigma_data)
         return element_mean(self.error(prediction - wanted), call.entry_weights)
 
     @staticmethod

@@ -9,7 +9,7 @@ from anydiff.errors import AnydiffError
 from anydiff.objectives.base import Objective, element_mean
 from anydiff.objectives.call import Call
 from anydiff.objectives.terms import Sum, Term, Weighted
-from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.path import Path
 
 _ASKED_BY, _FIX = (
     "the objective 'reconstruction', which needs a network with encode and decode,",
@@ -33,13 +33,9 @@ class ReconstructionError(Objective):
     def __init__(self, noise: float) -> None:
         self.noise = noise
 
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
         """The path's end for every example: clean data are what is reconstructed."""
         return torch.full_like(uniform, path.t_end)
-
-    def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
-        """One: no noise level weighs more than another."""
-        return torch.ones_like(t)
 
     def loss(self, call: Call) -> Tensor:
         """Loss per example [B]; the condition's ``loss_weight`` weighs the entries."""

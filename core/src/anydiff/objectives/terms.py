@@ -19,7 +19,7 @@ from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives.base import Objective, makes_its_own_call
 from anydiff.objectives.call import Call
-from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.path import Path
 from anydiff.registry import registry
 
 PROBES = (0.01, 0.25, 0.5, 0.75, 0.99)
@@ -35,13 +35,9 @@ class Term(Objective):
 
     leads = False
 
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1): uniform on the path."""
         return path.t_end + (path.t_start - path.t_end) * uniform.double()
-
-    def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
-        """One: no noise level weighs more than another."""
-        return torch.ones_like(t)
 
     @abstractmethod
     def loss(self, call: Call) -> Tensor:
@@ -118,18 +114,14 @@ class Sum(Objective):
             )
         self.leader = leaders[0]
         self._followers = leaders[1:]
-        self._agreed: LinearPath | None = None
+        self._agreed: Path | None = None
 
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1), as the first term that has a law says."""
         leader = self.parts[self.leader].objective
         if self._followers and self._agreed is not path:
             self._agree(path)
         return leader.times(path, uniform)
-
-    def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
-        """The weight [B] of the first term that has a law of times."""
-        return self.parts[self.leader].objective.noise_weight(path, t, sigma_data)
 
     def loss(self, call: Call) -> Tensor:
         """Loss per example [B]: the sum of the terms."""
@@ -187,7 +179,7 @@ class Sum(Objective):
             for inner, module in part.objective.modules().items()
         }
 
-    def _agree(self, path: LinearPath) -> None:
+    def _agree(self, path: Path) -> None:
         probes = torch.tensor(PROBES, dtype=torch.float64)
         wanted = self.parts[self.leader].objective.times(path, probes)
         for name in self._followers:

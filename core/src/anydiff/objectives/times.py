@@ -14,29 +14,29 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.paths.base import GaussianPath, LinearPath, gaussian
+from anydiff.paths.path import ClockedPath, Path, clocked
 
 _Quantile = Callable[[Any, Tensor, float, float], Tensor]
 
 
-def _uniform(path: LinearPath, uniform: Tensor, mean: float, std: float) -> Tensor:
+def _uniform(path: Path, uniform: Tensor, mean: float, std: float) -> Tensor:
     """t uniform on [t_end, t_start]."""
     return path.t_end + (path.t_start - path.t_end) * uniform
 
 
-def _uniform_log_snr(path: GaussianPath, uniform: Tensor, mean: float, std: float) -> Tensor:
+def _uniform_log_snr(path: ClockedPath, uniform: Tensor, mean: float, std: float) -> Tensor:
     """λ uniform on the path's log-SNR range (Kingma et al., Variational diffusion models, NeurIPS 2021)."""
     first, last = path.log_snr_range()
     return path.time(first + (last - first) * uniform)
 
 
-def _logit_normal(path: LinearPath, uniform: Tensor, mean: float, std: float) -> Tensor:
+def _logit_normal(path: Path, uniform: Tensor, mean: float, std: float) -> Tensor:
     """t = t_end + (t_start - t_end) sigmoid(mean + std z), z normal (Esser et al. 2024, arXiv:2403.03206, eq. 19)."""
     share = torch.sigmoid(mean + std * torch.special.ndtri(uniform))
     return path.t_end + (path.t_start - path.t_end) * share
 
 
-def _log_normal(path: GaussianPath, uniform: Tensor, mean: float, std: float) -> Tensor:
+def _log_normal(path: ClockedPath, uniform: Tensor, mean: float, std: float) -> Tensor:
     """log(σ/α) normal (Karras et al. 2022, arXiv:2206.00364, table 1), truncated to the path's range."""
     # Truncation by quantiles: clamping would put a finite share of the examples on the two ends.
     ends = [(-path.log_snr(t) - mean) / std for t in (path.t_end, path.t_start)]
@@ -83,12 +83,12 @@ class TimeLaw:
                 f"times_mean is {self.mean} and times_std is {self.std}, but must be finite and times_std positive."
             )
 
-    def __call__(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def __call__(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B], float64, in [t_end, t_start], from uniform numbers [B] in (0, 1).
 
         Raises:
             AnydiffError: the law is one of the log-SNR, which the path has not.
         """
         if self.name in BY_LOG_SNR:
-            path = gaussian(path, f"the law of training times {self.name!r}")
+            path = clocked(path, f"the law of training times {self.name!r}")
         return self._quantile(path, uniform.double(), self.mean, self.std)

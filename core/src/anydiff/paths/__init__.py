@@ -1,19 +1,19 @@
 """How data becomes noise, and at which times a sampler stops (DESIGN 3)."""
 
-from anydiff.paths.base import GaussianPath, LinearPath, check_range
+from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.categorical import CategoricalPath, Marginal, MaskAndReplace, Masked, Uniform
 from anydiff.paths.flow import Flow
 from anydiff.paths.grids import GRIDS, power, time_grid
 from anydiff.paths.interpolant import Interpolant, OneSided
 from anydiff.paths.mean_reverting import MeanReverting
 from anydiff.paths.mean_shift import Aggregated, MeanShift
 from anydiff.paths.ornstein_uhlenbeck import OrnsteinUhlenbeck
+from anydiff.paths.path import ClockedPath, Path, check_range
 from anydiff.paths.pfgm_pp import PFGMPlusPlus
 from anydiff.paths.product import ProductPath
 from anydiff.paths.rddm import RDDM
 from anydiff.paths.variance_exploding import EDM, VE, ExponentialVE
 from anydiff.paths.variance_preserving import SubVP, VPCosine, VPLinear, VPLogSNR
-
-Path = GaussianPath
 
 __all__ = [
     "EDM",
@@ -21,11 +21,16 @@ __all__ = [
     "RDDM",
     "VE",
     "Aggregated",
+    "CategoricalPath",
+    "ClockedPath",
     "ExponentialVE",
     "Flow",
     "GaussianPath",
     "Interpolant",
     "LinearPath",
+    "Marginal",
+    "MaskAndReplace",
+    "Masked",
     "MeanReverting",
     "MeanShift",
     "OneSided",
@@ -34,6 +39,7 @@ __all__ = [
     "Path",
     "ProductPath",
     "SubVP",
+    "Uniform",
     "VPCosine",
     "VPLinear",
     "VPLogSNR",

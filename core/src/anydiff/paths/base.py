@@ -8,60 +8,22 @@ tensor that requires a gradient can be differentiated by it, derivatives, drift 
 
 from __future__ import annotations
 
-import functools
-import math
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, NotApplicableError
+from anydiff.paths.path import ClockedPath, Path, Role, Time
 from anydiff.states.conditions import UNCONDITIONAL, Conditioning
-from anydiff.states.noise import GaussianNoise, NoiseLaw
 from anydiff.states.spec import StateSpec
 
-Time = TypeVar("Time", bound=float | Tensor)
 
-Role = Literal["clean", "noise", "known", "start"]
-"""What a source of a path is: data, noise of the path's law, a tensor of the condition, or where sampling begins."""
-
-#: |λ| beyond which a time grid does not look: e^±9 is past every signal that float32 data can carry.
-LOG_SNR_LIMIT = 9.0
-
-
-@functools.lru_cache(maxsize=65536)
-def _scalar(path: LinearPath, name: str, argument: float) -> float:
-    return float(getattr(path, name)(torch.tensor(argument, dtype=torch.float64)))
-
-
-class LinearPath(ABC):
-    """x_t = Σ_k c_k(t) u_k with named sources u_k; sampling runs t from ``t_start`` down to ``t_end``.
-
-    Attributes:
-        sources: name of each u_k -> its role, in order. ``clean``: the data. ``noise``: drawn by :attr:`noise_law`.
-            ``known``: given beside the data (a degraded observation), in training and in sampling, by its name in
-            :attr:`anydiff.states.Conditioning.sources`, or as a condition of that name, which networks read too.
-            ``start``: the other end of a bridge: given in training as a known source is; sampling begins there.
-        kinds: the kinds of prediction that have a meaning on this path (see :mod:`anydiff.denoisers.kinds`).
-        t_start: the greatest time T, where x_T is drawn from the prior, or is the start.
-        t_end: the least time a sampler visits.
-        default_grid: the time grid that suits this path (see :mod:`anydiff.paths.grids`).
-        told_size: how many numbers a network is told of the time; 0 where it is one number per sample, ``[B]``.
-        reroutes: options that may be changed under a trained network, since what it is told says all that they decide
-            (see :func:`anydiff.denoisers.rerouted`).
-    """
-
-    sources: ClassVar[Mapping[str, Role]]
-    kinds: tuple[str, ...]
-    default_grid: ClassVar[str] = "log-snr"
-    noise_law: NoiseLaw = GaussianNoise()
-    told_size: ClassVar[int] = 0
-    reroutes: ClassVar[tuple[str, ...]] = ()
-    t_start: float
-    t_end: float
+class LinearPath(Path):
+    """x_t = Σ_k c_k(t) u_k with named sources u_k, of real numbers; see :class:`~anydiff.paths.path.Path`."""
 
     @abstractmethod
     def coefficients(self, t: Tensor) -> dict[str, Tensor]:
@@ -90,8 +52,17 @@ class LinearPath(ABC):
         scale = {name: 1.0 if role == "noise" else sigma_data for name, role in self.sources.items()}
         return torch.rsqrt(torch.stack([(c[name] * scale[name]) ** 2 for name in self.sources]).sum(dim=0))
 
+    def seen(self, x: Tensor, t: Tensor, sigma_data: float) -> Tensor:
+        """c_in x_t."""
+        return per_row(self.input_scale(t, sigma_data), x) * x
+
     def bind(self, spec: StateSpec) -> LinearPath:
-        """This path for states of ``spec``; only a path whose coefficients differ between leaves needs to know."""
+        """This path for states of ``spec``; only a path whose coefficients differ between leaves needs to know.
+
+        Raises:
+            AnydiffError: a leaf is categorical.
+        """
+        spec.require_continuous(repr(self))
         return self
 
     def first(self, noise: Tensor, condition: Conditioning) -> Tensor:
@@ -107,15 +78,6 @@ class LinearPath(ABC):
             f"{self!r} has no prior: sampling begins at {' and '.join(self.named('start'))}; give the states to begin "
             "with as start (--start FILES on the command line)."
         )
-
-    def named(self, *roles: Role) -> tuple[str, ...]:
-        """The names of the sources with one of these roles, in order."""
-        return tuple(name for name, role in self.sources.items() if role in roles)
-
-    @property
-    def known(self) -> tuple[str, ...]:
-        """The names of the known sources."""
-        return self.named("known")
 
     def noised(self, t: Tensor, clean: Tensor, noise: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """x_t ``[B, *shape]`` for training: the clean data, noise, and of ``condition`` all that the path leads to.
@@ -150,29 +112,8 @@ class LinearPath(ABC):
         terms = [per_row(c[name], sources[name]) * sources[name] for name in self.sources]
         return torch.stack(terms).sum(dim=0) if len(terms) > 2 else sum(terms[1:], terms[0])
 
-    def given(self, condition: Conditioning, *roles: Role, like: Tensor | None = None) -> dict[str, Tensor]:
-        """The known sources of a batch (or those of ``roles``): of its ``sources``, else the condition of that name.
 
-        Raises:
-            AnydiffError: the condition lacks one, or one does not have the shape of the states ``like``.
-        """
-        names = self.named(*(roles or ("known",)))
-        found = {**condition.given, **condition.sources} if names else {}
-        for name in names:
-            if name not in found:
-                raise AnydiffError(
-                    f"{self!r} leads to a {self.sources[name]} {name!r}, which is not given; pass "
-                    f"Conditioning(sources={{{name!r}: tensor}}), choose a data set with it, or another path."
-                )
-            if like is not None and found[name].shape != like.shape:
-                raise AnydiffError(
-                    f"the source {name!r} has shape {tuple(found[name].shape)}, but the data have {tuple(like.shape)}; "
-                    f"give one {name} for every example, of the shape of the data."
-                )
-        return {name: found[name] for name in names}
-
-
-class GaussianPath(LinearPath):
+class GaussianPath(LinearPath, ClockedPath):
     """x_t = α_t x_0 + σ_t ε with ε of unit scale.
 
     A subclass gives :meth:`_alpha` and :meth:`_sigma` on float64 tensors, and :meth:`_log_snr` or :meth:`_time` where a
@@ -198,17 +139,6 @@ class GaussianPath(LinearPath):
     def _log_snr(self, t: Tensor) -> Tensor:
         return torch.log(self._alpha(t)) - torch.log(self._sigma(t))
 
-    def _time(self, log_snr: Tensor) -> Tensor:
-        """Inverse of the log-SNR by bisection to the last bit; λ must decrease in t."""
-        low = torch.zeros_like(log_snr)
-        # The first middle is t_start; later times are reached by samplers that add noise at the first node.
-        high = torch.full_like(log_snr, 2 * self.t_start)
-        for _ in range(81):
-            middle = (low + high) / 2
-            above = self._log_snr(middle) > log_snr
-            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-        return (low + high) / 2
-
     def coefficients(self, t: Tensor) -> dict[str, Tensor]:
         """α_t (source ``x0``) and σ_t (source ``noise``)."""
         return {"x0": self._alpha(t), "noise": self._sigma(t)}
@@ -220,10 +150,6 @@ class GaussianPath(LinearPath):
     def sigma(self, t: Time) -> Time:
         """Noise coefficient σ_t (a standard deviation)."""
         return self._evaluate("_sigma", t)
-
-    def log_snr(self, t: Time) -> Time:
-        """λ_t = log(α_t / σ_t), decreasing in t; ±inf where α or σ vanishes."""
-        return self._evaluate("_log_snr", t)
 
     def time(self, log_snr: Time) -> Time:
         """The time at which the log-SNR is ``log_snr``: the inverse of :meth:`log_snr`."""
@@ -255,18 +181,14 @@ class GaussianPath(LinearPath):
         drift: Any = self.drift(t)
         return cast(Time, 2 * sigma * self.d_sigma(t) - 2 * drift * sigma * sigma)
 
-    def log_snr_range(self) -> tuple[float, float]:
-        """λ at ``t_start`` and at ``t_end``, cut to ±``LOG_SNR_LIMIT`` where it is infinite or beyond."""
-        first, last = self.log_snr(self.t_start), self.log_snr(self.t_end)
-        return max(first, -LOG_SNR_LIMIT), min(last, LOG_SNR_LIMIT)
-
     @property
     def prior_std(self) -> float:
         """Standard deviation of the prior p(x_T) = N(0, prior_std² I) from which sampling starts: σ_T."""
         return self.sigma(self.t_start)
 
     def bind(self, spec: StateSpec) -> GaussianPath:
-        """This path for states of ``spec``; only a path whose coefficients differ between leaves needs to know."""
+        """See :meth:`LinearPath.bind`."""
+        spec.require_continuous(repr(self))
         return self
 
     @property
@@ -323,14 +245,6 @@ class GaussianPath(LinearPath):
     def _d_sigma(self, t: Tensor) -> Tensor:
         return _derivative(self._sigma, t)
 
-    def _evaluate(self, name: str, argument: Time) -> Time:
-        if isinstance(argument, Tensor):
-            value = getattr(self, name)(argument.to(torch.float64))
-            if torch.is_grad_enabled() and argument.requires_grad and not value.requires_grad:
-                value = value + 0.0 * argument  # a constant (α = 1) still belongs to its time
-            return cast(Time, value)
-        return cast(Time, _scalar(self, name, float(argument)))
-
 
 def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
     """``coefficient [B]`` as ``[B, 1, ...]`` on the device of ``like [B, *shape]``, ready to be multiplied by it.
@@ -355,16 +269,6 @@ def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
     return coefficient.reshape(-1, *([1] * (like.ndim - 1)))
 
 
-def check_range(path: LinearPath, latest: float = math.inf) -> None:
-    """Raise an :class:`~anydiff.errors.AnydiffError` unless 0 <= t_end < t_start <= latest."""
-    if not 0 <= path.t_end < path.t_start:
-        raise AnydiffError(
-            f"t_end is {path.t_end} and t_start is {path.t_start}, but a path needs 0 <= t_end < t_start; change t_end."
-        )
-    if path.t_start > latest or math.isinf(path.t_start):
-        raise AnydiffError(f"t_start is {path.t_start}, but must be finite and at most {latest:g} on this path.")
-
-
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     """df/dt of a function that acts entry by entry, itself differentiable by ``t`` where that requires a gradient.
 
@@ -385,7 +289,18 @@ def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     return torch.zeros_like(t) if slope is None else slope
 
 
-def gaussian(path: LinearPath, what: str) -> GaussianPath:
+def linear(path: Path, what: str) -> LinearPath:
+    """``path`` itself, if it is one of real numbers.
+
+    Raises:
+        AnydiffError: it is another, on which ``what`` has no meaning.
+    """
+    if not isinstance(path, LinearPath):
+        raise NotApplicableError(f"{what} needs a path of real numbers, which {path!r} is not; choose another path.")
+    return path
+
+
+def gaussian(path: Path, what: str) -> GaussianPath:
     """``path`` itself, if it is one of data, noise and known sources, so that its log-SNR is a clock.
 
     Raises:

@@ -12,7 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from anydiff.paths.base import GaussianPath, check_range
+from anydiff.paths.base import GaussianPath
+from anydiff.paths.path import check_range
 
 
 @dataclass(frozen=True)

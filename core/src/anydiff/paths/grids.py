@@ -16,34 +16,34 @@ import torch
 from numpy.typing import NDArray
 
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.paths.base import GaussianPath, LinearPath, gaussian
+from anydiff.paths.path import ClockedPath, Path, clocked
 
 Grid = list[float]
 
 
-def uniform_time(path: LinearPath, steps: int) -> Grid:
+def uniform_time(path: Path, steps: int) -> Grid:
     """t_i = T + (t_end - T) i/N."""
     return _pin(path, np.linspace(path.t_start, path.t_end, steps + 1))
 
 
-def uniform_log_snr(path: GaussianPath, steps: int) -> Grid:
+def uniform_log_snr(path: ClockedPath, steps: int) -> Grid:
     """λ_i uniform between λ(T) and λ(t_end) (Lu et al., DPM-Solver, NeurIPS 2022)."""
     return _from_log_snr(path, np.linspace(*path.log_snr_range(), steps + 1))
 
 
-def power(path: LinearPath, steps: int, exponent: float) -> Grid:
+def power(path: Path, steps: int, exponent: float) -> Grid:
     """t_i^(1/p) uniform between T and t_end; p = 2 is the quadratic grid (Song et al., DDIM, ICLR 2021)."""
     first, last = path.t_start ** (1 / exponent), path.t_end ** (1 / exponent)
     return _pin(path, np.linspace(first, last, steps + 1) ** exponent)
 
 
-def karras(path: GaussianPath, steps: int, rho: float = 7.0) -> Grid:
+def karras(path: ClockedPath, steps: int, rho: float = 7.0) -> Grid:
     """κ_i^(1/ρ) uniform in κ = σ/α (Karras et al. 2022, equation 5, without its appended zero)."""
     first, last = (math.exp(-log_snr / rho) for log_snr in path.log_snr_range())
     return _from_log_snr(path, -rho * np.log(np.linspace(first, last, steps + 1)))
 
 
-def learned(path: GaussianPath, steps: int) -> Grid:
+def learned(path: ClockedPath, steps: int) -> Grid:
     """Uniform in sqrt(u) + u^22/16 with u = σ/(α + σ): the grid of the solver ``by-budget``.
 
     The root crowds nodes near the data, the power adds some near pure noise. The exponents and the factor were fitted
@@ -65,12 +65,12 @@ def learned(path: GaussianPath, steps: int) -> Grid:
     return _from_log_snr(path, np.log1p(-low) - np.log(low))
 
 
-def _clocked(grid: Callable[[GaussianPath, int], Grid], name: str) -> Callable[[LinearPath, int], Grid]:
+def _clocked(grid: Callable[[ClockedPath, int], Grid], name: str) -> Callable[[Path, int], Grid]:
     """``grid``, on paths that have a log-SNR."""
-    return lambda path, steps: grid(gaussian(path, f"the time grid {name!r}"), steps)
+    return lambda path, steps: grid(clocked(path, f"the time grid {name!r}"), steps)
 
 
-GRIDS: dict[str, Callable[[LinearPath, int], Grid]] = {
+GRIDS: dict[str, Callable[[Path, int], Grid]] = {
     "time": uniform_time,
     "log-snr": _clocked(uniform_log_snr, "log-snr"),
     "quadratic": functools.partial(power, exponent=2.0),
@@ -80,7 +80,7 @@ GRIDS: dict[str, Callable[[LinearPath, int], Grid]] = {
 }
 
 
-def time_grid(path: LinearPath, steps: int, grid: str | Sequence[float] | None = None) -> Grid:
+def time_grid(path: Path, steps: int, grid: str | Sequence[float] | None = None) -> Grid:
     """The nodes of a grid of ``steps`` steps: ``steps + 1`` decreasing times.
 
     Args:
@@ -105,7 +105,7 @@ def time_grid(path: LinearPath, steps: int, grid: str | Sequence[float] | None =
     return _check_custom(path, steps, nodes)
 
 
-def _check_custom(path: LinearPath, steps: int, nodes: Grid) -> Grid:
+def _check_custom(path: Path, steps: int, nodes: Grid) -> Grid:
     if len(nodes) != steps + 1:
         raise AnydiffError(
             f"the time grid has {len(nodes)} nodes, but {steps} steps need {steps + 1}; add or drop nodes."
@@ -117,10 +117,10 @@ def _check_custom(path: LinearPath, steps: int, nodes: Grid) -> Grid:
     return nodes
 
 
-def _from_log_snr(path: GaussianPath, log_snr: NDArray[np.float64]) -> Grid:
+def _from_log_snr(path: ClockedPath, log_snr: NDArray[np.float64]) -> Grid:
     return _pin(path, path.time(torch.from_numpy(log_snr)).numpy())
 
 
-def _pin(path: LinearPath, nodes: NDArray[np.float64]) -> Grid:
+def _pin(path: Path, nodes: NDArray[np.float64]) -> Grid:
     """``nodes`` as floats with both ends exact, whatever rounding did to them."""
     return [path.t_start, *(float(t) for t in nodes[1:-1]), path.t_end]

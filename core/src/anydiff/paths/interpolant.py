@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.paths.base import GaussianPath, LinearPath, Role, _derivative, check_range
+from anydiff.paths.base import GaussianPath, LinearPath, _derivative
+from anydiff.paths.path import Role, check_range
 
 FAMILIES = ("linear", "trigonometric", "encoder-decoder")
 GAMMAS = ("brownian", "quadratic", "sine", "sigmoid", "none")

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.paths.base import GaussianPath, Role, check_range
+from anydiff.paths.base import GaussianPath
+from anydiff.paths.path import Role, check_range
 
 RATES = ("cosine", "linear", "constant")
 _OFFSET = 0.008

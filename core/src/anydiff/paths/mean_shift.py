@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import GaussianPath, Role
+from anydiff.paths.base import GaussianPath
+from anydiff.paths.path import Role
 from anydiff.paths.variance_preserving import VPLinear
 
 SHARES = (0.02,)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import GaussianPath, check_range
+from anydiff.paths.base import GaussianPath
+from anydiff.paths.path import check_range
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.paths.base import GaussianPath, Time
+from anydiff.paths.base import GaussianPath
+from anydiff.paths.path import Time
 from anydiff.states.noise import NoiseLaw
 from anydiff.states.spec import Leaf, StateSpec
 

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
-from anydiff.paths.base import GaussianPath, Role, check_range
+from anydiff.paths.base import GaussianPath
+from anydiff.paths.path import Role, check_range
 from anydiff.paths.variance_preserving import VPLinear
 from anydiff.states.conditions import Conditioning
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import GaussianPath, check_range
+from anydiff.paths.base import GaussianPath
+from anydiff.paths.path import check_range
 
 
 class _VariancePreserving(GaussianPath):

@@ -18,7 +18,7 @@ from anydiff.errors import AnydiffError, natural_number
 from anydiff.metrics import SampleSet
 from anydiff.metrics.ensembles import members_per_case
 from anydiff.networks import Autoencoder
-from anydiff.paths.base import LinearPath
+from anydiff.paths.path import Path
 from anydiff.pipeline.aggregate import read_by, with_parts
 from anydiff.pipeline.conditions import Asked, fixing, known_entries, require_guidable, with_known_nodes
 from anydiff.pipeline.fixed import require_free, require_own_plan
@@ -208,7 +208,7 @@ class Draws:
         return [*self.options.callbacks, *([_notify_step] if hooks().has("sampling_step") else [])]
 
     def states(self, seed: int | None = None, outer: Sequence[Wrapper] = ()) -> Tensor:
-        """The states that are diffused, latents where the recipe has some: float32 ``[rows, *shape]``.
+        """The states that are diffused, latents where the recipe has some: ``[rows, *shape]`` of the spec's type.
 
         Args:
             seed: in place of that of the options.
@@ -225,7 +225,7 @@ class Draws:
         solving = {**options.solving, "guidance": [*self.layers, *outer]}
         sampler = sampler_of(pipeline, options.nfe, options.solver, solving, self.denoiser.path)
         spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
-        return sampler.sample(request, self.denoiser, spec).float()
+        return sampler.sample(request, self.denoiser, spec).to(spec.dtype())
 
     def finished(self, states: Tensor) -> SampleSet:
         """``states`` as samples: decoded where they are latents, then given to ``samples_ready`` hooks."""
@@ -283,7 +283,7 @@ def _fitting(
 
 def sampler_of(
     pipeline: Pipeline, nfe: int | None, solver: str | Solver | Plan | Sampler | None, options: dict[str, Any],
-    path: LinearPath | None = None,
+    path: Path | None = None,
 ) -> Sampler:  # fmt: skip
     """The sampler of :meth:`Pipeline.sampler`: the recipe's, or what is named, completed by the recipe's settings.
 

@@ -29,13 +29,8 @@ from anydiff.training.method import checked_groups
 
 
 def build_domain(recipe: Recipe) -> Domain:
-    """The recipe's domain.
-
-    Raises:
-        AnydiffError: a leaf of its states is categorical, which no path carries.
-    """
+    """The recipe's domain."""
     domain: Domain = registry().build("domains", recipe.domain.name, **recipe.domain.options)
-    domain.spec.require_continuous(f"domain {recipe.domain.name!r}")
     return domain
 
 

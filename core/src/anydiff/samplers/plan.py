@@ -11,7 +11,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers.base import bent
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import LinearPath
+from anydiff.paths.path import Path
 from anydiff.registry import registry
 from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest, given_layers
 from anydiff.solvers.base import Solver, compile_plan
@@ -67,7 +67,7 @@ class PlanSampler(Sampler):
 
 def as_sampler(
     solver: str | Solver | Plan | Sampler | None,
-    path: LinearPath,
+    path: Path,
     nfe: int | None = None,
     grid: str | Sequence[float] | None = None,
     end: str | None = None,
@@ -92,7 +92,7 @@ def as_sampler(
         AnydiffError: an option beside what is already made, or a budget for a sampler that chooses its own steps.
     """
     options = dict(options or {})
-    solver = DEFAULT_SOLVER if solver is None else solver
+    solver = (path.default_solver or DEFAULT_SOLVER) if solver is None else solver
     if not isinstance(solver, str):
         beside = {} if isinstance(solver, Solver) else {"nfe": nfe, "grid": grid, "end": end}
         for name, value in {**options, **{key: value for key, value in beside.items() if value is not None}}.items():

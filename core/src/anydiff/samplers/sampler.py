@@ -21,7 +21,8 @@ from anydiff.denoisers.wrappers.base import Wrapper, wrapped
 from anydiff.denoisers.wrappers.known import KnownEntries, warn_approximate, with_known_entries
 from anydiff.denoisers.wrappers.present import PresentNodes
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.base import GaussianPath
+from anydiff.paths.path import Path
 from anydiff.solvers.executor import Callback, DrawsNoise, Step
 from anydiff.states.conditions import UNCONDITIONAL, Conditioning, check_rows
 from anydiff.states.noise import NoiseSource
@@ -160,7 +161,7 @@ class Sampler(ABC):
         if request.start is not None:
             check_rows("start", request.start, len(indices))
         batch_size = natural_number("batch_size", request.batch_size)
-        dtype = self.dtype if request.dtype is None else request.dtype
+        dtype = spec.dtype(self.dtype if request.dtype is None else request.dtype)
         for begin in range(0, len(indices), batch_size):
             rows = slice(begin, begin + batch_size)
             samples = indices[rows]
@@ -224,7 +225,7 @@ class _Tempered:
 
 
 def noise_source(
-    spec: StateSpec, seed: int, path: LinearPath, temperature: float = 1.0, mask: Tensor | None = None
+    spec: StateSpec, seed: int, path: Path, temperature: float = 1.0, mask: Tensor | None = None
 ) -> DrawsNoise:
     """The samples' own streams by the path's noise law, scaled by ``temperature``; none where nodes are absent."""
     source = NoiseSource(spec, seed, path.noise_law, mask if spec.masked else None)

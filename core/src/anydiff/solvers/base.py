@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 from anydiff.errors import AnydiffError, NotApplicableError, UnknownNameError, natural_number
 from anydiff.paths.base import GaussianPath, LinearPath
+from anydiff.paths.categorical import CategoricalPath
 from anydiff.paths.grids import time_grid
+from anydiff.paths.path import Path
 from anydiff.paths.product import ProductPath
 from anydiff.solvers.plan import Plan
 from anydiff.solvers.product import merged
@@ -50,6 +52,17 @@ class Solver(ABC):
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
         """Write the steps from ``nodes[0]`` to ``nodes[-1]`` and return the state at the last node."""
 
+    def compile_classes(self, path: CategoricalPath, grid: Sequence[float], end: str) -> Plan:
+        """The plan on a path of classes; refused by solvers of real numbers.
+
+        Raises:
+            AnydiffError: as said.
+        """
+        raise NotApplicableError(
+            f"{self!r} moves real numbers, but {path!r} replaces classes; take a solver of classes: ancestral, "
+            "tau-leaping or unmasking."
+        )
+
     def steps(self, nfe: int) -> int:
         """How many steps a budget of ``nfe`` network calls buys; at least 1."""
         return nfe // self.calls_per_step
@@ -57,7 +70,7 @@ class Solver(ABC):
 
 def compile_plan(
     solver: str | Solver,
-    path: LinearPath,
+    path: Path,
     nfe: int,
     grid: str | Sequence[float] | None = None,
     end: str = "clean",
@@ -113,9 +126,17 @@ def preferred_grid(solver: str | Solver) -> str | None:
 
 
 def build_plan(
-    solver: Solver, path: LinearPath, grid: Sequence[float], end: str = "clean", budget: int | None = None
+    solver: Solver, path: Path, grid: Sequence[float], end: str = "clean", budget: int | None = None
 ) -> Plan:
-    """The plan of ``solver`` on the given nodes; without a ``budget`` every step is a full one, whatever it costs."""
+    """The plan of ``solver`` on the given nodes; without a ``budget`` every step is a full one, whatever it costs.
+
+    Raises:
+        AnydiffError: a solver of real numbers on a path of classes, or the reverse.
+    """
+    if isinstance(path, CategoricalPath):
+        return solver.compile_classes(path, grid, end)
+    if not isinstance(path, LinearPath):
+        raise AnydiffError(f"{solver!r} knows no path such as {path!r}, which is neither linear nor of classes.")
     if isinstance(path, ProductPath):
         plans = {name: _build(solver, leaf, grid, end, budget, path.keeper) for name, leaf in path.leaves}
         return merged(plans, path)

@@ -15,7 +15,18 @@ from torch.utils.checkpoint import checkpoint
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError, NonFiniteError
 from anydiff.solvers.operations import find_operation
-from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan, written
+from anydiff.solvers.plan import (
+    Apply,
+    Coefficient,
+    Combine,
+    Evaluate,
+    Instruction,
+    Noise,
+    Plan,
+    Transition,
+    written,
+)
+from anydiff.solvers.transitions import RULES
 from anydiff.states import UNCONDITIONAL, Conditioning
 
 #: Entries updated at a time. A Combine of k terms makes k passes over its registers; blocks keep huge states near the
@@ -184,10 +195,17 @@ class _Machine:
         if isinstance(instruction, Evaluate):
             return self._evaluate(instruction)
         if isinstance(instruction, Noise):
-            if self.job.noise is None:
-                raise AnydiffError(f"{self.plan.solver} draws noise, but noise is None; pass a NoiseSource.")
-            return self.job.noise.draw(self.samples, instruction.draw, self.like.dtype, self.like.device)
+            return self._draw(instruction.draw, self.like.dtype)
+        if isinstance(instruction, Transition):
+            state, prediction = self.registers[instruction.state], self.registers[instruction.prediction]
+            uniform = self._draw(instruction.draw, torch.float64)
+            return RULES[instruction.rule](state, prediction, uniform, **instruction.options)
         return self._apply(instruction)
+
+    def _draw(self, draw: int, dtype: torch.dtype) -> Tensor:
+        if self.job.noise is None:
+            raise AnydiffError(f"{self.plan.solver} draws noise, but noise is None; pass a NoiseSource.")
+        return self.job.noise.draw(self.samples, draw, dtype, self.like.device)
 
     def _evaluate(self, instruction: Evaluate) -> Tensor:
         state = self.registers[instruction.state]
@@ -197,7 +215,7 @@ class _Machine:
             prediction = checkpoint(self._predict, state, instruction, use_reentrant=False)
         else:
             prediction = _own(self._predict(state, instruction), (state,))
-        if prediction.shape != state.shape:
+        if prediction.shape != self.job.denoiser.path.prediction_shape(state.shape):
             raise AnydiffError(
                 f"the denoiser returned the shape {tuple(prediction.shape)} for a state of shape {tuple(state.shape)}; "
                 "it must return one prediction per entry."

@@ -91,8 +91,30 @@ class Apply:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-Instruction: TypeAlias = Evaluate | Combine | Noise | Apply
-_KINDS = {"evaluate": Evaluate, "combine": Combine, "noise": Noise, "apply": Apply}
+@dataclass(frozen=True)
+class Transition:
+    """``out <- classes drawn by rule`` from the classes in ``state`` and the prediction of classes in ``prediction``.
+
+    The step of a categorical state: ``rule`` is a name of :data:`anydiff.solvers.transitions.RULES`, ``options`` are
+    its numbers (probabilities of kernels, counts), and each entry takes one number in (0, 1) of draw ``draw`` of the
+    sample's own random stream.
+    """
+
+    out: str
+    rule: str
+    state: str
+    prediction: str
+    draw: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Registers that are read."""
+        return (self.state, self.prediction)
+
+
+Instruction: TypeAlias = Evaluate | Combine | Noise | Apply | Transition
+_KINDS = {"evaluate": Evaluate, "combine": Combine, "noise": Noise, "apply": Apply, "transition": Transition}
 
 
 @dataclass(frozen=True)
@@ -144,7 +166,7 @@ class Plan:
     @property
     def draws(self) -> int:
         """Number of noise draws after the prior's; 0 for a deterministic plan."""
-        return sum(isinstance(instruction, Noise) for instruction in self.instructions)
+        return sum(isinstance(instruction, Noise | Transition) for instruction in self.instructions)
 
     def last_uses(self) -> dict[str, int]:
         """For each register the index of the instruction that reads it last (its own index if none does)."""
@@ -221,6 +243,10 @@ def _describe(instruction: Instruction) -> str:
         return f"{', '.join(instruction.kinds)}({instruction.state}, t={instruction.t:.6g})"
     if isinstance(instruction, Noise):
         return f"noise[{instruction.draw}]"
+    if isinstance(instruction, Transition):
+        numbers = ", ".join(f"{name}={_plain(value)}" for name, value in instruction.options.items())
+        inputs = f"{instruction.state}, {instruction.prediction}, u[{instruction.draw}]"
+        return f"{instruction.rule}({inputs}; {numbers})"
     if isinstance(instruction, Apply):
         return f"{instruction.function}({', '.join(instruction.inputs)}, t={instruction.t:.6g})"
     return " ".join(f"{_show(coefficient)}·{register}" for register, coefficient in instruction.terms)
@@ -230,6 +256,13 @@ def _show(coefficient: Coefficient) -> str:
     if isinstance(coefficient, np.ndarray):
         return f"[{coefficient.min():+.6g}..{coefficient.max():+.6g}]"
     return f"{coefficient:+.6g}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        shown = [f"{each:.6g}" if isinstance(each, float) else str(each) for each in value[:6]]
+        return f"[{' '.join([*shown, '...'] if len(value) > 6 else shown)}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _jsonable(instruction: Instruction) -> dict[str, Any]:

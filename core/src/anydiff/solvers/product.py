@@ -111,6 +111,8 @@ def _renamed(instruction: Instruction, alias: Mapping[str, str]) -> Instruction:
         return instruction
     if isinstance(instruction, Evaluate):
         return replace(instruction, state=alias[instruction.state])
+    if not isinstance(instruction, Combine | Apply):
+        raise AnydiffError(f"the plan of a leaf holds {instruction!r}, which no product path carries.")
     if isinstance(instruction, Apply):
         return replace(instruction, inputs=tuple(alias.get(r, r) for r in instruction.inputs))
     terms: dict[str, Coefficient] = {}

@@ -10,7 +10,7 @@ from anydiff.states.conditions import (
     VectorCondition,
 )
 from anydiff.states.draws import Draws
-from anydiff.states.noise import GaussianNoise, NoiseLaw, NoiseSource
+from anydiff.states.noise import GaussianNoise, NoiseLaw, NoiseSource, UniformNoise
 from anydiff.states.spec import Leaf, StateSpec
 from anydiff.states.streams import permutation, standard_normal, uniform
 from anydiff.states.student_t import StudentTNoise
@@ -29,6 +29,7 @@ __all__ = [
     "NoiseSource",
     "StateSpec",
     "StudentTNoise",
+    "UniformNoise",
     "VectorCondition",
     "permutation",
     "standard_normal",

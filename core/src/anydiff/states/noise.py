@@ -16,7 +16,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError
 from anydiff.states.spec import Leaf, StateSpec
-from anydiff.states.streams import check_seed, standard_normal
+from anydiff.states.streams import check_seed, standard_normal, uniform
 
 
 class NoiseLaw(ABC):
@@ -24,6 +24,7 @@ class NoiseLaw(ABC):
 
     Attributes:
         name: what errors call it.
+        dtype: the type that draws keep whatever the states are; None for that of the states.
         gaussian: the entries are independent standard normal numbers. Scores, stochastic solvers, Langevin steps and
             what else is derived for Gaussian noise are licensed for such laws alone.
         variance: of one entry; infinite where the law has none.
@@ -33,6 +34,7 @@ class NoiseLaw(ABC):
     """
 
     name: str
+    dtype: torch.dtype | None = None
     gaussian: bool = False
     variance: float = 1.0
     end_exponent: float = 2.0
@@ -80,6 +82,27 @@ class GaussianNoise(NoiseLaw):
         return noise
 
 
+class UniformNoise(NoiseLaw):
+    """One number in (0, 1) per entry, from which a class is drawn by inverse CDF: always float64.
+
+    In float32 the least probable classes could not be told apart, nor drawn at all. A symmetric leaf takes its upper
+    triangle, mirrored.
+    """
+
+    name = "uniform"
+    dtype = torch.float64
+    variance = 1 / 12
+
+    def draw(self, leaf: Leaf, seed: int, samples: Sequence[int], draw: int) -> NDArray[np.float64]:
+        """See :meth:`NoiseLaw.draw`."""
+        drawn: NDArray[np.float64] = uniform(seed, samples, draw, leaf.name, leaf.shape or (1,)).numpy()
+        drawn = drawn.reshape(len(samples), *leaf.shape)
+        if leaf.symmetric:
+            rows, columns = np.tril_indices(leaf.shape[0], k=-1)
+            drawn[:, rows, columns] = drawn[:, columns, rows]
+        return drawn
+
+
 class NoiseSource:
     """The noise of a sample set: draw ``m`` of sample ``k`` depends on (seed, k, m, leaf) alone.
 
@@ -103,11 +126,14 @@ class NoiseSource:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Tensor:
-        """Draw number ``draw`` of each of ``samples``: ``[len(samples), *spec.shape]``, made in float64, then cast."""
+        """Draw number ``draw`` of each of ``samples``: ``[len(samples), *spec.shape]``, made in float64, then cast.
+
+        A law with a type of its own (:attr:`NoiseLaw.dtype`) keeps it, whatever ``dtype`` says.
+        """
         leaves = {
             leaf.name: torch.from_numpy(self.law.draw(leaf, self.seed, samples, draw)) for leaf in self.spec.leaves
         }
         if self.mask is not None:
             mask = self.mask.cpu()
             leaves = {name: self.spec.leaf(name).zero_out(value, mask) for name, value in leaves.items()}
-        return self.spec.pack(leaves).to(dtype=dtype).to(device)
+        return self.spec.pack(leaves).to(dtype=self.law.dtype or dtype).to(device)

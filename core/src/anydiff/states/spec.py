@@ -25,9 +25,9 @@ class Leaf:
     Attributes:
         name: its name, unique in the spec.
         shape: its shape without the batch axis.
-        kind: ``"continuous"`` (real numbers) or ``"categorical"`` (one of ``classes`` values per entry). No path
-            carries categorical leaves yet, so a domain that has one is refused (:meth:`StateSpec.require_continuous`).
-        classes: number of classes of a categorical leaf.
+        kind: ``"continuous"`` (real numbers) or ``"categorical"`` (one of ``classes`` values per entry, 0 to
+            ``classes`` - 1; noised states may hold the mask ``classes``).
+        classes: K, the number of classes of a categorical leaf.
         symmetric: the first two axes form a symmetric matrix (an adjacency).
         zero_diagonal: the diagonal of those two axes is zero (no self-loops).
         mask_axes: the axes along which a node mask ``[B, N]`` zeroes entries: ``(0,)`` for node features ``(N, F)``,
@@ -63,13 +63,20 @@ class Leaf:
         """Number of entries."""
         return math.prod(self.shape)
 
+    @property
+    def categorical(self) -> bool:
+        """Whether its entries are classes."""
+        return self.kind == "categorical"
+
     def project(self, value: Tensor, mask: Tensor | None) -> Tensor:
         """The orthogonal projection of ``value [B, *shape]`` onto this leaf's symmetry and mask.
 
         Symmetry replaces a matrix by the mean of itself and its transpose; the diagonal and the entries of absent
-        nodes (``mask [B, N]`` false) become zero.
+        nodes (``mask [B, N]`` false) become zero. Class numbers have no mean: there the upper triangle is mirrored.
         """
-        if self.symmetric:
+        if self.symmetric and self.categorical:
+            value = mirrored(value)
+        elif self.symmetric:
             value = (value + value.transpose(1, 2)) / 2
         return self.zero_out(value, mask)
 
@@ -86,11 +93,20 @@ class Leaf:
         return value
 
 
+def mirrored(value: Tensor) -> Tensor:
+    """``value [B, N, N, ...]`` with its upper triangle and diagonal mirrored into the lower one."""
+    rows, columns = torch.tril_indices(value.shape[1], value.shape[1], -1, device=value.device)
+    out = value.clone()
+    out[:, rows, columns] = value[:, columns, rows]
+    return out
+
+
 @dataclass(frozen=True)
 class StateSpec:
     """The leaves of one sample and how they are packed into one tensor.
 
-    ``pack`` and ``unpack`` are inverse; ``unpack`` gives views, so writing to a view writes to the state.
+    ``pack`` and ``unpack`` are inverse; ``unpack`` gives views, so writing to a view writes to the state. States whose
+    leaves are all categorical are int64; beside continuous leaves, class numbers stand in the float tensor.
     """
 
     leaves: tuple[Leaf, ...]
@@ -180,17 +196,71 @@ class StateSpec:
             return state
         return self.pack({leaf.name: leaf.project(view, mask) for leaf, view in self._pairs(state)})
 
+    @cached_property
+    def categorical(self) -> bool:
+        """Whether all leaves are categorical, so that states are int64."""
+        return all(leaf.categorical for leaf in self.leaves)
+
+    @cached_property
+    def mixed(self) -> bool:
+        """Whether there are leaves of both kinds."""
+        return not self.categorical and any(leaf.categorical for leaf in self.leaves)
+
+    def dtype(self, number: torch.dtype = torch.float32) -> torch.dtype:
+        """The type of states: int64 where all leaves are categorical, else ``number``.
+
+        Raises:
+            AnydiffError: half precision for class numbers beside real ones, which are exact to 2^24 in float32 only.
+        """
+        if self.categorical:
+            return torch.int64
+        if self.mixed and number not in (torch.float32, torch.float64):
+            raise AnydiffError(
+                f"states with class numbers beside real ones are to be {str(number).removeprefix('torch.')}, which "
+                "rounds class numbers; take float32 or float64."
+            )
+        return number
+
+    @cached_property
+    def prediction(self) -> StateSpec:
+        """How a prediction is packed: as the state, with a last axis of K numbers more for each categorical leaf."""
+        if not any(leaf.categorical for leaf in self.leaves):
+            return self
+        made = (Leaf(leaf.name, (*leaf.shape, leaf.classes)) if leaf.classes else leaf for leaf in self.leaves)
+        return StateSpec(made)
+
     def require_continuous(self, what: str) -> None:
-        """Refuse states that no path carries; ``what`` names their owner in the error.
+        """Refuse classes on a path of real numbers; ``what`` names it in the error.
 
         Raises:
             AnydiffError: a leaf is categorical.
         """
         for leaf in self.leaves:
-            if leaf.kind == "categorical":
+            if leaf.categorical:
                 raise AnydiffError(
-                    f"leaf {leaf.name!r} of {what} is categorical, but every path adds noise to real numbers; make it "
-                    f"continuous with a last axis of {leaf.classes} channels, one per class (one-hot)."
+                    f"leaf {leaf.name!r} is categorical, but {what} adds noise to real numbers; take a categorical "
+                    f"path (masked, say), or make it continuous with a last axis of {leaf.classes} channels, one per "
+                    "class (one-hot)."
+                )
+
+    def check_classes(self, state: Tensor, what: str) -> None:
+        """Refuse clean states with a class number that is none of 0 to K - 1; ``what`` names their owner.
+
+        Raises:
+            AnydiffError: the sentence names leaf and value.
+        """
+        for leaf, value in self._pairs(state) if any(leaf.categorical for leaf in self.leaves) else ():
+            if leaf.classes is None or not value.numel():
+                continue
+            wrong = (value < 0) | (value >= leaf.classes)
+            if value.is_floating_point():
+                wrong |= value != value.round()
+            if bool(wrong.any()):
+                found = value[wrong][0].item()
+                mask = ", the mask, which only noised states hold" if found == leaf.classes else ""
+                raise AnydiffError(
+                    f"leaf {leaf.name!r} of {what} holds {found:g}{mask}, but clean classes are whole numbers from 0 "
+                    f"to {leaf.classes - 1}; correct the data or the number of classes."
                 )
 
     def moved_out(self, before: Tensor, after: Tensor) -> str:
@@ -237,10 +307,20 @@ class StateSpec:
         return self.pack({leaf.name: leaf.zero_out(ones[leaf.name], mask) for leaf in self.leaves})
 
     def mask_of(self, state: Tensor) -> Tensor:
-        """Which nodes are there: those with an entry that is not zero, bool ``[B, N]``."""
+        """Which nodes are there: those with an entry that is not zero, bool ``[B, N]``.
+
+        Raises:
+            AnydiffError: only categorical leaves could tell, whose class 0 is a class like any other.
+        """
+        masked = [leaf for leaf in self.leaves if leaf.mask_axes]
+        if masked and all(leaf.categorical for leaf in masked):
+            raise AnydiffError(
+                f"which nodes exist cannot be told from classes (leaf {masked[0].name!r}), since class 0 is one of "
+                "them; give the mask [B, N] beside the states."
+            )
         found = torch.zeros(state.shape[0], self.nodes, dtype=torch.bool, device=state.device)
         for leaf, value in self._pairs(state):
-            for axis in leaf.mask_axes:
+            for axis in () if leaf.categorical else leaf.mask_axes:
                 found |= (value != 0).movedim(axis + 1, 1).flatten(2).any(dim=2)
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ def build_network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Modu
     shape = options.pop("spec", None)
     recipe = plugin.recipe_of(entry)
     conditions: dict[str, object] = {"label": ClassCondition(3)}
-    spec = StateSpec.single(tuple(shape or (2,)))
+    # A list is the shape of real numbers; a table holds the shape and further options of the leaf.
+    leaf = shape if isinstance(shape, Mapping) else {"shape": shape or (2,)}
+    spec = StateSpec.single(**{**leaf, "shape": tuple(leaf["shape"])})
     if shape is None and recipe is not None:
         from anydiff.recipes.build import build_domain
 

@@ -83,14 +83,15 @@ def disjoint(plugin: Subject, entry: Entry) -> None:
 
 @check("data.declared", "datasets")
 def declared(plugin: Subject, entry: Entry) -> None:
-    """Shapes, dtypes, value ranges, symmetries, masks and conditions are what the spec says."""
+    """Shapes, dtypes, value ranges, classes, symmetries, masks and conditions are what the spec says."""
     for split in ("train", "test"):
         dataset = plugin.dataset(entry, split)
         indices = _spread(dataset, 256)
         states, condition = dataset.batch(indices)
         wanted = (len(indices), *dataset.spec.shape)
         require(tuple(states.shape) == wanted, f"states of {split} have shape {tuple(states.shape)}, not {wanted}.")
-        require(states.dtype == torch.float32, f"states of {split} are {states.dtype}, not torch.float32.")
+        dtype = dataset.spec.dtype()
+        require(states.dtype == dtype, f"states of {split} are {states.dtype}, not {dtype}.")
         require(states.isfinite().all(), f"a state of {split} is not finite.")
         _check_leaves(dataset, states, condition)
         _check_conditions(dataset, condition, len(indices))
@@ -98,6 +99,7 @@ def declared(plugin: Subject, entry: Entry) -> None:
 
 def _check_leaves(dataset: Dataset, states: Tensor, condition: Conditioning) -> None:
     spec = dataset.spec
+    spec.check_classes(states, "it")
     for name, view in spec.unpack(states.contiguous()).items():
         bounds = spec.leaf(name).range
         if bounds is not None:

@@ -15,12 +15,13 @@ from anydiff.testing.report import EXPECTED, FAILED, PASSED, SKIPPED, Outcome, R
 from anydiff.testing.subject import Skip, Subject, subject
 
 ROOMS = (
-    *("loading", "data", "domains", "options", "paths", "solvers", "operations", "samplers", "guidance", "operators"),
-    *("inverse_methods", "metrics", "networks", "objectives", "training_methods", "recipes", "tasks"),
+    *("loading", "data", "domains", "options", "paths", "solvers", "classes", "operations", "samplers", "guidance"),
+    *("operators", "inverse_methods", "metrics", "networks", "objectives", "training_methods", "recipes", "tasks"),
 )
 """The modules of checks, in the order of the report."""
 
 COMPLETE = "kit.complete"
+NUMBERS, CLASSES = "numbers", "classes"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Check:
         help: one line.
         optional: whether it may be left out, with a reason; a required check that does not run is a failure.
         reads_data: whether it is skipped where the entry's data are absent.
+        states: of which states it is: ``numbers``, ``classes``, or ``""`` for any.
     """
 
     id: str
@@ -42,6 +44,11 @@ class Check:
     help: str
     optional: bool
     reads_data: bool = True
+    states: str = ""
+
+    def concerns(self, entry: Entry) -> bool:
+        """Whether it is of such states as the entry registers: ``states="classes"``, or real numbers."""
+        return self.states in ("", entry.metadata.get("states", NUMBERS))
 
 
 CHECKS: list[Check] = []
@@ -49,14 +56,14 @@ CheckFunction = Callable[[Subject, Entry], None]
 
 
 def check(
-    id: str, kind: str = "", optional: bool = False, reads_data: bool = True
+    id: str, kind: str = "", optional: bool = False, reads_data: bool = True, states: str = ""
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Make a function a check; its docstring's first line is its help."""
 
     def add(function: CheckFunction) -> CheckFunction:
         # Under `python -OO` there are no docstrings; then a check goes by its id.
         help = (function.__doc__ or id).strip().splitlines()[0]
-        CHECKS.append(Check(id, kind, function, help, optional, reads_data))
+        CHECKS.append(Check(id, kind, function, help, optional, reads_data, states))
         return function
 
     return add
@@ -137,7 +144,7 @@ def cases(under_test: Subject) -> list[Case]:
         if not each.kind:
             found.append(Case(under_test, each, None))
         elif not under_test.problem:
-            found += [Case(under_test, each, entry) for entry in under_test.of_kind(each.kind)]
+            found += [Case(under_test, each, entry) for entry in under_test.of_kind(each.kind) if each.concerns(entry)]
     complete = Check(COMPLETE, "", lambda plugin, entry: _complete(plugin, found), "no kind goes unchecked", False)
     return [*found, Case(under_test, complete, None)]
 

@@ -31,6 +31,9 @@ def awake(network: nn.Module) -> nn.Module:
 def _inputs(network: nn.Module, spec: StateSpec, rows: int, seed: int = 11) -> Inputs:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, *spec.shape, generator=generator)
+    if spec.categorical:  # any class, the mask among them
+        most = min(leaf.classes or 0 for leaf in spec.leaves)
+        x = torch.randint(0, most + 1, x.shape, generator=generator)
     condition: dict[str, Tensor] = {}
     for module in network.modules():
         for name, kind in getattr(module, "conditions", {}).items() if hasattr(module, "nulls") else ():
@@ -47,15 +50,19 @@ def _inputs(network: nn.Module, spec: StateSpec, rows: int, seed: int = 11) -> I
 
 @check("network.shape", "networks")
 def shape(plugin: Subject, entry: Entry) -> None:
-    """The prediction has the state's shape and is finite, for batches of 1, 2 and 5, with and without conditions."""
+    """The prediction has the state's shape and is finite, for batches of 1, 2 and 5, with and without conditions.
+
+    Of classes it has K numbers per entry.
+    """
     network, spec = build_network(plugin, entry)
     for rows in (1, 2, 5):
         x, log_snr, condition = _inputs(network, spec, rows)
         for given in (UNCONDITIONAL, condition):
             with torch.no_grad():
                 out = network(x, log_snr, given)
-            require(out.shape == x.shape, f"{tuple(x.shape)} goes in, but {tuple(out.shape)} comes out.")
-            require(out.dtype == x.dtype and out.isfinite().all(), "the prediction is not finite float32.")
+            wanted = (rows, *spec.prediction.shape)
+            require(out.shape == wanted, f"{tuple(x.shape)} goes in, but {tuple(out.shape)} comes out, not {wanted}.")
+            require(out.dtype == torch.float32 and out.isfinite().all(), "the prediction is not finite float32.")
 
 
 @check("network.rows", "networks")
@@ -190,7 +197,7 @@ def gradients(plugin: Subject, entry: Entry) -> None:
     # Some conditions hide a part by chance, a sequence that shows one frame, say: then other inputs are tried too.
     for seed in range(11, 17):
         x, log_snr, condition = _inputs(network, spec, 4, seed)
-        weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(13))
+        weight = torch.randn(len(x), *spec.prediction.shape, generator=torch.Generator().manual_seed(13))
         # Once with the conditions and once without, so that the embeddings of absent conditions are used too.
         ((network(x, log_snr, condition) + network(x, log_snr)) * weight).sum().backward()
         missed = [name for name, parameter in network.named_parameters() if not _has_gradient(parameter)]

@@ -13,14 +13,14 @@ from anydiff.errors import AnydiffError
 from anydiff.networks import MLP
 from anydiff.networks.heads import Heads
 from anydiff.objectives import Beside, Objective
-from anydiff.paths import LinearPath, VPLinear
+from anydiff.paths import LinearPath, Path, VPLinear
 from anydiff.recipes.build import build_dataset, build_denoiser
 from anydiff.registry import Entry
 from anydiff.states import UNCONDITIONAL, Conditioning, Draws, NoiseSource, StateSpec, uniform
 from anydiff.testing.built import build_network
 from anydiff.testing.kit import check
 from anydiff.testing.networks import awake
-from anydiff.testing.points import Points
+from anydiff.testing.points import Points, random_states
 from anydiff.testing.subject import Subject, require, skip
 from anydiff.training import TrainingSettings
 from anydiff.training.companions import frozen
@@ -51,8 +51,9 @@ def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[Netwo
     elif entry.metadata.get("network"):
         named = plugin.registry.get("networks", str(entry.metadata["network"]))
         network, spec = build_network(plugin, named)
-        denoiser = NetworkDenoiser(network, VPLinear(), spec=spec)
-        examples = _random(spec, UNCONDITIONAL)
+        bound = plugin.registry.build("paths", str(entry.metadata.get("path", "vp-linear"))).bind(spec)
+        denoiser = NetworkDenoiser(network, bound, entry.metadata.get("parametrization", "noise"), spec=spec)
+        examples = _random(spec, UNCONDITIONAL, bound)
     elif entry.metadata.get("heads"):
         heads: dict[str, int] = entry.metadata["heads"]
         several = Heads(Points().spec, predicts=["noise"], vectors=heads, options={"width": 16, "blocks": 1})
@@ -84,9 +85,10 @@ def _companions(objective: Objective, denoiser: Any) -> dict[str, Any]:
     return found
 
 
-def _random(spec: StateSpec, condition: Conditioning) -> Examples:
+def _random(spec: StateSpec, condition: Conditioning, path: Path | None = None) -> Examples:
     clean = 0.7 * NoiseSource(spec, 5).draw(range(ROWS), 0, torch.float32)
-    noise = NoiseSource(spec, 6).draw(range(ROWS), 0, torch.float32)
+    clean = random_states(spec, ROWS) if spec.categorical else clean
+    noise = NoiseSource(spec, 6, None if path is None else path.noise_law).draw(range(ROWS), 0, torch.float32)
     return Examples(clean, noise, uniform(6, range(ROWS), 0, "time"), condition, list(range(ROWS)))
 
 

@@ -16,14 +16,17 @@ from anydiff.objectives import Prediction
 from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.registry import Entry
 from anydiff.states import Conditioning, NoiseSource, StateSpec
-from anydiff.testing.kit import check
+from anydiff.testing.kit import NUMBERS, check
 from anydiff.testing.networks import awake
 from anydiff.testing.subject import Subject, require, skip
 
 
 def _any(plugin: Subject, entry: Entry) -> LinearPath:
     path: LinearPath = plugin.build(entry)
-    require(isinstance(path, LinearPath), f"it builds a {type(path).__name__}, which is no LinearPath.")
+    require(
+        isinstance(path, LinearPath),
+        f'it builds a {type(path).__name__}, which is no LinearPath; one of classes registers states="classes".',
+    )
     return path
 
 
@@ -38,7 +41,7 @@ def _times(path: LinearPath, count: int) -> list[float]:
     return [path.t_end + (i + 0.5) / count * (path.t_start - path.t_end) for i in range(count)]
 
 
-@check("path.ends", "paths")
+@check("path.ends", "paths", states=NUMBERS)
 def ends(plugin: Subject, entry: Entry) -> None:
     """t_end < t_start; at t_start the signal is gone and the prior is the noise; at t_end the signal prevails."""
     path = _path(plugin, entry)
@@ -58,7 +61,7 @@ def ends(plugin: Subject, entry: Entry) -> None:
         )
 
 
-@check("path.derivatives", "paths")
+@check("path.derivatives", "paths", states=NUMBERS)
 def derivatives(plugin: Subject, entry: Entry) -> None:
     """The derivatives of all coefficients agree with finite differences, dα/dt and dσ/dt too."""
     path = _any(plugin, entry)
@@ -95,7 +98,7 @@ def _difference(function: Callable[[float], float], t: float, h: float) -> float
     return (8 * (function(t + h) - function(t - h)) - (function(t + 2 * h) - function(t - 2 * h))) / (12 * h)
 
 
-@check("path.differentiable", "paths")
+@check("path.differentiable", "paths", states=NUMBERS)
 def differentiable(plugin: Subject, entry: Entry) -> None:
     """What is made of a time that requires a gradient has one: derivatives of α and σ, drift and g²."""
     path = _path(plugin, entry)
@@ -120,7 +123,7 @@ def _check_gradient(name: str, function: Callable[..., Any], at: float, h: float
     )
 
 
-@check("path.monotone", "paths")
+@check("path.monotone", "paths", states=NUMBERS)
 def monotone(plugin: Subject, entry: Entry) -> None:
     """The log-SNR decreases strictly and is log(α/σ)."""
     path = _path(plugin, entry)
@@ -135,7 +138,7 @@ def monotone(plugin: Subject, entry: Entry) -> None:
         require(abs(level - ratio) <= 1e-6 * max(1.0, abs(ratio)), f"log_snr({t:.4g}) is not log(alpha/sigma).")
 
 
-@check("path.inverse", "paths")
+@check("path.inverse", "paths", states=NUMBERS)
 def inverse(plugin: Subject, entry: Entry) -> None:
     """time(log_snr(t)) = t, for numbers and for tensors."""
     path = _path(plugin, entry)
@@ -149,7 +152,7 @@ def inverse(plugin: Subject, entry: Entry) -> None:
             require(right, f"time(log_snr({t:.6g})) is {back:.6g}.")
 
 
-@check("path.moments", "paths")
+@check("path.moments", "paths", states=NUMBERS)
 def moments(plugin: Subject, entry: Entry) -> None:
     """Data of mean 1 and deviation 1/2, noised by mix() with the path's noise, have mean α and variance α²/4 + σ²."""
     path = _path(plugin, entry)
@@ -177,7 +180,7 @@ def _check_heavy_tails(found: torch.Tensor, wanted: torch.Tensor) -> None:
     require(torch.allclose(found, wanted, rtol=1e-6, atol=1e-9), "mix() does not add sigma times the path's own noise.")
 
 
-@check("path.training", "paths")
+@check("path.training", "paths", states=NUMBERS)
 def training(plugin: Subject, entry: Entry) -> None:
     """A network is trained on it for one step, with every kind of prediction that the path has."""
     path = _any(plugin, entry)

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from anydiff.domains import Domain
 from anydiff.metrics import SampleSet
-from anydiff.states import ClassCondition, Conditioning, NoiseSource, StateSpec
+from anydiff.states import ClassCondition, Conditioning, GaussianNoise, NoiseSource, StateSpec
+
+
+def random_states(spec: StateSpec, rows: int) -> Tensor:
+    """Numbers that could be clean states: normal, cut to [-1, 1], and any of its classes for a categorical leaf."""
+    leaves = {}
+    for leaf in spec.leaves:
+        drawn = torch.from_numpy(GaussianNoise().draw(leaf, 0, range(rows), 0)).clamp(-1, 1)
+        leaves[leaf.name] = drawn if leaf.classes is None else ((drawn + 1) / 2 * (leaf.classes - 1)).round()
+    return spec.pack(leaves).to(spec.dtype())
 
 
 class Points(Domain):

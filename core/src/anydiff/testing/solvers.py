@@ -18,7 +18,7 @@ from anydiff.samplers import sample
 from anydiff.solvers import Solver, build_plan, compile_plan, execute
 from anydiff.solvers.plan import Apply, Combine, Evaluate, Plan
 from anydiff.states import UNCONDITIONAL, Conditioning
-from anydiff.testing.kit import check
+from anydiff.testing.kit import NUMBERS, check
 from anydiff.testing.subject import Subject, require, skip
 
 MEAN, STD = 0.3, 0.5
@@ -114,7 +114,7 @@ def facts(plugin: Subject, entry: Entry) -> None:
         require(said == found, f"it registers {fact}={said}, but the solver says {found}.")
 
 
-@check("solver.exact", "solvers")
+@check("solver.exact", "solvers", states=NUMBERS)
 def exact(plugin: Subject, entry: Entry) -> None:
     """Many steps reach the exact flow of a Gaussian; with noise, its mean and deviation."""
     path = VPLinear()
@@ -130,7 +130,7 @@ def exact(plugin: Subject, entry: Entry) -> None:
     require(abs(std / STD - 1) < tolerance, f"{STEPS} steps give the deviation {std:.4g}, but the Gaussian has {STD}.")
 
 
-@check("solver.order", "solvers")
+@check("solver.order", "solvers", states=NUMBERS)
 def order(plugin: Subject, entry: Entry) -> None:
     """Halving the steps' length divides the error against the exact flow as the registered order says, within 0.2."""
     solver = _solver(plugin, entry)
@@ -178,7 +178,7 @@ def _rate(errors: list[float]) -> float:
     return max(math.log2(first / second), math.log2(second / third))
 
 
-@check("solver.cost", "solvers")
+@check("solver.cost", "solvers", states=NUMBERS)
 def cost(plugin: Subject, entry: Entry) -> None:
     """The network is called as often as the plan says, never more than the budget, and at least half of it."""
     path = VPLinear()
@@ -198,7 +198,7 @@ def cost(plugin: Subject, entry: Entry) -> None:
             require(counted.calls == plan.nfe, f"a plan of {plan.nfe} calls made {counted.calls}.")
 
 
-@check("solver.further-call", "solvers")
+@check("solver.further-call", "solvers", states=NUMBERS)
 def further_call(plugin: Subject, entry: Entry) -> None:
     """One more call never makes the error 4 times as large: what is left of a budget is no short step of low order."""
     solver = _solver(plugin, entry)
@@ -220,7 +220,7 @@ def further_call(plugin: Subject, entry: Entry) -> None:
             before = off
 
 
-@check("solver.memory", "solvers")
+@check("solver.memory", "solvers", states=NUMBERS)
 def memory(plugin: Subject, entry: Entry) -> None:
     """The longest sum of a plan does not grow with the calls: else n steps cost n² sums and keep n tensors."""
     solver = _solver(plugin, entry)
@@ -236,7 +236,7 @@ def _longest_sum(plan: Plan) -> int:
     return max((len(made.terms) for made in plan.instructions if isinstance(made, Combine)), default=0)
 
 
-@check("solver.one-step", "solvers")
+@check("solver.one-step", "solvers", states=NUMBERS)
 def one_step(plugin: Subject, entry: Entry) -> None:
     """The smallest budget gives finite samples on every path of the core."""
     solver = _solver(plugin, entry)
@@ -255,7 +255,7 @@ def _smallest(solver: Solver, path: GaussianPath) -> Plan:
     skip("no budget up to 16 calls buys one step.")
 
 
-@check("solver.ends", "solvers")
+@check("solver.ends", "solvers", states=NUMBERS)
 def ends(plugin: Subject, entry: Entry) -> None:
     """It begins at t_start, calls the network within the range, and ends at the noise level of t_end."""
     path = Flow()
@@ -278,7 +278,7 @@ def ends(plugin: Subject, entry: Entry) -> None:
     )
 
 
-@check("solver.batch", "solvers")
+@check("solver.batch", "solvers", states=NUMBERS)
 def batch(plugin: Subject, entry: Entry) -> None:
     """A batch of four is four batches of one, for the solver and for each value of its options that are Literals."""
     mean = torch.tensor([MEAN, -MEAN], dtype=torch.float64)
@@ -300,7 +300,7 @@ def _choices(solver: Any) -> Iterator[tuple[str, Solver]]:
                 yield f" with {name}={value!r}", dataclasses.replace(solver, **{name: value})
 
 
-@check("solver.noise", "solvers")
+@check("solver.noise", "solvers", states=NUMBERS)
 def noise(plugin: Subject, entry: Entry) -> None:
     """A solver registered as deterministic draws no noise; one registered as stochastic does."""
     plan = compile_plan(_solver(plugin, entry), VPLinear(), 12)

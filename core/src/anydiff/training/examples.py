@@ -21,7 +21,7 @@ from torch import Tensor
 from anydiff.data.dataset import Occasion
 from anydiff.errors import AnydiffError
 from anydiff.objectives import Coupling
-from anydiff.paths.base import LinearPath
+from anydiff.paths.path import Path
 from anydiff.states import Conditioning, Draws, NoiseSource, permutation, uniform
 from anydiff.training.events import TrainingEvents
 from anydiff.training.settings import TrainingSettings
@@ -92,7 +92,7 @@ class ExampleStream:
     """
 
     def __init__(
-        self, dataset: Any, path: LinearPath, settings: TrainingSettings, events: Sequence[TrainingEvents] = ()
+        self, dataset: Any, path: Path, settings: TrainingSettings, events: Sequence[TrainingEvents] = ()
     ) -> None:
         self.dataset = dataset
         self.size = len(dataset)
@@ -102,7 +102,7 @@ class ExampleStream:
         self.events = events
         self.seed = derived_seed(settings.seed, "training")
         self.noise = NoiseSource(dataset.spec, self.seed, path.noise_law)
-        self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
+        self.dtype = dataset.spec.dtype(torch.float64 if settings.precision == "64-true" else torch.float32)
         self._order = functools.lru_cache(maxsize=2)(self._permutation)
 
     def indices(self, positions: Sequence[int]) -> list[int]:
@@ -132,6 +132,7 @@ class ExampleStream:
             if changed is not None:
                 states, condition = changed
         self.dataset.spec.check(states)
+        self.dataset.spec.check_classes(states, f"data set {getattr(self.dataset, 'name', '')!r}")
         if states.shape[0] != len(positions):
             raise AnydiffError(f"the data set gave {states.shape[0]} states for {len(positions)} indices; repair it.")
         condition = self._hidden(condition, positions)

@@ -27,9 +27,10 @@ from anydiff.denoisers.base import Denoiser, convert
 from anydiff.denoisers.kinds import PredictionKind
 from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.paths.categorical import CategoricalPath
 from anydiff.states import Conditioning, Known
 
-Shown = Literal["noised", "clean"]
+Shown = Literal["by-path", "noised", "clean"]
 
 
 @dataclass(frozen=True)
@@ -40,33 +41,52 @@ class KnownEntries(Wrapper):
     Known values are states of clean data; entries outside the mask may hold anything, NaN included.
 
     Attributes:
-        shown: what the inner denoiser sees at known entries: ``noised`` the state as it is (a network trained on noised
-            states, as in replacement methods after Song et al. 2021, arXiv:2011.13456, section I.2), or ``clean`` the
-            known values (a network trained with them in place: Janner et al. 2022, arXiv:2205.09991).
+        shown: what the inner denoiser sees at known entries. ``noised``: the state as it is (a network trained on
+            noised states, as in replacement methods after Song et al. 2021, arXiv:2011.13456, section I.2). ``clean``:
+            the known values (a network trained with them in place: Janner et al. 2022, arXiv:2205.09991). ``by-path``:
+            ``clean`` on masked paths, whose networks always see clean classes beside masks, and else ``noised``.
     """
 
-    shown: Shown = "noised"
+    shown: Shown = "by-path"
 
     def __post_init__(self) -> None:
         if self.shown not in get_args(Shown):
             raise UnknownNameError("value of shown", self.shown, get_args(Shown))
 
     def native_kind(self, denoiser: Denoiser) -> PredictionKind:
-        """The data."""
-        return "data"
+        """The data; of classes that of the inner denoiser."""
+        return denoiser.native_kind if isinstance(denoiser.path, CategoricalPath) else "data"
+
+    def shows_clean(self, denoiser: Denoiser) -> bool:
+        """Whether the inner ``denoiser`` sees the known entries clean."""
+        return self.shown == "clean" or (self.shown == "by-path" and denoiser.path.shows_clean)
 
     def predict(
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The prediction of ``kind`` that has the known entries in its D."""
+        if isinstance(denoiser.path, CategoricalPath) and condition.known is not None:
+            return self._classes(denoiser, x, t, kind, condition)
         return convert(denoiser, x, t, self._data(denoiser, x, t, condition), "data", kind, condition)
 
     def _data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
         if condition.known is None:
             return denoiser(x, t, condition)
         known, mask = checked_known(condition.known, x)
-        seen = torch.where(mask, known, x) if self.shown == "clean" else x
+        seen = torch.where(mask, known, x) if self.shows_clean(denoiser) else x
         return torch.where(mask, known, denoiser(seen, t, replace(condition, known=None)))
+
+    def _classes(
+        self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
+    ) -> Tensor:
+        """Logits in which the known classes are certain, as ``kind``; a certain class is one in the cavity too."""
+        assert condition.known is not None
+        known, mask = checked_known(condition.known, x)
+        seen = torch.where(mask, known, x) if self.shows_clean(denoiser) else x
+        asked: PredictionKind = kind if kind in ("logits", "cavity") else "logits"
+        made = denoiser.predict(seen, t, asked, replace(condition, known=None))
+        certain = torch.full_like(made, -torch.inf).scatter(-1, torch.where(mask, known, 0).long()[..., None], 0.0)
+        return convert(denoiser, seen, t, torch.where(mask[..., None], certain, made), asked, kind, condition)
 
 
 def warn_approximate(denoiser: Denoiser, layers: Sequence[Wrapper], condition: Conditioning) -> None:
@@ -77,7 +97,7 @@ def warn_approximate(denoiser: Denoiser, layers: Sequence[Wrapper], condition: C
         layers: around it.
         condition: of all samples.
     """
-    noised = any(isinstance(layer, KnownEntries) and layer.shown == "noised" for layer in layers)
+    noised = any(isinstance(layer, KnownEntries) and not layer.shows_clean(denoiser) for layer in layers)
     if condition.known is not None and noised and not _sees_clean(denoiser, condition.known, condition):
         warnings.warn(
             "known entries are kept, but the others are not drawn from their exact law given these: the network sees "

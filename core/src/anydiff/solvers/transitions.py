@@ -1,0 +1,165 @@
+r"""The rules that a Transition instruction can name: how the classes at one time are drawn from those at another.
+
+One posterior rule serves every kernel of :mod:`anydiff.paths.categorical`. With f the cavity (what the other entries
+say of an entry, :mod:`anydiff.denoisers.categorical`), (ᾱ, β̄, γ̄) the kernel from the data to the earlier time s and
+(α, β, γ) the one from s to t,
+
+    r(x_s = w) ∝ (ᾱ f_w + β̄ m_w) (β m_v + α [w = v])    if x_t is the class v,
+    r(x_s = w) ∝ (ᾱ f_w + β̄ m_w) γ,   r(x_s = M) ∝ γ̄    if x_t is the mask.
+
+It is drawn in parts, so that f is summed up class by class only where an entry is drawn anew: whether the entry stays,
+whether it is drawn from f or from m, and which class. Every entry spends one number in (0, 1): what is left of it after
+a part decides the next. Comparisons are made in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from anydiff.errors import NonFiniteError
+
+#: Probabilities that are summed up at a time, so that vocabularies of any size need little memory.
+BLOCK = 1 << 21
+
+
+def draw_class(logits: Tensor, uniform: Tensor) -> Tensor:
+    """One class of each row of ``logits [N, K]`` by inverse CDF of ``uniform [N]`` in (0, 1): int64 ``[N]``.
+
+    Raises:
+        NonFiniteError: a row holds a NaN or +inf, or -inf alone.
+    """
+    weights = logits.double()
+    weights = torch.exp(weights - weights.amax(dim=-1, keepdim=True))
+    cumulative = weights.cumsum(dim=-1)
+    total = cumulative[:, -1]
+    if not bool(torch.isfinite(total).all()):
+        raise bad_logits(int((~torch.isfinite(total)).nonzero()[0, 0]))
+    # The greatest number below the total, so that a class of weight 0 is never reached at either end.
+    level = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, level[:, None].contiguous(), right=True)[:, 0]
+
+
+def bad_logits(row: int) -> NonFiniteError:
+    """What to say of logits from which nothing can be drawn."""
+    return NonFiniteError(
+        f"the prediction of classes holds a NaN, +inf, or -inf for every class (first in entry {row} of those that are "
+        "drawn), so no class can be drawn; check the network, or sample in float32."
+    )
+
+
+def drawn_anew(cavity: Tensor, chosen: Tensor, uniform: Tensor) -> Tensor:
+    """Classes drawn from the ``cavity [N, K]`` (logits) of the entries ``chosen`` (indices [n]) by ``uniform [n]``."""
+    if not len(chosen):
+        return chosen
+    block = max(1, BLOCK // cavity.shape[-1])
+    parts = (slice(begin, begin + block) for begin in range(0, len(chosen), block))
+    return torch.cat([draw_class(cavity[chosen[rows]], uniform[rows]) for rows in parts])
+
+
+def posterior(
+    state: Tensor,
+    cavity: Tensor,
+    uniform: Tensor,
+    *,
+    classes: int,
+    data: Sequence[float],
+    step: Sequence[float],
+    law: Sequence[float] | None = None,
+) -> Tensor:
+    """x_s ``[B, *shape]`` of x_t by the rule of the module.
+
+    Args:
+        state: x_t, class numbers, the mask ``classes`` among them.
+        cavity: logits ``[B, *shape, K]`` of kind ``cavity``.
+        uniform: float64 numbers in (0, 1), of the shape of the state.
+        classes: K.
+        data: (ᾱ, β̄, γ̄) from the data to s.
+        step: (α, β, γ) from s to t.
+        law: m; None for the uniform law.
+
+    Raises:
+        NonFiniteError: a prediction from which nothing can be drawn.
+    """
+    kept, replaced, masked = data
+    alpha, beta, gamma = step
+    x, u = state.flatten().long(), uniform.flatten().double()
+    logits = cavity.reshape(-1, cavity.shape[-1])
+    is_mask = x >= classes
+    # What an entry turns away from: the probability that it stays as it is, the rest being drawn anew.
+    stays = torch.full_like(u, masked / (masked + gamma * (kept + replaced)) if masked + gamma else 1.0)
+    if beta > 0:
+        m = _law(law, classes, u)
+        present = torch.where(is_mask, 0, x)
+        own = torch.exp((logits.gather(1, present[:, None])[:, 0] - torch.logsumexp(logits, dim=1)).double())
+        if not bool(torch.isfinite(own).all()):
+            raise bad_logits(int((~torch.isfinite(own)).nonzero()[0, 0]))
+        there = alpha * (kept * own + replaced * m[present])
+        other = beta * m[present] * (kept + replaced)
+        stays = torch.where(is_mask, stays, there / (there + other).clamp_min(1e-300))
+        stays = torch.where(~is_mask & (other == 0), 1.0, stays)
+    else:
+        stays = torch.where(is_mask, stays, 1.0)
+    anew = (u >= stays).nonzero()[:, 0]
+    left = ((u - stays) / (1 - stays))[anew]
+    out = x.clone()
+    if replaced > 0:
+        m = _law(law, classes, u)
+        share = kept / (kept + replaced)
+        by_law = left >= share
+        cumulative = m.cumsum(0)
+        level = ((left - share) / (1 - share)).clamp(0, 1) * cumulative[-1]
+        level = torch.minimum(level, torch.nextafter(cumulative[-1], torch.zeros_like(cumulative[-1])))
+        out[anew[by_law]] = torch.searchsorted(cumulative, level[by_law].contiguous(), right=True)
+        anew, left = anew[~by_law], (left / share)[~by_law]
+    out[anew] = drawn_anew(logits, anew, left)
+    return out.reshape(state.shape).to(state.dtype)
+
+
+def posterior_law(
+    state: Tensor,
+    cavity: Tensor,
+    *,
+    classes: int,
+    data: Sequence[float],
+    step: Sequence[float],
+    law: Sequence[float] | None = None,
+) -> Tensor:
+    """The probabilities ``[B, *shape, K + 1]`` (float64, the mask last) from which :func:`posterior` draws."""
+    kept, replaced, masked = data
+    alpha, beta, gamma = step
+    m = _law(law, classes, state)
+    f = torch.softmax(cavity.double(), dim=-1)
+    earlier = kept * f + replaced * m
+    is_mask = (state >= classes)[..., None]
+    present = torch.where(is_mask[..., 0], 0, state).long()
+    same = torch.nn.functional.one_hot(present, classes).double()
+    likelihood = beta * m[present][..., None] + alpha * same
+    weights = torch.where(is_mask, gamma * earlier, earlier * likelihood)
+    rest = torch.where(is_mask, torch.full_like(weights[..., :1], masked), 0.0)
+    weights = torch.cat([weights, rest], dim=-1)
+    total = weights.sum(-1, keepdim=True)
+    certain = torch.nn.functional.one_hot(torch.where(is_mask[..., 0], classes, present), classes + 1).double()
+    return torch.where(total > 0, weights / total.clamp_min(1e-300), certain)
+
+
+def most_likely(state: Tensor, prediction: Tensor, uniform: Tensor, *, classes: int) -> Tensor:
+    """The most probable class of each entry, of a prediction of kind ``logits``; ``uniform`` is not used."""
+    if bool(torch.isnan(prediction).any()):
+        raise bad_logits(int(torch.isnan(prediction.flatten(0, -2)).any(-1).nonzero()[0, 0]))
+    return prediction.argmax(dim=-1).to(state.dtype)
+
+
+def _law(law: Sequence[float] | None, classes: int, like: Tensor) -> Tensor:
+    if law is None:
+        return torch.full((classes,), 1 / classes, dtype=torch.float64, device=like.device)
+    return torch.tensor(law, dtype=torch.float64, device=like.device)
+
+
+Rule = Callable[..., Tensor]
+RULES: Mapping[str, Rule] = {"posterior": posterior, "most-likely": most_likely}
+"""Name -> ``rule(state, prediction, uniform, **options) -> state``."""
+LAWS: Mapping[str, Rule] = {"posterior": posterior_law}
+"""Name of a rule whose entries are drawn independently -> ``law(state, prediction, **options) -> [..., K + 1]``."""

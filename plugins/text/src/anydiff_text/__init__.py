@@ -1,0 +1,41 @@
+"""The text domain of anydiff: what it registers. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from anydiff.hookspecs import Register, hookimpl
+
+ANYDIFF_API = ">=2.0,<3"
+
+ANYDIFF_CHECK_OPTIONS = {
+    "text": {"length": 32, "tokeniser": "byte"},
+    "text/works": {"size": 64, "domain": {"length": 32, "tokeniser": "byte"}},
+    "text/shakespeare": {
+        "domain.options.length": 32,
+        "dataset.options.size": 64,
+        "network.options.width": 16,
+        "network.options.blocks": 1,
+    },
+}
+
+
+@hookimpl
+def register_domains(register: Register) -> None:
+    """Strings."""
+    register("text", "texts as tokens: characters or bytes", "anydiff_text.domain:Texts")
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    """Shakespeare."""
+    register(
+        "text/works",
+        "windows of Shakespeare's 42 works, the last tenth of each held out; bundled",
+        "anydiff_text.data:Shakespeare",
+        ledger="anydiff_text.ledger:SHAKESPEARE",
+    )
+
+
+@hookimpl
+def register_recipes(register: Register) -> None:
+    """Masked diffusion of characters."""
+    register("text/shakespeare", "masked diffusion of Shakespeare's characters", "anydiff_text.recipes:shakespeare")

@@ -1,0 +1,5 @@
+"""The text plugin runs the kit that strangers' plugins do."""
+
+from anydiff.testing import conformance
+
+test_conformance = conformance("text")

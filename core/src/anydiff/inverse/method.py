@@ -19,6 +19,7 @@ from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
 from anydiff.inverse.operators.base import LinearOperator
 from anydiff.inverse.problem import Problem, with_problem, without_problem
+from anydiff.paths.base import linear
 from anydiff.samplers import PlanSampler, Sampler, SampleRequest, as_sampler
 from anydiff.samplers.plan import REQUEST
 from anydiff.samplers.sampler import Chunk, sample_indices
@@ -168,7 +169,7 @@ class PlanMethod(InverseMethod):
                 "or use a method that is a guidance ('pigdm')."
             )
         nfe = DEFAULT_NFE if solving.nfe is None else solving.nfe
-        plan = compile_walk(self.walk(problem), denoiser.path, nfe, solving.grid)
+        plan = compile_walk(self.walk(problem), linear(denoiser.path, f"the method {self!r}"), nfe, solving.grid)
         return ProblemPlan(plan, lambda condition: self.operations(problem.of(condition)))
 
 

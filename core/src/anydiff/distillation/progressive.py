@@ -26,7 +26,8 @@ from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers.base import Wrapper, wrapped
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives import Call, Objective, element_mean
-from anydiff.paths.base import GaussianPath, LinearPath, gaussian, per_row
+from anydiff.paths.base import GaussianPath, gaussian, per_row
+from anydiff.paths.path import Path
 from anydiff.registry import registry
 from anydiff.samplers.sampler import guidance_layers
 from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
@@ -127,14 +128,10 @@ class Progressive(Objective):
         """The teacher is asked at all of its times but the last."""
         return self.grid[:-1] if name == TEACHER else None
 
-    def times(self, path: LinearPath, uniform: Tensor) -> Tensor:
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
         """The first times of the student's steps, each equally often."""
         begins = torch.tensor(self.grid[:-1:2], dtype=torch.float64, device=uniform.device)
         return begins[(uniform.double() * len(begins)).long().clamp(max=len(begins) - 1)]
-
-    def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
-        """What the weight of the data prediction is for the noise prediction."""
-        return (path.sigma(t) / path.alpha(t)) ** 2 * self._weight(path, t)
 
     def meet(self, denoiser: Denoiser, companions: Mapping[str, Denoiser]) -> None:
         """Refuse a teacher of other states or another path, and a grid that leaves the path."""

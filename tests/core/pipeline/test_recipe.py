@@ -29,6 +29,7 @@ CHANGED = {
     "schedule": "constant", "precision": "bf16-mixed", "micro_batch_size": 8, "gradient_clip": None,
     "betas": [0.8, 0.9], "weighting": "uniform", "metrics": [], "guidance": ["clamp"], "options": {"eta": 0.5},
     "latent": "other", "optimiser": "sgd", "start": "other", "companions": {"teacher": "other"}, "fixed": True,
+    "read_out": "heads",
 }  # fmt: skip
 
 

@@ -239,25 +239,33 @@ def with_parts(space: Space | None, condition: Conditioning) -> Conditioning:
 def read_by(
     space: Space | None,
     denoiser: Denoiser,
-    asked: Aggregation | str | None,
     condition: Conditioning,
-    read_out: ReadOutName | None,
+    asked: ReadOutName | None,
+    usual: ReadOutName | None,
 ) -> Denoiser:
     """``denoiser`` as the parts of an aggregate are read; as it is where nothing is aggregated.
 
+    Args:
+        space: where the denoiser's states lie.
+        denoiser: of the network.
+        condition: known entries among it.
+        asked: the read-out that the caller wants.
+        usual: that of the recipe, where nothing is asked and no part is known.
+
     Raises:
-        AnydiffError: a read-out is asked for where nothing is aggregated, or a part is known in some entries alone.
+        AnydiffError: a read-out where nothing is aggregated, or a part is known in some entries alone.
     """
-    if not isinstance(space, Aggregate) or not isinstance(asked, Aggregation):
-        if read_out is not None:
+    if not isinstance(space, Aggregate):
+        if asked or usual:
             raise AnydiffError(
-                f"read_out is {read_out!r}, but this recipe aggregates no parts (latent: {{parts: ...}}); leave it out."
+                f"read_out is {asked or usual!r}, but this recipe aggregates no parts (latent: {{parts: ...}}); leave "
+                "it out."
             )
         return denoiser
     clamped = condition.known is not None and bool(space.given(condition.known))
     if clamped:
         warnings.warn(CLAMPED, stacklevel=2)
-    chosen = read_out or ("heads" if clamped else asked.read_out)
+    chosen = asked or ("heads" if clamped else usual or "noise")
     return ReadOut(denoiser, space, chosen) if clamped or chosen != "noise" else denoiser
 
 

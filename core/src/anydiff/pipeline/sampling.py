@@ -177,9 +177,9 @@ class Draws:
         condition = _sized_and_fixed(pipeline.domain, asked, numbers, options)
         layers = _fitting(pipeline, layers, condition, options)
         device = next(pipeline.denoiser.parameters()).device if options.device is None else options.device
-        denoiser: Denoiser = read_by(
-            pipeline.latent, pipeline.denoiser.to(device), pipeline.recipe.latent, condition, options.read_out
-        )
+        usual = pipeline.recipe.sampling.read_out
+        denoiser: Denoiser = pipeline.denoiser.to(device)
+        denoiser = read_by(pipeline.latent, denoiser, condition, options.read_out, usual)
         denoiser = hooks().transform("wrap_denoiser", denoiser=denoiser, recipe=pipeline.recipe)
         denoiser = ReversedDenoiser(denoiser) if options.reverse else denoiser
         options = replace(options, device=device, start=begun(pipeline, options.start))

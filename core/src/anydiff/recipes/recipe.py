@@ -52,11 +52,9 @@ class Aggregation(Settings):
 
     Attributes:
         parts: name of a leaf -> how it enters; blocks are stacked along the first axis in this order.
-        read_out: whether samples follow the network's own prediction (``noise``) or what its heads read (``heads``).
     """
 
     parts: dict[str, PartSettings] = Field(min_length=1)
-    read_out: Literal["noise", "heads"] = "noise"
 
 
 class SamplingSettings(Settings):
@@ -73,6 +71,8 @@ class SamplingSettings(Settings):
             and keep 1.
         fixed: the weights are a denoiser on this plan alone: another solver, budget, grid, likelihood or guidance is
             refused.
+        read_out: of a recipe with parts: whether samples follow the network's own prediction (``noise``, the default)
+            or what its heads read (``heads``).
     """
 
     solver: Part = Part(name=DEFAULT_SOLVER)
@@ -82,6 +82,7 @@ class SamplingSettings(Settings):
     guidance: tuple[Part, ...] = ()
     fixed: bool = False
     temperature: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    read_out: Literal["noise", "heads"] | None = None
 
     def temperature_of(self, given: float | None, samples: int, cases: int) -> float:
         """The factor on noise of ``samples`` samples of ``cases`` cases: what is given, else this recipe's."""
@@ -154,8 +155,9 @@ class Recipe(Settings):
             del data["method"]
         if self.sampling.temperature == 1.0:
             del data["sampling"]["temperature"]
-        if not self.sampling.fixed:
-            del data["sampling"]["fixed"]
+        for name in ("fixed", "read_out"):
+            if not getattr(self.sampling, name):
+                del data["sampling"][name]
         for name in ("noise_levels", "optimiser", "prefetch"):
             if getattr(self.training, name) == TrainingSettings.model_fields[name].default:
                 del data["training"][name]

@@ -278,8 +278,8 @@ def fashion_joint() -> Recipe:
             },
         },
         "training": {
-            "steps": 2000,
-            "batch_size": 64,
+            "steps": 2800,
+            "batch_size": 32,
             "learning_rate": 1e-3,
             "warmup_steps": 100,
             "schedule": "cosine",

@@ -31,6 +31,13 @@ ANYDIFF_CHECK_OPTIONS = {
     "mlp": {"width": 16, "blocks": 2},
     "potential": {"options": {"width": 16, "blocks": 2}},
     "unet": {"spec": [1, 8, 8], "channels": 8, "multipliers": [1, 2], "blocks": 1},
+    "networks:quantised": {
+        "network": {"name": "mlp", "options": {"width": 16, "blocks": 2}},
+        "weights": 16,
+        "activations": 16,
+        "layers": {"conditioning.entry": "time", "blocks.0.film": "time", "blocks.0.entry": "state"},
+        "times": [-2.0, -1.0, -2 / 3, 0.0, 2 / 3, 1.0, 2.0],
+    },
     "autoencoder": {"spec": [1, 8, 8], "channels": 8},
     "tokens": {"spec": {"shape": [6], "kind": "categorical", "classes": 5}, "width": 16, "blocks": 1, "heads": 2},
     "marginal": {"probabilities": [0.5, 0.3, 0.2]},
@@ -55,6 +62,7 @@ def register_networks(register: Register) -> None:
     register("unet", "U-Net for 1, 2 and 3 dimensions", "anydiff.networks:UNet")
     register("dit", "diffusion transformer on patches", "anydiff.networks:DiT")
     register("potential", "any network as a scalar, whose gradient it predicts", "anydiff.denoisers:Potential")
+    register("quantised", "packed integers, as `anydiff quantise` makes them", "anydiff.compression:Quantised")
     register("heads", "a backbone with several exits: predictions and vectors", "anydiff.networks.heads:Heads")
     register("tokens", "transformer over classes on a line or a grid", "anydiff.networks.sequence:Tokens")
     register("autoencoder", "a latent space for 1, 2 and 3 dimensions", "anydiff.networks:Autoencoder")
@@ -377,6 +385,7 @@ def register_commands(register: Register) -> None:
     register("advise", "More calls, more training or more samples? And which solver?", "anydiff.cli.advise:command")
     register("gap", "Do the ODE's and the SDE's samples of a model agree?", "anydiff.cli.gap:command")
     register("cost", "Multiply-adds, seconds, bytes and memory of models.", "anydiff.cli.cost:command")
+    register("quantise", "Make a model with integer weights.", "anydiff.cli.quantise:command")
     register("show", "Draw pictures of a run or of samples.", "anydiff.cli.show:command")
     register("export", "Write one self-describing weights file from a run.", "anydiff.cli.export:command")
     register("data", "Fetch, check and list data sets.", "anydiff.cli.data:app")

@@ -37,6 +37,7 @@ from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.networks import Autoencoder, counted_memory, estimate_memory
 from anydiff.pipeline.load import weights_file
+from anydiff.solvers.plan import Evaluate
 from anydiff.states import ClassCondition, Conditioning, VectorCondition
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class NetworkCall:
 
 
 def network_call(pipeline: Pipeline, rows: int) -> NetworkCall:
-    """A call of the network on ``rows`` noisy states in the middle of its path; tried once.
+    """A call of the network on ``rows`` noisy states in the midst of its sampling; tried once.
 
     Raises:
         AnydiffError: it fails, for whatever reason.
@@ -201,7 +202,7 @@ def network_call(pipeline: Pipeline, rows: int) -> NetworkCall:
     spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
     device = next(denoiser.parameters()).device
     given = example_conditioning(pipeline, rows).to(device)
-    time = (denoiser.path.t_start + denoiser.path.t_end) / 2
+    time = _usual_time(pipeline)
     try:
         x = torch.randn(rows, *spec.shape, generator=torch.Generator().manual_seed(0)).to(device)
         x = x if given.mask is None else spec.project(x, given.mask)
@@ -215,6 +216,14 @@ def network_call(pipeline: Pipeline, rows: int) -> NetworkCall:
             "cost cannot be told; mend the network or the model's recipe."
         ) from error
     return call
+
+
+def _usual_time(pipeline: Pipeline) -> float:
+    """A time at which the recipe's own sampling calls the network; the middle of the path where that is not known."""
+    with contextlib.suppress(AnydiffError):  # an autoencoder, or steps that are chosen on the way
+        times = [each.t for each in pipeline.plan().instructions if isinstance(each, Evaluate)]
+        return times[len(times) // 2]
+    return (pipeline.denoiser.path.t_start + pipeline.denoiser.path.t_end) / 2
 
 
 def _sampled(pipeline: Pipeline) -> tuple[int | None, int | None]:

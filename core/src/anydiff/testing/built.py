@@ -15,7 +15,8 @@ from anydiff.testing.subject import Subject
 
 def build_network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Module, StateSpec]:
     """The network for its recipe's states, or for the shape that ANYDIFF_CHECK_OPTIONS gives; else points."""
-    options = plugin.options(entry.name)
+    # Names are of a kind: an operator may be called as a network is.
+    options = plugin.options(f"networks:{entry.name}") or plugin.options(entry.name)
     shape = options.pop("spec", None)
     recipe = plugin.recipe_of(entry)
     conditions: dict[str, object] = {"label": ClassCondition(3)}

@@ -228,57 +228,47 @@ def register_guidance(register: Register) -> None:
     )
 
 
+#: name | help | class in anydiff.inverse.operators | linear?
+_OPERATORS = """
+mask            | some entries are observed (inpainting, gaps)       | Mask           | linear
+average-pooling | weighted means, or sums, of blocks (coarser grids) | AveragePooling | linear
+blur            | a convolution with periodic edges                  | Blur           | linear
+fourier         | some frequencies are observed (MRI)                | Fourier        | linear
+matrix          | a dense matrix on flattened states                 | Matrix         | linear
+sparse-matrix   | a sparse matrix on flattened states                | SparseMatrix   | linear
+clipped         | values clipped to a range                          | Clipped        |
+magnitude       | sizes of the Fourier transform (phase retrieval)   | Magnitude      |
+quantised       | values rounded to multiples of a step              | Quantised      |
+"""
+
+
 @hookimpl
 def register_operators(register: Register) -> None:
     """What a measurement makes of a state. Metadata: linear."""
-    operators = "anydiff.inverse.operators"
-    register("mask", "some entries are observed (inpainting, gaps)", f"{operators}:Mask", linear=True)
-    register(
-        "average-pooling",
-        "weighted means, or sums, of blocks (a coarser grid)",
-        f"{operators}:AveragePooling",
-        linear=True,
-    )
-    register("blur", "a convolution with periodic edges", f"{operators}:Blur", linear=True)
-    register("fourier", "some frequencies are observed (MRI)", f"{operators}:Fourier", linear=True)
-    register("matrix", "a dense matrix on flattened states", f"{operators}:Matrix", linear=True)
-    register("sparse-matrix", "a sparse matrix on flattened states", f"{operators}:SparseMatrix", linear=True)
-    register("clipped", "values clipped to a range", f"{operators}:Clipped", linear=False)
-    register("magnitude", "sizes of the Fourier transform (phase retrieval)", f"{operators}:Magnitude", linear=False)
-    register("quantised", "values rounded to multiples of a step", f"{operators}:Quantised", linear=False)
+    for line in _OPERATORS.strip().splitlines():
+        name, help_, made, linear = (cell.strip() for cell in line.split("|"))
+        register(name, help_, f"anydiff.inverse.operators:{made}", linear=bool(linear))
+
+
+#: name | help | class in anydiff.inverse | kind | estimate | takes | source
+_INVERSE_METHODS = """
+mmps     | pseudo-inverse guidance, the network's Jacobian as covariance | MMPS    | guidance  | samples | linear operators, Gaussian noise                            | Rozet et al. 2024
+pigdm    | pseudo-inverse guidance, inside any plan                      | PiGDM   | guidance  | samples | linear operators, Gaussian noise                            | Song et al. 2023
+dps      | down the gradient of the misfit, through the network          | DPS     | guidance  | samples | any operator, any noise                                     | Chung et al. 2023
+ddnm     | each prediction is put where the measurement says             | DDNM    | plan      | samples | linear operators; with Gaussian noise those of known SVD    | Wang et al. 2023
+ddrm     | each singular direction by its own rule                       | DDRM    | plan      | samples | linear operators of known SVD, Gaussian noise               | Kawar et al. 2022
+repaint  | known entries are pasted in, down and up again                | RePaint | plan      | samples | masks, Gaussian noise                                       | Lugmayr et al. 2022
+red-diff | the state that measurement and denoiser agree on              | RedDiff | optimiser | point   | any operator, any noise                                     | Mardani et al. 2024
+"""  # noqa: E501 (a table is read by its columns)
 
 
 @hookimpl
 def register_inverse_methods(register: Register) -> None:
     """Methods for inverse problems. Metadata: kind, estimate, takes, source."""
-    gaussian = "linear operators, Gaussian noise"
-    register(
-        "pigdm",
-        "pseudo-inverse guidance, inside any plan",
-        "anydiff.inverse:PiGDM",
-        kind="guidance",
-        estimate="samples",
-        takes=gaussian,
-        source="Song et al. 2023",
-    )
-    register(
-        "mmps",
-        "the same with the network's Jacobian as covariance",
-        "anydiff.inverse:MMPS",
-        kind="guidance",
-        estimate="samples",
-        takes=gaussian,
-        source="Rozet et al. 2024",
-    )
-    register(
-        "ddnm",
-        "each prediction is put where the measurement says",
-        "anydiff.inverse:DDNM",
-        kind="plan",
-        estimate="samples",
-        takes="linear operators; with Gaussian noise those of known SVD",
-        source="Wang et al. 2023",
-    )
+    for line in _INVERSE_METHODS.strip().splitlines():
+        name, help_, made, kind, estimate, takes, source = (cell.strip() for cell in line.split("|"))
+        about = {"kind": kind, "estimate": estimate, "takes": takes, "source": source}
+        register(name, help_, f"anydiff.inverse:{made}", **about)
 
 
 @hookimpl

@@ -101,6 +101,13 @@ def score_unit(denoiser: Denoiser, t: float | Tensor, kind: PredictionKind) -> T
     return torch.where((alpha > 0) & (sigma > 0), factor * sigma**2 / alpha, 0.0)
 
 
+def data_unit(denoiser: Denoiser, t: float | Tensor, kind: PredictionKind) -> Tensor:
+    """What 1 more in the data is in a prediction of ``kind`` at ``t``, float64: 1 for the data, -α/σ for the noise."""
+    times = torch.as_tensor(t, dtype=torch.float64)
+    _, factor = conversion(denoiser.gaussian_path, times, "data", kind, denoiser.sigma_data)
+    return torch.as_tensor(factor)
+
+
 def differentiable_leaf(x: Tensor, keep: bool) -> Tensor:
     """``x`` as something to differentiate by; the caller's own tensor is left as it is.
 

@@ -1,14 +1,22 @@
 """Inverse problems: what was measured of a state, and states of which it was measured (docs/inverse.md)."""
 
 from anydiff.inverse.ddnm import DDNM
+from anydiff.inverse.ddrm import DDRM
+from anydiff.inverse.descent import Adam, descend
+from anydiff.inverse.dps import DPS
 from anydiff.inverse.method import GuidanceMethod, InverseMethod, PlanMethod, Solving
 from anydiff.inverse.noise import AsymmetricLaplace, Gaussian, MeasurementNoise, Poisson
 from anydiff.inverse.pigdm import MMPS, PiGDM
 from anydiff.inverse.problem import Problem
+from anydiff.inverse.red_diff import RedDiff
+from anydiff.inverse.repaint import RePaint
 
 __all__ = [
     "DDNM",
+    "DDRM",
+    "DPS",
     "MMPS",
+    "Adam",
     "AsymmetricLaplace",
     "Gaussian",
     "GuidanceMethod",
@@ -18,5 +26,8 @@ __all__ = [
     "PlanMethod",
     "Poisson",
     "Problem",
+    "RePaint",
+    "RedDiff",
     "Solving",
+    "descend",
 ]

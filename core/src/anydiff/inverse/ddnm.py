@@ -79,8 +79,8 @@ class DDNM(PlanMethod):
                 return data + torch.where(factor != 0, moved, 0.0)
             svd = operator.svd()
             assert svd is not None
-            values = svd.values.to(data)
-            share = _share(limit, std.to(data).flatten(1) / values.clamp_min(1e-30))
+            values = svd.values.to(data.device)
+            share = _share(limit, std.to(data.device).flatten(1) / values.clamp_min(1e-30))
             return data + svd.filtered(problem.residual(data), share / values.clamp_min(1e-30))
 
         def noise(z: Tensor, *, t: float, limit: float) -> Tensor:

@@ -21,17 +21,14 @@ from anydiff.inverse.operators.base import LinearOperator
 from anydiff.inverse.problem import Problem, with_problem, without_problem
 from anydiff.paths.base import linear
 from anydiff.samplers import PlanSampler, Sampler, SampleRequest, as_sampler
-from anydiff.samplers.plan import REQUEST
+from anydiff.samplers.plan import DEFAULT_NFE, REQUEST
 from anydiff.samplers.sampler import Chunk, sample_indices
 from anydiff.solvers.executor import Operation, execute
-from anydiff.solvers.plan import Plan
 from anydiff.solvers.walk import Walk, compile_walk
 from anydiff.states import Conditioning, StateSpec
 
 Kind = Literal["guidance", "plan", "optimiser"]
 Estimate = Literal["samples", "point"]
-DEFAULT_NFE = 20
-"""Network calls where nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Solving:
     """How much a method may spend, and by which plan it travels.
 
     Attributes:
-        nfe: network calls per sample; :data:`DEFAULT_NFE` where nothing is said.
+        nfe: network calls per sample; 20 where nothing is said.
         solver: a solver, by name or made, a compiled plan or a sampler; only a guidance takes one.
         grid: time grid.
         end: how the plan ends.
@@ -132,9 +129,7 @@ class GuidanceMethod(InverseMethod):
     def sampler(self, problem: Problem, denoiser: Denoiser, solving: Solving) -> Sampler:
         """That of the solver which was asked for."""
         chosen = self.solver if solving.solver is None else solving.solver
-        made = isinstance(chosen, Plan | Sampler)
-        nfe = solving.nfe if made or solving.nfe is not None else DEFAULT_NFE
-        return as_sampler(chosen, denoiser.path, nfe, solving.grid, solving.end, dict(solving.options))
+        return as_sampler(chosen, denoiser.path, solving.nfe, solving.grid, solving.end, dict(solving.options))
 
 
 class PlanMethod(InverseMethod):

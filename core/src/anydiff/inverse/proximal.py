@@ -29,8 +29,8 @@ def gain(operator: LinearOperator, residual: Tensor, prior: Tensor, noise: Tenso
         return torch.where(factor != 0, factor * residual / total.where(factor != 0, torch.ones_like(total)), 0.0)
     found = operator.svd()
     if found is not None and prior[0].numel() == 1 and noise[0].numel() == 1:
-        values = found.values.to(residual)
-        total = values.square() * prior.flatten(1) + noise.flatten(1)
+        values = found.values.to(residual.device)
+        total = values.square() * prior.flatten(1).double() + noise.flatten(1).double()
         return found.filtered(residual, values / total.where(values > 0, torch.ones_like(total)))
 
     def images(p: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,10 +39,11 @@ class Operations:
     """Names of the operations of a walk; an empty one is left out.
 
     Attributes:
-        start: of (x_T): the first state.
+        start: of (x_T), with ``alpha`` and ``sigma``: the first state.
         paste: of (x_t, z): the state that the network sees.
         correct: of (D), with ``limit``, the step's c/α_s: D'.
         noise: of (z), with ``limit``: what is drawn in place of z.
+        settle: of (D), at the end of the walk: the sample; ``correct`` where it is empty.
         step: of (x_t, D, z), with ``alpha``, ``sigma``, ``next_alpha`` and ``next_sigma``: the whole move down. At the
             end of the walk ``next_alpha`` is 1 and ``next_sigma`` 0.
     """
@@ -51,6 +52,7 @@ class Operations:
     paste: str = ""
     correct: str = ""
     noise: str = ""
+    settle: str = ""
     step: str = ""
 
 
@@ -88,20 +90,20 @@ class Walk:
     def visits(self, last: int) -> list[int]:
         """The nodes in order, from 0 (pure noise) to ``last``.
 
-        Whenever a node is reached that lies ``length`` below the one where the last climb ended, it is climbed back
-        ``times`` times, one node at a time; the last stretch that is not whole is not.
+        Nodes a multiple of ``length`` before the last one are where it climbs back by ``length``, one node at a time
+        and
+        ``times`` times each, as far as there are nodes above: the schedule of RePaint (Lugmayr et al. 2022).
         """
-        if not self.length or not self.times:
-            return list(range(last + 1))
-        found, base = [0], 0
-        while base + self.length <= last:
-            down = list(range(base + 1, base + self.length + 1))
-            up = list(range(base + self.length - 1, base - 1, -1))
-            found += down
-            for _ in range(self.times):
-                found += up + down
-            base += self.length
-        return found + list(range(base + 1, last + 1))
+        jumps = dict.fromkeys(range(0, last - self.length + 1, self.length), self.times) if self.length else {}
+        left, found = last, [0]  # nodes that are left below
+        while left:
+            left -= 1
+            found.append(last - left)
+            if jumps.get(left, 0):
+                jumps[left] -= 1
+                found += [last - left - each for each in range(1, self.length + 1)]
+                left += self.length
+        return found
 
     def calls(self, last: int) -> int:
         """Network calls of a walk down to node ``last``; moves of the forward process need none."""
@@ -122,7 +124,9 @@ def compile_walk(walk: Walk, path: LinearPath, nfe: int, grid: str | Sequence[fl
             "'pigdm', which works inside every plan."
         )
     budget = natural_number("nfe", nfe)
-    last = max((n for n in range(1, budget) if walk.calls(n) <= budget), default=0)
+    last = 0
+    while last + 1 < budget and walk.calls(last + 1) <= budget:
+        last += 1
     if not last:
         raise AnydiffError(f"nfe is {nfe}, but this method needs at least {walk.calls(1)} network calls; raise nfe.")
     nodes = [Node(path, t) for t in time_grid(path, last, grid)]
@@ -145,7 +149,7 @@ def compile_walk(walk: Walk, path: LinearPath, nfe: int, grid: str | Sequence[fl
 
 def _start(program: Program, operation: str, first: Node) -> LinearForm:
     x = program.start()
-    return program.apply(operation, x, node=first) if operation else x
+    return program.apply(operation, x, node=first, alpha=first.alpha, sigma=first.sigma) if operation else x
 
 
 def _seen(program: Program, x: LinearForm, node: Node, paste: str) -> tuple[LinearForm, LinearForm]:
@@ -194,4 +198,6 @@ def _end(program: Program, x: LinearForm, data: LinearForm, last: Node, walk: Wa
     if names.step:
         ahead = {"alpha": last.alpha, "sigma": last.sigma, "next_alpha": 1.0, "next_sigma": 0.0}
         return program.apply(names.step, x, data, program.noise(), node=last, **ahead)
+    if names.settle:
+        return program.apply(names.settle, data, node=last)
     return program.apply(names.correct, data, node=last, limit=0.0) if names.correct else data

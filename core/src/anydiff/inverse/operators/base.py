@@ -109,13 +109,18 @@ class SVD:
         return self.values > 0
 
     def measured(self, y: Tensor) -> Tensor:
-        """Uᵀ y ``[B, n]`` of measurements ``[B, *output]``; 0 where a direction is not measured."""
-        values = self.values.to(y)
-        return torch.where(values > 0, self.to(self.operator.adjoint(y)) / values.clamp_min(1e-300), 0.0)
+        """Uᵀ y, float64 ``[B, n]``, of measurements ``[B, *output]``; 0 where a direction is not measured.
+
+        In double precision whatever ``y`` is: single precision's rounding, divided by a small singular value, is larger
+        than what was measured.
+        """
+        values = self.values.to(y.device)
+        found = self.to(self.operator.adjoint(y.double()))
+        return torch.where(values > 0, found / values.clamp_min(1e-300), 0.0)
 
     def filtered(self, y: Tensor, gains: Tensor) -> Tensor:
         """V diag(g) Uᵀ y ``[B, *shape]`` with gains ``[1 or B, n]``, which do not count where nothing is measured."""
-        return self.back(torch.where(self.rank, gains.to(y) * self.measured(y), 0.0))
+        return self.back(torch.where(self.rank.to(y.device), gains.double() * self.measured(y), 0.0)).to(y.dtype)
 
 
 class Operator(HasCases, ABC):

@@ -71,6 +71,23 @@ def test_what_cannot_be_read_any_more_can_be_left_out():
     torch.testing.assert_close(signal, plain * alpha.square().float())
 
 
+def test_rows_without_the_condition_are_left_out():
+    clean, noise, uniform, given = batch()
+    there = torch.tensor([True, False, True, False])
+    told = Conditioning(
+        {"label": torch.where(there, LABELS, -1)}, {"label": there}, sources={"part": given.sources["part"]}
+    )
+    network = denoiser()
+    plain = heads().terms(network, *batch())["label"]
+
+    class Deaf(CountingDenoiser):
+        def exits(self, x, t, condition):
+            return self.inner.exits(x, t)
+
+    found = heads().terms(Deaf(network), clean, noise, uniform, told)["label"]
+    torch.testing.assert_close(found, torch.where(there, plain, 0.0))
+
+
 def gradients(objective):
     network = denoiser()
     objective(network, *batch()).sum().backward()

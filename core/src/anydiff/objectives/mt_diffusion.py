@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,6 +30,8 @@ NOISE = "denoising"
 
 class HeadLoss(Term):
     """What a head of the network reads off x_t against what is there: a source or condition of the head's own name.
+
+    Rows in which the condition is absent are left out.
 
     Args:
         head: its name: a vector of the network, or a further exit.
@@ -62,7 +65,7 @@ class HeadLoss(Term):
         """
         made = call.exits
         self._check(self.head in made and self.head not in call.denoiser.native_kinds, list(made))
-        read, wanted = made[self.head], self._wanted(call)
+        read, (wanted, present) = made[self.head], self._wanted(call)
         if wanted.is_floating_point():
             self._check_shape(wanted, tuple(read.shape), "the head gives")
             weights = call.entry_weights if wanted.shape == call.clean.shape else None
@@ -70,20 +73,30 @@ class HeadLoss(Term):
         else:
             self._check_shape(wanted, tuple(read.shape[:1]), "there must be one class number per row:")
             error = functional.cross_entropy(read, self._classes(wanted, read.shape[-1]), reduction="none")
+        if present is not None:
+            error = torch.where(present, error, 0.0)
         if self.weighting == "uniform":
             return error
         alpha, sigma = call.gaussian_path.alpha(call.t), call.gaussian_path.sigma(call.t)
         return error * (alpha**2 / (alpha**2 + sigma**2)).to(error)
 
-    def _wanted(self, call: Call) -> Tensor:
-        found = {**call.condition.given, **call.condition.sources}
-        if self.head not in found:
+    def _wanted(self, call: Call) -> tuple[Tensor, Tensor | None]:
+        """The head's data, and in which rows they are there; None for all."""
+        condition = call.condition
+        if self.head in condition.sources:
+            return condition.sources[self.head], None
+        if self.head not in condition.given:
+            there = [*condition.given, *condition.sources]
             raise AnydiffError(
                 f"the head {self.head!r} has no data to be trained on: the data set gives "
-                f"{', '.join(found) or 'nothing beside its states'}; choose a data set with {self.head!r} (or a latent "
+                f"{', '.join(there) or 'nothing beside its states'}; choose a data set with {self.head!r} (or a latent "
                 "with that part), or leave the head out."
             )
-        return found[self.head]
+        value = condition.given[self.head]
+        if self.head not in condition.present:
+            return value, None
+        present = condition.presence(self.head)
+        return torch.where(present.reshape(-1, *[1] * (value.ndim - 1)), value, 0), present
 
     def _check(self, there: bool, offered: list[str]) -> None:
         if not there:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,6 +55,13 @@ class Encoder:
         """Where the part lies in the flattened space."""
         return slice(self.first, self.first + (math.prod(self.shape) if self.matrix is None else len(self.matrix)))
 
+    @functools.cached_property
+    def inverse(self) -> Tensor:
+        """The pseudo-inverse of the matrix, float64 ``[entries of the part, rows]``."""
+        assert self.matrix is not None
+        found: Tensor = torch.linalg.pinv(self.matrix)
+        return found
+
     def encode(self, values: Tensor) -> Tensor:
         """E_i of values ``[B, *shape]``: ``[B, size]``, zero outside of the part's rows."""
         flat = values.flatten(1)
@@ -67,7 +75,7 @@ class Encoder:
         if self.matrix is None:
             return found.reshape(-1, *self.shape)
         if not self.classes:
-            read: Tensor = found @ torch.linalg.pinv(self.matrix).T.to(found)
+            read: Tensor = found @ self.inverse.T.to(found)
             return read.reshape(-1, *self.shape)
         coded: Tensor = torch.nn.functional.one_hot(self.labels(share), self.matrix.shape[1]).to(share)
         return coded
@@ -83,7 +91,7 @@ class Encoder:
             return self.encode(share[:, self.rows])
         kept = torch.zeros_like(share)
         found = share[:, self.rows]
-        kept[:, self.rows] = found @ (self.matrix @ torch.linalg.pinv(self.matrix)).T.to(found)
+        kept[:, self.rows] = found @ (self.matrix @ self.inverse).T.to(found)
         return kept
 
 

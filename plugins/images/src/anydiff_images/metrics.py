@@ -205,6 +205,21 @@ class Recall(_Manifold):
     which = "recall"
 
 
+def share_card(name: str, classifier: Classifier) -> MetricCard:
+    """The card of a share of pictures that ``classifier`` puts where they should be; names its accuracy on real ones."""
+    return MetricCard(
+        name=name,
+        direction="higher",
+        unit="1",
+        range=(0.0, 1.0),
+        ideal=1.0,
+        minimum_samples=50,
+        features=f"classifier {classifier.name}, accuracy {classifier.accuracy:.4f} on the real test split",
+        version="1: top-1",
+        uncertainty="samples",
+    )
+
+
 class ClassConsistency(Metric):
     """Share of conditional samples that the classifier puts into the class they were asked for.
 
@@ -223,18 +238,7 @@ class ClassConsistency(Metric):
     @property
     def card(self) -> MetricCard:
         """Higher is better; names the classifier and its accuracy on real test images."""
-        return MetricCard(
-            name="images/class-consistency",
-            direction="higher",
-            unit="1",
-            range=(0.0, 1.0),
-            ideal=1.0,
-            minimum_samples=50,
-            features=f"classifier {self.classifier.name}, accuracy {self.classifier.accuracy:.4f} on the real test "
-            "split",
-            version="1: top-1",
-            uncertainty="samples",
-        )
+        return share_card("images/class-consistency", self.classifier)
 
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """Share in [0, 1]; the reference is only checked.

@@ -26,6 +26,7 @@ from anydiff_images.classifier import load_classifier
 from anydiff_images.data import FashionMNIST
 from anydiff_images.domain import Images
 from anydiff_images.files import LABEL, labels_in
+from anydiff_images.metrics import share_card
 
 
 class LabelledImages(Images):
@@ -215,18 +216,7 @@ class LabelAgreement(Metric):
     @property
     def card(self) -> MetricCard:
         """Higher is better; names the classifier and its accuracy on real test images."""
-        return MetricCard(
-            name="images/label-agreement",
-            direction="higher",
-            unit="1",
-            range=(0.0, 1.0),
-            ideal=1.0,
-            minimum_samples=50,
-            features=f"classifier {self.classifier.name}, accuracy {self.classifier.accuracy:.4f} on the real test "
-            "split",
-            version="1: top-1",
-            uncertainty="samples",
-        )
+        return share_card("images/label-agreement", self.classifier)
 
     def compute(self, samples: SampleSet, reference: SampleSet) -> float:
         """Share in [0, 1]; the reference is only checked.

@@ -206,7 +206,7 @@ class Recall(_Manifold):
 
 
 def share_card(name: str, classifier: Classifier) -> MetricCard:
-    """The card of a share of pictures that ``classifier`` puts where they should be; names its accuracy on real ones."""
+    """The card of a share of pictures that a classifier puts where they should be, with its accuracy on real ones."""
     return MetricCard(
         name=name,
         direction="higher",

@@ -11,7 +11,7 @@ import anydiff.solvers
 
 FOLDER = Path(anydiff.solvers.__file__).parent
 #: What every solver stands on, and is no solver: the plan, its compiler and executor, and the face of sampling.
-MACHINERY = ("__init__", "base", "executor", "plan", "product", "program", "sample")
+MACHINERY = ("__init__", "base", "executor", "forms", "plan", "product", "program", "sample", "snapshots", "start")
 #: No pages of coefficients: a sampler that is also an encoder and a likelihood.
 MORE_THAN_A_SOLVER = {"AdaptiveODE": 190}
 NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)

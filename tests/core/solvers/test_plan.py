@@ -168,7 +168,7 @@ def good_body() -> dict:
     "edit",
     [
         lambda b: b.pop("nodes"),
-        lambda b: b.update(format=3),
+        lambda b: b.update(format=4),
         lambda b: b["instructions"][0].update(op="jump"),
         lambda b: b["instructions"][0].update(extra=1),
         lambda b: b["instructions"][0].update(state="nowhere"),

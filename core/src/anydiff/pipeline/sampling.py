@@ -32,6 +32,7 @@ from anydiff.solvers import Solver
 from anydiff.solvers.base import preferred_grid
 from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
+from anydiff.solvers.start import Start
 from anydiff.states import Conditioning, Known
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class SampleOptions:
             a condition is present.
         batch_size: rows per network call; does not change the samples beyond the network's own rounding.
         device: where to sample.
-        start: where sampling begins: states at the plan's first node, instead of the prior; of a bridge also native
-            objects, one per sample.
+        start: where sampling begins: states at the plan's first node, instead of the prior, or a
+            :class:`~anydiff.solvers.Start`; of a bridge also native objects, one per sample.
         reverse: travel a bridge from its data to its start; ``start`` then holds data.
         temperature: factor on every noise draw (default: the recipe's, and 1 for several samples of a case).
         known: native objects or clean states, one per sample or one for all, some entries of which must come out as
@@ -77,7 +78,7 @@ class SampleOptions:
     condition: Asked | None = None
     batch_size: int = 256
     device: torch.device | str | None = None
-    start: Tensor | Sequence[Any] | None = None
+    start: Tensor | Start | Sequence[Any] | None = None
     reverse: bool = False
     temperature: float | None = None
     known: Tensor | Sequence[Any] | None = None
@@ -96,13 +97,13 @@ class SampleOptions:
         return cls(**{name: value for name, value in options.items() if name in own}, solving=solving)
 
 
-def begun(pipeline: Pipeline, start: Tensor | Sequence[Any] | None) -> Tensor | None:
+def begun(pipeline: Pipeline, start: Tensor | Start | Sequence[Any] | None) -> Tensor | Start | None:
     """The states that sampling begins with, of states or of native objects.
 
     Raises:
         AnydiffError: objects where the path begins at noise.
     """
-    if start is None or isinstance(start, Tensor):
+    if start is None or isinstance(start, Tensor | Start):
         return start
     if not pipeline.denoiser.path.named("start"):
         raise AnydiffError(
@@ -125,7 +126,7 @@ def sample_states(pipeline: Pipeline, count: int | Sequence[int] | None, options
         AnydiffError: the pipeline is an autoencoder, or the options ask for what its recipe cannot do.
     """
     if count is None:
-        if options.start is None:
+        if options.start is None or isinstance(options.start, Start):
             raise AnydiffError("count is missing; say how many samples are drawn, or give the states to start from.")
         count = len(options.start)
     draws = Draws.of(pipeline, count, options)
@@ -215,7 +216,7 @@ class Draws:
             outer: guidance around all other.
         """
         options, pipeline = self.options, self.pipeline
-        start = options.start if isinstance(options.start, Tensor) else None  # objects were encoded before
+        start = options.start if isinstance(options.start, Tensor | Start) else None  # objects were encoded before
         asked = with_parts(pipeline.latent, self.condition.without(fixing(pipeline.domain)))
         request = SampleRequest(
             self.count, seed=options.seed if seed is None else seed, guidance=[*self.layers, *outer],

@@ -81,7 +81,7 @@ class AdaptiveODE(Sampler):
         """Refuse product paths and states that are no floating-point batch, and set the count to zero."""
         one_level(denoiser)
         dtype = self.dtype if request.dtype is None else request.dtype
-        start = request.start
+        start = request.start if isinstance(request.start, Tensor) else None  # a Start makes as many as are asked for
         if not dtype.is_floating_point or (start is not None and (start.ndim < 2 or not len(start))):
             given = "draws" if start is None else tuple(start.shape)
             raise AnydiffError(f"a batch [B, *shape] of states in a float type is needed, not {given}, {dtype}.")

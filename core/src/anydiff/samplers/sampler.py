@@ -24,6 +24,7 @@ from anydiff.errors import AnydiffError, natural_number
 from anydiff.paths.base import GaussianPath
 from anydiff.paths.path import Path
 from anydiff.solvers.executor import Callback, DrawsNoise, Step
+from anydiff.solvers.start import Start
 from anydiff.states.conditions import UNCONDITIONAL, Conditioning, check_rows
 from anydiff.states.noise import NoiseSource
 from anydiff.states.spec import StateSpec
@@ -43,7 +44,8 @@ class SampleRequest:
             dictionary of tensors is what networks are told, by the names of conditions.
         cases: several samples share a condition: it has one row per case, and row i of the samples belongs to case
             i % cases. A case is encoded once per chunk however many samples of it are drawn.
-        start: states to begin with ``[count, *shape]``, instead of draws from the prior.
+        start: states to begin with ``[count, *shape]``, instead of draws from the prior, or a
+            :class:`~anydiff.solvers.Start`, which makes them from the samples' own streams.
         temperature: factor on every noise draw, the prior's included.
         batch_size: rows per network call.
         dtype: floating-point type of the state; None for the sampler's own.
@@ -56,7 +58,7 @@ class SampleRequest:
     guidance: Wrapper | Sequence[Wrapper] | None = None
     condition: Conditioning | Mapping[str, Tensor] = UNCONDITIONAL
     cases: int | None = None
-    start: Tensor | None = None
+    start: Tensor | Start | None = None
     temperature: float = 1.0
     batch_size: int = 256
     dtype: torch.dtype | None = None
@@ -158,7 +160,7 @@ class Sampler(ABC):
         condition = Conditioning.of(request.condition).checked(cases)
         layers, inner = guidance_layers(request.guidance, spec, condition), self.inner(denoiser)
         warn_approximate(inner, layers, condition)
-        if request.start is not None:
+        if isinstance(request.start, Tensor):
             check_rows("start", request.start, len(indices))
         batch_size = natural_number("batch_size", request.batch_size)
         dtype = spec.dtype(self.dtype if request.dtype is None else request.dtype)
@@ -173,6 +175,9 @@ class Sampler(ABC):
             source = noise_source(spec, request.seed, path, request.temperature, part.mask)
             if request.start is None:
                 first = path.first(source.draw(samples, 0, dtype, torch.device(request.device)), part)
+            elif isinstance(request.start, Start):
+                like = torch.empty(0, *spec.shape, dtype=dtype, device=request.device)
+                first = request.start.states(path, samples, source, part, like)
             else:
                 first = request.start[rows].to(request.device, dtype)
             spec.check(first)

@@ -19,6 +19,8 @@ from anydiff.solvers.predictor_corrector import (
 from anydiff.solvers.program import LinearForm, Node, Program
 from anydiff.solvers.rddm import RDDMSolver
 from anydiff.solvers.runge_kutta import EDMHeun, Euler
+from anydiff.solvers.snapshots import Snapshot, advance, resume, shared
+from anydiff.solvers.start import Fixed, Prior, PriorAt, Start
 
 __all__ = [
     "DDIM",
@@ -29,16 +31,22 @@ __all__ = [
     "Euler",
     "EulerMaruyama",
     "ExponentialAdams",
+    "Fixed",
     "InterpolantSolver",
     "LinearForm",
     "Node",
     "Plan",
     "Predictor",
     "PredictorCorrector",
+    "Prior",
+    "PriorAt",
     "Program",
     "RDDMSolver",
+    "Snapshot",
     "Solver",
+    "Start",
     "Step",
+    "advance",
     "build_plan",
     "checked_choice",
     "compile_plan",
@@ -46,6 +54,8 @@ __all__ = [
     "execute",
     "langevin_step",
     "predicted",
+    "resume",
     "score_of",
+    "shared",
     "step_size",
 ]

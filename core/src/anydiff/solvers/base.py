@@ -138,20 +138,16 @@ def build_plan(
     if not isinstance(path, LinearPath):
         raise AnydiffError(f"{solver!r} knows no path such as {path!r}, which is neither linear nor of classes.")
     if isinstance(path, ProductPath):
-        plans = {name: _build(solver, leaf, grid, end, budget, path.keeper) for name, leaf in path.leaves}
+        leaves, offset, plans = dict(path.leaves), 0, {}
+        for leaf in path.bound.leaves:
+            program = Program(leaves[leaf.name], budget, path.keeper, leaf, offset, grid[0])
+            plans[leaf.name], offset = _build(solver, program, grid, end), offset + leaf.size
         return merged(plans, path)
-    return _build(solver, path, grid, end, budget)
+    return _build(solver, Program(path, budget, begin=grid[0]), grid, end)
 
 
-def _build(
-    solver: Solver,
-    path: LinearPath,
-    grid: Sequence[float],
-    end: str,
-    budget: int | None,
-    clock: GaussianPath | None = None,
-) -> Plan:
-    program = Program(path, budget, clock, grid[0])
+def _build(solver: Solver, program: Program, grid: Sequence[float], end: str) -> Plan:
+    path = program.path
     nodes = [program.node(t) for t in grid]
     try:
         x = _end(program, solver.build(program, nodes), nodes[-1], end)

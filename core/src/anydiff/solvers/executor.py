@@ -135,13 +135,13 @@ class _Machine:
         index = job.condition.index
         self.samples: Sequence[int] = range(start.shape[0]) if index is None else index.tolist()
         self.calls = 0
+        self.like = start
+        self.arrays: dict[int, Tensor] = {}
         self.registers: dict[str, Tensor] = {Plan.START: start}
         # A known source may be a condition: the network is usually conditioned on it too.
         self._load_constants({**job.condition.given, **job.condition.sources})
         # Only these, which the executor itself allocates, are ever written to.
         self.buffers: dict[int, Tensor] = {}
-        self.like = start
-        self.arrays: dict[int, Tensor] = {}
 
     def _load_constants(self, constants: Mapping[str, Tensor]) -> None:
         for name in self.plan.constants:
@@ -151,23 +151,29 @@ class _Machine:
                     f"Conditioning(sources={{{name!r}: tensor}})."
                 )
             self.registers[name] = constants[name]
+        self.registers.update((name, self._factor(value)) for name, value in self.plan.values.items())
 
-    def run(self) -> Tensor:
-        rows = _rows(self.plan)
-        registers = self.registers
+    def run(self, begin: int = 0) -> Tensor:
+        """The result, of the instructions from number ``begin`` on."""
         if self.job.watch:
-            self._check("the start", registers[Plan.START], self.plan.nodes[0])
-        for index, row in enumerate(rows):
-            value = self._step(row)
-            if self.job.watch:
-                self._locate(index, row.instruction, value)
-            registers[row.instruction.out] = value
-            for register in row.dying:
-                del registers[register]
-        result = registers[self.plan.result]
+            self._check("the start", self.registers[Plan.START], self.plan.nodes[0])
+        self.advance(begin, len(self.plan.instructions))
+        result = self.registers[self.plan.result]
         # What the executor did not allocate belongs to somebody else: the caller, or the denoiser.
         own = any(result is buffer for buffer in self.buffers.values())
         return result if own or self.job.differentiable else result.clone()
+
+    def advance(self, begin: int, end: int, keeps: bool = False) -> None:
+        """Run instructions ``begin`` to ``end`` - 1; with ``keeps`` no register is forgotten or written over."""
+        for index, row in enumerate(_rows(self.plan)[begin:end], begin):
+            value = self._step(row)
+            if self.job.watch:
+                self._locate(index, row.instruction, value)
+            self.registers[row.instruction.out] = value
+            if keeps:
+                self.buffers.pop(row.buffer, None)
+            for register in () if keeps else row.dying:
+                del self.registers[register]
 
     def _locate(self, index: int, instruction: Instruction, value: Tensor) -> None:
         if isinstance(instruction, Evaluate):
@@ -255,7 +261,7 @@ class _Machine:
 
     def _differentiable_sum(self, instruction: Combine) -> Tensor:
         terms: list[Tensor] = [self._factor(c) * self.registers[r] for r, c in instruction.terms]
-        return sum(terms[1:], terms[0])
+        return sum(terms[1:], terms[0]).expand_as(self.like)
 
     def _combine(self, row: _Row) -> Tensor:
         sources = [self.registers[register] for register in row.sources]
@@ -360,11 +366,9 @@ def _own(value: Tensor, inputs: Sequence[Tensor]) -> Tensor:
 
 def weighted_sum(target: Tensor, sources: Sequence[Tensor], factors: Sequence[float | Tensor]) -> None:
     """``target <- Σ factors[i] sources[i]`` in place, in cache-sized blocks; ``sources[0]`` may be ``target``."""
-    if target.numel() < FUSED or not target.is_cpu:
-        return _accumulate(target, sources, factors)
-    scalar = not any(isinstance(factor, Tensor) for factor in factors)
+    plain = target.numel() >= FUSED and target.is_cpu and not any(isinstance(factor, Tensor) for factor in factors)
     # A source may be broadcast (a constant of one row), which blocks cannot follow.
-    if not scalar or not all(source.is_contiguous() and source.shape == target.shape for source in sources):
+    if not plain or not all(source.is_contiguous() and source.shape == target.shape for source in sources):
         return _accumulate(target, sources, factors)
     flats = [source.view(-1) for source in (target, *sources)]
     if target.numel() <= BLOCK:
@@ -391,6 +395,6 @@ def _accumulate(target: Tensor, sources: Sequence[Tensor], factors: Sequence[Any
         target.mul_(factor)
     for source, factor in zip(sources[1:], factors[1:], strict=True):
         if isinstance(factor, Tensor):
-            target.addcmul_(source, factor.expand_as(source))
+            target.addcmul_(source, factor)
         else:
             target.add_(source, alpha=factor)

@@ -7,19 +7,28 @@ holds no tensor and no network: coefficients are float64 numbers (or float64 arr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.files import write_atomic
 
 Coefficient: TypeAlias = "float | NDArray[np.float64]"
 FORMAT = 2
 """What is written. Format 1, in which a network call gives one prediction, is read as well."""
+METADATA = "anydiff-plan"
+"""The field of a file's metadata that holds the plan's text."""
+WITH_VALUES = 3
+"""The format of a plan that owns constants."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +137,11 @@ class Plan:
         instructions: the program; register ``x0`` holds the start.
         result: the register that holds the sample at the end.
         constants: names of the registers that must be given before sampling (μ of a mean-reverting path, ...).
+        values: registers that the plan brings itself: name -> float64 array that broadcasts to one sample.
 
     Raises:
-        AnydiffError: a register is read before it is written, or written twice, or a Combine has no or repeated terms.
+        AnydiffError: a register is read before it is written, or written twice, a Combine has no or repeated terms, or
+            a value is not finite.
     """
 
     solver: str
@@ -139,11 +150,17 @@ class Plan:
     instructions: tuple[Instruction, ...]
     result: str
     constants: tuple[str, ...] = ()
+    values: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, compare=False)
 
     START = "x0"
 
     def __post_init__(self) -> None:
-        known = {self.START, *self.constants}
+        known = {self.START, *self.constants, *self.values}
+        if len(known) < 1 + len(self.constants) + len(self.values):
+            raise AnydiffError(f"constants {self.constants} and values {tuple(self.values)} share a name; rename one.")
+        for name, value in self.values.items():
+            if not np.isfinite(value).all():
+                raise AnydiffError(f"the plan's constant {name!r} is not finite in all entries; make it anew.")
         for index, instruction in enumerate(self.instructions):
             absent = [register for register in instruction.inputs if register not in known]
             if absent:
@@ -192,33 +209,70 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as JSON text; floats keep every bit."""
+        return json.dumps(self.body(lambda array: array.tolist()), indent=1)
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file (arrays as float64 tensors, the rest as JSON), atomically; every bit is kept."""
+        arrays: dict[str, NDArray[np.float64]] = {}
+
+        def stored(array: NDArray[np.float64]) -> dict[str, str]:
+            key = f"array{len(arrays)}"
+            arrays[key] = np.array(array, dtype=np.float64, order="C")  # whole: what is stored is not a view
+            return {"array": key}
+
+        text = json.dumps(self.body(stored))
+        write_atomic(path, safetensors.numpy.save(arrays, {METADATA: text}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """The plan that :meth:`save` wrote.
+
+        Raises:
+            FileFormatError: the file is missing, truncated, or holds no plan of this format.
+        """
+        try:
+            with safetensors.safe_open(path, "numpy") as file:
+                text = (file.metadata() or {}).get(METADATA)
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dictionary)
+        except (OSError, SafetensorError) as error:
+            raise FileFormatError(
+                f"{str(path)!r} is missing, truncated or no safetensors file ({error}); write it with Plan.save()."
+            ) from error
+        if text is None:
+            raise FileFormatError(f"{str(path)!r} holds no plan; write one with Plan.save().")
+        return cls.from_json(text, arrays)
+
+    def body(self, stored: Callable[[NDArray[np.float64]], Any]) -> dict[str, Any]:
+        """The plan as plain data, each array as ``stored`` gives it."""
         names = {cls: name for name, cls in _KINDS.items()}
-        rows = [{"op": names[type(i)], **_jsonable(i)} for i in self.instructions]
-        body = {
-            "format": FORMAT,
+        rows = [{"op": names[type(i)], **_jsonable(i, stored)} for i in self.instructions]
+        values = {"values": {name: stored(value) for name, value in self.values.items()}} if self.values else {}
+        return {
+            "format": WITH_VALUES if self.values else FORMAT,
             "solver": self.solver,
             "path": self.path,
             "nodes": list(self.nodes),
             "result": self.result,
             "constants": list(self.constants),
             "instructions": rows,
+            **values,
         }
-        return json.dumps(body, indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """The plan that :meth:`to_json` wrote.
+    def from_json(cls, text: str, arrays: Mapping[str, NDArray[np.float64]] | None = None) -> Plan:
+        """The plan that :meth:`to_json` wrote; ``arrays`` are those that are stored beside the text.
 
         Raises:
             FileFormatError: the text is not JSON, or not a plan of this format.
         """
         try:
             body = parse_json(text, Place("the text"), "a plan", "write one with Plan.to_json()")
-            if body["format"] not in range(1, FORMAT + 1):
+            if body["format"] not in range(1, WITH_VALUES + 1):
                 raise FileFormatError(
-                    f"the plan has format {body['format']!r}, but this anydiff reads 1 to {FORMAT}; make it anew."
+                    f"the plan has format {body['format']!r}, but this anydiff reads 1 to {WITH_VALUES}; make it anew."
                 )
-            instructions = tuple(_parse(row) for row in body["instructions"])
+            instructions = tuple(_parse(row, arrays or {}) for row in body["instructions"])
+            values = {name: _array(value, arrays or {}) for name, value in body.get("values", {}).items()}
             return cls(
                 solver=body["solver"],
                 path=body["path"],
@@ -226,6 +280,7 @@ class Plan:
                 instructions=instructions,
                 result=body["result"],
                 constants=tuple(body["constants"]),
+                values=values,
             )
         except (AnydiffError, ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, FileFormatError):
@@ -265,22 +320,27 @@ def _plain(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _jsonable(instruction: Instruction) -> dict[str, Any]:
+def _jsonable(instruction: Instruction, stored: Callable[[NDArray[np.float64]], Any]) -> dict[str, Any]:
     out = dict(vars(instruction))
     if isinstance(instruction, Evaluate):
         out["also"] = [list(pair) for pair in instruction.also]
         if not instruction.also:
             del out["also"]
     if isinstance(instruction, Combine):
-        out["terms"] = [[r, c.tolist() if isinstance(c, np.ndarray) else c] for r, c in instruction.terms]
+        out["terms"] = [[r, stored(c) if isinstance(c, np.ndarray) else c] for r, c in instruction.terms]
     return out
 
 
-def _parse(row: dict[str, Any]) -> Instruction:
+def _array(value: Any, arrays: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """An array from numbers, or the stored one that is named."""
+    return arrays[value["array"]] if isinstance(value, dict) else np.array(value, dtype=np.float64)
+
+
+def _parse(row: dict[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> Instruction:
     row = dict(row)
     kind = _KINDS[row.pop("op")]
     if kind is Combine:
-        terms = ((r, np.array(c, dtype=np.float64) if isinstance(c, list) else float(c)) for r, c in row.pop("terms"))
+        terms = ((r, _array(c, arrays) if isinstance(c, list | dict) else float(c)) for r, c in row.pop("terms"))
         row["terms"] = tuple(terms)
     if kind is Evaluate:
         row["also"] = tuple((register, name) for register, name in row.get("also", ()))

@@ -16,6 +16,7 @@ import numpy as np
 from anydiff.errors import AnydiffError
 from anydiff.paths.product import ProductPath
 from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan
+from anydiff.solvers.program import fitted
 from anydiff.states.spec import StateSpec
 
 #: The operation that applies another one leaf by leaf (:mod:`anydiff.solvers.operations`).
@@ -49,7 +50,9 @@ def merged(plans: Mapping[str, Plan], path: ProductPath) -> Plan:
             alias[joint.out] = copied
     first = plans[spec.leaves[0].name]
     result = alias.get(first.result, first.result)
-    return Plan(first.solver, repr(path), first.nodes, tuple(instructions), result)
+    own = {name: _coefficient([plans[leaf.name].values[name] for leaf in spec.leaves], spec) for name in first.values}
+    values = {name: np.asarray(value) for name, value in own.items()}
+    return Plan(first.solver, repr(path), first.nodes, tuple(instructions), result, values=values)
 
 
 def _differ(plans: Mapping[str, Plan], path: ProductPath) -> AnydiffError:
@@ -92,8 +95,8 @@ def _coefficient(values: Sequence[Any], spec: StateSpec) -> Coefficient:
     """A number if the leaves agree, else one value per entry of the state."""
     if all(not isinstance(value, np.ndarray) and value == values[0] for value in values):
         return float(values[0])
-    named = {leaf.name: float(value) for leaf, value in zip(spec.leaves, values, strict=True)}
-    return spec.expand(named).numpy()
+    parts = [fitted(np.asarray(value), leaf).reshape(-1) for leaf, value in zip(spec.leaves, values, strict=True)]
+    return np.concatenate(parts).reshape(spec.shape)
 
 
 def _copied(instruction: Instruction) -> str | None:

@@ -15,87 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from anydiff.denoisers.kinds import check_kinds, conversion
-from anydiff.errors import NotApplicableError
+from anydiff.errors import AnydiffError, NotApplicableError
 from anydiff.paths.base import GaussianPath, LinearPath, gaussian
+from anydiff.solvers.forms import LinearForm as LinearForm
+from anydiff.solvers.forms import fitted as fitted
 from anydiff.solvers.plan import Apply, Coefficient, Combine, Evaluate, Instruction, Noise, Plan
-
-
-class LinearForm:
-    """Σ coefficient · register, closed under addition and multiplication by numbers.
-
-    A sum or a multiple is worked out when it is asked for, not when it is written: in ``x + h * (a * x + b *
-    program.evaluate(x, node))`` Python multiplies by ``a`` before the call gives ``x`` a register, and the multiple is
-    to hold that register, not what ``x`` was made of.
-    """
-
-    __array_ufunc__ = None  # so that a NumPy number or array times a form is a form
-    __slots__ = ("_parts", "_terms", "register")
-
-    def __init__(self, terms: Mapping[str, Coefficient], register: str | None = None) -> None:
-        self._terms: dict[str, Coefficient] | None = dict(terms)
-        self._parts: tuple[Any, ...] = ()
-        #: The register that holds this form, once there is one.
-        self.register = register
-
-    @classmethod
-    def of(cls, register: str) -> LinearForm:
-        """The content of one register."""
-        return cls({register: 1.0}, register)
-
-    @classmethod
-    def _later(cls, first: LinearForm, second: Any) -> LinearForm:
-        """The sum of two forms, or a form times a number."""
-        made = cls({})
-        made._terms, made._parts = None, (first, second)
-        return made
-
-    @property
-    def terms(self) -> dict[str, Coefficient]:
-        """Register -> coefficient."""
-        pending = [self]  # a list, not recursion: a state that the network never sees is as deep as there are steps
-        while pending:
-            form = pending[-1]
-            parts = [each for each in form._parts if isinstance(each, LinearForm) and each._terms is None]
-            if parts:
-                pending += parts
-                continue
-            if form._terms is None:
-                form.terms = _added(*form._parts)
-            pending.pop()
-        assert self._terms is not None
-        return self._terms
-
-    @terms.setter
-    def terms(self, terms: Mapping[str, Coefficient]) -> None:
-        self._terms, self._parts = dict(terms), ()
-
-    def __add__(self, other: LinearForm) -> LinearForm:
-        return self._later(self, other) if isinstance(other, LinearForm) else NotImplemented
-
-    def __mul__(self, factor: Any) -> LinearForm:
-        return NotImplemented if isinstance(factor, LinearForm) else self._later(self, factor)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, divisor: Any) -> LinearForm:
-        return self.__mul__(1.0 / divisor)
-
-    def __neg__(self) -> LinearForm:
-        return self * -1.0
-
-    def __sub__(self, other: LinearForm) -> LinearForm:
-        return self + (-other)
-
-
-def _added(first: LinearForm, second: Any) -> dict[str, Coefficient]:
-    if not isinstance(second, LinearForm):
-        return {register: coefficient * second for register, coefficient in first.terms.items()}
-    terms = dict(first.terms)
-    for register, coefficient in second.terms.items():
-        terms[register] = terms[register] + coefficient if register in terms else coefficient
-    return terms
+from anydiff.states.spec import Leaf
 
 
 @dataclass(frozen=True)
@@ -172,18 +100,19 @@ class Program:
         path: the path that is travelled.
         begin: the time of the first node.
         budget: network calls the solver may spend, or None for full steps throughout.
+        leaf: of a product path, the leaf that is compiled; its entries begin at ``offset`` of a sample's.
+        values: constants that the plan brings itself.
         last: the last data prediction: the state, the prediction and their node (what the end rule extrapolates).
     """
 
     def __init__(
-        self,
-        path: LinearPath,
-        budget: int | None = None,
-        clock: GaussianPath | None = None,
-        begin: float | None = None,
-    ) -> None:
+        self, path: LinearPath, budget: int | None = None, clock: GaussianPath | None = None, leaf: Leaf | None = None,
+        offset: int = 0, begin: float | None = None,
+    ) -> None:  # fmt: skip
         self.path = path
         self.begin = path.t_start if begin is None else begin
+        self.leaf, self.offset = leaf, offset
+        self.values: dict[str, NDArray[np.float64]] = {}
         self.budget = budget
         self.clock = clock
         self.instructions: list[Instruction] = []
@@ -328,11 +257,32 @@ class Program:
         self.instructions.append(Noise(out, self._draws))
         return LinearForm.of(out)
 
-    def constant(self, name: str) -> LinearForm:
-        """A tensor that is known before sampling and given to the executor under ``name``."""
-        if name not in self.constants:
-            self.constants.append(name)
+    def constant(self, name: str, value: Any = None) -> LinearForm:
+        """A tensor that is known before sampling: given to the executor under ``name``, or the plan's own ``value``.
+
+        A ``value`` is an array that broadcasts to one sample (on a product path: to one leaf of it).
+
+        Raises:
+            AnydiffError: the name is taken by another value, or the array does not fit the leaf.
+        """
+        if value is None:
+            if name not in self.constants:
+                self.constants.append(name)
+            return LinearForm.of(name)
+        array = np.array(value, dtype=np.float64)
+        if self.leaf is not None:
+            array = fitted(array, self.leaf)
+        if name in self.constants or not np.array_equal(self.values.setdefault(name, array), array):
+            raise AnydiffError(f"the constant {name!r} has another value already; give this one a name of its own.")
         return LinearForm.of(name)
+
+    def part(self, array: Any) -> NDArray[np.float64]:
+        """What of an ``array`` over one whole sample belongs to the leaf that is compiled; all of it without leaves."""
+        whole = np.asarray(array, dtype=np.float64)
+        if self.leaf is None:
+            return whole
+        begin = self.offset
+        return whole.reshape(-1)[begin : begin + self.leaf.size].reshape(self.leaf.shape)
 
     def keep(self, x: LinearForm) -> None:
         """Gives ``x`` a register of its own, where later rows start from a state that the network never sees.
@@ -355,7 +305,9 @@ class Program:
         if self.path.known:
             x = x + (self._centre() if stopped is None else self._shift(stopped))
         result = self._register(x)
-        return Plan(solver, repr(self.path), nodes, tuple(self.instructions), result, tuple(self.constants))
+        return Plan(
+            solver, repr(self.path), nodes, tuple(self.instructions), result, tuple(self.constants), self.values
+        )
 
     def _register(self, form: LinearForm) -> str:
         """The register that holds ``form``; a form that is not one register yet becomes one, and stands for it."""

@@ -1,5 +1,6 @@
 """Training: settings, the fit loop under Lightning Fabric, averaged weights, and the run folder."""
 
+from anydiff.training.companions import meet
 from anydiff.training.devices import Hardware
 from anydiff.training.ema import EMA
 from anydiff.training.events import TrainingEvents
@@ -27,6 +28,7 @@ __all__ = [
     "fit",
     "load_into",
     "load_weights",
+    "meet",
     "save_weights",
     "weights_hash",
 ]

@@ -26,6 +26,7 @@ ANYDIFF_CHECK_OPTIONS = {
     "naive": {"direction": 1.0, "target": 0.5},
     "sum": {"terms": {"denoising": {"weight": 1.0}, "flow-matching": {"weight": 0.5}}},
     "head": {"head": "label"},
+    "mmd": {"nfe": 2},
     "progressive": {"grid": [1.0, 0.7, 0.4, 0.2, 0.001]},
     "mt-diffusion": {"heads": {"label": {"weight": 0.5}}},
     "mlp": {"width": 16, "blocks": 2},
@@ -313,6 +314,7 @@ def register_objectives(register: Register) -> None:
         "anydiff.objectives:MTDiffusion",
         heads={"label": 3},
     )
+    register("mmd", "discrepancy of samples by a fixed plan from data", "anydiff.distillation:MMD", coupled=True)
     register("progressive", "two steps of a teacher in one of its student", "anydiff.distillation:Progressive")
     register("sum", "named, weighted terms on one network call", "anydiff.objectives:Sum")
     register(

@@ -166,7 +166,8 @@ def judge(rows: list[dict[str, float]]) -> Verdict:
         "reproduced" if fine else "not reproduced",
         f"Distance of the student at 2 calls over the teacher's at 8: {_listed(ratios)}; sliced W1 over the teacher's "
         f"at 2: {_listed(ahead)}; distance of noise prediction at 2 over the student's: {_listed(noise)}. Two "
-        f"unconditional modes by an exact denoiser, W1 by the levels visited ({modes}): no student of few calls can mend that.",
+        f"unconditional modes by an exact denoiser, W1 by the levels visited ({modes}): no student of few calls can "
+        "mend that.",
     )
 
 

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
-from anydiff.denoisers.wrappers.base import Wrapper, wrapped
+from anydiff.denoisers.wrappers.base import wrapped
+from anydiff.distillation.guiding import built_guidance
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives import Call, Objective, element_mean
 from anydiff.paths.base import GaussianPath, gaussian, per_row
 from anydiff.paths.path import Path
-from anydiff.registry import registry
 from anydiff.samplers.sampler import guidance_layers
 from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 
@@ -122,7 +122,7 @@ class Progressive(Objective):
         if not bool((np.diff(self.grid) < 0).all()):
             raise AnydiffError(f"grid is {list(self.grid)}, but must decrease from one time to the next.")
         self.weighting, self.norm = weighting, norm
-        self.layers = [_wrapper(each) for each in guidance]
+        self.layers = built_guidance(guidance)
 
     def asked_times(self, name: str) -> tuple[float, ...] | None:
         """The teacher is asked at all of its times but the last."""
@@ -180,10 +180,3 @@ class Progressive(Objective):
         if self.weighting == "data":
             return torch.ones_like(t)
         return ((path.alpha(t) / path.sigma(t)) ** 2).clamp(min=1.0)
-
-
-def _wrapper(value: str | Mapping[str, Any]) -> Wrapper:
-    """A guidance by its name, or by a table of name and options."""
-    table: Mapping[str, Any] = {"name": value} if isinstance(value, str) else value
-    made: Wrapper = registry().build("guidance", str(table["name"]), **dict(table.get("options") or {}))
-    return made

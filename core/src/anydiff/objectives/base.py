@@ -36,6 +36,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives.call import ALONE, Beside, Call
 from anydiff.paths.base import GaussianPath, per_row
 from anydiff.paths.path import Path
+from anydiff.solvers.plan import Plan
 from anydiff.states import UNCONDITIONAL, Conditioning, Draws
 
 
@@ -86,6 +87,13 @@ class Objective(ABC):
     @abstractmethod
     def times(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1)."""
+
+    @abstractmethod
+    def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
+        """The weight w [B] of the squared error of the noise prediction at times t [B]."""
+
+    plan: Plan | None = None
+    """The plan on which it trains a sampler as a whole, once it is prepared; None where it trains a denoiser."""
 
     def __call__(
         self, denoiser: Denoiser, clean: Tensor, noise: Tensor, uniform: Tensor, condition: Conditioning = UNCONDITIONAL

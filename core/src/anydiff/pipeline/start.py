@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.networks import Autoencoder
-from anydiff.objectives import Objective
+from anydiff.objectives import Objective, Sum
 from anydiff.pipeline.companions import hidden_recipe
 from anydiff.pipeline.fixed import own_plan
 from anydiff.recipes import Model, Recipe, Start
@@ -125,6 +125,24 @@ def check_companion(pipeline: Pipeline, companion: Pipeline, name: str, objectiv
             f"companions.{name} diffuses in the latent space of {companion.recipe.latent!r}, but the recipe in that of "
             f"{pipeline.recipe.latent!r}; name a companion of the same latent."
         )
+
+
+def check_plan(pipeline: Pipeline, objective: Objective) -> None:
+    """Refuse a recipe whose loss tunes a sampler as a whole, where samples would be drawn by another plan.
+
+    Raises:
+        AnydiffError: the recipe's plan is not fixed, or is another one than the objective's.
+    """
+    parts = [part.objective for part in objective.parts.values()] if isinstance(objective, Sum) else [objective]
+    for plan in [part.plan for part in parts if part.plan is not None]:
+        if not pipeline.recipe.sampling.fixed or pipeline.plan().to_json() != plan.to_json():
+            free = "" if pipeline.recipe.sampling.fixed else ", which is not fixed"
+            raise AnydiffError(
+                f"the objective tunes the plan of {plan.solver} with {plan.nfe} calls at "
+                f"{[round(t, 6) for t in plan.nodes]}, but the recipe samples by "
+                f"{own_plan(pipeline.recipe.sampling)}{free}; "
+                "set sampling to the same solver, nfe, grid and end, with sampling.fixed=true."
+            )
 
 
 def latent_hash(pipeline: Pipeline) -> str:

@@ -18,6 +18,7 @@ from anydiff.pipeline.latent import LatentDataset
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.start import (
     check_companion,
+    check_plan,
     freeze,
     named_model,
     recorded,
@@ -94,6 +95,7 @@ def train(
     method = build_training_method(recipe, pipeline.denoiser, asked_of)  # refused before anything is written
     for name, each in companions.items():
         check_companion(pipeline, each, name, method.objective)
+    check_plan(pipeline, method.objective)
     metadata = {
         "recipe": recipe.canonical(),
         "recipe_hash": recipe.hash,

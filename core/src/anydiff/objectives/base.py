@@ -88,10 +88,6 @@ class Objective(ABC):
     def times(self, path: Path, uniform: Tensor) -> Tensor:
         """Times [B] from uniform numbers [B] in (0, 1)."""
 
-    @abstractmethod
-    def noise_weight(self, path: GaussianPath, t: Tensor, sigma_data: float) -> Tensor:
-        """The weight w [B] of the squared error of the noise prediction at times t [B]."""
-
     plan: Plan | None = None
     """The plan on which it trains a sampler as a whole, once it is prepared; None where it trains a denoiser."""
 

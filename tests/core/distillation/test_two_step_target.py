@@ -21,8 +21,8 @@ PATHS = [entry.name for entry in registry().entries("paths") if entry.plugin == 
 
 
 def built(name):
-    path = registry().build("paths", name, **BUILT.get(name, {})).bind(StateSpec.single((3,), name="state"))
-    return path if isinstance(path, GaussianPath) else None
+    path = registry().build("paths", name, **BUILT.get(name, {}))
+    return path.bind(StateSpec.single((3,), name="state")) if isinstance(path, GaussianPath) else None
 
 
 GAUSSIAN = [name for name in PATHS if built(name) is not None]

@@ -149,6 +149,8 @@ reverse-diffusion   | reverse SDE, discretised as forward         | predictor_co
 interpolant         | ODE or SDE of a bridge, or of any path      | interpolant:InterpolantSolver       | 1 | discretisation | 1 |       | Albergo et al. 2023
 rddm                | removes residual and noise from an input    | rddm:RDDMSolver                     | 1 | ancestral      | 1 |       | Liu et al. 2024
 ancestral           | classes: the posterior of each entry        | ancestral:Ancestral                 | 1 | classes        | 1 | noise | Austin et al. 2021
+tau-leaping         | classes: jumps by the reverse rates (Euler) | tau_leaping:TauLeaping              | 1 | classes        | 1 | noise | Campbell et al. 2022
+unmasking           | classes: equal shares of the masks in order | unmasking:Unmasking                 | 1 | classes        | 1 | noise | Zheng et al. 2024
 predictor-corrector | reverse diffusion and Langevin corrections  | predictor_corrector:PredictorCorrector | 1 | discretisation | 2 | noise | Song et al. 2021
 """  # noqa: E501 (a table is read by its columns)
 
@@ -220,6 +222,14 @@ def register_guidance(register: Register) -> None:
     wrappers = "anydiff.denoisers.wrappers"
     register("clamp", "clamp the data prediction to the value range", f"{wrappers}:Clamp")
     register("dynamic-threshold", "clamp at a quantile and rescale", f"{wrappers}:DynamicThreshold")
+    register("top-k", "classes: the k most probable of each entry", f"{wrappers}:TopK", states="classes")
+    register("nucleus", "classes: the most probable with a share", f"{wrappers}:Nucleus", states="classes")
+    register(
+        "unchanged",
+        "classes: keeps predictions of rows that stay",
+        "anydiff.guidance.unchanged:Unchanged",
+        states="classes",
+    )
     register("known", "entries known before sampling (inpainting)", f"{wrappers}:KnownEntries", neutral={})
     register(
         "time-shift",

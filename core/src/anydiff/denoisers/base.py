@@ -37,6 +37,11 @@ class Denoiser(ABC):
         return (self.native_kind,)
 
     @property
+    def time_free(self) -> bool:
+        """Whether predictions of the native kind are the same at all times; a denoiser that does not say so is not."""
+        return False
+
+    @property
     def gaussian_path(self) -> GaussianPath:
         """The path, where it is one of data, noise and known sources; an error says what needs that."""
         return gaussian(self.path, "what is asked of this denoiser")

@@ -66,6 +66,11 @@ class NetworkDenoiser(AroundNetwork, Denoiser):
         self.spec = spec
 
     @property
+    def time_free(self) -> bool:
+        """Whether the network says that it does not read the time (``reads_time = False``)."""
+        return not getattr(self.network, "reads_time", True)
+
+    @property
     def native_kinds(self) -> tuple[PredictionKind, ...]:
         """The kinds of ``parametrization``."""
         return self._kinds

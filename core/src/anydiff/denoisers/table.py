@@ -13,13 +13,15 @@ from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 
 
 def likelihoods(path: CategoricalPath, x: Tensor, t: float | Tensor) -> Tensor:
-    """q(x_t = x | x_0 = u) of each entry and class u: float64 ``[B, L, K]`` of states ``[B, L]``."""
+    """q(x_t = x | x_0 = u) of each entry and class u, up to a factor of the entry: float64 ``[B, L, K]``."""
     shape = (-1, *[1] * x.ndim)
     kept, replaced, masked = (torch.as_tensor(p, dtype=torch.float64).reshape(shape) for p in path.marginal(t))
     law, classes = path.law_tensor(x), path.bound
     is_mask = (x >= classes)[..., None]
     present = torch.where(is_mask[..., 0], 0, x).long()
-    own = kept * torch.nn.functional.one_hot(present, classes) + replaced * law[present][..., None]
+    same = torch.nn.functional.one_hot(present, classes).double()
+    own = kept * same + replaced * law[present][..., None]
+    own = torch.where(replaced == 0, same, own)  # a class that is there is certain, whatever was its chance to stay
     return torch.where(is_mask, masked, own)
 
 
@@ -44,6 +46,11 @@ class TableOracle(Denoiser):
         if not bool((law >= 0).all()) or not 0 < float(law.sum()) < float("inf"):
             raise AnydiffError("the table must hold probabilities: no negative numbers, and a positive, finite sum.")
         self.path, self.spec, self.law = path, spec, law.double() / law.double().sum()
+
+    @property
+    def time_free(self) -> bool:
+        """On a masked path, what masks hide depends on the classes that are there, and not on the time."""
+        return isinstance(self.path, CategoricalPath) and self.path.share == 1
 
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Exact probabilities ``[B, *shape, K]``, float64."""
@@ -88,6 +95,11 @@ class ChainOracle(Denoiser):
             raise AnydiffError("first and every row of transition must be laws: no negative numbers, and a sum of 1.")
         self.path, self.spec = path, spec
         self.first, self.transition = first.double(), transition.double()
+
+    @property
+    def time_free(self) -> bool:
+        """As of a table."""
+        return isinstance(self.path, CategoricalPath) and self.path.share == 1
 
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """Exact probabilities ``[B, L, K]``, float64."""

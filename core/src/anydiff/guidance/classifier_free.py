@@ -15,6 +15,8 @@ from anydiff.denoisers.kinds import PredictionKind
 from anydiff.errors import AnydiffError
 from anydiff.guidance.base import LinearGuidance, Scale, scale_at
 from anydiff.paths.base import per_row
+from anydiff.paths.categorical import CategoricalPath
+from anydiff.paths.path import clocked
 from anydiff.states import Conditioning
 
 
@@ -51,17 +53,24 @@ class ClassifierFree(LinearGuidance):
     def predict(
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
-        """The guided prediction, combined in the denoiser's own kind: the weights sum to one in every kind."""
+        """The guided prediction, combined in the denoiser's own kind: the weights sum to one in every kind.
+
+        Of classes it is combined in the logits.
+        """
         scale = self._scale(denoiser, t, x.shape[0])
         if isinstance(scale, float) and scale == 1.0:
             return denoiser.predict(x, t, kind, condition)
         if isinstance(scale, float) and scale == 0.0:
             return denoiser.predict(x, t, kind, condition.without(_hidden(condition, self.names)))
-        native = denoiser.native_kind
+        classes = isinstance(denoiser.path, CategoricalPath)
+        native = "logits" if classes else denoiser.native_kind
         conditional, unconditional = with_and_without(denoiser, x, t, condition, self.names, native)
         # lerp, because it is exact at w = 0 and w = 1 also where w is a tensor.
-        weight = per_row(scale, x) if isinstance(scale, Tensor) else scale
-        return convert(denoiser, x, t, torch.lerp(unconditional, conditional, weight), native, kind, condition)
+        weight = per_row(scale, conditional) if isinstance(scale, Tensor) else scale
+        guided = torch.lerp(unconditional, conditional, weight)
+        if classes:  # what one of the two excludes has no difference; the conditional prediction decides
+            guided = torch.where(conditional.isfinite() & unconditional.isfinite(), guided, conditional)
+        return convert(denoiser, x, t, guided, native, kind, condition)
 
     def hides(self, given: Iterable[str]) -> tuple[str, ...]:
         """Those that are dropped; none at w = 1."""
@@ -73,7 +82,8 @@ class ClassifierFree(LinearGuidance):
         scale = scale_at(self.scale, t, rows)
         if self.interval is None:
             return scale
-        noise_level = torch.exp(-denoiser.gaussian_path.log_snr(torch.as_tensor(t, dtype=torch.float64)))
+        path = clocked(denoiser.path, "the interval of classifier-free guidance")
+        noise_level = torch.exp(-path.log_snr(torch.as_tensor(t, dtype=torch.float64)))
         inside = (noise_level >= self.interval[0]) & (noise_level <= self.interval[1])
         if inside.ndim == 0:
             return scale if bool(inside) else 1.0

@@ -20,8 +20,10 @@ from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers.base import Wrapper, wrapped
 from anydiff.denoisers.wrappers.known import KnownEntries, warn_approximate, with_known_entries
 from anydiff.denoisers.wrappers.present import PresentNodes
+from anydiff.denoisers.wrappers.sharpened import Sharpened
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.paths.base import GaussianPath
+from anydiff.paths.categorical import CategoricalPath
 from anydiff.paths.path import Path
 from anydiff.solvers.executor import Callback, DrawsNoise, Step
 from anydiff.solvers.start import Start
@@ -46,7 +48,7 @@ class SampleRequest:
             i % cases. A case is encoded once per chunk however many samples of it are drawn.
         start: states to begin with ``[count, *shape]``, instead of draws from the prior, or a
             :class:`~anydiff.solvers.Start`, which makes them from the samples' own streams.
-        temperature: factor on every noise draw, the prior's included.
+        temperature: factor on every noise draw, the prior's included; of classes what divides the logits of x_0.
         batch_size: rows per network call.
         dtype: floating-point type of the state; None for the sampler's own.
         device: where to sample.
@@ -148,9 +150,7 @@ class Sampler(ABC):
             NonFiniteError: the denoiser returned a NaN or an infinity.
         """
         spec = spec if isinstance(spec, StateSpec) else StateSpec.single(tuple(spec))
-        return torch.cat(
-            [with_known_entries(self.draw(chunk), chunk.condition) for chunk in self.chunks(request, denoiser, spec)]
-        )
+        return torch.cat([_finished(self.draw(chunk), chunk, spec) for chunk in self.chunks(request, denoiser, spec)])
 
     def chunks(self, request: SampleRequest, denoiser: Denoiser, spec: StateSpec) -> Iterator[Chunk]:
         """The chunks of a request, in order; nothing of one depends on how the rows are cut."""
@@ -159,6 +159,7 @@ class Sampler(ABC):
         cases = len(indices) if request.cases is None else natural_number("cases", request.cases)
         condition = Conditioning.of(request.condition).checked(cases)
         layers, inner = guidance_layers(request.guidance, spec, condition), self.inner(denoiser)
+        layers = [*sharpening(request.temperature, path), *layers]
         warn_approximate(inner, layers, condition)
         if isinstance(request.start, Tensor):
             check_rows("start", request.start, len(indices))
@@ -184,6 +185,14 @@ class Sampler(ABC):
             yield Chunk(guided, first, samples, source, part, rows, request.callbacks)
 
 
+def _finished(states: Tensor, chunk: Chunk, spec: StateSpec) -> Tensor:
+    """With known entries as they were given; absent nodes of classes hold class 0."""
+    states = with_known_entries(states, chunk.condition)
+    if not (spec.categorical and spec.has_absent_entries):
+        return states
+    return states * spec.present(chunk.condition.mask).to(states)
+
+
 @torch.no_grad()
 def encoded_rows(denoiser: Denoiser, condition: Conditioning, rows: Tensor, device: torch.device | str) -> Conditioning:
     """The ``rows`` (indices, which may repeat) of ``condition`` as the denoiser encodes them, each one once."""
@@ -205,6 +214,17 @@ def guidance_layers(
     if condition.known is not None and not any(isinstance(layer, KnownEntries) for layer in layers):
         layers = [*layers, KnownEntries()]
     return [*layers, PresentNodes(spec)] if spec.has_absent_entries else layers
+
+
+def sharpening(temperature: float, path: Path) -> list[Wrapper]:
+    """What the temperature is to classes: a wrapper innermost of all guidance; nothing for real numbers, or for 1.
+
+    Raises:
+        AnydiffError: a negative temperature.
+    """
+    if not temperature >= 0:
+        raise AnydiffError(f"temperature is {temperature}, but must be at least 0 (1 is the model's own law).")
+    return [Sharpened(temperature)] if temperature != 1.0 and isinstance(path, CategoricalPath) else []
 
 
 def sample_indices(count: int | Sequence[int]) -> Sequence[int]:
@@ -234,7 +254,9 @@ def noise_source(
 ) -> DrawsNoise:
     """The samples' own streams by the path's noise law, scaled by ``temperature``; none where nodes are absent."""
     source = NoiseSource(spec, seed, path.noise_law, mask if spec.masked else None)
-    return source if temperature == 1.0 else _Tempered(source, temperature)
+    # Classes are sharpened by their logits (:class:`anydiff.denoisers.wrappers.Sharpened`), and never by their draws.
+    scaled = temperature != 1.0 and not isinstance(path, CategoricalPath)
+    return _Tempered(source, temperature) if scaled else source
 
 
 @dataclass(frozen=True)

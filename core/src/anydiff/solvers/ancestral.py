@@ -17,7 +17,7 @@ class Ancestral(CategoricalSolver):
     arXiv:2107.03006; Sahoo et al. 2024, arXiv:2406.07524).
     """
 
-    def transition(self, path: CategoricalPath, t: float, s: float, number: int) -> tuple[str, dict[str, Any]]:
+    def transition(self, path: CategoricalPath, t: float, s: float, left: int) -> tuple[str, dict[str, Any]]:
         """See :meth:`CategoricalSolver.transition`."""
         options: dict[str, Any] = {
             "classes": path.bound,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from anydiff.errors import NotApplicableError
 from anydiff.paths.categorical import CategoricalPath
 from anydiff.solvers.base import Solver
-from anydiff.solvers.plan import Evaluate, Instruction, Plan, Transition
+from anydiff.solvers.plan import Evaluate, Instruction, Noise, Plan, Transition
 from anydiff.solvers.program import LinearForm, Node, Program
 
 
@@ -18,10 +18,11 @@ class CategoricalSolver(Solver):
     """Compiles a path of classes and a time grid into a plan. A subclass gives :meth:`transition`.
 
     One network call per step gives the cavity (:mod:`anydiff.denoisers.categorical`), one transition draws the classes
-    at the next node. The last node is 0, where the states are the data.
+    at the next node, of draw 2 and on; draw 1 is :attr:`ordered`'s. The last node is 0, where the states are the data.
 
     Attributes:
         kind: the kind of prediction that is asked for.
+        ordered: whether the rule reads numbers in (0, 1) that stay the same in all steps of a sample.
         exact_for_one: a single entry is drawn from its exact law, whatever the number of steps.
     """
 
@@ -29,13 +30,18 @@ class CategoricalSolver(Solver):
     kind: ClassVar[str] = "cavity"
     exact_for_one: ClassVar[bool] = True
 
+    @property
+    def ordered(self) -> bool:
+        """Whether the rule reads numbers that stay the same in all steps; by default not."""
+        return False
+
     def travels(self, path: CategoricalPath) -> bool:
         """Whether it has a meaning on ``path``; by default on all."""
         return True
 
     @abstractmethod
-    def transition(self, path: CategoricalPath, t: float, s: float, number: int) -> tuple[str, dict[str, Any]]:
-        """(rule, options) of the step from ``t`` down to ``s``, which is the step of this ``number`` from 0."""
+    def transition(self, path: CategoricalPath, t: float, s: float, left: int) -> tuple[str, dict[str, Any]]:
+        """(rule, options) of the step from ``t`` down to ``s``; ``left`` steps are left, this one included."""
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
         """Refused: real numbers are not replaced, but moved."""
@@ -57,18 +63,19 @@ class CategoricalSolver(Solver):
                 "the path masked."
             )
         times = [*grid[:-1], 0.0] if end == "clean" else list(grid)
-        instructions: list[Instruction] = []
-        state = Plan.START
+        instructions: list[Instruction] = [Noise("order", 1)] if self.ordered else []
+        beside = ("order",) if self.ordered else ()
+        state, steps = Plan.START, len(times) - 1
         for number, (t, s) in enumerate(itertools.pairwise(times)):
-            rule, options = self.transition(path, t, s, number)
+            rule, options = self.transition(path, t, s, steps - number)
             made, out = f"M{number}", f"x{number + 1}"
             instructions.append(Evaluate(made, state, t, self.kind))
-            instructions.append(Transition(out, rule, state, made, number + 1, options))
+            instructions.append(Transition(out, rule, state, made, number + 2, options, beside))
             state = out
         if end == "denoise":
             last = len(times) - 1
             instructions.append(Evaluate(f"M{last}", state, times[-1], "logits"))
             options = {"classes": path.bound}
-            instructions.append(Transition(f"x{last + 1}", "most-likely", state, f"M{last}", last + 1, options))
+            instructions.append(Transition(f"x{last + 1}", "most-likely", state, f"M{last}", last + 2, options))
             state = f"x{last + 1}"
         return Plan(repr(self), repr(path), tuple(times), tuple(instructions), state)

@@ -205,7 +205,8 @@ class _Machine:
         if isinstance(instruction, Transition):
             state, prediction = self.registers[instruction.state], self.registers[instruction.prediction]
             uniform = self._draw(instruction.draw, torch.float64)
-            return RULES[instruction.rule](state, prediction, uniform, **instruction.options)
+            beside = (self.registers[register] for register in instruction.beside)
+            return RULES[instruction.rule](state, prediction, uniform, *beside, **instruction.options)
         return self._apply(instruction)
 
     def _draw(self, draw: int, dtype: torch.dtype) -> Tensor:

@@ -106,7 +106,7 @@ class Transition:
 
     The step of a categorical state: ``rule`` is a name of :data:`anydiff.solvers.transitions.RULES`, ``options`` are
     its numbers (probabilities of kernels, counts), and each entry takes one number in (0, 1) of draw ``draw`` of the
-    sample's own random stream.
+    sample's own random stream. Some rules read registers ``beside`` (numbers that say an order).
     """
 
     out: str
@@ -115,11 +115,12 @@ class Transition:
     prediction: str
     draw: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Registers that are read."""
-        return (self.state, self.prediction)
+        return (self.state, self.prediction, *self.beside)
 
 
 Instruction: TypeAlias = Evaluate | Combine | Noise | Apply | Transition
@@ -346,5 +347,7 @@ def _parse(row: dict[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> In
         row["also"] = tuple((register, name) for register, name in row.get("also", ()))
     if kind is Apply:
         row["inputs"] = tuple(row["inputs"])
+    if kind is Transition:
+        row["beside"] = tuple(row.get("beside", ()))
     instruction: Instruction = kind(**row)
     return instruction

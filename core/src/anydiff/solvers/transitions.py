@@ -88,33 +88,140 @@ def posterior(
     x, u = state.flatten().long(), uniform.flatten().double()
     logits = cavity.reshape(-1, cavity.shape[-1])
     is_mask = x >= classes
-    # What an entry turns away from: the probability that it stays as it is, the rest being drawn anew.
     stays = torch.full_like(u, masked / (masked + gamma * (kept + replaced)) if masked + gamma else 1.0)
     if beta > 0:
         m = _law(law, classes, u)
         present = torch.where(is_mask, 0, x)
-        own = torch.exp((logits.gather(1, present[:, None])[:, 0] - torch.logsumexp(logits, dim=1)).double())
-        if not bool(torch.isfinite(own).all()):
-            raise bad_logits(int((~torch.isfinite(own)).nonzero()[0, 0]))
+        own = probability(logits, present)
         there = alpha * (kept * own + replaced * m[present])
         other = beta * m[present] * (kept + replaced)
-        stays = torch.where(is_mask, stays, there / (there + other).clamp_min(1e-300))
-        stays = torch.where(~is_mask & (other == 0), 1.0, stays)
+        rest = torch.where(other == 0, 1.0, there / (there + other).clamp_min(1e-300))
+        stays = torch.where(is_mask, stays, rest)
     else:
         stays = torch.where(is_mask, stays, 1.0)
+    return redrawn(x, logits, u, stays, (kept, replaced), law).reshape(state.shape).to(state.dtype)
+
+
+def leap(
+    state: Tensor,
+    cavity: Tensor,
+    uniform: Tensor,
+    *,
+    classes: int,
+    data: Sequence[float],
+    reveal: float,
+    replace: float,
+    law: Sequence[float] | None = None,
+) -> Tensor:
+    """x_s of x_t by tau-leaping: a jump with the probability that the reverse rate at t gives for the whole step.
+
+    The reverse process jumps from x to w at the rate R(w -> x) p_t(w)/p_t(x), with p_t(w) = ᾱ f_w + β̄ m_w.
+    Probabilities above 1 are cut to 1.
+
+    Args:
+        state, cavity, uniform, classes, law: as for :func:`posterior`.
+        data: (ᾱ, β̄, γ̄) from the data to t.
+        reveal: probability that a mask jumps.
+        replace: length of the step times the rate at which classes are replaced; a class v jumps to another one with
+            ``replace`` m_v p_t(w)/p_t(v).
+    """
+    kept, replaced, _ = data
+    x, u = state.flatten().long(), uniform.flatten().double()
+    logits = cavity.reshape(-1, cavity.shape[-1])
+    is_mask = x >= classes
+    stays = torch.full_like(u, 1 - min(reveal, 1.0))
+    if replace > 0:
+        m = _law(law, classes, u)
+        present = torch.where(is_mask, 0, x)
+        level = kept * probability(logits, present) + replaced * m[present]
+        jump = (replace * m[present] * (kept + replaced) / level.clamp_min(1e-300)).clamp_max(1.0)
+        stays = torch.where(is_mask, stays, 1 - jump)
+    else:
+        stays = torch.where(is_mask, stays, 1.0)
+    return redrawn(x, logits, u, stays, (kept, replaced), law).reshape(state.shape).to(state.dtype)
+
+
+def probability(logits: Tensor, chosen: Tensor) -> Tensor:
+    """The probability, float64 ``[N]``, of the class ``chosen [N]`` in each row of ``logits [N, K]``.
+
+    Raises:
+        NonFiniteError: a row gives none.
+    """
+    found = torch.exp((logits.gather(1, chosen[:, None])[:, 0] - torch.logsumexp(logits, dim=1)).double())
+    if not bool(torch.isfinite(found).all()):
+        raise bad_logits(int((~torch.isfinite(found)).nonzero()[0, 0]))
+    return found
+
+
+def redrawn(
+    x: Tensor, logits: Tensor, u: Tensor, stays: Tensor, share: tuple[float, float], law: Sequence[float] | None
+) -> Tensor:
+    """Classes ``x [N]``, of which entry i stays if ``u < stays`` there, and else is drawn anew from a mixture.
+
+    Args:
+        x: classes.
+        logits: f of each entry, ``[N, K]``.
+        u: one number in (0, 1) per entry, float64.
+        stays: probabilities, float64.
+        share: weights of f and of the law m in the mixture.
+        law: m; None for the uniform law.
+    """
+    kept, replaced = share
     anew = (u >= stays).nonzero()[:, 0]
     left = ((u - stays) / (1 - stays))[anew]
     out = x.clone()
     if replaced > 0:
-        m = _law(law, classes, u)
-        share = kept / (kept + replaced)
-        by_law = left >= share
-        cumulative = m.cumsum(0)
-        level = ((left - share) / (1 - share)).clamp(0, 1) * cumulative[-1]
+        of_data = kept / (kept + replaced)
+        by_law = left >= of_data
+        cumulative = _law(law, logits.shape[-1], u).cumsum(0)
+        level = ((left - of_data) / (1 - of_data)).clamp(0, 1) * cumulative[-1]
         level = torch.minimum(level, torch.nextafter(cumulative[-1], torch.zeros_like(cumulative[-1])))
         out[anew[by_law]] = torch.searchsorted(cumulative, level[by_law].contiguous(), right=True)
-        anew, left = anew[~by_law], (left / share)[~by_law]
+        anew, left = anew[~by_law], (left / of_data)[~by_law] if of_data else left[~by_law]
     out[anew] = drawn_anew(logits, anew, left)
+    return out
+
+
+ORDERS = ("random", "left-to-right", "confident")
+
+
+def unmask(
+    state: Tensor,
+    logits: Tensor,
+    uniform: Tensor,
+    *numbers: Tensor,
+    classes: int,
+    steps_left: int,
+    order: str | Sequence[int],
+) -> Tensor:
+    """Reveal an equal share of the masks of each row: of k masks k/``steps_left``, rounded up.
+
+    Args:
+        state: classes ``[B, *shape]``, the mask ``classes`` among them.
+        logits: of the clean classes, ``[B, *shape, K]``.
+        uniform: numbers in (0, 1) that choose the classes.
+        numbers: for the order ``random``, numbers in (0, 1) whose ranks are the order of each row.
+        classes: K.
+        steps_left: this step and those after it.
+        order: ``random``, ``left-to-right``, ``confident`` (the greatest probability first) or the places in order.
+    """
+    x = state.flatten(1).long()
+    is_mask = x >= classes
+    if order == "random":
+        rank = numbers[0].flatten(1).double()
+    elif order == "left-to-right":
+        rank = torch.arange(x.shape[1], dtype=torch.float64, device=x.device).expand(x.shape)
+    elif order == "confident":
+        rank = -torch.log_softmax(logits.flatten(1, -2).double(), dim=-1).amax(-1)
+    else:
+        rank = torch.empty(x.shape[1], dtype=torch.float64, device=x.device)
+        rank[torch.tensor(order, device=x.device)] = torch.arange(len(order), dtype=torch.float64, device=x.device)
+        rank = rank.expand(x.shape)
+    rank = torch.where(is_mask, rank, torch.inf).argsort(dim=1).argsort(dim=1)
+    count = torch.ceil(is_mask.sum(1, keepdim=True) / steps_left)
+    chosen = (is_mask & (rank < count)).flatten().nonzero()[:, 0]
+    out = x.flatten().clone()
+    out[chosen] = drawn_anew(logits.reshape(-1, logits.shape[-1]), chosen, uniform.flatten().double()[chosen])
     return out.reshape(state.shape).to(state.dtype)
 
 
@@ -159,7 +266,7 @@ def _law(law: Sequence[float] | None, classes: int, like: Tensor) -> Tensor:
 
 
 Rule = Callable[..., Tensor]
-RULES: Mapping[str, Rule] = {"posterior": posterior, "most-likely": most_likely}
-"""Name -> ``rule(state, prediction, uniform, **options) -> state``."""
+RULES: Mapping[str, Rule] = {"posterior": posterior, "leap": leap, "unmask": unmask, "most-likely": most_likely}
+"""Name -> ``rule(state, prediction, uniform, *beside, **options) -> state``."""
 LAWS: Mapping[str, Rule] = {"posterior": posterior_law}
 """Name of a rule whose entries are drawn independently -> ``law(state, prediction, **options) -> [..., K + 1]``."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.table import TableOracle
+from anydiff.denoisers.wrappers import Wrapper
 from anydiff.paths.categorical import CategoricalPath, Kernel, Marginal, MaskAndReplace, Masked, Uniform
 from anydiff.registry import Entry
 from anydiff.samplers import sample
@@ -123,6 +124,29 @@ def table(places: int) -> Tensor:
     grids = torch.meshgrid(*[torch.arange(COUNT, dtype=torch.float64)] * places, indexing="ij")
     law = torch.exp(1.5 * torch.cos(sum((2 * n + 1.3) * grid for n, grid in enumerate(grids)) + grids[0] * grids[-1]))
     return law / law.sum()
+
+
+@check("classes.guidance", "guidance", states=CLASSES)
+def guidance(plugin: Subject, entry: Entry) -> None:
+    """Its predictions are laws, no row depends on the others, and a run leaves nothing to the next one."""
+    path = Masked().bind(_spec())
+    inner = TableOracle(path, _spec(), table(PLACES))
+    x = torch.tensor([[COUNT, COUNT], [0, COUNT], [COUNT, 2], [1, 1]])
+    wrapper: Wrapper = plugin.build(entry)
+    guided = wrapper.for_run(range(4))(inner)
+    for t in (0.9, 0.3):
+        made = guided.predict(x, t, "data")
+        right = made.shape == (*x.shape, COUNT) and bool((made >= 0).all())
+        require(right, f"at t={t} its prediction has shape {tuple(made.shape)}, or holds negative probabilities.")
+        off = float((made.sum(-1) - 1)[x == COUNT].abs().max())
+        require(off < 1e-6, f"at t={t} the probabilities of a mask sum to 1 only within {off:.2g}.")
+        for row in range(3):
+            alone = wrapper.for_run([row])(inner).predict(x[row : row + 1], t, "data")
+            same = torch.allclose(alone[0][x[row] == COUNT], made[row][x[row] == COUNT])
+            require(same, f"at t={t} row {row} alone is guided differently than among four.")
+    plan = compile_plan("ancestral", path, 6)
+    first, second = (sample(inner, _spec(), 6, solver=plan, guidance=wrapper, batch_size=size) for size in (6, 2))
+    require(torch.equal(first, second), "samples differ by what it guided before, or by their batch.")
 
 
 @check("classes.one-entry", "solvers", states=CLASSES)

@@ -14,7 +14,7 @@ from anydiff.paths import VPCosine
 from anydiff.registry import Entry
 from anydiff.samplers import sample
 from anydiff.states import Conditioning
-from anydiff.testing.kit import check
+from anydiff.testing.kit import NUMBERS, check
 from anydiff.testing.subject import Subject, require, skip
 
 MEANS = torch.tensor([[-1.0, 0.0], [1.0, 0.5], [0.6, -0.9]], dtype=torch.float64)
@@ -55,7 +55,7 @@ def _one_direction(names: Mapping[str, str]) -> dict[str, object]:
     return {names.get(name, name): value for name, value in problem.items()}
 
 
-@check("guidance.neutral", "guidance", optional=True)
+@check("guidance.neutral", "guidance", optional=True, states=NUMBERS)
 def neutral(plugin: Subject, entry: Entry) -> None:
     """With the options it registers as neutral={...} the sampler is the unguided one, bit for bit."""
     options = entry.metadata.get("neutral")
@@ -72,7 +72,7 @@ def neutral(plugin: Subject, entry: Entry) -> None:
     require(torch.equal(plain, guided), f"with {options} the samples differ from those without guidance.")
 
 
-@check("guidance.denoiser", "guidance")
+@check("guidance.denoiser", "guidance", states=NUMBERS)
 def denoiser(plugin: Subject, entry: Entry) -> None:
     """It gives a denoiser on the same path whose kinds agree with one another and that leaves its input alone."""
     for inner, x, condition in _problems(plugin, entry):
@@ -104,7 +104,7 @@ def _check_prediction(runs: Sequence[Denoiser], inner: Denoiser, x: Tensor, t: f
     require(same, f"{what} its data and noise predictions contradict each other.")
 
 
-@check("guidance.rows", "guidance")
+@check("guidance.rows", "guidance", states=NUMBERS)
 def rows(plugin: Subject, entry: Entry) -> None:
     """A row's prediction does not depend on the other rows, whatever the shape of a state."""
     for inner, x, condition in _problems(plugin, entry):
@@ -121,7 +121,7 @@ def rows(plugin: Subject, entry: Entry) -> None:
                 require(same, f"{what} alone is guided differently than among {len(x)}.")
 
 
-@check("guidance.runs", "guidance")
+@check("guidance.runs", "guidance", states=NUMBERS)
 def runs(plugin: Subject, entry: Entry) -> None:
     """What it draws or remembers is of one run (``for_run``): nothing that it guided before changes a sample."""
     inner, x, condition = _problems(plugin, entry)[0]
@@ -157,7 +157,7 @@ def _problems(plugin: Subject, entry: Entry) -> list[tuple[Denoiser, Tensor, Con
     return found
 
 
-@check("guidance.posterior", "guidance", optional=True)
+@check("guidance.posterior", "guidance", optional=True, states=NUMBERS)
 def posterior(plugin: Subject, entry: Entry) -> None:
     """On a linear-Gaussian problem (registered posterior=True) the samples have the posterior's mean and covariance.
 

@@ -4,6 +4,7 @@ from anydiff.denoisers.wrappers.base import WrappedDenoiser, Wrapper, bent, wrap
 from anydiff.denoisers.wrappers.counting import CountingDenoiser
 from anydiff.denoisers.wrappers.known import KnownEntries
 from anydiff.denoisers.wrappers.present import PresentNodes
+from anydiff.denoisers.wrappers.sharpened import Nucleus, Sharpened, TopK
 from anydiff.denoisers.wrappers.thresholding import Clamp, DynamicThreshold
 from anydiff.denoisers.wrappers.time_shift import TimeShift
 from anydiff.denoisers.wrappers.windows import Windows, sweep
@@ -13,8 +14,11 @@ __all__ = [
     "CountingDenoiser",
     "DynamicThreshold",
     "KnownEntries",
+    "Nucleus",
     "PresentNodes",
+    "Sharpened",
     "TimeShift",
+    "TopK",
     "Windows",
     "WrappedDenoiser",
     "Wrapper",

@@ -21,10 +21,12 @@ class Wrapper(ABC):
 
     Attributes:
         needs_condition: it has no meaning without a condition.
+        keeps_time_free: what it makes of a denoiser that does not depend on the time does not either.
         reads: conditions that are its own and none of the domain's: a pipeline lets them pass, one row per sample.
     """
 
     needs_condition: ClassVar[bool] = False
+    keeps_time_free: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -78,6 +80,11 @@ class WrappedDenoiser(Denoiser):
         self.inner, self.wrapper = inner, wrapper
         self.path, self.sigma_data, self.spec = inner.path, inner.sigma_data, inner.spec
         self.native_kind = wrapper.native_kind(inner)
+
+    @property
+    def time_free(self) -> bool:
+        """As the inner denoiser, where the wrapper keeps that."""
+        return self.wrapper.keeps_time_free and self.inner.time_free
 
     def encode_condition(self, condition: Conditioning) -> Conditioning:
         """As the inner denoiser encodes it."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.kinds import PredictionKind
 from anydiff.denoisers.wrappers.base import Wrapper
+from anydiff.paths.categorical import CategoricalPath
 from anydiff.states import Conditioning, StateSpec
 
 
@@ -28,4 +29,6 @@ class PresentNodes(Wrapper):
     ) -> Tensor:
         """The inner prediction at present entries, of a state that is zero elsewhere."""
         present = self.spec.present(condition.mask).to(x)
+        if isinstance(denoiser.path, CategoricalPath):  # absent nodes hold class 0, and a sampler puts it back
+            return denoiser.predict(present * x, t, kind, condition)
         return present * denoiser.predict(present * x, t, kind, condition)

@@ -11,7 +11,8 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser, convert
 from anydiff.denoisers.kinds import PredictionKind
 from anydiff.denoisers.wrappers.base import Wrapper
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, NotApplicableError
+from anydiff.paths.categorical import CategoricalPath
 from anydiff.states import Conditioning
 
 
@@ -30,6 +31,11 @@ class Limit(Wrapper):
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:
         """The limited data prediction as ``kind``."""
+        if isinstance(denoiser.path, CategoricalPath):
+            raise NotApplicableError(
+                f"{self!r} limits real numbers, but {denoiser.path!r} is of classes; take top-k or nucleus, or leave "
+                "it out."
+            )
         return convert(denoiser, x, t, self.limit(denoiser(x, t, condition)), "data", kind, condition)
 
 

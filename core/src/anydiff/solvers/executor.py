@@ -26,7 +26,7 @@ from anydiff.solvers.plan import (
     Transition,
     written,
 )
-from anydiff.solvers.transitions import RULES
+from anydiff.solvers.transitions import transition
 from anydiff.states import UNCONDITIONAL, Conditioning
 
 #: Entries updated at a time. A Combine of k terms makes k passes over its registers; blocks keep huge states near the
@@ -203,10 +203,7 @@ class _Machine:
         if isinstance(instruction, Noise):
             return self._draw(instruction.draw, self.like.dtype)
         if isinstance(instruction, Transition):
-            state, prediction = self.registers[instruction.state], self.registers[instruction.prediction]
-            uniform = self._draw(instruction.draw, torch.float64)
-            beside = (self.registers[register] for register in instruction.beside)
-            return RULES[instruction.rule](state, prediction, uniform, *beside, **instruction.options)
+            return transition(instruction, self.registers, self._draw(instruction.draw, torch.float64))
         return self._apply(instruction)
 
     def _draw(self, draw: int, dtype: torch.dtype) -> Tensor:

@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from anydiff.errors import NonFiniteError
+from anydiff.errors import NonFiniteError, UnknownNameError
+from anydiff.solvers.plan import Transition
 
 #: Probabilities that are summed up at a time, so that vocabularies of any size need little memory.
 BLOCK = 1 << 21
@@ -270,3 +271,15 @@ RULES: Mapping[str, Rule] = {"posterior": posterior, "leap": leap, "unmask": unm
 """Name -> ``rule(state, prediction, uniform, *beside, **options) -> state``."""
 LAWS: Mapping[str, Rule] = {"posterior": posterior_law}
 """Name of a rule whose entries are drawn independently -> ``law(state, prediction, **options) -> [..., K + 1]``."""
+
+
+def transition(instruction: Transition, registers: Mapping[str, Tensor], uniform: Tensor) -> Tensor:
+    """What the instruction writes, by the numbers ``uniform`` in (0, 1), one per entry of the state.
+
+    Raises:
+        UnknownNameError: no such rule.
+    """
+    if instruction.rule not in RULES:
+        raise UnknownNameError("rule of a transition", instruction.rule, RULES)
+    state, prediction, *beside = (registers[name] for name in instruction.inputs)
+    return RULES[instruction.rule](state, prediction, uniform, *beside, **instruction.options)

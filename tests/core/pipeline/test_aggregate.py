@@ -12,6 +12,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths import VPLinear
 from anydiff.pipeline import Aggregate, Encoder, ReadOut
 from anydiff.pipeline.aggregate import aggregate_of
+from anydiff.pipeline.encoders import codes
 from anydiff.recipes import Aggregation
 from anydiff.samplers import sample
 from anydiff.states import UNCONDITIONAL, Conditioning, Known, Leaf, StateSpec
@@ -173,6 +174,7 @@ def test_parts_that_do_not_follow_from_their_sum_are_refused(change, message):
         ({"image": {}, "label": {"encoder": "codes"}}, "need the shape of their patterns"),
         ({"image": {}, "label": {"encoder": "codes", "shape": [1, 2, 6]}}, r"cannot be stacked"),
         ({"image": {"shape": [1, 2, 2]}, "label": {}}, "enters as it is, with shape"),
+        ({"image": {"tile": [1, 1, 1]}, "label": {}}, "enters as it is, with shape"),
         ({"image": {"encoder": "codes", "shape": [1, 1, 2]}, "label": {}}, "codes are for one-hot classes"),
     ],
 )
@@ -183,6 +185,20 @@ def test_parts_that_do_not_fit_the_domain_are_refused(parts, message):
 
     with pytest.raises(AnydiffError, match=message):
         aggregate_of(Pictures(), Aggregation.parse({"parts": parts}, "the test"))
+
+
+def test_tiles_tell_the_class_at_every_place():
+    found = codes((1, 4, 6), 3, (1, 2, 3)).reshape(4, 6, 3)
+    for row in (0, 2):
+        assert torch.equal(found[row : row + 2, :3], found[:2, :3])
+        assert torch.equal(found[row : row + 2, 3:], found[:2, :3])
+    flat = found.reshape(24, 3)
+    torch.testing.assert_close(flat.T @ flat / 24, torch.eye(3).double(), rtol=0, atol=1e-12)
+    for tile in ((1, 3, 3), (2, 2), (1, 2, 0)):
+        with pytest.raises(AnydiffError, match=r"does not fill shape \[1, 4, 6\]"):
+            codes((1, 4, 6), 3, tile)
+    with pytest.raises(AnydiffError, match="room for 2 patterns, but there are 3"):
+        codes((1, 4, 6), 3, (1, 1, 2))
 
 
 def test_too_many_classes_for_a_pattern_are_refused():

@@ -214,7 +214,7 @@ def aggregate_of(domain: Domain, asked: Aggregation) -> Aggregate:
     for leaf in leaves:
         part, block = asked.parts[leaf.name], blocks[leaf.name]
         coded = part.encoder == "codes"
-        matrix = codes(block, leaf.size) if coded else None
+        matrix = codes(block, leaf.size, part.tile) if coded else None
         encoders.append(Encoder(leaf.name, leaf.shape, math.prod(shape), part.weight, first, matrix, coded))
         first += math.prod(block)
     return Aggregate(domain.spec, encoders, shape)
@@ -271,10 +271,10 @@ def read_by(
 
 def _block(leaf: Leaf, part: PartSettings) -> tuple[int, ...]:
     if part.encoder == "identity":
-        if part.shape is not None and part.shape != leaf.shape:
+        if part.tile is not None or (part.shape is not None and part.shape != leaf.shape):
             raise AnydiffError(
-                f"the part {leaf.name!r} enters as it is, with shape {leaf.shape}, but shape is {part.shape}; leave it "
-                "out, or take encoder: codes."
+                f"the part {leaf.name!r} enters as it is, with shape {leaf.shape}, but shape is {part.shape} and tile "
+                f"is {part.tile}; leave them out, or take encoder: codes."
             )
         return leaf.shape
     if len(leaf.shape) != 1 or part.shape is None or any(size < 1 for size in part.shape):

@@ -95,14 +95,29 @@ class Encoder:
         return kept
 
 
-def codes(shape: Sequence[int], count: int) -> Tensor:
+def codes(shape: Sequence[int], count: int, tile: Sequence[int] | None = None) -> Tensor:
     """``count`` patterns as columns ``[entries, count]``: cosines, slow ones first, orthogonal, of mean square 1.
 
+    Args:
+        shape: of a pattern.
+        count: how many.
+        tile: patterns of this shape are repeated until they fill ``shape``; None for patterns of all of it.
+
     Raises:
-        AnydiffError: fewer entries than patterns.
+        AnydiffError: fewer entries than patterns, or a tile that does not fill the shape.
     """
-    if math.prod(shape) < count:
-        raise AnydiffError(f"shape {list(shape)} has room for {math.prod(shape)} patterns, but there are {count}.")
+    small = shape if tile is None else tile
+    if len(small) != len(shape) or any(part < 1 or whole % part for whole, part in zip(shape, small, strict=True)):
+        raise AnydiffError(f"tile {list(small)} does not fill shape {list(shape)}; give divisors of it, one per axis.")
+    if math.prod(small) < count:
+        raise AnydiffError(f"shape {list(small)} has room for {math.prod(small)} patterns, but there are {count}.")
+    times = [whole // part for whole, part in zip(shape, small, strict=True)]
+    patterns = _cosines(small)[:, :count].reshape(*small, count)
+    return patterns.repeat(*times, 1).reshape(-1, count)
+
+
+def _cosines(shape: Sequence[int]) -> Tensor:
+    """All cosine patterns of a shape as columns, slow ones first."""
     pattern = torch.ones(1, 1, dtype=torch.float64)
     slowness = torch.zeros(1, dtype=torch.float64)
     for size in shape:
@@ -111,7 +126,7 @@ def codes(shape: Sequence[int], count: int) -> Tensor:
         waves[:, 0] = 1.0
         pattern = torch.einsum("ab,cd->acbd", pattern, waves).reshape(pattern.shape[0] * size, -1)
         slowness = (slowness[:, None] + torch.arange(size, dtype=torch.float64).square()).flatten()
-    return pattern[:, slowness.argsort(stable=True)[:count]]
+    return pattern[:, slowness.argsort(stable=True)]
 
 
 def overlap(one: Encoder, two: Encoder) -> float:

@@ -40,11 +40,14 @@ class PartSettings(Settings):
         encoder: ``identity``: as it is; ``codes``: each class is a pattern, of ``shape``.
         weight: factor on what is encoded.
         shape: of the patterns, ``[1, 28, 28]`` say; the part's own where it is encoded as it is.
+        tile: patterns of this shape are repeated to fill ``shape``, so that each place of it tells the class and a
+            convolution reads it; None for patterns of all of it.
     """
 
     encoder: Literal["identity", "codes"] = "identity"
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     shape: tuple[int, ...] | None = None
+    tile: tuple[int, ...] | None = None
 
 
 class Aggregation(Settings):

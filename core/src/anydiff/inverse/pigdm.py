@@ -100,6 +100,8 @@ class PseudoInverse(LinearGuidance):
                     "differentiated through it; use the method 'ddnm', or a denoiser made of torch operations."
                 )
             shift = self._shift(problem, denoiser, state, data, t)
+            if denoiser.spec is not None and any(leaf.symmetric for leaf in denoiser.spec.leaves):
+                shift = denoiser.spec.project(shift, told.mask)
         if not keep:
             native, shift = native.detach(), shift.detach()
         prediction = convert(denoiser, x, t, native, denoiser.native_kind, kind, told)

@@ -12,6 +12,7 @@ from torch import Tensor
 from anydiff.errors import AnydiffError
 from anydiff.inverse.noise import Gaussian, MeasurementNoise, as_noise
 from anydiff.inverse.operators.base import LinearOperator, Operator
+from anydiff.inverse.operators.mask import Mask
 from anydiff.states import Conditioning
 
 PREFIX = "inverse"
@@ -235,8 +236,21 @@ def replace_fields(problem: Problem, **changes: Any) -> Problem:
     """A copy with other fields, which are not checked anew."""
     made = object.__new__(Problem)
     for name in ("operator", "measurement", "noise"):
-        object.__setattr__(made, name, changes.get(name, getattr(problem, name)))
+        object.__setattr__(made, name, changes[name] if name in changes else getattr(problem, name))
     return made
+
+
+def known_problem(values: Tensor, mask: Tensor) -> Problem:
+    """Entries of the states ``[B, *shape]`` that are known exactly where ``mask`` says so; nothing is checked.
+
+    It is made within a network call, so it looks at no value, which would wait for the device.
+    """
+    operator = object.__new__(Mask)
+    object.__setattr__(operator, "shape", tuple(values.shape[1:]))
+    object.__setattr__(operator, "mask", mask)
+    made = object.__new__(Problem)
+    measured = torch.where(mask, values, 0.0)
+    return replace_fields(made, operator=operator, measurement=measured, noise=Gaussian(0.0).shaped(operator.output))
 
 
 def without_problem(condition: Conditioning) -> Conditioning:

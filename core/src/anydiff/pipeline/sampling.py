@@ -12,9 +12,11 @@ from torch import Tensor
 
 from anydiff.denoisers import Denoiser, rerouted
 from anydiff.denoisers.reversed import ReversedDenoiser
-from anydiff.denoisers.wrappers import Wrapper, bent
+from anydiff.denoisers.wrappers import KnownEntries, Wrapper, bent
+from anydiff.denoisers.wrappers.known import sees_clean
 from anydiff.domains import Domain, FixesEntries
 from anydiff.errors import AnydiffError, natural_number
+from anydiff.inverse.known import MeasuredEntries, can_measure
 from anydiff.metrics import SampleSet
 from anydiff.metrics.ensembles import members_per_case
 from anydiff.networks import Autoencoder
@@ -60,7 +62,9 @@ class SampleOptions:
         reverse: travel a bridge from its data to its start; ``start`` then holds data.
         temperature: factor on every noise draw (default: the recipe's, and 1 for several samples of a case).
         known: native objects or clean states, one per sample or one for all, some entries of which must come out as
-            they are (inpainting, start and goal, a scaffold; see :class:`~anydiff.denoisers.wrappers.KnownEntries`).
+            they are (inpainting, start and goal, a scaffold). The others follow them; where the network sees known
+            entries
+            noised by the Jacobian (:class:`anydiff.inverse.known.MeasuredEntries`), at two backward passes a call.
         known_mask: which entries: booleans of the shape of one state, or of all.
         callbacks: called after each network call with a :class:`~anydiff.solvers.Step`.
         cases: several samples share a condition: it (and ``known``) has one row per case, and row i belongs to case
@@ -217,16 +221,25 @@ class Draws:
         """
         options, pipeline = self.options, self.pipeline
         start = options.start if isinstance(options.start, Tensor | Start) else None  # objects were encoded before
+        layers = [*self.layers, *outer, *self._keeping()]
         asked = with_parts(pipeline.latent, self.condition.without(fixing(pipeline.domain)))
         request = SampleRequest(
-            self.count, seed=options.seed if seed is None else seed, guidance=[*self.layers, *outer],
+            self.count, seed=options.seed if seed is None else seed, guidance=layers,
             condition=asked, cases=options.cases, start=start, temperature=self.temperature,
             batch_size=options.batch_size, device=options.device or "cpu", callbacks=self.callbacks,
         )  # fmt: skip
-        solving = {**options.solving, "guidance": [*self.layers, *outer]}
+        solving = {**options.solving, "guidance": layers}
         sampler = sampler_of(pipeline, options.nfe, options.solver, solving, self.denoiser.path)
         spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
         return sampler.sample(request, self.denoiser, spec).to(spec.dtype())
+
+    def _keeping(self) -> list[Wrapper]:
+        """What keeps known entries where the network sees them noised: the others follow them as a measurement."""
+        known, denoiser = self.condition.known, self.denoiser
+        chosen = any(isinstance(layer, KnownEntries) for layer in self.layers)
+        if known is None or chosen or self.pipeline.latent is not None or not can_measure(denoiser):
+            return []
+        return [] if sees_clean(denoiser, known, self.condition) else [MeasuredEntries()]
 
     def finished(self, states: Tensor) -> SampleSet:
         """``states`` as samples: decoded where they are latents, then given to ``samples_ready`` hooks."""

@@ -9,13 +9,15 @@ known,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
-from anydiff.denoisers.wrappers.known import KnownEntries, checked_known
+from anydiff.denoisers.wrappers.base import Wrapper
+from anydiff.denoisers.wrappers.known import KnownEntries, checked_known, sees_clean
 from anydiff.inverse.pigdm import STEPS, PiGDM, PseudoInverse
 from anydiff.inverse.problem import known_problem
 from anydiff.paths.base import GaussianPath
@@ -50,3 +52,19 @@ def can_measure(denoiser: Denoiser) -> bool:
     """Whether a shift of the score has a meaning on the denoiser's path: data and Gaussian noise."""
     path = denoiser.path
     return isinstance(path, GaussianPath) and path.noise_law.gaussian and not path.shows_clean
+
+
+def keeping(denoiser: Denoiser, layers: Sequence[Wrapper], condition: Conditioning, latent: bool) -> list[Wrapper]:
+    """What keeps the known entries of ``condition`` where a network sees them noised; empty where nothing is needed.
+
+    Args:
+        denoiser: inside of the layers.
+        layers: around it; one that keeps known entries already is enough.
+        condition: of all samples.
+        latent: whether latents are diffused, whose entries are no measurements of the data.
+    """
+    known = condition.known
+    kept = any(isinstance(layer, KnownEntries) for layer in layers)
+    if known is None or kept or latent or not can_measure(denoiser):
+        return []
+    return [] if sees_clean(denoiser, known, condition) else [MeasuredEntries()]

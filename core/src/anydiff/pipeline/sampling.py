@@ -12,11 +12,10 @@ from torch import Tensor
 
 from anydiff.denoisers import Denoiser, rerouted
 from anydiff.denoisers.reversed import ReversedDenoiser
-from anydiff.denoisers.wrappers import KnownEntries, Wrapper, bent
-from anydiff.denoisers.wrappers.known import sees_clean
+from anydiff.denoisers.wrappers import Wrapper, bent
 from anydiff.domains import Domain, FixesEntries
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.inverse.known import MeasuredEntries, can_measure
+from anydiff.inverse.known import keeping
 from anydiff.metrics import SampleSet
 from anydiff.metrics.ensembles import members_per_case
 from anydiff.networks import Autoencoder
@@ -221,7 +220,11 @@ class Draws:
         """
         options, pipeline = self.options, self.pipeline
         start = options.start if isinstance(options.start, Tensor | Start) else None  # objects were encoded before
-        layers = [*self.layers, *outer, *self._keeping()]
+        layers = [
+            *self.layers,
+            *outer,
+            *keeping(self.denoiser, self.layers, self.condition, pipeline.latent is not None),
+        ]
         asked = with_parts(pipeline.latent, self.condition.without(fixing(pipeline.domain)))
         request = SampleRequest(
             self.count, seed=options.seed if seed is None else seed, guidance=layers,
@@ -232,14 +235,6 @@ class Draws:
         sampler = sampler_of(pipeline, options.nfe, options.solver, solving, self.denoiser.path)
         spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
         return sampler.sample(request, self.denoiser, spec).to(spec.dtype())
-
-    def _keeping(self) -> list[Wrapper]:
-        """What keeps known entries where the network sees them noised: the others follow them as a measurement."""
-        known, denoiser = self.condition.known, self.denoiser
-        chosen = any(isinstance(layer, KnownEntries) for layer in self.layers)
-        if known is None or chosen or self.pipeline.latent is not None or not can_measure(denoiser):
-            return []
-        return [] if sees_clean(denoiser, known, self.condition) else [MeasuredEntries()]
 
     def finished(self, states: Tensor) -> SampleSet:
         """``states`` as samples: decoded where they are latents, then given to ``samples_ready`` hooks."""

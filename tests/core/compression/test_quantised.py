@@ -8,20 +8,14 @@ import pytest
 import torch
 
 from anydiff.cli.app import run_application
-from anydiff.compression import integer
+from anydiff.compression import QuantiseOptions, between_ends, finite_set, integer
 from anydiff.compression.quantised import Clock, Quantised, QuantisedLayer
 from anydiff.compression.quantisers import min_max
 from anydiff.compression.reconstruction import Effort, soften
 from anydiff.compression.temporal import found_layers, inputs_of
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.pipeline import load
-from anydiff.pipeline.quantise import (
-    QuantiseOptions,
-    between_ends,
-    calibrated,
-    finite_set,
-    quantise,
-)
+from anydiff.pipeline.quantise import calibrated, quantise
 from anydiff.states import ClassCondition, Conditioning, StateSpec
 
 NEAREST = QuantiseOptions(rounding="nearest", samples=12)
@@ -124,8 +118,22 @@ def test_integers_say_what_the_fallback_says(eight, calibration, monkeypatch):
         monkeypatch.setattr(integer, "available", lambda: False)
         assert network.arithmetic == "dequantised"
         by_floats = call(network)
-    assert torch.allclose(by_integers, by_floats, rtol=1e-3, atol=1e-3 * float(by_floats.abs().max()))
-    assert (by_integers - by_floats).abs().mean() < 1e-4 * by_floats.abs().mean() + 1e-5
+    # A sum that differs in its last digit may round to the next level further on: rare, and a step wide.
+    assert (by_integers - by_floats).abs().mean() < 3e-3 * by_floats.abs().mean()
+
+
+@pytest.mark.skipif(not integer.available(), reason="this machine has no integer operators")
+@pytest.mark.parametrize("bits", [8, 5, 2])
+@pytest.mark.parametrize("made", [torch.nn.Linear(6, 5), torch.nn.Conv2d(6, 5, 3, stride=2, padding=1, bias=False)])
+def test_a_layer_by_integers_is_the_layer_by_floats(made, bits):
+    layer = QuantisedLayer(made, bits, bits, None)
+    layer.set_inputs([min_max(torch.tensor([-1.0, 3.0]), bits)])
+    x = torch.randn(
+        (7, 6) if isinstance(made, torch.nn.Linear) else (7, 6, 9, 9), generator=torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        assert torch.allclose(layer(x), layer._floating(x, *layer._inputs[0]), rtol=1e-4, atol=1e-4)
+    assert layer._integer is not None
 
 
 def test_the_gradient_reaches_the_state(eight, calibration):
@@ -181,10 +189,10 @@ def test_a_table_of_one_time_is_the_ordinary_range(pictures, calibration):
 
 
 def test_scope_all_has_a_table_everywhere(pictures, calibration):
-    made = quantise(pictures, replace(NEAREST, scope="all"), calibration)
+    made = quantise(pictures, NEAREST, calibration)
     sizes = {each.x_scale.numel() for each in made.denoiser.network.modules() if isinstance(each, QuantisedLayer)}
     assert sizes == {4}
-    some = quantise(pictures, NEAREST, calibration)
+    some = quantise(pictures, replace(NEAREST, scope="tib"), calibration)
     sizes = {each.x_scale.numel() for each in some.denoiser.network.modules() if isinstance(each, QuantisedLayer)}
     assert sizes == {1, 4}
 

@@ -22,9 +22,9 @@ def command(
             help="Where there is one activation scale per time: tib, in layers that see time and condition alone; "
             "all, in those of the state too."
         ),
-    ] = "tib",
+    ] = "all",
     rounding: Annotated[str, typer.Option(help="adaptive: learned, layer by layer; nearest: not.")] = "adaptive",
-    iterations: Annotated[int, typer.Option(help="Steps that each block's rounding is learned.")] = 500,
+    iterations: Annotated[int, typer.Option(help="Steps that each block's rounding is learned.")] = 300,
     samples: Annotated[int, typer.Option(help="Samples drawn along the plan to calibrate on.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of these samples.")] = 0,
     change: Annotated[
@@ -42,11 +42,11 @@ def command(
       anydiff quantise images/fashion --weights 4 --activations 8 --out q4.safetensors
       anydiff quantise images/fashion --rounding nearest --set sampling.nfe=20 --out q8.safetensors
     """
-    from anydiff.compression.reconstruction import Effort
+    from anydiff.compression import Effort, QuantiseOptions
     from anydiff.errors import natural_number
     from anydiff.files import check_suffix
     from anydiff.pipeline import load
-    from anydiff.pipeline.quantise import QuantiseOptions, described, quantise
+    from anydiff.pipeline.quantise import described, quantise
 
     check_suffix(out, (".safetensors",), "weights")
     common.refuse_existing(out, overwrite)

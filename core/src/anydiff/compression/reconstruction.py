@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from anydiff.compression import rounding
-from anydiff.compression.quantised import STATE, TIME, Clock, _geometry, convolved, replace_module, straight_through
+from anydiff.compression.quantised import STATE, Clock, _geometry, convolved, replace_module, straight_through
 from anydiff.compression.quantisers import Quantiser, weight_quantiser
 from anydiff.compression.temporal import NetworkInput, watched
 
@@ -32,7 +32,7 @@ class Effort:
         most_layers: of a block; larger ones are cut into theirs.
     """
 
-    iterations: int = 500
+    iterations: int = 300
     batch: int = 32
     rate: float = 1e-2
     weight: float = 0.01
@@ -242,7 +242,7 @@ def found_blocks(network: nn.Module, kinds: Mapping[str, str], call: NetworkInpu
 
 def reconstruct_blocks(
     network: nn.Module, layers: Mapping[str, SoftLayer], kinds: Mapping[str, str], rows: NetworkInput, effort: Effort,
-    generator: torch.Generator, together: bool = False,
+    generator: torch.Generator,
 ) -> None:  # fmt: skip
     """Learn the roundings of the layers of the state, block by block in the order in which they run.
 
@@ -253,7 +253,6 @@ def reconstruct_blocks(
         rows: calls to learn on.
         effort: how long.
         generator: draws the batches.
-        together: learn the temporal layers within a block with it, as methods do that ignore time (a comparison).
     """
     every = list(layers.values())
     for block in found_blocks(network, kinds, rows.rows(torch.arange(min(2, len(rows.x)))), effort.most_layers):
@@ -269,9 +268,7 @@ def reconstruct_blocks(
             with switched(every, False):
                 rows(network)
             target = captured["made"].clone()
-        within = [name for name in kinds if name.startswith(f"{block.name}.")]
-        also = [name for name in within if together and kinds[name] == TIME]
-        learned = [layers[name] for name in (*block.layers, *also)]
+        learned = [layers[name] for name in block.layers]
 
         def loss(chosen: Tensor, module: nn.Module = module, given: Any = given, target: Tensor = target) -> Tensor:
             made = module(*(each[chosen] for each in given))

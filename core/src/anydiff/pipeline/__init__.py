@@ -6,6 +6,7 @@ from anydiff.pipeline.distil import Students, distil
 from anydiff.pipeline.encoders import Encoder
 from anydiff.pipeline.optimise import Ascent, Optimised, Round, optimise_states
 from anydiff.pipeline.pipeline import Pipeline, load
+from anydiff.pipeline.quantise import quantise
 from anydiff.pipeline.sampling import SampleOptions
 from anydiff.pipeline.train import train
 
@@ -26,5 +27,6 @@ __all__ = [
     "load",
     "network_multiply_adds",
     "optimise_states",
+    "quantise",
     "train",
 ]

@@ -1,31 +1,16 @@
-"""From a trained pipeline to one with integer weights, on the plan that its recipe samples with.
-
-The order is that of TFMQ-DM (Huang et al. 2024, arXiv:2311.16503): record what the network is called with along the
-plan; find the layers that see time and condition alone; learn their roundings together over that finite set; learn the
-rest block by block; then measure what goes into each layer, per time where the scope says so.
-"""
+"""From a trained pipeline to one with integer weights, on the plan that its recipe samples with (TFMQ-DM)."""
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
-from anydiff.compression.quantised import SCOPES, STATE, TIME, Clock, Quantised
-from anydiff.compression.quantisers import Quantiser, checked_bits, min_max, searched
-from anydiff.compression.reconstruction import (
-    Effort,
-    SoftLayer,
-    input_values,
-    reconstruct_blocks,
-    reconstruct_temporal,
-    soften,
-)
-from anydiff.compression.temporal import Calibration, NetworkInput, found_layers, joined, recorded
-from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.compression.post_training import Decided, QuantiseOptions, between_ends, decided
+from anydiff.compression.quantised import TIME, Quantised
+from anydiff.compression.temporal import Calibration, found_layers, recorded
+from anydiff.errors import AnydiffError
 from anydiff.networks import Autoencoder
 from anydiff.recipes import Part
 from anydiff.recipes.build import build_denoiser
@@ -33,46 +18,6 @@ from anydiff.states import ClassCondition, Conditioning
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
-
-MOST_VALUES = 1 << 16
-"""Inputs of a layer that its scale is searched on."""
-
-
-@dataclass(frozen=True)
-class QuantiseOptions:
-    """How a model is quantised.
-
-    Attributes:
-        weights: bits of weights, 2 to 16.
-        activations: bits of what goes into quantised layers, 2 to 16.
-        scope: where there is one activation scale per time: ``tib``, in the layers that see time and condition alone;
-            ``all``, in those of the state too.
-        rounding: ``adaptive``: learned; ``nearest``: not.
-        samples: drawn along the plan to calibrate on.
-        rows: of network calls that roundings of the state's layers are learned on.
-        effort: how long roundings are learned.
-        seed: of samples and batches.
-    """
-
-    weights: int = 8
-    activations: int = 8
-    scope: str = "tib"
-    rounding: str = "adaptive"
-    samples: int = 64
-    rows: int = 256
-    effort: Effort = field(default_factory=Effort)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checked_bits("weights", self.weights)
-        checked_bits("activations", self.activations)
-        natural_number("samples", self.samples)
-        natural_number("rows", self.rows)
-        natural_number("iterations", self.effort.iterations)
-        if self.scope not in SCOPES:
-            raise UnknownNameError("scope", self.scope, SCOPES)
-        if self.rounding not in ("adaptive", "nearest"):
-            raise UnknownNameError("rounding", self.rounding, ("adaptive", "nearest"))
 
 
 def quantise(
@@ -98,20 +43,13 @@ def quantise(
             "the calibration was made on another plan than the recipe samples with, so its tables would be of other "
             "times; calibrate anew, or set the recipe's sampling to that plan."
         )
-    network = copy.deepcopy(pipeline.denoiser.network).eval().requires_grad_(False)
-    kinds = between_ends(found_layers(network, calibration))
+    kinds = between_ends(found_layers(pipeline.denoiser.network, calibration))
     if not kinds:
         raise AnydiffError(
             f"the network of {pipeline.recipe.name!r} has no linear layer or convolution between its first and its "
             "last, so nothing would be quantised."
         )
-    clock = Clock()
-    layers = soften(network, kinds, options.weights, clock)
-    learn_roundings(network, layers, kinds, calibration, options)
-    for layer in layers.values():
-        layer.on = True
-    inputs = input_quantisers(network, layers, kinds, calibration, options)
-    return packed(pipeline, layers, kinds, inputs, calibration, options)
+    return packed(pipeline, decided(pipeline.denoiser.network, calibration, kinds, options), calibration)
 
 
 def described(pipeline: Pipeline) -> str:
@@ -172,81 +110,14 @@ def _conditions(pipeline: Pipeline, samples: int) -> tuple[int, Conditioning]:
     return rows, asked.with_given(**given)
 
 
-def between_ends(kinds: dict[str, str]) -> dict[str, str]:
-    """Without the first and the last layer of the state, which stay as they are: they meet the state itself."""
-    state = [name for name, kind in kinds.items() if kind == STATE]
-    kept = {name: kind for name, kind in kinds.items() if name not in (state[:1] + state[-1:])}
-    return kept
-
-
-def learn_roundings(
-    network: nn.Module, layers: dict[str, SoftLayer], kinds: dict[str, str], calibration: Calibration,
-    options: QuantiseOptions,
-) -> None:  # fmt: skip
-    """Decide how every weight is rounded, as ``options.rounding`` says."""
-    if options.rounding == "nearest":
-        return
-    generator = torch.Generator().manual_seed(options.seed)
-    temporal = {name: layer for name, layer in layers.items() if kinds[name] == TIME}
-    reconstruct_temporal(network, temporal, finite_set(calibration), options.effort, generator)
-    for layer in temporal.values():
-        layer.on = True
-    some = calibration.some(options.rows, generator)
-    reconstruct_blocks(network, layers, kinds, some, options.effort, generator)
-
-
-def finite_set(calibration: Calibration) -> NetworkInput:
-    """One row of every time, condition and presence that occurs, the states left as they come."""
-    kept = []
-    for call in calibration.calls:
-        keys: dict[bytes, int] = {}
-        tensors = [value.flatten(1) if value.ndim > 1 else value[:, None] for _, value in call.condition.tensors()]
-        table = torch.cat([each.double() for each in tensors], 1) if tensors else torch.zeros(len(call.x), 1)
-        for row, values in enumerate(table.numpy()):
-            keys.setdefault(values.tobytes(), row)
-        kept.append(call.rows(torch.tensor(list(keys.values()))))
-    return joined(kept)
-
-
-def input_quantisers(
-    network: nn.Module, layers: dict[str, SoftLayer], kinds: dict[str, str], calibration: Calibration,
-    options: QuantiseOptions,
-) -> dict[str, list[Quantiser]]:  # fmt: skip
-    """Name of each layer -> the quantisers of its inputs, per time where the scope says so.
-
-    Layers of the time take the exact range of their finite set; the others a searched one.
-    """
-    seen: dict[str, list[Tensor]] = {name: [] for name in layers}
-    for call in calibration.calls:
-        for name, values in input_values(network, layers, call).items():
-            exact = kinds[name] == TIME
-            seen[name].append(values if exact else _thinned(values, len(calibration.calls)))
-    found = {}
-    for name, parts in seen.items():
-        tabled = kinds[name] == TIME or (options.scope == "all" and kinds[name] == STATE)
-        make = min_max if kinds[name] == TIME else searched
-        groups = parts if tabled else [torch.cat(parts)]
-        found[name] = [make(each, options.activations) for each in groups]
-    return found
-
-
-def _thinned(values: Tensor, calls: int) -> Tensor:
-    step = max(1, len(values) * calls // MOST_VALUES)
-    extremes = torch.stack([values.min(), values.max()]) if len(values) else values
-    return torch.cat([values[::step], extremes])
-
-
-def packed(
-    pipeline: Pipeline, layers: dict[str, SoftLayer], kinds: dict[str, str], inputs: dict[str, list[Quantiser]],
-    calibration: Calibration, options: QuantiseOptions,
-) -> Pipeline:  # fmt: skip
+def packed(pipeline: Pipeline, found: Decided, calibration: Calibration) -> Pipeline:
     """The pipeline whose network holds the integers."""
-    recipe = pipeline.recipe
+    recipe, options = pipeline.recipe, found.options
     settings = {
         "network": recipe.network.model_dump(mode="json"),
         "weights": options.weights,
         "activations": options.activations,
-        "layers": kinds,
+        "layers": dict(found.kinds),
         "times": calibration.times,
         "scope": options.scope,
     }
@@ -258,9 +129,6 @@ def packed(
     assert isinstance(network, Quantised)
     whole, own = pipeline.denoiser.network.state_dict(), network.inner.state_dict()
     network.inner.load_state_dict({name: whole[name] if name in whole else own[name] for name in own})
-    for name, layer in layers.items():
-        target: Any = network.inner.get_submodule(name)
-        target.fill(layer.quantiser, layer.weight)
-        target.set_inputs(inputs[name])
+    found.fill(network)
     metadata = {**pipeline.metadata, "quantised_from": pipeline.weights_hash}
     return replace(pipeline, recipe=made, denoiser=denoiser, metadata=metadata, origin="")

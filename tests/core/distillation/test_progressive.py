@@ -131,5 +131,6 @@ def test_a_teacher_that_does_not_fit_is_refused():
     for path in (VPCosine(), VPLinear(t_end=0.01)):
         with pytest.raises(AnydiffError, match="give both the same path and range of times"):
             objective.meet(student, {"teacher": denoiser(path=path)})
-    with pytest.raises(AnydiffError, match=r"the teacher was trained from 1 to 0.001; stay"):
-        Progressive([1.0, 0.5, 0.0]).meet(student, {"teacher": denoiser()})
+    for grid in ([1.0, 0.5, 0.0], [0.9, 0.5, 0.1], [1.1, 0.5, 0.1]):
+        with pytest.raises(AnydiffError, match=r"the teacher was trained from 1 to 0.001; begin at 1, where"):
+            Progressive(grid).meet(student, {"teacher": denoiser()})

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from anydiff.denoisers import NetworkDenoiser
+from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree
 from anydiff.networks import MLP
 from anydiff.objectives import Call, Denoising, sampled
@@ -104,3 +105,9 @@ def test_a_plan_of_eight_calls_holds_hardly_more_than_one_of_two():
     network = MLP(SPEC, {}, width=16, blocks=1)
     activations = 64 * 4 * 16 * len(list(network.modules()))
     assert kept(8) - kept(2) < activations / 2
+
+
+def test_a_plan_that_begins_below_the_prior_is_refused():
+    model = denoiser()
+    with pytest.raises(AnydiffError, match=r"the plan starts at t=0.8, but the prior is at t=1; take a grid"):
+        sampled(call_of(model), compile_plan("ddim", model.path, 2, [0.8, 0.4, 0.1]))

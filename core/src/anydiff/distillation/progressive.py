@@ -147,10 +147,11 @@ class Progressive(Objective):
                 f"the teacher's path is {teacher.path!r}, but the student's is {path!r}; give both the same path and "
                 "range of times."
             )
-        if self.grid[0] > path.t_start or self.grid[-1] < path.t_end:
+        if self.grid[0] != path.t_start or self.grid[-1] < path.t_end:
             raise AnydiffError(
                 f"the grid runs from {self.grid[0]:g} to {self.grid[-1]:g}, but the teacher was trained from "
-                f"{path.t_start:g} to {path.t_end:g}; stay in this range."
+                f"{path.t_start:g} to {path.t_end:g}; begin at {path.t_start:g}, where samples do, and end in this "
+                "range."
             )
 
     def loss(self, call: Call) -> Tensor:

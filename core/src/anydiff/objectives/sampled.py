@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anydiff.denoisers.wrappers.base import Wrapper, wrapped
 from anydiff.denoisers.wrappers.known import with_known_entries
+from anydiff.errors import AnydiffError
 from anydiff.objectives.call import Call
 from anydiff.samplers.sampler import guidance_layers
 from anydiff.solvers.executor import execute
@@ -36,9 +37,15 @@ def sampled(
         purpose: another one gives independent samples of the same rows.
 
     Raises:
+        AnydiffError: the plan begins elsewhere than at the prior.
         NonFiniteError: a sample is not finite.
     """
     denoiser, condition, like = call.denoiser, call.condition, call.clean
+    if plan.nodes[0] != call.path.t_start:
+        raise AnydiffError(
+            f"the plan starts at t={plan.nodes[0]:g}, but the prior is at t={call.path.t_start:g}; take a grid that "
+            "begins there."
+        )
     spec = denoiser.spec or StateSpec.single(tuple(like.shape[1:]))
     source, numbers = call.draws.source(purpose, spec, call.path.noise_law, condition.mask if spec.masked else None)
     condition = condition if condition.parts else denoiser.encode_condition(condition)

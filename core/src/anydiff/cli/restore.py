@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from anydiff.cli import common
-from anydiff.cli.cases import counted, order_of_cases, write_samples
+from anydiff.cli.cases import counted, labels_named, order_of_cases, write_samples
 from anydiff.cli.output import tell
 
 
@@ -85,16 +85,18 @@ def command(
         given = common.pairs(texts, flag)
         return {name: parse_yaml(value, f"{flag} {name}") for name, value in given.items()}
 
+    given = common.pairs(condition, "--condition")
+    named = labels_named(pipeline, given)
     asked = Restoration(
         operator, options(operator_option, "--operator-option"), noise, method,
         options(method_option, "--method-option"), members, mask,
         sampling={
             **common.sampling_options(solver, nfe, grid, end, option), "seed": seed,
             "guidance": common.guiding(guidance, guidance_option), "device": common.check_device(device),
-            "batch_size": batch_size, "condition": common.pairs(condition, "--condition") or None,
+            "batch_size": batch_size, "condition": given or None, "cases": None if named is None else len(named),
         },
     )  # fmt: skip
     samples, cases, labels = restored(pipeline, measurement, asked)
-    write_samples(pipeline, samples, out, picture, labels)
+    write_samples(pipeline, samples, out, picture, labels or named)
     order = order_of_cases(members, cases)
     tell(f"wrote {counted(members, cases)} to {str(out)!r} ({order}method {method}, seed {seed}).")

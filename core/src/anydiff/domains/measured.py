@@ -24,7 +24,8 @@ class Measurement:
     Attributes:
         values: float64 ``[C, *output]`` in the field's units, one row per case; NaN where nothing was measured.
         labels: what tells the cases apart, as :meth:`anydiff.domains.NamesCases.labels` gives it; None where nothing.
-        condition: conditions that the file decides, one row per case: the day of a field, the level of a series.
+        condition: conditions that decide the units of these cases, one row each: the level of a series. They are told
+            to the domain alone, which makes units and objects by them, and not to the network.
     """
 
     values: Tensor

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from anydiff.domains import Measurement
-from anydiff.errors import AnydiffError, natural_number
+from anydiff.errors import AnydiffError
 from anydiff.inverse import Gaussian, InverseMethod, MeasurementNoise, Problem
 from anydiff.inverse.method import GuidanceMethod
 from anydiff.inverse.operators import AveragePooling, LinearOperator, Mask, Operator, observing
 from anydiff.metrics import SampleSet
-from anydiff.pipeline.conditions import fixing
+from anydiff.pipeline.conditions import fixing, number_of_cases
 from anydiff.pipeline.fixed import require_free
 from anydiff.pipeline.sampling import Draws, SampleOptions, member_rows, sampler_of
 from anydiff.registry import registry
@@ -82,21 +82,24 @@ def restored(pipeline: Pipeline, measurement: Any, options: Restoration) -> tupl
     operator, found = measured(pipeline, measurement, options)
     values = found.values
     sampling = SampleOptions.of(dict(options.sampling))
-    cases = len(values) if sampling.cases is None else natural_number("cases", sampling.cases)
+    cases = number_of_cases(sampling.condition or {}, sampling.cases, len(values))
     if len(values) not in (1, cases):
         raise AnydiffError(
             f"there are {len(values)} measurements, but cases is {cases}; give one for each case, or one."
         )
-    if found.condition:
-        sampling = replace(sampling, condition=sampling.condition or Conditioning(dict(found.condition)))
     draws = Draws.of(pipeline, member_rows(options.members, cases), replace(sampling, cases=cases))
     one = torch.tensor(1.0), torch.tensor(0.0)
-    scale, offset = pipeline.domain.units(draws.condition) if options.units else one
+    # What decides the units is told to domains and not to the network, which has the measurement by the method.
+    decided = Conditioning({**found.condition, **draws.condition.given})
+    scale, offset = pipeline.domain.units(decided) if options.units else one
     problem = Problem(operator, values, options.noise)
     check_sense(pipeline, problem, scale, offset)
     method = build_method(options.method, options.method_options)
     states = solve(draws, method, problem.in_states(scale, offset))
-    return draws.finished(states), cases, found.labels
+    samples, rows = draws.finished(states), torch.arange(draws.rows) % cases
+    known = {name: value.expand(cases, *value.shape[1:])[rows] for name, value in found.condition.items()}
+    told = samples.condition.with_given(**{**known, **samples.condition.given})
+    return replace(samples, condition=told), cases, found.labels
 
 
 def solve(draws: Draws, method: InverseMethod, problem: Problem) -> Tensor:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from anydiff.domains import Domain, LabelledArray
+from anydiff.domains import Domain, LabelledArray, Measurement
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.files import check_suffix
 from anydiff.states import UNCONDITIONAL, Conditioning, Leaf, StateSpec
@@ -158,6 +158,19 @@ class TimeSeries(Domain):
         from anydiff_timeseries import files
 
         return files.read_windows(Path(path), self.steps)
+
+    def read_measurement(self, path: str | Path, output: Sequence[int], mask: str | Path | None = None) -> Measurement:
+        """Series with gaps (empty cells) of as many rows as an operator gives, each a case: ``timestamp, target`` (and
+        ``item_id``), or windows as :meth:`write` writes them. Their level is that of what was observed.
+
+        Raises:
+            AnydiffError: another number of steps, or a file of masks, which series do not need.
+        """
+        from anydiff_timeseries.measured import read_measurement
+
+        if mask is not None:
+            raise AnydiffError(f"--mask is {str(mask)!r}, but series tell gaps by empty cells; leave it out.")
+        return read_measurement(self, Path(path), tuple(output))
 
     def write(self, objects: Sequence[Any], path: str | Path) -> None:
         """Write windows as CSV (``.csv``), a row per step with all digits: the columns ``window``, ``item_id``,

@@ -61,8 +61,8 @@ def write_windows(windows: Sequence[Any], steps: pd.RangeIndex, path: Path) -> N
     write_atomic(path, buffer.getvalue())
 
 
-def read_windows(path: Path, steps: pd.RangeIndex) -> list[pd.Series]:
-    """What :func:`write_windows` wrote.
+def read_windows(path: Path, steps: pd.RangeIndex, gaps: bool = False) -> list[pd.Series]:
+    """What :func:`write_windows` wrote; with ``gaps``, empty cells are NaN.
 
     Raises:
         FileFormatError: no CSV, other columns, a window whose steps are not ``steps``, or a value that is not finite.
@@ -74,7 +74,8 @@ def read_windows(path: Path, steps: pd.RangeIndex) -> list[pd.Series]:
             f"{str(path)!r} has the columns {listed(list(table))}, but windows have {', '.join(STAMPED)}, or "
             f"{', '.join(COLUMNS)} where their time is not known."
         )
-    targets = finite(numbers_of(table[TARGET], TARGET, path, layout), f"column {TARGET!r}", path)
+    targets = numbers_of(table[TARGET], TARGET, path, layout)
+    targets = targets if gaps else finite(targets, f"column {TARGET!r}", path)
     window, step = (_whole(table[name], name, path) for name in ("window", "step"))
     stamps = parse_stamps(table[TIMESTAMP], f"column {TIMESTAMP!r} of {str(path)!r}") if TIMESTAMP in table else None
     windows = []

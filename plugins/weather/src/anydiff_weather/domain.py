@@ -14,7 +14,7 @@ import xarray
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.domains import Domain, LabelledArray
+from anydiff.domains import Domain, LabelledArray, Measurement
 from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Leaf, StateSpec
@@ -24,6 +24,7 @@ from anydiff_weather.climatology import DAYS, Climatology
 from anydiff_weather.files import SUFFIXES, open_dataset, write_dataset
 from anydiff_weather.forecasts import as_forecast, forecast_conditions, forecast_dates
 from anydiff_weather.grids import cell_weights
+from anydiff_weather.measured import read_measurement
 from anydiff_weather.times import one_lead, valid_times
 
 SAMPLE = "sample"
@@ -259,6 +260,18 @@ class Weather(Domain):
 
     def _plain_fields(self, data: xarray.Dataset) -> xarray.Dataset:
         return standard_axes(data)[list(self.variables)]
+
+    def read_measurement(self, path: str | Path, output: Sequence[int], mask: str | Path | None = None) -> Measurement:
+        """Fields of a file in their own units, NaN where nothing was observed: on this grid, or on the coarser one of
+        an
+        operator that averages; each time is a case.
+
+        Raises:
+            AnydiffError: another grid, unit, level or variables, or a file of masks, which fields do not need.
+        """
+        if mask is not None:
+            raise AnydiffError(f"--mask is {str(mask)!r}, but fields tell by NaN what was not observed; leave it out.")
+        return read_measurement(self, Path(path), tuple(output))
 
     def parse_condition(self, text: Mapping[str, str], count: int) -> dict[str, Tensor]:
         """``{"members": "forecast.nc"}``: the first K members of each of the forecasts in a file, which are the cases.

@@ -14,6 +14,7 @@ from anydiff.denoisers.kinds import PredictionKind, conversion, known_weights, s
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath, LinearPath, gaussian, per_row
 from anydiff.paths.categorical import CategoricalPath
+from anydiff.paths.mixed import MixedPath
 from anydiff.paths.path import Path
 from anydiff.states import UNCONDITIONAL, Conditioning, Known, StateSpec
 
@@ -118,6 +119,8 @@ def convert(
     path = denoiser.path
     if isinstance(path, CategoricalPath):
         return convert_classes(path, x, t, value, source, target)
+    if isinstance(path, MixedPath):
+        return _convert_mixed(denoiser, path, x, t, value, source, target)
     if not isinstance(path, GaussianPath):
         return converted(denoiser, x, t, {source: value}, target, condition)
     p, q = conversion(path, t, source, target, denoiser.sigma_data)
@@ -132,6 +135,26 @@ def convert(
         factor = per_row(weight, x) if isinstance(weight, Tensor) else weight
         result = result + given[name].to(x) * factor
     return result
+
+
+def _convert_mixed(
+    denoiser: Denoiser,
+    path: MixedPath,
+    x: Tensor,
+    t: float | Tensor,
+    value: Tensor,
+    source: PredictionKind,
+    target: PredictionKind,
+) -> Tensor:
+    """Continuous leaves each on its own path; logits of classes stay."""
+    states, made = path.bound.unpack(x.contiguous()), path.bound.prediction.unpack(value.contiguous())
+    for name, leaf in path.leaves:
+        if isinstance(leaf, GaussianPath):
+            p, q = conversion(leaf, t, source, target, denoiser.sigma_data)
+            factors = (per_row(c, states[name]) if isinstance(c, Tensor) else c for c in (p, q))
+            first, second = factors
+            made[name] = first * states[name] + second * made[name]
+    return path.bound.prediction.pack(made)
 
 
 def converted(
@@ -151,7 +174,7 @@ def converted(
         return made[target]
     first = next(iter(made))
     path = denoiser.path
-    if isinstance(path, GaussianPath | CategoricalPath):
+    if isinstance(path, GaussianPath | CategoricalPath | MixedPath):
         return convert(denoiser, x, t, made[first], first, target, condition)
     if not isinstance(path, LinearPath):
         raise AnydiffError(f"{path!r} says nothing of how one kind of prediction becomes another.")

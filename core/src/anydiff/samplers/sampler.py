@@ -175,7 +175,7 @@ class Sampler(ABC):
             part = replace(part, index=torch.tensor(samples, device=request.device))
             source = noise_source(spec, request.seed, path, request.temperature, part.mask)
             if request.start is None:
-                first = path.first(source.draw(samples, 0, dtype, torch.device(request.device)), part)
+                first = path.first(source.draw(samples, 0, dtype, torch.device(request.device)), part).to(dtype)
             elif isinstance(request.start, Start):
                 like = torch.empty(0, *spec.shape, dtype=dtype, device=request.device)
                 first = request.start.states(path, samples, source, part, like)

@@ -10,8 +10,10 @@ from anydiff.errors import AnydiffError, NotApplicableError, UnknownNameError, n
 from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.paths.categorical import CategoricalPath
 from anydiff.paths.grids import time_grid
+from anydiff.paths.mixed import MixedPath
 from anydiff.paths.path import Path
 from anydiff.paths.product import ProductPath
+from anydiff.solvers.mixed import compile_mixed
 from anydiff.solvers.plan import Plan
 from anydiff.solvers.product import merged
 from anydiff.solvers.program import LinearForm, Node, Program
@@ -133,6 +135,10 @@ def build_plan(
     Raises:
         AnydiffError: a solver of real numbers on a path of classes, or the reverse.
     """
+    if isinstance(path, MixedPath):
+        return compile_mixed(
+            repr(solver), path, grid, end, lambda numbers: build_plan(solver, numbers, grid, end, budget)
+        )
     if isinstance(path, CategoricalPath):
         return solver.compile_classes(path, grid, end)
     if not isinstance(path, LinearPath):

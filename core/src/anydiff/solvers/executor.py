@@ -201,7 +201,8 @@ class _Machine:
         if isinstance(instruction, Evaluate):
             return self._evaluate(instruction)
         if isinstance(instruction, Noise):
-            return self._draw(instruction.draw, self.like.dtype)
+            drawn = self._draw(instruction.draw, self.like.dtype)
+            return drawn.to(self.like.dtype) if self.like.is_floating_point() else drawn
         if isinstance(instruction, Transition):
             return transition(instruction, self.registers, self._draw(instruction.draw, torch.float64))
         return self._apply(instruction)

@@ -73,7 +73,18 @@ def leafwise(
     return torch.cat(parts, dim=1).reshape(inputs[0].shape)
 
 
-OPERATIONS: Mapping[str, Callable[..., Tensor]] = {"langevin": langevin, "leafwise": leafwise}
+def numbers(packed: Tensor, *, t: float, size: int, parts: Sequence[Sequence[int]]) -> Tensor:
+    """The continuous leaves of a prediction of a mixed state as a state ``[B, size]``, zero at classes.
+
+    Each of ``parts`` is (where in the state, where in the prediction, how many).
+    """
+    out = packed.new_zeros(len(packed), size)
+    for to, begin, count in parts:
+        out[:, to : to + count] = packed[:, begin : begin + count]
+    return out
+
+
+OPERATIONS: Mapping[str, Callable[..., Tensor]] = {"langevin": langevin, "leafwise": leafwise, "numbers": numbers}
 
 
 def find_operation(name: str, own: Mapping[str, Callable[..., Tensor]] | None = None) -> Callable[..., Tensor]:

@@ -15,6 +15,7 @@ a part decides the next. Comparisons are made in float64.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -276,10 +277,35 @@ LAWS: Mapping[str, Rule] = {"posterior": posterior_law}
 def transition(instruction: Transition, registers: Mapping[str, Tensor], uniform: Tensor) -> Tensor:
     """What the instruction writes, by the numbers ``uniform`` in (0, 1), one per entry of the state.
 
+    With the option ``places`` it is of one leaf of a mixed state, whose prediction holds logits: the classes go into a
+    copy of the register beside.
+
     Raises:
         UnknownNameError: no such rule.
     """
     if instruction.rule not in RULES:
         raise UnknownNameError("rule of a transition", instruction.rule, RULES)
     state, prediction, *beside = (registers[name] for name in instruction.inputs)
-    return RULES[instruction.rule](state, prediction, uniform, *beside, **instruction.options)
+    options = dict(instruction.options)
+    places = options.pop("places", None)
+    if places is None:
+        return RULES[instruction.rule](state, prediction, uniform, *beside, **options)
+    (first, last), (begin, end) = places
+    classes = state[:, first:last].long()
+    logits = prediction[:, begin:end].reshape(*classes.shape, -1)
+    seen = options.pop("seen", None)
+    if seen is not None:
+        logits = without_likelihood(classes, logits, seen, options)
+    out = beside[0].clone()
+    out[:, first:last] = RULES[instruction.rule](classes, logits, uniform[:, first:last], **options).to(out.dtype)
+    return out
+
+
+def without_likelihood(x: Tensor, logits: Tensor, seen: Sequence[float], options: Mapping[str, Any]) -> Tensor:
+    """The cavity of ``logits [B, N, K]`` of classes ``x``, with ``seen`` the kernel from the data to their time."""
+    kept, replaced, _ = seen
+    law, present = _law(options.get("law"), options["classes"], logits), x < options["classes"]
+    own = torch.where(present, x, 0)
+    other = replaced * law[own]
+    gain = torch.where(present & (other > 0), torch.log1p(kept / other.clamp_min(1e-300)), 0.0)
+    return logits.scatter_add(-1, own[..., None], -gain[..., None].to(logits.dtype))

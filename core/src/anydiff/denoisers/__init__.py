@@ -9,7 +9,13 @@ from anydiff.denoisers.base import (
 from anydiff.denoisers.interpolant_oracle import InterpolantOracle, Mixture
 from anydiff.denoisers.kinds import KINDS, PredictionKind, conversion
 from anydiff.denoisers.network import NetworkDenoiser
-from anydiff.denoisers.oracles import GaussianMixtureOracle, GaussianOracle, LinearGaussianOracle
+from anydiff.denoisers.oracles import (
+    GaussianMixtureOracle,
+    GaussianOracle,
+    LinearGaussianOracle,
+    MeasuredMixtureOracle,
+    MixtureOracle,
+)
 from anydiff.denoisers.potential import Potential, has_log_density, log_density, require_smooth
 from anydiff.denoisers.rerouted import rerouted
 from anydiff.denoisers.student_t_oracle import StudentTOracle
@@ -22,7 +28,9 @@ __all__ = [
     "GaussianOracle",
     "InterpolantOracle",
     "LinearGaussianOracle",
+    "MeasuredMixtureOracle",
     "Mixture",
+    "MixtureOracle",
     "NetworkDenoiser",
     "Potential",
     "PredictionKind",

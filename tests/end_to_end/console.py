@@ -140,7 +140,7 @@ def smaller(command: str) -> str:
         command = re.sub(pattern, replacement, command, count=1)
     if match := re.search(r"anydiff train (\S+)", command):
         changes = TRAINING.get(match.group(1).partition("/")[0], TRAINING[""]).split()
-        if "--from " in command:  # the base's network is as it is
+        if "--from " in command or "-mmd " in command:  # the base's network is as it is
             changes = [change for change in changes if not change.startswith("network.")]
         command += "".join(f" --set {change}" for change in changes)
     if re.search(r"anydiff distil ", command):

@@ -91,7 +91,8 @@ def _made(pipeline: Pipeline, data: SampleSet) -> Tensor:
         with torch.no_grad():
             made: Tensor = pipeline.denoiser.network(data.states)
         return made
-    return pipeline.sample_set(2, nfe=max(2, pipeline.plan().nfe // 10), seed=1, condition=data.asked(2)).states
+    nfe = None if pipeline.recipe.sampling.fixed else max(2, pipeline.plan().nfe // 10)
+    return pipeline.sample_set(2, nfe=nfe, seed=1, condition=data.asked(2)).states
 
 
 @check("recipe.masked", "recipes", optional=True)

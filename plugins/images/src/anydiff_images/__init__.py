@@ -5,6 +5,7 @@ from __future__ import annotations
 from anydiff.hookspecs import Register, hookimpl
 
 ANYDIFF_API = ">=2.0,<3"
+ANYDIFF_CHECK_OPTIONS = {"images/mmd": {"nfe": 2}}
 
 
 @hookimpl
@@ -67,6 +68,15 @@ def register_metrics(register: Register) -> None:
 
 
 @hookimpl
+def register_objectives(register: Register) -> None:
+    """Discrepancies of features of pictures."""
+    register(
+        "images/mmd", "discrepancy of a classifier's features of samples and data",
+        "anydiff_images.discrepancy:ImageMMD", coupled=True,
+    )  # fmt: skip
+
+
+@hookimpl
 def register_recipes(register: Register) -> None:
     """Fashion-MNIST and CIFAR-10, class-conditional."""
     register(
@@ -77,6 +87,7 @@ def register_recipes(register: Register) -> None:
         quick=True,
     )
     register("images/cifar10", "CIFAR-10, class-conditional, 32x32", "anydiff_images.recipes:cifar10")
+    register("images/fashion-mmd", "images/fashion tuned as a sampler of 4 calls", "anydiff_images.recipes:fashion_mmd")
     register(
         "images/fashion-restore",
         "Fashion-MNIST from 4x4 averages at half intensity, in two network calls",

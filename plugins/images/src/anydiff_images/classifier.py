@@ -110,11 +110,7 @@ class Classifier:
         Raises:
             AnydiffError: images of another shape than the classifier's.
         """
-        if tuple(images.shape[1:]) != self.shape:
-            raise AnydiffError(
-                f"the images have shape {tuple(images.shape[1:])}, but the classifier {self.name} judges {self.shape}; "
-                "choose the metrics of this data set."
-            )
+        self._check_shape(images)
         clean = images.detach().to("cpu", torch.float64).clamp(-1, 1)
         key = content_hash(clean)
         if key not in self._known:
@@ -124,6 +120,22 @@ class Classifier:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
         return self._known[key]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features float64 ``[N, 64]`` of ``images [N, C, H, W]``, differentiable by them and not clamped.
+
+        Raises:
+            AnydiffError: images of another shape than the classifier's.
+        """
+        self._check_shape(images)
+        return self._network.features(images.double().cpu()).to(images.device)
+
+    def _check_shape(self, images: Tensor) -> None:
+        if tuple(images.shape[1:]) != self.shape:
+            raise AnydiffError(
+                f"the images have shape {tuple(images.shape[1:])}, but the classifier {self.name} judges {self.shape}; "
+                "choose the metrics of this data set."
+            )
 
 
 def bundled_classifiers() -> list[str]:

@@ -83,7 +83,7 @@ def register_paths(register: Register) -> None:
     register("mean-shift", "variance preserving, around a growing share of a known mean", "anydiff.paths:MeanShift")
     register("aggregated", "the same, where the data are that mean", "anydiff.paths:Aggregated")
     register("ornstein-uhlenbeck", "dx = -x dt + dw, to a variance of 1/2", "anydiff.paths:OrnsteinUhlenbeck")
-    register("product", "each leaf of the state on its own path", "anydiff.paths.product:product")
+    register("product", "each leaf of the state on its own path", "anydiff.paths.mixed:product")
     register("flow", "straight lines from noise to data (rectified flow)", "anydiff.paths:Flow")
     register("pfgm++", "EDM with heavy-tailed noise of dof degrees of freedom", "anydiff.paths:PFGMPlusPlus")
     register("rddm", "to a known input: residual and noise on their own schedules", "anydiff.paths:RDDM")

@@ -8,8 +8,7 @@ import torch
 from anydiff.denoisers.base import FunctionDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.paths import Flow, Masked, Uniform, VPLinear
-from anydiff.paths.mixed import MixedPath
-from anydiff.paths.product import product
+from anydiff.paths.mixed import MixedPath, product
 from anydiff.samplers import sample
 from anydiff.solvers import Plan, compile_plan
 from anydiff.states import Leaf, NoiseSource, StateSpec

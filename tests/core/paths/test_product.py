@@ -13,7 +13,7 @@ from anydiff.denoisers import GaussianOracle
 from anydiff.errors import AnydiffError
 from anydiff.objectives import Denoising
 from anydiff.paths import EDM, VE, Flow, MeanReverting, ProductPath, SubVP, VPCosine, VPLinear
-from anydiff.paths.product import product
+from anydiff.paths.mixed import product
 from anydiff.registry import registry
 from anydiff.samplers import AdaptiveODE, sample
 from anydiff.solvers import compile_plan

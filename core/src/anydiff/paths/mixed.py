@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -168,3 +168,26 @@ class MixedPath(ClockedPath):
             for name, path in self.leaves
         }  # fmt: skip
         return self.bound.pack(made)
+
+
+def product(leaves: Mapping[str, Any], clock: str = "") -> Path:
+    """A product path from options; of one leaf alone it is that leaf's path, of leaves of both kinds a mixed one.
+
+    Args:
+        leaves: leaf name -> a path's name, or its name and options: ``{"nodes": "vp-linear", "edges": {"name": "ve",
+            "options": {"sigma_max": 1.0}}}``.
+        clock: the leaf that keeps the time; the first by default.
+    """
+    from anydiff.registry import registry
+
+    built: list[tuple[str, Any]] = []
+    for name, part in leaves.items():
+        part = {"name": part} if isinstance(part, str) else part
+        if not (isinstance(part, Mapping) and "name" in part and set(part) <= {"name", "options"}):
+            raise AnydiffError(f"leaves.{name} is {part!r}, but must be a path's name, or its name and options.")
+        built.append((name, registry().build("paths", part["name"], **part.get("options", {}))))
+    if len(built) == 1:
+        return cast(Path, built[0][1])
+    if any(isinstance(path, CategoricalPath) for _, path in built):
+        return MixedPath(tuple(built), clock)
+    return ProductPath(tuple(built), clock)

@@ -23,8 +23,7 @@ from torch import Tensor
 
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath
-from anydiff.paths.categorical import CategoricalPath
-from anydiff.paths.path import Path, Time
+from anydiff.paths.path import Time
 from anydiff.states.noise import NoiseLaw
 from anydiff.states.spec import Leaf, StateSpec
 
@@ -156,28 +155,3 @@ class ProductPath(GaussianPath):
 
     def _sigma(self, t: Tensor) -> Tensor:
         return self._evaluate("_sigma", t)
-
-
-def product(leaves: Mapping[str, Any], clock: str = "") -> Path:
-    """A product path from options; of one leaf alone it is that leaf's path, of leaves of both kinds a mixed one.
-
-    Args:
-        leaves: leaf name -> a path's name, or its name and options: ``{"nodes": "vp-linear", "edges": {"name": "ve",
-            "options": {"sigma_max": 1.0}}}``.
-        clock: the leaf that keeps the time; the first by default.
-    """
-    from anydiff.registry import registry
-
-    built: list[tuple[str, Any]] = []
-    for name, part in leaves.items():
-        part = {"name": part} if isinstance(part, str) else part
-        if not (isinstance(part, Mapping) and "name" in part and set(part) <= {"name", "options"}):
-            raise AnydiffError(f"leaves.{name} is {part!r}, but must be a path's name, or its name and options.")
-        built.append((name, registry().build("paths", part["name"], **part.get("options", {}))))
-    if len(built) == 1:
-        return cast(Path, built[0][1])
-    if any(isinstance(path, CategoricalPath) for _, path in built):
-        from anydiff.paths.mixed import MixedPath
-
-        return MixedPath(tuple(built), clock)
-    return ProductPath(tuple(built), clock)

@@ -223,7 +223,7 @@ def register_inverse_methods(register: Register) -> None:
     """Methods for inverse problems. Metadata: kind, estimate, takes, source."""
     for line in _INVERSE_METHODS.strip().splitlines():
         name, help_, made, kind, estimate, takes, source = (cell.strip() for cell in line.split("|"))
-        about = {"kind": kind, "estimate": estimate, "takes": takes, "source": source}
+        about = {"kind": kind, "estimate": estimate, "takes": takes, "source": source, "posterior": name == "mmps"}
         register(name, help_, f"anydiff.inverse:{made}", **about)
 
 

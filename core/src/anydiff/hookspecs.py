@@ -173,7 +173,8 @@ def register_operators(register: Register) -> None:
 def register_inverse_methods(register: Register) -> None:
     """Announce methods for inverse problems, ``anydiff restore --method``: each an ``anydiff.inverse.InverseMethod``.
 
-    Metadata: ``kind`` (guidance, plan, optimiser), ``estimate`` (samples, point), ``takes`` (in words), ``source``.
+    Metadata: ``kind`` (guidance, plan, optimiser), ``estimate`` (samples, point), ``takes`` (in words), ``source``,
+    ``posterior=True`` where it is exact on linear-Gaussian problems.
 
     Example::
 

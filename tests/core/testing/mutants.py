@@ -87,7 +87,8 @@ from anydiff.hookspecs import hookimpl
 
 @hookimpl
 def register_inverse_methods(register):
-    register("mutant", "pseudo-inverse guidance", "anydiff_mutant.parts:Mine", kind="guidance", estimate="samples")
+    register("mutant", "pseudo-inverse guidance", "anydiff_mutant.parts:Mine", kind="guidance", estimate="samples",
+             posterior=True)
 """
 INVERSE = """
 from dataclasses import dataclass
@@ -95,6 +96,8 @@ from anydiff.inverse import PiGDM
 
 @dataclass(frozen=True)
 class Mine(PiGDM):
+    covariance: str = "jacobian"
+
     def solve(self, problem, denoiser, spec, count=1, **options):
         found = super().solve(problem, denoiser, spec, count, **options)
         return found
@@ -314,8 +317,27 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("measured.rows", "measured", "parts", "        return y\n", "        x[..., 1] = 0.0\n        return y\n"),
     ("measured.adjoint", "measured", "parts", "return 2 * torch", "return 3 * torch"),
     ("measured.inverse", "measured", "parts", "flatten(-2) / 2", "flatten(-2) / 3"),
-    ("inverse.meets", "inverse", "parts", "        return found\n", "        return found / 2\n"),
-    ("inverse.rows", "inverse", "parts", "        return found\n", "        return found + 0.01 * found[1]\n"),
+    (
+        "inverse.meets",
+        "inverse",
+        "parts",
+        "        return found\n",
+        "        return found / 2 if found.shape[1] == 3 else found\n",
+    ),
+    (
+        "inverse.posterior",
+        "inverse",
+        "parts",
+        "        return found\n",
+        "        return 1.25 * found if found.shape[1] == 2 else found\n",
+    ),
+    (
+        "inverse.rows",
+        "inverse",
+        "parts",
+        "        return found\n",
+        "        return found + (0.01 * found[1] if len(found) == 6 else 0.0)\n",
+    ),
     ("sampler.exact", "sampler", "parts", "return x\n", "return 1.3 * x\n"),
     ("sampler.batch", "sampler", "parts", "return x\n", "return x + 0.1 * chunk.rows.start\n"),
     ("sampler.calls", "sampler", "parts", "self.nfe = self.steps", "self.nfe = self.steps - 1"),

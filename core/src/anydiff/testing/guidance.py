@@ -172,7 +172,12 @@ def posterior(plugin: Subject, entry: Entry) -> None:
     inner = GaussianOracle(path, SOURCE_MEAN, SOURCE_COVARIANCE)
     guidance = _guidance(plugin, entry) if claimed is True else _guidance(plugin, entry, **_one_direction(claimed))
     samples = sample(inner, (2,), 2000, nfe=60, guidance=guidance, dtype=torch.float64, batch_size=2000)
-    mean = truth.posterior(MEASUREMENT[None])[0]
+    check_law(samples, truth, MEASUREMENT)
+
+
+def check_law(samples: Tensor, truth: LinearGaussianOracle, measurement: Tensor) -> None:
+    """Fail unless mean and covariance of ``samples [N, d]`` are those of the exact posterior, within sampling error."""
+    mean = truth.posterior(measurement[None])[0]
     spread = truth.covariance.diagonal().sqrt()
     off = float(((samples.mean(0) - mean) / spread).abs().max())
     require(off < 0.15, f"the samples' mean is {off:.2g} posterior deviations from the posterior's.")

@@ -7,13 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anydiff.denoisers import GaussianOracle
+from anydiff.denoisers import GaussianOracle, LinearGaussianOracle
 from anydiff.inverse import InverseMethod, Problem
-from anydiff.inverse.operators import Mask, Operator
+from anydiff.inverse.operators import Mask, Matrix, Operator
 from anydiff.paths import VPCosine
 from anydiff.registry import Entry
+from anydiff.testing.guidance import (
+    MEASUREMENT,
+    NOISE_STD,
+    OPERATOR,
+    SOURCE_COVARIANCE,
+    SOURCE_MEAN,
+    check_law,
+)
 from anydiff.testing.kit import check
-from anydiff.testing.subject import Subject, require
+from anydiff.testing.subject import Subject, require, skip
 
 COVARIANCE = torch.tensor([[1.0, 0.6, 0.3], [0.6, 1.0, 0.6], [0.3, 0.6, 1.0]], dtype=torch.float64)
 SEEN, VALUE, NOISE = [True, False, False], 1.5, 0.1
@@ -50,6 +58,22 @@ def meets(plugin: Subject, entry: Entry) -> None:
     require(off < 0.3, f"the measured entry is {off:.2g} off the measurement of {VALUE} on average.")
     moved = float(found[:, 1].mean())
     require(moved > 0.4, f"its neighbour, of correlation 0.6, has the mean {moved:.2g}, but should follow it to 0.9.")
+
+
+@check("inverse.posterior", "inverse_methods", optional=True)
+def posterior(plugin: Subject, entry: Entry) -> None:
+    """A method that registers posterior=True draws from the posterior of a linear-Gaussian problem."""
+    if not entry.metadata.get("posterior"):
+        skip("it does not register posterior=True, so it claims no law on a linear-Gaussian problem.")
+    path = VPCosine()
+    truth = LinearGaussianOracle(path, SOURCE_MEAN, SOURCE_COVARIANCE, OPERATOR, NOISE_STD)
+    problem = Problem(Matrix((2,), OPERATOR), MEASUREMENT, NOISE_STD)
+    inner = GaussianOracle(path, SOURCE_MEAN, SOURCE_COVARIANCE)
+    options = {"solver": "dpm-solver++-2m"} if entry.metadata.get("kind") == "guidance" else {}
+    found = _method(plugin, entry).solve(
+        problem, inner, (2,), 2000, nfe=60, dtype=torch.float64, batch_size=2000, **options
+    )
+    check_law(found, truth, MEASUREMENT)
 
 
 @check("inverse.rows", "inverse_methods")

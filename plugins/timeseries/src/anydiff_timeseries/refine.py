@@ -29,6 +29,7 @@ from torch import Tensor
 from anydiff.denoisers import Denoiser
 from anydiff.domains.kit import Scale
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.inverse import descend
 from anydiff.objectives import denoising_energy
 from anydiff.pipeline import Pipeline
 from anydiff.states import NoiseSource, StateSpec
@@ -99,18 +100,25 @@ class Refinement:
         held = torch.stack([start[:, 0], torch.ones_like(start[:, 0]) if anchor == "all" else mask.to(start.dtype)], 1)
         source = NoiseSource(StateSpec.single(tuple(start.shape[1:])), seed)
         indices = range(len(start)) if samples is None else samples
-        t, y = denoiser.gaussian_path.time(self.log_snr), start.detach()
-        for iteration in range(self.iterations):
-            noise = source.draw(indices, 2 * iteration, start.dtype, start.device)
+
+        def draw(number: int) -> Tensor:
+            return source.draw(indices, number, start.dtype, start.device)
+
+        def gradient(y: Tensor, noise: Tensor, t: float) -> Tensor:
             with torch.enable_grad():
-                y = y.detach().requires_grad_()
-                energy = denoising_energy(denoiser, y, t, noise) + self.weight * self._regulariser(y, held, level)
-                (gradient,) = torch.autograd.grad(energy.sum(), y)
-            y = y.detach() - self.step_size * gradient
+                leaf = y.detach().requires_grad_()
+                energy = denoising_energy(denoiser, leaf, t, noise) + self.weight * self._regulariser(leaf, held, level)
+                (found,) = torch.autograd.grad(energy.sum(), leaf)
+            return found
+
+        def step(number: int, y: Tensor, slope: Tensor) -> Tensor:
+            y = y - self.step_size * slope
             if self.method == "langevin":
-                drawn = source.draw(indices, 2 * iteration + 1, start.dtype, start.device)
-                y = y + math.sqrt(2 * self.step_size) * self.noise * drawn
-        return y
+                y = y + math.sqrt(2 * self.step_size) * self.noise * draw(2 * number + 1)
+            return y
+
+        times = [denoiser.gaussian_path.time(self.log_snr)] * self.iterations
+        return descend(start, times, gradient, step, lambda number: draw(2 * number))
 
     def _regulariser(self, y: Tensor, held: Tensor, level: Tensor) -> Tensor:
         if self.regulariser == "squared":

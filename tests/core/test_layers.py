@@ -26,6 +26,7 @@ LAYERS = [
     {"objectives"},
     {"distillation"},
     {"training"},
+    {"calibration"},
     {"autoregressive", "compression", "inverse"},
     {"recipes"},
     {"tasks"},

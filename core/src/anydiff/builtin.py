@@ -329,6 +329,7 @@ def register_commands(register: Register) -> None:
     register("distil", "Distil a model into students of half the calls.", "anydiff.cli.distil:command")
     register("optimise", "Draw samples with a higher reward, round by round.", "anydiff.cli.optimise:command")
     register("evaluate", "Compute the metrics of a run or of samples.", "anydiff.cli.evaluate:command")
+    register("calibrate", "Let a solver learn its coefficients for a model.", "anydiff.cli.calibrate:command")
     register("advise", "More calls, more training or more samples? And which solver?", "anydiff.cli.advise:command")
     register("gap", "Do the ODE's and the SDE's samples of a model agree?", "anydiff.cli.gap:command")
     register("cost", "Multiply-adds, seconds, bytes and memory of models.", "anydiff.cli.cost:command")

@@ -17,7 +17,7 @@ rho-rk4             | classical Runge-Kutta in the noise level    | runge_kutta:
 dpm-solver-1        | DPM-Solver of order 1: DDIM                 | dpm_solver:DPMSolver1               | 1 | singlestep     | 1 |       | Lu et al. 2022
 dpm-solver-2        | DPM-Solver of order 2                       | dpm_solver:DPMSolver2               | 2 | singlestep     | 2 |       | Lu et al. 2022
 dpm-solver-3        | DPM-Solver of order 3                       | dpm_solver:DPMSolver3               | 3 | singlestep     | 3 |       | Lu et al. 2022
-dpm-solver-fast     | DPM-Solver of orders 3, 2, 1 for the budget | dpm_solver:DPMSolverFast            | 3 | singlestep     | 3 |       | Lu et al. 2022
+dpm-solver-fast     | DPM-Solver of orders 1, 2, 3 for the budget | dpm_solver:DPMSolverFast            | 3 | singlestep     | 3 |       | Lu et al. 2022
 dpm-solver++-2s     | DPM-Solver++ singlestep                     | dpm_solver:DPMSolverPP2S            | 2 | singlestep     | 2 |       | Lu et al. 2022
 dpm-solver++-3s     | DPM-Solver++ singlestep                     | dpm_solver:DPMSolverPP3S            | 3 | singlestep     | 3 |       | Lu et al. 2022
 dpm-solver++-2m     | DPM-Solver++ multistep                      | dpm_solver_pp:DPMSolverPP2M         | 2 | multistep      | 1 |       | Lu et al. 2022
@@ -32,6 +32,7 @@ unipc-2             | predictor and free corrector                | uni_pc:UniPC
 unipc-3             | predictor and free corrector                | uni_pc:UniPC3                       | 4 | multistep      | 1 |       | Zhao et al. 2023
 unipc-2-time        | UniPC on the data, interpolated in time     | uni_pc:UniPC2Time                   | 3 | multistep      | 1 |       | after Zhao et al. 2023
 unipc-3-time        | UniPC on the noise, interpolated in time    | uni_pc:UniPC3Time                   | 4 | multistep      | 1 |       | after Zhao et al. 2023
+dc-solver           | UniPC-2 with compensation, one ratio a step | dc_solver:DCUniPC                   | 3 | multistep      | 1 |       | Zhao et al. 2024
 velocity-adams      | Adams on the velocity, free corrector        | velocity_adams:VelocityAdams        | 4 | multistep      | 1 |       | after Zhang and Chen 2023
 by-budget           | what the number of calls asks for (default) | by_budget:ByBudget                  | 6 | multistep      | 1 |       | after Zhang and Chen 2023
 adams-2             | exponential Adams-Bashforth in log-SNR      | adams:Adams2                        | 2 | multistep      | 1 |       | Lu et al. 2022

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -27,6 +27,10 @@ SolverName = Annotated[
 ]
 SolverOption = Annotated[
     list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="An option of the solver; repeatable.")
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="What `anydiff calibrate` found for this model; brings its own solver and grid."),
 ]
 GridName = Annotated[
     str | None, typer.Option(help="Time grid: time, log-snr, quadratic, power-2.5, karras or learned.")
@@ -69,6 +73,26 @@ def pairs(texts: Sequence[str] | None, flag: str) -> dict[str, str]:
     return out
 
 
+Number = TypeVar("Number", int, float)
+
+
+def numbers(text: str | None, flag: str, kind: type[Number]) -> list[Number] | None:
+    """``"3,4,5"`` as numbers; None where nothing is given.
+
+    Raises:
+        AnydiffError: a part is no number, or a whole number below 1.
+    """
+    if text is None:
+        return None
+    try:
+        found = [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise AnydiffError(f"{flag} is {text!r}; write numbers with commas, {flag} 3,4,5 say.") from None
+    if kind is int and any(each < 1 for each in found):
+        raise AnydiffError(f"{flag} is {text!r}, but each must be a whole number of at least 1.")
+    return found
+
+
 def solver_options(texts: Sequence[str] | None) -> dict[str, Any]:
     """What ``--option NAME=VALUE`` gives, values read as YAML.
 
@@ -85,11 +109,13 @@ def solver_options(texts: Sequence[str] | None) -> dict[str, Any]:
 
 
 def sampling_options(
-    solver: str | None, nfe: int | None, grid: str | None, end: str | None, option: Sequence[str] | None
-) -> dict[str, Any]:
+    solver: str | None, nfe: int | None, grid: str | None, end: str | None, option: Sequence[str] | None,
+    calibration: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The keyword arguments of ``Pipeline.sample`` that the shared options stand for."""
     options = solver_options(option)
     given = {"solver": solver, "nfe": nfe, "grid": grid, "end": end}
+    given |= {} if calibration is None else {"calibration": str(calibration)}
     return {**{name: value for name, value in given.items() if value is not None}, **options}
 
 

@@ -29,6 +29,7 @@ def command(
     option: common.SolverOption = None,
     grid: common.GridName = None,
     end: common.End = None,
+    calibration: common.Calibration = None,
     path_option: common.PathOption = None,
     guidance: common.Guidance = None,
     guidance_option: common.GuidanceOption = None,
@@ -68,6 +69,7 @@ def command(
             "option",
             "grid",
             "end",
+            "calibration",
             "guidance",
             "guidance_option",
             "temperature",
@@ -90,7 +92,7 @@ def command(
         scores = pipeline.scores(judged, reference)
         tell(f"judged {len(judged)} samples against {len(reference)} held-out examples.")
     else:
-        options = common.sampling_options(solver, nfe, grid, end, option)
+        options = common.sampling_options(solver, nfe, grid, end, option, calibration)
         options |= {
             "guidance": common.guiding(guidance, guidance_option),
             "batch_size": batch_size,

@@ -40,6 +40,7 @@ def command(
     option: common.SolverOption = None,
     grid: common.GridName = None,
     end: common.End = None,
+    calibration: common.Calibration = None,
     path_option: common.PathOption = None,
     guidance: common.Guidance = None,
     guidance_option: common.GuidanceOption = None,
@@ -110,7 +111,7 @@ def command(
         common.refuse_existing(out, overwrite)
     given = common.pairs(condition, "--condition")
     asked = {
-        **common.sampling_options(solver, nfe, grid, end, option), **_fixed(pipeline, known), "seed": seed,
+        **common.sampling_options(solver, nfe, grid, end, option, calibration), **_fixed(pipeline, known), "seed": seed,
         "guidance": common.guiding(guidance, guidance_option), "device": common.check_device(device),
         "batch_size": batch_size, "temperature": temperature, **({} if read_out is None else {"read_out": read_out}),
     }  # fmt: skip

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anydiff.calibration import Artefact
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.domains import Domain, Report, Reward
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline.aggregate import space_of
+from anydiff.pipeline.calibration import calibrated
 from anydiff.pipeline.companions import companions_of, joint_hash
 from anydiff.pipeline.conditions import Asked, conditioning_of, number_of_cases, require_conditions
 from anydiff.pipeline.evaluate import evaluate, like, paired, scores
@@ -119,10 +121,8 @@ class Pipeline:
     def ensemble(
         self, members: int | Sequence[int], condition: Asked, *, cases: int | None = None, **options: Any
     ) -> list[list[Any]]:
-        """``members`` samples for each case of ``condition`` as native objects, one list per case.
-
-        Arguments as for :meth:`ensemble_set`; ``members_per_case`` gives the same as one tensor.
-        """
+        """``members`` samples for each case of ``condition`` as native objects, one list per case; arguments as for
+        :meth:`ensemble_set`; ``members_per_case`` gives the same as one tensor."""
         samples = self.ensemble_set(members, condition, cases=cases, **options)
         return objects_per_case(samples, number_of_cases(condition, cases))
 
@@ -140,6 +140,10 @@ class Pipeline:
         """Samples with a higher ``reward``; arguments as for :func:`anydiff.pipeline.optimise.optimise`, which says all
         (``rounds``, ``gain`` or ``target``, ``report``), and as for :meth:`sample`."""
         return optimise(self, reward, count, options)
+
+    def calibrate(self, method: str = "dc", **options: Any) -> Artefact:
+        """What a solver learns for this model; options as :func:`anydiff.pipeline.calibration.calibrated` says."""
+        return calibrated(self, method, options)
 
     def encode(
         self, objects: Sequence[Any], *, condition: Asked | None = None, ode: AdaptiveODE | None = None, **options: Any
@@ -184,9 +188,7 @@ class Pipeline:
 
     def like(self, reference: SampleSet, count: int, **options: Any) -> SampleSet:
         """``count`` samples asked for the conditions of ``reference``: sample i for those of row i % len(reference).
-
-        Of an autoencoder: the first rows, encoded and decoded. An own ``condition`` has one row per sample.
-        """
+        Of an autoencoder: the first rows, encoded and decoded. An own ``condition`` has one row per sample."""
         return like(self, reference, count, options)
 
     def titles(self, samples: SampleSet) -> list[str] | None:
@@ -219,9 +221,7 @@ class Pipeline:
 
     def save(self, path: str | Path, *, dtype: torch.dtype | None = None, overwrite: bool = False) -> None:
         """Write one self-describing safetensors file; ``dtype`` (float16, say) makes it smaller.
-
-        Refused where the file exists (unless ``overwrite``), or a weight is too large for ``dtype``.
-        """
+        Refused where the file exists (unless ``overwrite``), or a weight is too large for ``dtype``."""
         save_pipeline(self, Path(path), dtype, overwrite)
 
     def conditioning(self, condition: Asked | None, count: int, guiding: Sequence[str] = ()) -> Conditioning:

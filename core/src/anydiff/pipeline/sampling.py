@@ -21,6 +21,7 @@ from anydiff.metrics.ensembles import members_per_case
 from anydiff.networks import Autoencoder
 from anydiff.paths.path import Path
 from anydiff.pipeline.aggregate import read_by, with_parts
+from anydiff.pipeline.calibration import calibrated_sampler
 from anydiff.pipeline.conditions import Asked, fixing, known_entries, require_guidable, with_known_nodes
 from anydiff.pipeline.fixed import require_free, require_own_plan
 from anydiff.pipeline.latent import Latent
@@ -34,7 +35,7 @@ from anydiff.solvers.base import preferred_grid
 from anydiff.solvers.executor import Callback, Step
 from anydiff.solvers.plan import Plan
 from anydiff.solvers.start import Start
-from anydiff.states import Conditioning, Known
+from anydiff.states import Conditioning, Known, StateSpec
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
@@ -71,7 +72,8 @@ class SampleOptions:
         path: another route under the same network, ``{"route": "residual-first"}``: :func:`anydiff.denoisers.rerouted`.
         read_out: of an aggregate: ``noise`` or ``heads`` (see :class:`anydiff.pipeline.aggregate.ReadOut`; default: the
             recipe's, and ``heads`` where a part is known).
-        solving: ``grid``, ``end`` and the solver's own options; as keywords, all that is none of the above.
+        solving: ``grid``, ``end`` and the solver's own options, or ``calibration``, what :meth:`Pipeline.calibrate`
+            left, as an object or a file, in place of all these; as keywords, all that is none of the above.
     """
 
     nfe: int | None = None
@@ -211,6 +213,27 @@ class Draws:
         """Those of the caller, and the hook ``sampling_step`` where somebody listens."""
         return [*self.options.callbacks, *([_notify_step] if hooks().has("sampling_step") else [])]
 
+    @property
+    def spec(self) -> StateSpec:
+        """Of the states that are diffused."""
+        return self.pipeline.domain.spec if self.pipeline.latent is None else self.pipeline.latent.spec
+
+    def around(self, outer: Sequence[Wrapper] = ()) -> list[Wrapper]:
+        """All that goes around the denoiser, the first innermost."""
+        latent = self.pipeline.latent is not None
+        return [*self.layers, *outer, *keeping(self.denoiser, self.layers, self.condition, latent)]
+
+    def request(self, seed: int | None = None, outer: Sequence[Wrapper] = ()) -> SampleRequest:
+        """What a sampler is asked for; arguments as for :meth:`states`."""
+        options, pipeline = self.options, self.pipeline
+        start = options.start if isinstance(options.start, Tensor | Start) else None  # objects were encoded before
+        asked = with_parts(pipeline.latent, self.condition.without(fixing(pipeline.domain)))
+        return SampleRequest(
+            self.count, seed=options.seed if seed is None else seed, guidance=self.around(outer),
+            condition=asked, cases=options.cases, start=start, temperature=self.temperature,
+            batch_size=options.batch_size, device=options.device or "cpu", callbacks=self.callbacks,
+        )  # fmt: skip
+
     def states(self, seed: int | None = None, outer: Sequence[Wrapper] = ()) -> Tensor:
         """The states that are diffused, latents where the recipe has some: ``[rows, *shape]`` of the spec's type.
 
@@ -218,23 +241,10 @@ class Draws:
             seed: in place of that of the options.
             outer: guidance around all other.
         """
-        options, pipeline = self.options, self.pipeline
-        start = options.start if isinstance(options.start, Tensor | Start) else None  # objects were encoded before
-        layers = [
-            *self.layers,
-            *outer,
-            *keeping(self.denoiser, self.layers, self.condition, pipeline.latent is not None),
-        ]
-        asked = with_parts(pipeline.latent, self.condition.without(fixing(pipeline.domain)))
-        request = SampleRequest(
-            self.count, seed=options.seed if seed is None else seed, guidance=layers,
-            condition=asked, cases=options.cases, start=start, temperature=self.temperature,
-            batch_size=options.batch_size, device=options.device or "cpu", callbacks=self.callbacks,
-        )  # fmt: skip
-        solving = {**options.solving, "guidance": layers}
-        sampler = sampler_of(pipeline, options.nfe, options.solver, solving, self.denoiser.path)
-        spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
-        return sampler.sample(request, self.denoiser, spec).to(spec.dtype())
+        options = self.options
+        solving = {**options.solving, "guidance": self.around(outer)}
+        sampler = sampler_of(self.pipeline, options.nfe, options.solver, solving, self.denoiser.path)
+        return sampler.sample(self.request(seed, outer), self.denoiser, self.spec).to(self.spec.dtype())
 
     def finished(self, states: Tensor) -> SampleSet:
         """``states`` as samples: decoded where they are latents, then given to ``samples_ready`` hooks."""
@@ -296,12 +306,17 @@ def sampler_of(
 ) -> Sampler:  # fmt: skip
     """The sampler of :meth:`Pipeline.sampler`: the recipe's, or what is named, completed by the recipe's settings.
 
-    Among the options may be ``guidance``, which solvers may heed (the recipe's where it is not there).
+    Among the options may be ``guidance``, which solvers may heed (the recipe's where it is not there), and
+    ``calibration``, an artefact or its file.
     ``path`` is the one that is travelled, where it is not the denoiser's own (a bridge in reverse).
     """
     settings = pipeline.recipe.sampling
     guidance = options.pop("guidance", None)
-    guided = bent(pipeline.denoiser, build_guidance(settings.guidance if guidance is None else guidance))
+    layers = build_guidance(settings.guidance if guidance is None else guidance)
+    calibration = options.pop("calibration", None)
+    if calibration is not None:
+        return calibrated_sampler(pipeline, calibration, nfe, {"solver": solver, **options}, layers)
+    guided = bent(pipeline.denoiser, layers)
     solver = _own_plan_again(pipeline, nfe, solver, options)
     grid, end = options.pop("grid", None), options.pop("end", None)
     mine, options = (settings.solver, options) if solver is not None else _with_options(settings.solver, options)

@@ -22,6 +22,10 @@ from anydiff.solvers.program import LinearForm, Node, Program
 ENDS = ("clean", "denoise", "stop")
 
 
+Past = tuple[Node, LinearForm]
+"""A node and what was predicted there."""
+
+
 class Solver(ABC):
     """Compiles a path and a time grid into a plan. A frozen dataclass whose fields are its options.
 
@@ -32,6 +36,8 @@ class Solver(ABC):
     """
 
     preferred_grid: ClassVar[str | None] = None
+    memory: ClassVar[int] = 0  # so many predictions at least does a multistep method remember
+    closes: ClassVar[bool] = False  # whether the last state is corrected, by a call of its own
 
     @property
     @abstractmethod
@@ -49,6 +55,13 @@ class Solver(ABC):
         A guidance bends the flow. Samplers ask where they see one (:attr:`anydiff.denoisers.wrappers.Wrapper.bends`).
         """
         return self
+
+    def revised(self, program: Program, past: Sequence[Past], step: int) -> LinearForm:
+        """What a multistep method is to take for its newest prediction in step number ``step``: by default itself.
+
+        ``past`` are its predictions with their nodes, the newest first.
+        """
+        return past[0][1]
 
     @abstractmethod
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from anydiff.errors import AnydiffError
@@ -85,7 +85,8 @@ class DPMSolverPP(Solver):
         x = program.start()
         known: list[Known] = []
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):
-            known = [predict(program, x, s, "data"), *known][: self.degree]
+            known = [predict(program, x, s, "data"), *known][: max(self.degree, self.memory)]
+            known[0] = replace(known[0], value=self.revised(program, [(k.node, k.value) for k in known], index))
             order = step_order(self.degree, index, len(nodes) - 1, self.lower_order_final)
             x = self._step(x, s, t, known[:order])
             if self.eta > 0 and t.sigma > 0:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -82,8 +82,9 @@ class UniPC(Solver):
         known = [predict(program, x, nodes[0], self.prediction)]
         for index, (s, t) in enumerate(itertools.pairwise(nodes)):
             order = step_order(self.degree, index, len(nodes) - 1, self.lower_order_final)
+            known[0] = replace(known[0], value=self.revised(program, [(k.node, k.value) for k in known], index))
             predicted = self._predict(x, s, t, known[:order])
-            if index == len(nodes) - 2:
+            if index == len(nodes) - 2 and not self.closes:
                 return predicted
             row = LinearForm(predicted.terms)
             new = predict(program, predicted, t, self.prediction)
@@ -94,7 +95,7 @@ class UniPC(Solver):
                 x = predicted + LinearForm({register: c for register, c in change.terms.items() if np.any(c != 0)})
             else:
                 x = predicted
-            known = [new, *known][: self.degree]
+            known = [new, *known][: max(self.degree, self.memory)]
         return x
 
     def _predict(self, x: LinearForm, s: Node, t: Node, known: Sequence[Known]) -> LinearForm:

@@ -75,7 +75,8 @@ class VelocityAdams(Solver):
                 # As a correction of the predicted state, which is a register; see UniPC.
                 change = _straight_step(*last[:2], s, [*last[2], (s, velocity)]) - last[3]
                 x = x + LinearForm({register: c for register, c in change.terms.items() if np.any(c != 0)})
-            known = [(s, velocity), *known][:most]
+            known = [(s, velocity), *known][: max(most, self.memory)]
+            known[0] = (s, self.revised(program, known, index))
             degree = step_order(most, index, steps, self.lower_order_final)
             predicted = _straight_step(x, s, t, known[:degree])
             # Its own row: the prediction becomes a register when the network sees it, and its form is lost.

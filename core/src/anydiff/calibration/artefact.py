@@ -1,0 +1,139 @@
+"""What a calibration leaves: one safetensors file with the values by (calls, guidance), scores, cost and identity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.files import write_atomic
+
+METADATA = "anydiff-calibration"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was found for one number of calls and one guidance.
+
+    Attributes:
+        nfe: network calls.
+        guidance: the guidance's text; empty for none.
+        values: arrays by name; empty where the winner was no better on fresh noise, which is then the baseline.
+        dropped: the winner was no better on fresh noise.
+        search: mean squared distance on the search's noises of the winner, and of the baseline there.
+        fresh: the same on fresh noises.
+        ratio: winner over baseline on fresh noises, with its 95 % interval (paired bootstrap).
+        calls: network calls of the search, each of all noises together, without the exact trajectory (some 100).
+        seconds: of the clock.
+    """
+
+    nfe: int
+    guidance: str
+    values: Mapping[str, NDArray[np.float64]]
+    dropped: bool
+    search: tuple[float, float]
+    fresh: tuple[float, float]
+    ratio: tuple[float, float, float]
+    calls: int
+    seconds: float
+
+
+@dataclass
+class Artefact:
+    """Entries of one method for one model.
+
+    Attributes:
+        method: its registered name.
+        options: its options.
+        setting: seed and numbers of noises of the search.
+        identity: what it belongs to: weights, recipe, path, shape, and so on; refused elsewhere.
+        entries: in the order of their search.
+        command: that makes it again.
+    """
+
+    method: str
+    options: dict[str, Any]
+    setting: dict[str, int]
+    identity: dict[str, str]
+    entries: list[Entry] = field(default_factory=list)
+    command: str = ""
+
+    def entry(self, nfe: int, guidance: str) -> Entry:
+        """The entry for so many calls under this guidance.
+
+        Raises:
+            AnydiffError: there is none; names those that there are.
+        """
+        for each in self.entries:
+            if (each.nfe, each.guidance) == (nfe, guidance):
+                return each
+        there = ", ".join(f"{each.nfe} calls with {each.guidance or 'no guidance'}" for each in self.entries) or "none"
+        raise AnydiffError(
+            f"the calibration has nothing for {nfe} calls with {guidance or 'no guidance'}, but for: {there}; sample "
+            "with one of those, or calibrate for this."
+        )
+
+    def require(self, identity: Mapping[str, str]) -> None:
+        """Raise an :class:`AnydiffError` unless it belongs to what ``identity`` says; names the first difference."""
+        for name in dict.fromkeys((*self.identity, *identity)):
+            own, other = self.identity.get(name, "(none)"), identity.get(name, "(none)")
+            if own != other:
+                raise AnydiffError(
+                    f"the calibration was made for the {name} {own}, but this is {other}; calibrate this model "
+                    "(`anydiff calibrate`)."
+                )
+
+    def save(self, path: str | Path) -> None:
+        """Write it, atomically; the same content is the same bytes."""
+        arrays: dict[str, NDArray[np.float64]] = {}
+        rows = []
+        for number, each in enumerate(self.entries):
+            row = {name: value for name, value in asdict(each).items() if name != "values"}
+            for name, value in each.values.items():
+                arrays[f"{number}.{name}"] = np.array(value, dtype=np.float64, order="C")
+            rows.append(row)
+        body = {"format": FORMAT, "method": self.method, "options": self.options, "setting": self.setting,
+                "identity": self.identity,
+                "entries": rows, "command": self.command}  # fmt: skip
+        write_atomic(path, safetensors.numpy.save(arrays, {METADATA: json.dumps(body, sort_keys=True)}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Artefact:
+        """What :meth:`save` wrote.
+
+        Raises:
+            FileFormatError: the file is missing, truncated, foreign, or of another version.
+        """
+        try:
+            with safetensors.safe_open(path, "numpy") as file:
+                text = (file.metadata() or {}).get(METADATA)
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dictionary)
+        except (OSError, SafetensorError) as error:
+            raise FileFormatError(
+                f"{str(path)!r} is missing, truncated or no safetensors file ({error}); make it with `anydiff "
+                "calibrate`."
+            ) from error
+        if text is None:
+            raise FileFormatError(f"{str(path)!r} holds no calibration; make one with `anydiff calibrate`.")
+        body = json.loads(text)
+        if body.get("format") != FORMAT:
+            raise FileFormatError(
+                f"{str(path)!r} is a calibration of format {body.get('format')!r}, but this anydiff reads {FORMAT}; "
+                "make it anew."
+            )
+        entries = []
+        for number, row in enumerate(body["entries"]):
+            mine = {key.partition(".")[2]: value for key, value in arrays.items() if key.split(".")[0] == str(number)}
+            pairs = {name: tuple(row[name]) for name in ("search", "fresh", "ratio")}
+            entries.append(Entry(**{**row, **pairs, "values": mine}))
+        return cls(body["method"], body["options"], body["setting"], body["identity"], entries, body["command"])

@@ -1,0 +1,182 @@
+"""The one calibration: for each number of calls and each guidance a search, and fresh noises that decide."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from anydiff.calibration.artefact import Artefact, Entry
+from anydiff.calibration.reference import Trials, per_sample
+from anydiff.calibration.search import Found, Method, Spending
+from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.wrappers import Wrapper
+from anydiff.errors import AnydiffError, natural_number
+from anydiff.paths.path import Path as NoisePath
+from anydiff.samplers import SampleRequest
+from anydiff.solvers import Plan, compile_plan
+from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
+
+#: The samples of the fresh noises are numbered from here on, so that they are none of the search's.
+FRESH_FROM = 1 << 40
+BOOTSTRAPS = 2000
+
+#: Below this must the upper end of the interval of winner over baseline be; a gain of less than a hundredth is none.
+GAIN = 0.99
+
+
+@dataclass(frozen=True)
+class Setting:
+    """For what is calibrated, and at which cost.
+
+    Attributes:
+        nfe: numbers of network calls.
+        guidances: each a sequence of wrappers as a sampler takes them; an empty one is none.
+        condition: of so many samples: ``condition(number) -> Conditioning``.
+        request: in place of ``condition``, the whole request for the samples of these numbers under a guidance.
+        seed: of the noises.
+        count: search noises.
+        fresh: noises that decide.
+        seconds: limit of the clock; None for none.
+        calls: limit of network calls per entry; None for none.
+        report: told the progress.
+    """
+
+    nfe: Sequence[int]
+    guidances: Sequence[Sequence[Wrapper]] = ((),)
+    condition: Callable[[int], Conditioning] = field(default=lambda count: UNCONDITIONAL)
+    request: Callable[[Sequence[int], Sequence[Wrapper]], SampleRequest] | None = None
+    seed: int = 0
+    count: int = 10
+    fresh: int = 64
+    seconds: float | None = None
+    calls: int | None = None
+    report: Callable[[str], None] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("count", "fresh"):
+            natural_number(name, getattr(self, name), minimum=2)
+        if not self.nfe:
+            raise AnydiffError("nfe is empty, but a calibration needs at least one number of network calls.")
+        if len(set(self.nfe)) < len(self.nfe):
+            raise AnydiffError(f"nfe is {list(self.nfe)}, which names a number twice; name each once.")
+
+    def asked(self, numbers: Sequence[int], layers: Sequence[Wrapper]) -> SampleRequest:
+        """The request for the samples of these numbers under a guidance."""
+        if self.request is not None:
+            return self.request(numbers, layers)
+        condition = self.condition(len(numbers))
+        return SampleRequest(numbers, seed=self.seed, guidance=list(layers), condition=condition)
+
+
+def guidance_text(layers: Sequence[Wrapper]) -> str:
+    """The guidance as an artefact names it; empty for none."""
+    return "; ".join(repr(layer) for layer in layers)
+
+
+def calibrate(
+    denoiser: Denoiser, spec: StateSpec | Sequence[int], method: Method, setting: Setting, identity: Mapping[str, str],
+    *, out: str | Path | None = None, command: str = "",
+) -> Artefact:  # fmt: skip
+    """Search the values of ``method`` for one model; the artefact compiles to the baseline where they win nothing.
+
+    Args:
+        denoiser: of the model.
+        spec: what one sample is, or its shape.
+        method: what is searched.
+        setting: for which calls and guidances, from which noises, at which cost.
+        identity: what tells this model from others (hashes of weights and recipe); without weights, a name.
+        out: a file that is written after each entry. Where it is there already, its entries are taken as they are, so
+            that what was killed goes on; the finished file has the same bytes, the clock's times apart.
+        command: that makes it again.
+
+    Raises:
+        AnydiffError: no identity, a budget that is too small, or a file that belongs to another model or method.
+        SpentError: the time or the calls are spent; the entries that are finished are in ``out``.
+    """
+    spec = spec if isinstance(spec, StateSpec) else StateSpec.single(tuple(spec))
+    if not identity:
+        raise AnydiffError("identity is empty, but a calibration belongs to one model; give identity={'name': '...'}.")
+    options = dataclasses.asdict(method)  # type: ignore[call-overload]
+    numbers = {"seed": setting.seed, "count": setting.count, "fresh": setting.fresh}
+    made = Artefact(method.name, options, numbers, framed(identity, denoiser.path, spec), command=command)
+    if out is not None and Path(out).exists():
+        made = _begun(Artefact.load(out), made)
+    spending = Spending(setting.seconds, setting.calls, setting.report)
+    for layers in setting.guidances:
+        text = guidance_text(layers)
+        search, fresh = _trials(denoiser, spec, method, setting, layers)
+        for nfe in setting.nfe:
+            if any((each.nfe, each.guidance) == (nfe, text) for each in made.entries):
+                continue
+            begun = time.monotonic()
+            search.calls = 0
+            spending.check(0)
+            found = method.search(search, nfe, spending)
+            made.entries.append(_judged(method, fresh, found, nfe, text, search.calls, begun))
+            if out is not None:
+                made.save(out)
+    return made
+
+
+def plan_of_entry(artefact: Artefact, method: Method, path: NoisePath, nfe: int, layers: Sequence[Wrapper]) -> Plan:
+    """The plan that an artefact compiles to for so many calls under this guidance."""
+    entry = artefact.entry(nfe, guidance_text(layers))
+    return compile_plan(method.solver(entry.values), path, nfe, method.grid)
+
+
+def framed(identity: Mapping[str, str], path: NoisePath, spec: StateSpec) -> dict[str, str]:
+    """``identity`` with the path and the shape of one state."""
+    return {**identity, "path": repr(path), "shape": str(tuple(spec.shape))}
+
+
+def _begun(there: Artefact, wanted: Artefact) -> Artefact:
+    there.require(wanted.identity)
+    own, asked = ((each.method, {**each.options, **each.setting}) for each in (there, wanted))
+    if own != asked:
+        raise AnydiffError(
+            f"the file holds a calibration by {own[0]!r} with {own[1]}, not by {asked[0]!r} with {asked[1]}; name "
+            "another file (nothing was overwritten)."
+        )
+    return there
+
+
+def _trials(
+    denoiser: Denoiser, spec: StateSpec, method: Method, setting: Setting, layers: Sequence[Wrapper]
+) -> tuple[Trials, Trials]:
+    """Those of the search, which know all nodes that it will ask for, and the fresh ones."""
+    plans = [compile_plan(method.solver({}), denoiser.path, nfe, method.grid) for nfe in setting.nfe]
+    nodes = sorted({t for plan in plans for t in plan.nodes}, reverse=True)
+    search = Trials(denoiser, spec, setting.asked(range(setting.count), layers), nodes)
+    return search, Trials(denoiser, spec, setting.asked(range(FRESH_FROM, FRESH_FROM + setting.fresh), layers))
+
+
+def _judged(method: Method, fresh: Trials, found: Found, nfe: int, guidance: str, calls: int, begun: float) -> Entry:
+    """The entry of what was found, as noises that the search has not seen decide."""
+    baseline = compile_plan(method.solver({}), fresh.denoiser.path, nfe, method.grid)
+    _, end = fresh.reference()
+    plain = per_sample(fresh.run(baseline), end)
+    winner = compile_plan(method.solver(found.values), fresh.denoiser.path, nfe, method.grid)
+    won = per_sample(fresh.run(winner), end) if found.values else plain
+    ratio = _ratio(won, plain)
+    dropped = not ratio[2] < GAIN
+    return Entry(
+        nfe, guidance, {} if dropped else found.values, dropped, (found.score, found.baseline),
+        (float(won.mean()), float(plain.mean())), ratio, calls, round(time.monotonic() - begun, 3),
+    )  # fmt: skip
+
+
+def _ratio(won: torch.Tensor, plain: torch.Tensor) -> tuple[float, float, float]:
+    """Mean over mean with its 95 % interval, by paired bootstrap over the samples from a fixed seed."""
+    a, b = won.cpu().numpy(), plain.cpu().numpy()
+    rows = np.random.default_rng(0).integers(0, len(a), (BOOTSTRAPS, len(a)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = a[rows].mean(1) / b[rows].mean(1)
+        value = a.mean() / b.mean()
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(value), float(low), float(high)

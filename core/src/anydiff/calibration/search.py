@@ -1,0 +1,123 @@
+"""What all methods of calibration share: their face, what they may spend, and the search for one number."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anydiff.calibration.reference import Trials
+from anydiff.errors import AnydiffError
+from anydiff.solvers import Solver
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass
+class Spending:
+    """What a search may cost, and has cost.
+
+    Attributes:
+        seconds: of the clock, for the whole calibration; None for no limit.
+        calls: network calls (each of all search noises together); None for no limit.
+        report: told what is being searched, a sentence each.
+    """
+
+    seconds: float | None = None
+    calls: int | None = None
+    report: Callable[[str], None] | None = None
+    begun: float = field(default_factory=time.monotonic)
+
+    def check(self, calls: int) -> None:
+        """Raise :class:`SpentError` where a limit is reached."""
+        if self.seconds is not None and time.monotonic() - self.begun > self.seconds:
+            raise SpentError(f"the search reached its limit of {self.seconds:g} seconds; raise seconds to go on.")
+        if self.calls is not None and calls > self.calls:
+            raise SpentError(f"the search reached its limit of {self.calls} network calls; raise it to go on.")
+
+    def tell(self, sentence: str) -> None:
+        """Tell who listens."""
+        if self.report is not None:
+            self.report(sentence)
+
+
+class SpentError(AnydiffError):
+    """A search reached what it may cost."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found for one number of calls: the values that the solver is compiled with, and its score.
+
+    Attributes:
+        values: arrays by name, empty for the baseline.
+        score: mean squared distance on the search's own noises.
+        baseline: that of the baseline there.
+    """
+
+    values: Mapping[str, NDArray[np.float64]]
+    score: float
+    baseline: float
+
+
+class Method(ABC):
+    """A way to calibrate a solver. A frozen dataclass whose fields are its options.
+
+    Attributes:
+        name: as registered.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def search(self, trials: Trials, nfe: int, spending: Spending) -> Found:
+        """Search for ``nfe`` calls on the noises of ``trials``; the same trials give the same values."""
+
+    @abstractmethod
+    def solver(self, values: Mapping[str, NDArray[np.float64]]) -> Solver:
+        """The solver with these values; without any the baseline."""
+
+    @property
+    def grid(self) -> str | None:
+        """The grid on which it is searched and sampled; None for the solver's own or else the path's."""
+        return None
+
+
+def bounded_minimum(
+    function: Callable[[float], float], low: float, high: float, first: float, tries: int = 12
+) -> tuple[float, float]:
+    """(x, f(x)) of the least f seen in [low, high], by ``tries`` evaluations: ``first``, a coarse grid, golden section.
+
+    ``first`` wins ties, and what is not finite never wins.
+    """
+    seen: dict[float, float] = {}
+
+    def value(x: float) -> float:
+        if x not in seen:
+            found = function(x)
+            seen[x] = found if math.isfinite(found) else math.inf
+        return seen[x]
+
+    value(first)
+    for place in np.linspace(low, high, max(tries // 2 - 1, 3)):
+        value(float(place))
+    ordered = sorted(seen)
+    best = min(ordered, key=lambda x: (seen[x], x != first))
+    index = ordered.index(best)
+    a, b = ordered[max(index - 1, 0)], ordered[min(index + 1, len(ordered) - 1)]
+    left, right = b - GOLDEN * (b - a), a + GOLDEN * (b - a)
+    while len(seen) < tries and b - a > 1e-4:
+        if value(left) <= value(right):
+            b, right = right, left
+            left = b - GOLDEN * (b - a)
+        else:
+            a, left = left, right
+            right = a + GOLDEN * (b - a)
+    best = min(seen, key=lambda x: (seen[x], x != first))
+    return best, seen[best]

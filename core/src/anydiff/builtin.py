@@ -271,6 +271,7 @@ def register_objectives(register: Register) -> None:
     )
     register("mmd", "discrepancy of samples by a fixed plan from data", "anydiff.distillation:MMD", coupled=True)
     register("progressive", "two steps of a teacher in one of its student", "anydiff.distillation:Progressive")
+    register("spectral", "a teacher's spectrum, a term of a sum", "anydiff.distillation:Spectral", network="unet")
     register("sum", "named, weighted terms on one network call", "anydiff.objectives:Sum")
     register(
         "cross-entropy",

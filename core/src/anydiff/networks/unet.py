@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from anydiff.errors import AnydiffError, natural_number
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.networks.conditioning import ConditionEmbedding, array_channels, split_conditions
 from anydiff.networks.layers import (
     SelfAttention,
@@ -33,10 +33,14 @@ from anydiff.networks.layers import (
     whole_numbers,
     zero_initialised,
 )
+from anydiff.networks.wavelets import GatedDown, GatedUp, gated_groups
 from anydiff.states import UNCONDITIONAL, ArrayCondition, Condition, Conditioning
 
 if TYPE_CHECKING:
     from anydiff.states import StateSpec
+
+
+RESAMPLING = ("strided", "gated-wavelets")
 
 
 def _convolution(dimensions: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
@@ -122,6 +126,8 @@ class UNet(nn.Module):
         heads: attention heads.
         patch_size: side of the patches that become channels at entry (1: none); cost falls with its d-th power.
         dropout: probability inside each block, in [0, 1).
+        resampling: ``strided``, or ``gated-wavelets``: sub-bands weighted by what they hold and by the time
+            (:mod:`anydiff.networks.wavelets`), for small networks.
         checkpointing: in training keep no activations inside the blocks, but compute them again for the gradient: the
             same numbers for about a third more time and a fraction of the memory.
         told: how many numbers the path tells of the time (:attr:`anydiff.paths.LinearPath.told_size`); set by the core.
@@ -144,11 +150,14 @@ class UNet(nn.Module):
         heads: int = 4,
         patch_size: int = 1,
         dropout: float = 0.0,
+        resampling: str = "strided",
         checkpointing: bool = False,
         told: int = 0,
     ) -> None:
         super().__init__()
         natural_number("channels", channels)
+        if resampling not in RESAMPLING:
+            raise UnknownNameError("resampling", resampling, RESAMPLING)
         natural_number("blocks", blocks)
         natural_number("patch_size", patch_size)
         probability("dropout", dropout)
@@ -179,10 +188,24 @@ class UNet(nn.Module):
         patched = state_channels * patch_size**dimensions
         self.entry = _convolution(dimensions, patched + extra * patch_size**dimensions, widths[0], 3)
         self.encoder = nn.ModuleList(stages(level, merges=False) for level in depth)
-        self.down = nn.ModuleList(_convolution(dimensions, widths[i], widths[i + 1], 2, stride=2) for i in depth[:-1])
+        self.gated = resampling == "gated-wavelets"
+
+        def down(level: int) -> nn.Module:
+            if not self.gated:
+                return _convolution(dimensions, widths[level], widths[level + 1], 2, stride=2)
+            mixing = _convolution(dimensions, widths[level], widths[level + 1], 1)
+            return GatedDown(widths[level], embedding, mixing, dimensions)
+
+        def up(level: int) -> nn.Module:
+            if not self.gated:
+                return _convolution(dimensions, widths[level + 1], widths[level], 1)
+            shared = widths[level + 1] // gated_groups(widths[level + 1], dimensions)
+            return GatedUp(widths[level + 1], embedding, _convolution(dimensions, shared, widths[level], 1), dimensions)
+
+        self.down = nn.ModuleList(down(level) for level in depth[:-1])
         self.middle = _Stage(dimensions, widths[-1], embedding, dropout, heads_of[-1], merges=False)
         self.decoder = nn.ModuleList(stages(level, merges=True) for level in depth)
-        self.up = nn.ModuleList(_convolution(dimensions, widths[i + 1], widths[i], 1) for i in depth[:-1])
+        self.up = nn.ModuleList(up(level) for level in depth[:-1])
         self.width = widths[0]
         self.norm = group_norm(widths[0])
         self.exit = zero_initialised(_convolution(dimensions, widths[0], patched, 3))
@@ -202,15 +225,14 @@ class UNet(nn.Module):
         skips: list[Tensor] = []
         for level, stages_down in enumerate(self.encoder):
             if level:
-                hidden = self.down[level - 1](hidden)
+                hidden = self.down[level - 1](hidden, *[embedding] * self.gated)
             for stage in cast(nn.ModuleList, stages_down):
                 hidden = self._run(stage, hidden, embedding)
                 skips.append(hidden)
         hidden = self._run(self.middle, hidden, embedding)
         for level in reversed(range(len(self.decoder))):
             if level < len(self.up):
-                # Channels change before the up-sampling, where there are 2^d times fewer positions.
-                hidden = functional.interpolate(self.up[level](hidden), scale_factor=2, mode="nearest")
+                hidden = self._raised(self.up[level], hidden, embedding)
             for stage in cast(nn.ModuleList, self.decoder[level]):
                 hidden = self._run(stage, hidden, embedding, skips.pop())
         return functional.silu(self.norm(hidden))
@@ -223,6 +245,13 @@ class UNet(nn.Module):
     def pooled(self, features: Tensor) -> Tensor:
         """One vector per sample, ``[B, width]``: the mean over all positions."""
         return features.flatten(2).mean(2)
+
+    def _raised(self, up: nn.Module, hidden: Tensor, embedding: Tensor) -> Tensor:
+        """Twice the size, with the channels of the finer level."""
+        if self.gated:
+            return up(hidden, embedding)  # type: ignore[no-any-return]
+        # Channels change before the up-sampling, where there are 2^d times fewer positions.
+        return functional.interpolate(up(hidden), scale_factor=2, mode="nearest")
 
     def _run(self, stage: nn.Module, *inputs: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():

@@ -20,6 +20,7 @@ ANYDIFF_CHECK_OPTIONS = {
     "fourier": {"shape": [4, 6], "mask": [[True, False, True] * 2] * 4},
     "matrix": {"shape": [4, 6], "matrix": [[1.0, -0.5, 0.25] * 8, [0.5, 0.0, 1.0, 0.0] * 6]},
     "sparse-matrix": {"shape": [4, 6], "matrix": [[1.0, 0.0, 0.0] * 8, [0.5, 0.0, 1.0, 0.0] * 6]},
+    "radon": {"shape": [6, 6], "angles": 4},
     "clipped": {"shape": [4, 6], "low": -0.5, "high": 0.5},
     "magnitude": {"shape": [4, 6]},
     "quantised": {"shape": [4, 6], "step": 0.25},
@@ -189,6 +190,7 @@ _OPERATORS = """
 mask            | some entries are observed (inpainting, gaps)       | Mask           | linear
 average-pooling | weighted means, or sums, of blocks (coarser grids) | AveragePooling | linear
 blur            | a convolution with periodic edges                  | Blur           | linear
+radon           | line integrals at several angles (CT, parallel beams)| Radon          | linear
 fourier         | some frequencies are observed (MRI)                | Fourier        | linear
 matrix          | a dense matrix on flattened states                 | Matrix         | linear
 sparse-matrix   | a sparse matrix on flattened states                | SparseMatrix   | linear

@@ -66,11 +66,13 @@ class DDNM(PlanMethod):
     def operations(self, problem: Problem) -> Mapping[str, Operation]:
         """The correction of D, and of the noise where the measurement has some."""
         operator, std = problem.linear_operator, problem.gaussian.std
-        y = problem.measurement
+        exact, y = not bool(std.any()), problem.measurement
 
         def correct(data: Tensor, *, t: float, limit: float) -> Tensor:
-            if not bool(std.any()):
-                return operator.project(data, y.to(data))
+            nonlocal y
+            if exact:
+                y = y.to(data)  # once, where the type differs: as large as a state
+                return operator.project(data, y)
             factor = operator.diagonal()
             if factor is not None:
                 factor = factor.to(data)

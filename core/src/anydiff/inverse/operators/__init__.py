@@ -8,6 +8,7 @@ from anydiff.inverse.operators.mask import Mask, observing
 from anydiff.inverse.operators.matrix import Matrix, SparseMatrix
 from anydiff.inverse.operators.nonlinear import Clipped, Magnitude, Quantised
 from anydiff.inverse.operators.pooling import AveragePooling
+from anydiff.inverse.operators.radon import Radon
 
 __all__ = [
     "SVD",
@@ -24,6 +25,7 @@ __all__ = [
     "Matvec",
     "Operator",
     "Quantised",
+    "Radon",
     "Scaling",
     "SparseMatrix",
     "Stack",

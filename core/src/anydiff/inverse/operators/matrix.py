@@ -92,20 +92,33 @@ class SparseMatrix(LinearOperator):
     def __init__(self, shape: Sequence[int], matrix: Any, output: Sequence[int] | None = None) -> None:
         object.__setattr__(self, "shape", checked_shape(shape))
         found = _sparse(matrix)
-        with warnings.catch_warnings():  # torch calls compressed rows a beta
-            warnings.simplefilter("ignore", UserWarning)
-            object.__setattr__(self, "matrix", found.to_sparse_csr())
-            object.__setattr__(self, "transposed", found.t().coalesce().to_sparse_csr())
+        object.__setattr__(self, "matrix", compressed(found))
+        object.__setattr__(self, "transposed", compressed(found.t()))
         object.__setattr__(self, "output", (int(found.shape[0]),) if output is None else checked_shape(output))
         _check(tuple(found.shape), self.shape, self.output)
 
     def forward(self, x: Tensor) -> Tensor:
         """M x."""
-        return (self.matrix.to(x) @ x.flatten(1).T).T.reshape(-1, *self.output)
+        return (typed(self.matrix, x.dtype, x.device) @ x.flatten(1).T).T.reshape(-1, *self.output)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Mᵀ y."""
-        return (self.transposed.to(y) @ y.flatten(1).T).T.reshape(-1, *self.shape)
+        return (typed(self.transposed, y.dtype, y.device) @ y.flatten(1).T).T.reshape(-1, *self.shape)
+
+
+def compressed(matrix: Tensor) -> Tensor:
+    """A sparse matrix by compressed rows, which multiply fastest."""
+    with warnings.catch_warnings():  # torch calls them a beta
+        warnings.simplefilter("ignore", UserWarning)
+        return matrix.coalesce().to_sparse_csr()
+
+
+@functools.lru_cache(maxsize=16)
+def typed(matrix: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A sparse matrix in another type or on another device, made once (by identity: tensors hash so)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return matrix.to(device, dtype)
 
 
 def _sparse(matrix: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -10,10 +11,13 @@ from typer.testing import CliRunner
 
 from anydiff.cli.app import app
 from anydiff.errors import AnydiffError
+from anydiff.metrics import SampleSet
 from anydiff.pipeline import Pipeline, load
 from anydiff_text.data import Shakespeare, characters, works
 from anydiff_text.domain import Texts
+from anydiff_text.metrics import NgramDivergence
 from anydiff_text.recipes import CHARACTERS, shakespeare
+from anydiff_text.scores import bits_per_character
 
 SMALL = [
     "domain.options.length=24", "dataset.options.size=64", "network.options.width=16", "network.options.blocks=1",
@@ -162,3 +166,37 @@ def test_a_solver_of_real_numbers_is_refused(folder) -> None:
     code, said = run("sample", str(folder), "--count", "1", "--solver", "ddim")
     assert code != 0
     assert "moves real numbers" in said
+
+
+def test_the_bound_of_an_untrained_model_is_that_of_equal_chances(folder) -> None:
+    """The network's last layer starts at zero: log2 85 bits for each of the 24 places, ends included."""
+    untrained = Pipeline.untrained(load(folder).recipe)
+    total, (each,) = bits_per_character(untrained, ["x" * 24], draws=128)
+    assert total == each == pytest.approx(math.log2(85), rel=0.08)
+    again = untrained.bound(["x" * 24, "y"], draws=32)
+    assert torch.equal(again[:1], untrained.bound(["x" * 24], draws=32))
+
+
+def test_texts_are_scored_from_the_command_line(folder, tmp_path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "To be, or not to be"}\n{"text": "that"}\n')
+    code, said = run("text", "score", str(folder), str(tmp_path / "a.jsonl"), "--draws", "4")
+    assert code == 0, said
+    assert "bits per character at most over 2 texts (masked cross-entropy, 4 draws)" in said
+    (tmp_path / "b.jsonl").write_text('{"text": ""}\n')
+    code, said = run("text", "score", str(folder), str(tmp_path / "b.jsonl"), "--draws", "4")
+    assert code != 0
+    assert "text 0 is empty" in said
+
+
+def test_a_likelihood_by_an_ode_is_refused_and_the_bound_named(folder) -> None:
+    with pytest.raises(AnydiffError, match=r"classes, which no ODE carries; ask for the bound: pipeline\.bound"):
+        load(folder).log_likelihood(["To be"])
+
+
+def test_ngrams_of_the_same_texts_do_not_differ(folder) -> None:
+    data = Shakespeare("test", size=8, domain=load(folder).domain)
+    states, condition = data.batch(range(8))
+    same = SampleSet(states, condition, data.domain)
+    assert NgramDivergence().compute(same, same) == 0
+    other = SampleSet((states + 40) % 84, condition, data.domain)
+    assert NgramDivergence(1).compute(same, other) > 0.5

@@ -125,7 +125,8 @@ class Metric(ABC):
         """Refuse what the metric cannot judge.
 
         Raises:
-            AnydiffError: fewer samples than the card allows, or two different state shapes.
+            AnydiffError: fewer samples than the card allows, two different state shapes, or a class that is none (a
+                mask that is left, say).
             NonFiniteError: a state is not finite.
         """
         for what, given in (("sample set", samples), ("reference", reference)):
@@ -140,6 +141,7 @@ class Metric(ABC):
                     f"row {bad} of the {what} holds a value that is not finite, so {self.card.name} is undefined; "
                     "look at the sampler."
                 )
+            given.domain.spec.check_classes(given.states, f"the {what}")
         if samples.states.shape[1:] != reference.states.shape[1:]:
             raise AnydiffError(
                 f"samples have shape {tuple(samples.states.shape[1:])}, but the reference has "

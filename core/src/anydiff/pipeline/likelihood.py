@@ -27,6 +27,10 @@ def require_density(domain: Domain) -> None:
     Raises:
         AnydiffError: entries are masked, mirrored or zero.
     """
+    if any(leaf.categorical for leaf in domain.spec.leaves):
+        raise AnydiffError(
+            f"states of domain {domain.name!r} are classes, which no ODE carries; ask for the bound: pipeline.bound."
+        )
     if domain.spec.has_absent_entries or any(leaf.symmetric for leaf in domain.spec.leaves):
         raise AnydiffError(
             f"states of domain {domain.name!r} have entries that are not free (masked, mirrored or zero), so "

@@ -17,6 +17,7 @@ from anydiff.domains import Domain, Report, Reward
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline.aggregate import space_of
 from anydiff.pipeline.calibration import calibrated
+from anydiff.pipeline.bound import bound
 from anydiff.pipeline.companions import companions_of, joint_hash
 from anydiff.pipeline.conditions import Asked, conditioning_of, number_of_cases, require_conditions
 from anydiff.pipeline.evaluate import evaluate, like, paired, scores
@@ -168,6 +169,16 @@ class Pipeline:
         require_density(self.domain)
         denoiser, states, options = ode_inputs(self, objects, condition, options)
         return (ode or AdaptiveODE()).log_likelihood(denoiser, states, **options)
+
+    def bound(
+        self, objects: Sequence[Any], *, draws: int = 64, condition: Asked | None = None, seed: int = 0,
+        batch_size: int = 256,
+    ) -> Tensor:  # fmt: skip
+        """An upper bound of -log p ``[B]`` (float64, nats) of native ``objects`` whose states are classes.
+
+        The masked cross-entropy at ``draws`` levels of masking; more draws make its estimate finer. Masked paths only.
+        """
+        return bound(self, objects, condition, draws, seed, batch_size)
 
     def reference(self, count: int | None = None) -> SampleSet:
         """The first ``count`` (default all) entries of the held-out split."""

@@ -18,7 +18,7 @@ from anydiff.recipes import Recipe
 from anydiff.registry import Entry
 from anydiff.states import ClassCondition, NoiseSource
 from anydiff.testing.kit import check
-from anydiff.testing.points import Points
+from anydiff.testing.points import Points, random_states
 from anydiff.testing.subject import Subject, require, skip
 
 MOST = 400
@@ -103,7 +103,7 @@ def _dataset(plugin: Subject, recipe: Recipe | None) -> Dataset | None:
 
 def _worse(real: SampleSet) -> SampleSet:
     """Bad samples: off by two deviations, drowned in noise, and of another class than asked for."""
-    spread = float(real.states.std())
+    spread = float(real.states.float().std())
     noise = NoiseSource(real.domain.spec, 5).draw(range(len(real)), 0, torch.float32)
     given = {
         name: (value + 1) % real.domain.conditions[name].classes
@@ -111,7 +111,10 @@ def _worse(real: SampleSet) -> SampleSet:
         else value
         for name, value in real.condition.given.items()
     }
-    return SampleSet(real.states + 2 * spread + 2 * spread * noise, replace(real.condition, given=given), real.domain)
+    states = real.states + 2 * spread + 2 * spread * noise
+    if real.domain.spec.categorical:  # any classes, where real ones are of the data
+        states = random_states(real.domain.spec, len(real))
+    return SampleSet(states, replace(real.condition, given=given), real.domain)
 
 
 def _rows(samples: SampleSet, rows: Tensor) -> SampleSet:
@@ -243,7 +246,8 @@ def minimum(plugin: Subject, entry: Entry) -> None:
     least = metric.card.minimum_samples
     real = _sets(plugin, entry, least).real
     few = _rows(real, torch.arange(least - 1))
-    spoilt = SampleSet(real.states.clone().fill_(math.nan), real.condition, real.domain)
+    nothing = 2**31 if real.domain.spec.categorical else math.nan  # no class has that number
+    spoilt = SampleSet(real.states.clone().fill_(nothing), real.condition, real.domain)
     for what, given in ((f"{least - 1} samples", few), ("samples that are not finite", spoilt)):
         try:
             metric.compute(given, real)

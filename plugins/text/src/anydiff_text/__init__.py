@@ -36,6 +36,18 @@ def register_datasets(register: Register) -> None:
 
 
 @hookimpl
+def register_metrics(register: Register) -> None:
+    """n-grams."""
+    register("text/ngram-divergence", "divergence of trigrams", "anydiff_text.metrics:NgramDivergence")
+
+
+@hookimpl
+def register_commands(register: Register) -> None:
+    """Bits per character."""
+    register("text", "How well a model foretells texts.", "anydiff_text.commands:app")
+
+
+@hookimpl
 def register_recipes(register: Register) -> None:
     """Masked diffusion of characters."""
     register("text/shakespeare", "masked diffusion of Shakespeare's characters", "anydiff_text.recipes:shakespeare")

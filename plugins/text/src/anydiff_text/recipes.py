@@ -31,6 +31,6 @@ def shakespeare() -> Recipe:
             "checkpoint_every": 250,
         },
         "sampling": {"solver": "ancestral", "nfe": 64},
-        "metrics": [],
+        "metrics": ["text/ngram-divergence"],
     }  # fmt: skip
     return Recipe.parse(recipe, f"recipe {recipe['name']!r}")

@@ -25,6 +25,7 @@ SMALLER = [
     (r"--cases \d+", "--cases 2"),
     (r"--episodes \d+", "--episodes 12"),
     (r"--nfe \d+", "--nfe 3"),
+    (r"^anydiff text score ", "anydiff text score --draws 2 "),
     (r"^anydiff cost ", "anydiff cost --no-memory --seconds 0.01 "),
     (r"--seeds 3", "--seeds 1 --count 1 --nfe 1"),
     (r"--devices 2", "--devices 1"),  # several start this very process again, which is the test's
@@ -35,6 +36,7 @@ SMALLER = [
 TRAINING = {
     "images": "training.steps=2 training.batch_size=4 network.options.channels=8",
     "weather": "training.steps=2 training.batch_size=4",
+    "text": "training.steps=2 training.batch_size=4 network.options.width=16 network.options.blocks=1",
     "": "training.steps=2 training.batch_size=4",
 }
 """Changes that make a training two small steps, by the recipe's domain."""

@@ -124,7 +124,17 @@ def _graph(path):
 
 
 SMILES = ["CCO", "CCN", "CC(=O)O", "C1CO1", "CCC", "CC#N", "CO", "CCOC", "C=CC", "OCCO", "NCCO", "CC(C)O"] * 2
+
+
+def _verses(path):
+    """A run of texts, of two steps."""
+    command = console.smaller(f"anydiff train text/shakespeare --out {path}")
+    assert console.execute(command)[0] == 0
+
+
 MAKE = {
+    "runs/shakespeare": _verses,
+    "verses.jsonl": lambda path: path.write_text('{"text": "To be, or not to be"}\n'),
     "runs/fashion": _run,
     "my-samples": _pictures,
     "samples": _pictures,

@@ -17,12 +17,11 @@ from anydiff.domains import Domain, Report, Reward
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline.aggregate import space_of
 from anydiff.pipeline.calibration import calibrated
-from anydiff.pipeline.bound import bound
 from anydiff.pipeline.companions import companions_of, joint_hash
 from anydiff.pipeline.conditions import Asked, conditioning_of, number_of_cases, require_conditions
 from anydiff.pipeline.evaluate import evaluate, like, paired, scores
 from anydiff.pipeline.latent import Space
-from anydiff.pipeline.likelihood import ode_inputs, require_density
+from anydiff.pipeline.likelihood import bound, ode_inputs, require_density
 from anydiff.pipeline.load import load_pipeline
 from anydiff.pipeline.optimise import Optimised, optimise
 from anydiff.pipeline.restore import Restoration, restored
@@ -138,8 +137,7 @@ class Pipeline:
         return objects_per_case(samples, cases)
 
     def optimise(self, reward: Reward, count: int | Sequence[int] = 16, **options: Any) -> Optimised:
-        """Samples with a higher ``reward``; arguments as for :func:`anydiff.pipeline.optimise.optimise`, which says all
-        (``rounds``, ``gain`` or ``target``, ``report``), and as for :meth:`sample`."""
+        """Samples with a higher ``reward``; :func:`anydiff.pipeline.optimise.optimise` says all."""
         return optimise(self, reward, count, options)
 
     def calibrate(self, method: str = "dc", **options: Any) -> Artefact:
@@ -170,15 +168,7 @@ class Pipeline:
         denoiser, states, options = ode_inputs(self, objects, condition, options)
         return (ode or AdaptiveODE()).log_likelihood(denoiser, states, **options)
 
-    def bound(
-        self, objects: Sequence[Any], *, draws: int = 64, condition: Asked | None = None, seed: int = 0,
-        batch_size: int = 256,
-    ) -> Tensor:  # fmt: skip
-        """An upper bound of -log p ``[B]`` (float64, nats) of native ``objects`` whose states are classes.
-
-        The masked cross-entropy at ``draws`` levels of masking; more draws make its estimate finer. Masked paths only.
-        """
-        return bound(self, objects, condition, draws, seed, batch_size)
+    bound = bound
 
     def reference(self, count: int | None = None) -> SampleSet:
         """The first ``count`` (default all) entries of the held-out split."""

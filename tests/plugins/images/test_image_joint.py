@@ -173,3 +173,15 @@ def test_agreement_is_that_of_the_classifier():
 def test_a_recipe_that_does_not_fit_is_refused(change, message, tmp_path):
     with pytest.raises(AnydiffError, match=message):
         train(load_recipe("images/fashion-joint", [*SMALL, "training.steps=40", change]), tmp_path / "run")
+
+
+def test_bundled_labels_belong_to_their_pictures():
+    """Labels drawn alone agree in one of ten."""
+    pipeline = load("images/fashion-joint")
+    samples = pipeline.sample_set(100)
+    reference = pipeline.reference(100)
+    agreement = LabelAgreement().compute(samples, reference)
+    assert agreement > 0.35
+    domain = pipeline.domain
+    turned = domain.joined(domain.images_of(samples.states), domain.labels_of(samples.states).roll(1))
+    assert LabelAgreement().compute(SampleSet(turned, samples.condition, domain), reference) < agreement - 0.15

@@ -95,7 +95,10 @@ def register_recipes(register: Register) -> None:
         weights="anydiff_images:weights/fashion-restore.safetensors",
     )
     register(
-        "images/fashion-joint", "Fashion-MNIST, pictures with their labels", "anydiff_images.mt_diffusion:fashion_joint"
+        "images/fashion-joint",
+        "Fashion-MNIST, pictures with their labels",
+        "anydiff_images.mt_diffusion:fashion_joint",
+        weights="anydiff_images:weights/fashion-joint.safetensors",
     )
     register("images/fashion-bridge", "sneakers become ankle boots, unpaired", "anydiff_images.bridge:fashion_bridge")
 

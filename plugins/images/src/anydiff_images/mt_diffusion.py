@@ -244,7 +244,7 @@ def fashion_joint() -> Recipe:
         "latent": {
             "parts": {
                 "image": {"encoder": "identity"},
-                "label": {"encoder": "codes", "shape": [1, 28, 28], "tile": [1, 4, 4], "weight": 0.5},
+                "label": {"encoder": "codes", "shape": [1, 28, 28], "weight": 0.3},
             }
         },
         "dataset": "images/fashion-labelled",
@@ -259,7 +259,7 @@ def fashion_joint() -> Recipe:
         },
         "path": "vp-cosine",
         "parametrization": "edm",
-        "sigma_data": 0.6,
+        "sigma_data": 0.5,
         "objective": {
             "name": "mt-diffusion",
             "options": {

@@ -69,7 +69,7 @@ def gpp_bridge() -> Recipe:
             "options": {
                 "predicts": ["flow", "noise"],
                 "backbone": "weather/set-axial-attention",
-                "options": {"width": 64, "blocks": 3, "heads": 4, "periodic": [False, True]},
+                "options": {"width": 48, "blocks": 2, "heads": 4, "periodic": [False, True]},
             },
         },
         "path": {"name": "interpolant", "options": {"scale": 1.0}},
@@ -77,7 +77,7 @@ def gpp_bridge() -> Recipe:
         "sigma_data": 1.0,
         "objective": "interpolant",
         "training": {
-            "steps": 1500,
+            "steps": 1100,
             "batch_size": 64,
             "learning_rate": 2e-3,
             "warmup_steps": 100,
@@ -85,7 +85,7 @@ def gpp_bridge() -> Recipe:
             "ema_decay": 0.998,
             "checkpoint_every": 250,
         },
-        "sampling": {"solver": {"name": "interpolant", "options": {"epsilon": 0.5}}, "nfe": 20, "grid": "time"},
+        "sampling": {"solver": {"name": "interpolant", "options": {"epsilon": 1.0}}, "nfe": 20, "grid": "time"},
         "metrics": list(METRICS),
     }
     return Recipe.parse(recipe, "recipe 'weather/gpp-bridge'")

@@ -117,6 +117,24 @@ def _rewards(path):
     )
 
 
+def _part_of_a_picture(path):
+    """The left half of a held-out picture, its mask, a small or a blurred one, by the name of the file."""
+    from PIL import Image
+
+    from anydiff.inverse.operators import AveragePooling, Blur
+
+    states = load("images/fashion").reference(1).states.double()
+    picture = (states + 1) * 127.5
+    left = torch.where(torch.arange(28) < 14, 1.0, 0.0)
+    made = {
+        "half": lambda: picture[0, 0] * left,
+        "mask": lambda: (255 * left).expand(28, 28),
+        "small": lambda: AveragePooling((1, 28, 28), 4).forward(picture)[0, 0],
+        "blurred": lambda: Blur((1, 28, 28), 1.5).forward(picture)[0, 0],
+    }[path.stem]()
+    Image.fromarray(made.round().clamp(0, 255).byte().numpy()).save(path)
+
+
 def _graph(path):
     import networkx
 
@@ -152,6 +170,10 @@ MAKE = {
     "mine.csv": lambda path: path.write_text("smiles\n" + "".join(f"{smiles}\n" for smiles in SMILES)),
     "clip.npz": lambda path: np.savez(path, frames=np.full((4, 64, 48, 3), 90, dtype=np.uint8)),
     "rewards.py": _rewards,
+    "half.png": _part_of_a_picture,
+    "mask.png": _part_of_a_picture,
+    "small.png": _part_of_a_picture,
+    "blurred.png": _part_of_a_picture,
     "my-recipe.yaml": lambda path: path.write_text(console.execute("anydiff recipes show images/fashion")[1]),
 }
 """What the pages take for granted."""

@@ -57,8 +57,8 @@ def command(
     Examples:
       anydiff restore images/fashion --measurement half.png --mask mask.png --members 8 --out filled
       anydiff restore images/fashion --measurement small.png --operator average-pooling --operator-option factor=4
-      anydiff restore images/fashion --measurement blurred.png --operator blur --operator-option std=1.5 --noise 2
-      anydiff restore images/fashion --measurement half.png --mask mask.png --method ddnm --nfe 50
+      anydiff restore images/fashion --measurement blurred.png --operator blur --operator-option std=1.5 --out sharp
+      anydiff restore images/fashion --measurement half.png --mask mask.png --method ddnm --nfe 50 --out other
     """
     from anydiff.data.reading import parse_yaml
     from anydiff.errors import natural_number

@@ -81,12 +81,12 @@ class Spectral(Term):
         path = call.gaussian_path
         with torch.no_grad():
             teacher = call.predicted_by(TEACHER, "data").float()
-            weight = spectral_weights(spectrum(teacher), self.exponent)
-        difference = call.predict("data").float() - teacher
-        counted = difference.new_full((len(difference),), float(difference[0].numel()))
+        student = call.predict("data").float()
+        counted = student.new_full((len(student),), float(student[0].numel()))
         if call.entry_weights is not None:  # entries are weighed where they are, before frequencies mix them
-            entries = call.entry_weights.expand(difference.shape).to(difference)
-            difference, counted = difference * entries.sqrt(), entries.flatten(1).sum(1).clamp_min(1e-12)
-        found = spectrum(difference)
+            entries = call.entry_weights.expand(student.shape).to(student)
+            student, teacher = student * entries.sqrt(), teacher * entries.sqrt()
+            counted = entries.flatten(1).sum(1).clamp_min(1e-12)
+        weight, found = spectral_weights(spectrum(teacher), self.exponent), spectrum(student - teacher)
         error = (weight * (found.real.square() + found.imag.square())).flatten(1).sum(1) / counted
         return error * (path.alpha(call.t) / path.sigma(call.t)).square().to(error)

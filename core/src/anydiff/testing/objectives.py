@@ -193,8 +193,12 @@ def modules(plugin: Subject, entry: Entry) -> None:
 class _Entrywise(nn.Module):
     """Predicts each entry from itself, so that no other entry of the state can carry an influence."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))  # so that a companion with other weights predicts something else
+
     def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
-        return 0.1 + 0.5 * torch.sigmoid(x)
+        return 0.1 + self.scale * torch.sigmoid(x)
 
 
 @check("objective.weights", "objectives", optional=True)

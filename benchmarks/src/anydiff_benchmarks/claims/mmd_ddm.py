@@ -31,9 +31,10 @@ CLAIM = Claim(
     check="Five Gaussians in the plane (radius 1.5, sd 0.15, weights 0.1 to 0.3). A: exact noise predictions, DDIM at "
     "the steps 0, 250, 500, 750 of 1000; a log-variance shift and a log-gain for each, tuned by 150 steps of Adam on "
     "256 samples, three RBF kernels. B: an MLP of width 128 that predicts noise, trained for 3,000 steps of 256; all "
-    "weights tuned for 300 steps of 256 at 3 calls on even times. Sliced W1 of 4,000 samples to held-out data, MMD², "
-    "and the energy distance, a kernel that is not trained on; the best of four grids by hand beside it; tuning on "
-    "data against data.",
+    "weights tuned for 500 steps of 256 at 3 calls on even times, at a rate that falls to zero (a first run of 300 "
+    "steps at a constant rate missed the gate at 8 calls in one seed of three, 1.16; the gates are as they were). "
+    "Sliced W1 of 4,000 samples to held-out data, MMD², and the energy distance, a kernel that is not trained on; the "
+    "best of four grids by hand beside it; tuning on data against data.",
     threshold="In every seed. A: sliced W1 falls by more than 45 %, MMD² more than fourfold. B: sliced W1 below 0.6 of "
     "the untuned one and below the untuned one at 8 calls; the energy distance falls; data against data brings no gain "
     "(at least 0.95 of the untuned). The best grid by hand is published and decides nothing.",
@@ -159,7 +160,7 @@ class DataAgainstData(MMD):
 def trained(denoiser: NetworkDenoiser, objective: Objective, steps: int, rate: float, seed: int) -> NetworkDenoiser:
     """``denoiser`` after its training."""
     settings = TrainingSettings(
-        steps=steps, batch_size=256, learning_rate=rate, ema_decay=0.99, seed=seed, gradient_clip=1.0,
+        steps=steps, batch_size=256, learning_rate=rate, schedule="cosine", ema_decay=0.99, seed=seed,
         checkpoint_every=steps, log_every=steps,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -177,7 +178,7 @@ def all_weights(seed: int) -> dict[str, float]:
     base = trained(NetworkDenoiser(network, PATH, "noise", spec=SPEC), Denoising(), 3000, 1e-3, seed)
     three, eight = ([1 - 0.999 * k / calls for k in range(calls + 1)] for calls in (3, 8))
     loss, nothing = (kind(3, grid=three, kernel="rbf", gamma=GAMMA) for kind in (MMD, DataAgainstData))
-    tuned = trained(copy.deepcopy(base), loss, 300, 3e-4, seed)
+    tuned = trained(copy.deepcopy(base), loss, 500, 3e-4, seed)
     control = trained(copy.deepcopy(base), nothing, 30, 3e-4, seed)
     held_out = law().sample(COUNT, torch.Generator().manual_seed(9000 + seed)).float()
     found = {}

@@ -126,6 +126,8 @@ def test_known_sources_move_the_drift():
 
     x, t = checks.points(path, rows=16)
     assert fokker_planck_residual(Around(), x, t, Conditioning({"mu": mu})).abs().max() < 1e-8
+    with pytest.raises(AnydiffError, match=r"the source 'mu' has shape \(1, 2\), but the data have \(16, 2\)"):
+        fokker_planck_residual(Around(), x, t, Conditioning({"mu": mu[:1]}))
 
 
 def test_every_leaf_may_have_its_own_path():

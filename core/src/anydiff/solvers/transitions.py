@@ -24,7 +24,7 @@ from anydiff.errors import NonFiniteError, UnknownNameError
 from anydiff.solvers.plan import Transition
 
 #: Probabilities that are summed up at a time, so that vocabularies of any size need little memory.
-BLOCK = 1 << 21
+BLOCK = 1 << 19
 
 
 def draw_class(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ Beside the one defect per check of ``mutants.py``: several of these belong to on
 
 from __future__ import annotations
 
+import class_faults
+
 INIT_OPERATION = """
 from anydiff.hookspecs import hookimpl
 
@@ -121,6 +123,7 @@ class Error(EnsembleRMSE):
     name = "mutant/error"
 """
 WRITTEN = {
+    **class_faults.WRITTEN,
     "operation": {"__init__": INIT_OPERATION, "parts": OPERATION},
     "paired": {"__init__": INIT_PAIRED, "parts": PAIRED},
 }
@@ -165,6 +168,7 @@ _BY_SPLIT = "        self.classes = ['low', 'high'][:: 1 if split == 'train' els
 _WEIGHTS = '"anydiff_mutant.recipes:small"'
 
 FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
+    *class_faults.FAULTS,
     (
         "domain.match",
         "paired",

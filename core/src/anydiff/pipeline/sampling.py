@@ -21,7 +21,7 @@ from anydiff.metrics.ensembles import members_per_case
 from anydiff.networks import Autoencoder
 from anydiff.paths.path import Path
 from anydiff.pipeline.aggregate import read_by, with_parts
-from anydiff.pipeline.calibration import calibrated_sampler
+from anydiff.pipeline.calibrated import calibrated_sampler
 from anydiff.pipeline.conditions import Asked, fixing, known_entries, require_guidable, with_known_nodes
 from anydiff.pipeline.fixed import require_free, require_own_plan
 from anydiff.pipeline.latent import Latent

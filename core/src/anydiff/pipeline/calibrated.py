@@ -1,0 +1,63 @@
+"""The sampler that a calibration stands for: whose artefact it is, and the plan that the artefact compiles to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anydiff.calibration import METHODS, Artefact, Method, framed, plan_of_entry
+from anydiff.denoisers.wrappers import Wrapper
+from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.recipes import SamplingSettings
+from anydiff.samplers import PlanSampler
+
+if TYPE_CHECKING:
+    from anydiff.pipeline.pipeline import Pipeline
+
+
+def identity_of(pipeline: Pipeline) -> dict[str, str]:
+    """What an artefact belongs to: the weights, and the recipe without its defaults for sampling and its metrics."""
+    recipe = pipeline.recipe.model_copy(update={"sampling": SamplingSettings(), "metrics": (), "help": ""})
+    return {"weights": pipeline.weights_hash, "recipe": recipe.hash}
+
+
+def method_of(name: str, options: Mapping[str, Any]) -> Method:
+    """A method of calibration from its name and options.
+
+    Raises:
+        UnknownNameError: no such method.
+        AnydiffError: no such option.
+    """
+    if name not in METHODS:
+        raise UnknownNameError("method of calibration", name, METHODS)
+    try:
+        return METHODS[name](**options)
+    except TypeError:
+        known = ", ".join(METHODS[name].__dataclass_fields__)  # type: ignore[attr-defined]
+        raise AnydiffError(f"the method {name!r} has no options {', '.join(options)}; it has {known}.") from None
+
+
+def calibrated_sampler(
+    pipeline: Pipeline, calibration: Artefact | str | Path, nfe: int | None, beside: Mapping[str, Any],
+    layers: Sequence[Wrapper],
+) -> PlanSampler:  # fmt: skip
+    """The sampler that an artefact, or the file that holds one, stands for.
+
+    Raises:
+        AnydiffError: it belongs to another model, has nothing for so many calls or for this guidance, or a solver, grid
+            or end stands beside it.
+    """
+    artefact = calibration if isinstance(calibration, Artefact) else Artefact.load(calibration)
+    for name, value in beside.items():
+        if value is not None:
+            raise AnydiffError(
+                f"{name} is {value!r}, but a calibration has its own solver, grid and end; leave {name} or the "
+                "calibration out."
+            )
+    spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
+    path = pipeline.denoiser.path
+    artefact.require(framed(identity_of(pipeline), path, spec))
+    method = method_of(artefact.method, artefact.options)
+    calls = pipeline.recipe.sampling.nfe if nfe is None else nfe
+    return PlanSampler(plan_of_entry(artefact, method, path, calls, layers))

@@ -8,6 +8,7 @@ from anydiff.domains import (
     Domain,
     Evaluates,
     FixesEntries,
+    FixesParts,
     HasCoordinates,
     HasLabelArrays,
     HasUnits,
@@ -21,9 +22,9 @@ from anydiff.domains import protocols as module
 from anydiff.registry import registry
 
 METHODS = {
-    FixesEntries: "known_entries", TakesScaffold: "parse_known", HasCoordinates: "coordinates", Evaluates: "evaluate",
-    NamesCases: "labels", LabelsSamples: "labelled", MatchesCases: "match", HasLabelArrays: "label_arrays",
-    HasUnits: "in_units", TakesObjects: "encode_given",
+    FixesEntries: "known_entries", FixesParts: "fixes", TakesScaffold: "parse_known", HasCoordinates: "coordinates",
+    Evaluates: "evaluate", NamesCases: "labels", LabelsSamples: "labelled", MatchesCases: "match",
+    HasLabelArrays: "label_arrays", HasUnits: "in_units", TakesObjects: "encode_given",
 }  # fmt: skip
 
 

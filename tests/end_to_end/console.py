@@ -150,7 +150,10 @@ def smaller(command: str) -> str:
     if (match := re.search(r"anydiff evaluate (\S+)", command)) and "--samples" not in command:
         source = match.group(1)
         count = ENOUGH.get(source, ENOUGH.get(source.partition("/")[0], 8))
-        command = re.sub(r" --(count|nfe) \d+", "", command) + f" --count {count} --nfe 2"
+        command = (
+            re.sub(r" --(count|nfe) \d+", "", command)
+            + f" --count {count} --nfe {3 if '--calibration' in command else 2}"
+        )
     free = "--nfe" not in command and "-calls" not in command  # a student has a plan of its own
     if free and re.search(r"anydiff( --plugins-dir \S+)? sample ", command):
         command += " --nfe 3"

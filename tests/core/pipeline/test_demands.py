@@ -156,7 +156,8 @@ def test_powers_of_ten_are_numbers_in_options():
 
 def test_an_option_of_the_recipes_own_solver_needs_no_name(recipe):
     """Only where it can mean nothing else."""
-    pipeline = Pipeline.untrained(recipe)
+    pipeline = Pipeline.untrained(recipe.with_changes(["sampling.solver.name=dpm-solver++-2m"]))
+    recipe = pipeline.recipe
     named = {"solver": recipe.sampling.solver.name, **recipe.sampling.solver.options}
     assert pipeline.plan(4, eta=1.0) == pipeline.plan(4, **{**named, "eta": 1.0, "grid": recipe.sampling.grid})
     assert pipeline.plan(4, eta=1.0).draws > pipeline.plan(4).draws

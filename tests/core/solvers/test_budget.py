@@ -10,8 +10,12 @@ from pathlib import Path
 import anydiff.solvers
 
 FOLDER = Path(anydiff.solvers.__file__).parent
-#: What every solver stands on, and is no solver: the plan, its compiler and executor, and the face of sampling.
-MACHINERY = ("__init__", "base", "executor", "forms", "plan", "product", "program", "sample", "snapshots", "start")
+#: What solvers stand on, and is no solver: the plan, its compilers and executor, the rules and operations that it runs,
+#: the moves that inverse methods are made of, and the face of sampling.
+MACHINERY = (
+    "__init__", "base", "categorical", "executor", "forms", "mixed", "next_row", "operations", "plan", "product",
+    "program", "sample", "snapshots", "start", "transitions", "walk",
+)  # fmt: skip
 #: No pages of coefficients: a sampler that is also an encoder and a likelihood.
 MORE_THAN_A_SOLVER = {"AdaptiveODE": 190}
 NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
@@ -35,7 +39,7 @@ def test_all_solvers_together() -> None:
         for path in FOLDER.glob("*.py")
         if path.stem not in MACHINERY
     }
-    assert sum(counts.values()) <= 1500, counts
+    assert sum(counts.values()) <= 1250, counts
 
 
 def test_each_solver() -> None:

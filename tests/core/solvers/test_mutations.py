@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 from mutations import MUTANTS
 
-import anydiff.paths.base as paths_base
+import anydiff.paths.path as paths_path
 
 
 @pytest.fixture(autouse=True)
 def _fresh_coefficients():
     """Paths remember their coefficients; a mutant must not meet, or leave, remembered ones."""
-    paths_base._scalar.cache_clear()
+    paths_path._scalar.cache_clear()
     yield
-    paths_base._scalar.cache_clear()
+    paths_path._scalar.cache_clear()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_mutant_is_killed(mutant, monkeypatch):
     mutant.check()
-    paths_base._scalar.cache_clear()
+    paths_path._scalar.cache_clear()
     monkeypatch.setattr(mutant.owner, mutant.attribute, mutant.change(getattr(mutant.owner, mutant.attribute)))
     with pytest.raises(AssertionError):
         mutant.check()

@@ -142,6 +142,7 @@ def test_one_step_from_the_prior_is_the_prediction_there(pipeline, clips):
         3,
         nfe=1,
         seed=0,
+        temperature=1.0,
         condition={"frames": clips},
         callbacks=[lambda step: seen.append((step.t, step.state.clone(), step.prediction.clone()))],
     )
@@ -154,7 +155,8 @@ def test_one_step_from_the_prior_is_the_prediction_there(pipeline, clips):
 def test_more_estimates_keep_those_that_were_drawn(pipeline, clips):
     few = pipeline.ensemble_set(2, {"frames": clips}, nfe=2).states
     many = pipeline.ensemble_set(5, {"frames": clips}, nfe=2).states
-    torch.testing.assert_close(many[:6], few, rtol=1e-4, atol=1e-5)
+    # Another batch is rounded otherwise; other draws would differ by about 1.
+    torch.testing.assert_close(many[:6], few, rtol=1e-3, atol=2e-4)
 
 
 def test_flip_averages_with_the_mirror_and_every_reduction_works(pipeline, clips):

@@ -37,6 +37,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(f"{sum(_SECONDS.values()):8.1f} s  {sum(map(len, _TESTS.values())):5d} tests  together")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_variables():
+    """What a module of tests leaves in anydiff's variables is taken back: no other module sees its plugin folders.
+
+    :func:`anydiff.plugins.use_folder` writes its variable itself; ``monkeypatch`` undoes that only where it had set it.
+    """
+    before = _variables()
+    yield
+    if (after := _variables()) == before:
+        return
+    for name in after.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+    from anydiff.plugins import forget
+
+    forget()
+
+
+def _variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("ANYDIFF_")}
+
+
 @pytest.fixture(scope="session")
 def tried(tmp_path_factory):
     """A state folder as a first command leaves it: what is installed was tried, which took a process of its own."""

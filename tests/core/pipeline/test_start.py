@@ -32,6 +32,7 @@ def base(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
         patch.setenv("ANYDIFF_PLUGINS", "two_moons")
+        patch.setenv("ANYDIFF_PLUGINS_DIR", "")
         use_folder(Path(__file__).parents[3] / "examples")
         forget()
         folder = tmp_path_factory.mktemp("start") / "base"

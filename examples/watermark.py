@@ -1,4 +1,4 @@
-"""Puts a watermark into every sample, whatever the domain, and finds it again: a weak, fixed pattern of signs.
+"""Puts a watermark into samples of real numbers, whatever the domain, and finds it again: a weak pattern of signs.
 
 Try `anydiff --plugins-dir examples sample images/fashion`; then `strength_in(states)` is near 1.
 """
@@ -19,6 +19,8 @@ def pattern(like):
 
 @hookimpl
 def samples_ready(states):
+    if not states.is_floating_point():  # a class (a token of a text) has no neighbour that differs a little
+        return states
     return states + STRENGTH * states.std() * pattern(states)
 
 

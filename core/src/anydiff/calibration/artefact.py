@@ -14,6 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from anydiff.data.reading import parse_json
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import write_atomic
 
@@ -125,7 +126,7 @@ class Artefact:
             ) from error
         if text is None:
             raise FileFormatError(f"{str(path)!r} holds no calibration; make one with `anydiff calibrate`.")
-        body = json.loads(text)
+        body = parse_json(text, path, "a calibration", "make it with `anydiff calibrate`")
         if body.get("format") != FORMAT:
             raise FileFormatError(
                 f"{str(path)!r} is a calibration of format {body.get('format')!r}, but this anydiff reads {FORMAT}; "

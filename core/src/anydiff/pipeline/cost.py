@@ -8,7 +8,6 @@ Costs depend on shapes and not on values, so conditions are class 0 and zeros, a
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from anydiff.compression.cost import (
     interleaved_seconds,
     multiply_adds,
 )
+from anydiff.data.reading import Place, parse_json
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.denoisers.base import batch_times
 from anydiff.denoisers.wrappers import CountingDenoiser
@@ -265,14 +265,16 @@ def measured_memory(pipeline: Pipeline, batches: Sequence[int]) -> dict[int, int
             source = str(Path(folder) / "model.safetensors")
             pipeline.save(source)
         done = subprocess.run(
-            [sys.executable, "-m", "anydiff.pipeline.cost_child", source, json.dumps(list(batches))],
+            [sys.executable, "-m", "anydiff.pipeline.cost_child", source, *map(str, batches)],
             capture_output=True, text=True, check=False,
             env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": str(torch.get_num_threads())},
         )  # fmt: skip
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         raise AnydiffError(f"the memory of {pipeline.recipe.name!r} cannot be measured ({last}); pass --no-memory.")
-    return {int(rows): taken for rows, taken in json.loads(done.stdout).items()}
+    told = Place(f"what the process said that measured the memory of {pipeline.recipe.name!r}")
+    found = parse_json(done.stdout, told, "a JSON object", "pass --no-memory")
+    return {int(rows): taken for rows, taken in found.items()}
 
 
 def file_bytes(pipeline: Pipeline) -> int | None:

@@ -19,4 +19,4 @@ def main(source: str, batches: list[int]) -> dict[int, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], json.loads(sys.argv[2]))))
+    print(json.dumps(main(sys.argv[1], [int(rows) for rows in sys.argv[2:]])))

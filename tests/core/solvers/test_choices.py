@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anydiff.denoisers import Denoiser, GaussianMixtureOracle
 from anydiff.denoisers.wrappers import Clamp, bent
-from anydiff.guidance import ClassifierFree, ScoreGuidance
+from anydiff.guidance import ClassifierFree, LookAhead, ScoreGuidance
 from anydiff.paths import EDM, Flow, GaussianPath, VPLinear
 from anydiff.samplers import as_sampler, sample
 from anydiff.solvers import build_plan, compile_plan, execute
@@ -75,6 +75,9 @@ def test_what_bends() -> None:
     assert bent(oracle, [ClassifierFree(2.0)])
     assert bent(oracle, [ScoreGuidance(lambda x, t: -x.square().flatten(1).sum(1))])
     assert not bent(oracle, [ClassifierFree(1.0), ClassifierFree(0.0), Clamp()])
+    assert not bent(oracle, [ScoreGuidance(lambda x, t: -x.square().flatten(1).sum(1), 0.0)])
+    assert not bent(oracle, [LookAhead(1.0, 0.0, math.inf)])
+    assert bent(oracle, [LookAhead(1.0, 0.0, 0.1)])
     assert bent(Clamp()(ClassifierFree(2.0)(oracle)))
     assert not bent(Clamp()(oracle))
 

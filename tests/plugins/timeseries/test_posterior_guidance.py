@@ -148,13 +148,22 @@ def test_shrinking_leaves_many_samples_alone_and_makes_few_regular():
 
 
 def test_nothing_observed_and_infinite_noise_are_the_unguided_sampler():
-    plain = sample(oracle(), (1, LENGTH), 4, nfe=5)
-    for guidance, condition in [
-        (EXACT, {}),
-        (PosteriorGuidance(math.inf), {"observed": observed(4).float()}),
-        (EXACT, {"observed": torch.zeros(4, 2, LENGTH)}),
-    ]:
-        assert torch.equal(sample(oracle(), (1, LENGTH), 4, nfe=5, guidance=guidance, condition=condition), plain)
+    """Of the same plan: infinite noise leaves the solver that nobody chose, a guidance with nothing to see asks it for
+    shorter views, as every guidance does, and under a solver that was chosen all are the same."""
+    nothing = [(EXACT, {}), (EXACT, {"observed": torch.zeros(4, 2, LENGTH)})]
+    infinite = (PosteriorGuidance(math.inf), {"observed": observed(4).float()})
+
+    def drawn(case=None, **options):
+        told = {} if case is None else {"guidance": case[0], "condition": case[1]}
+        return sample(oracle(), (1, LENGTH), 4, nfe=5, **told, **options)
+
+    assert torch.equal(drawn(infinite), drawn())
+    for case in nothing:
+        assert torch.equal(drawn(case), drawn(solver="by-budget", guided=True))
+    for solver in ("ddim", "by-budget"):
+        for case in [*nothing, infinite]:
+            guided = {"guided": True} if solver == "by-budget" else {}
+            assert torch.equal(drawn(case, solver=solver, **guided), drawn(solver=solver, **guided))
 
 
 def test_bad_options():

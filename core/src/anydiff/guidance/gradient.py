@@ -66,6 +66,11 @@ class MeasuredDirection(LinearGuidance):
                 f"{rows.get('samples', 'none')}; give one number each, or one per sample."
             )
 
+    @property
+    def bends(self) -> bool:
+        """Unless the noise is infinite for every sample, where no prediction is changed."""
+        return not bool(torch.isinf(self.noise_std).all())
+
     def predict(
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:

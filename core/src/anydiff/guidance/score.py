@@ -69,6 +69,11 @@ class ScoreGuidance(LinearGuidance):
         if isinstance(self.scale, (int, float)) and not math.isfinite(self.scale):
             raise AnydiffError(f"scale is {self.scale}, but guidance needs a finite number; try 1.")
 
+    @property
+    def bends(self) -> bool:
+        """Unless the scale is the number 0, where no prediction is changed."""
+        return not (isinstance(self.scale, (int, float)) and self.scale == 0)
+
     def predict(
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:

@@ -72,6 +72,11 @@ class PosteriorGuidance(Guidance):
                 raise AnydiffError(f"covariance has shape {tuple(self.covariance.shape)}, but must be [L, L].")
             object.__setattr__(self, "_spectrum", torch.linalg.eigh(self.covariance.double().cpu()))
 
+    @property
+    def bends(self) -> bool:
+        """Unless the noise is infinite, where no prediction is changed."""
+        return not math.isinf(self.noise)
+
     def data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
         """The guided prediction of the data; the inner one where nothing is observed."""
         data = denoiser(x, t, condition)

@@ -92,6 +92,11 @@ class ObservationGuidance(LinearGuidance):
         if self.energy not in ENERGIES:
             raise UnknownNameError("energy", self.energy, ENERGIES)
 
+    @property
+    def bends(self) -> bool:
+        """Unless the scale is the number 0, where no prediction is changed."""
+        return not (isinstance(self.scale, (int, float)) and self.scale == 0)
+
     def predict(
         self, denoiser: Denoiser, x: Tensor, t: float | Tensor, kind: PredictionKind, condition: Conditioning
     ) -> Tensor:

@@ -103,6 +103,14 @@ def test_scale_0_and_an_empty_observation_are_the_unguided_sampler(solver, energ
         assert torch.equal(drawn, plain)
 
 
+def test_scale_0_leaves_the_solver_that_nobody_chose():
+    def drawn(**options):
+        return sample(oracle(), (1, LENGTH), 4, nfe=5, **options)
+
+    told = {"condition": {"observed": observed().float()}}
+    assert torch.equal(drawn(guidance=ObservationGuidance(scale=0.0), **told), drawn())
+
+
 def test_everything_observed_at_a_large_scale_is_the_observation():
     """White noise of unit variance, so that an explicit step is stable at this scale."""
     seen, path = observed(context=LENGTH), VPCosine()

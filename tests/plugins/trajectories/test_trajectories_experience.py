@@ -181,6 +181,13 @@ def test_the_exact_noised_likelihood_of_a_state_free_policy_gives_the_product_of
     assert cosine > 0.5, "the paper's gradient moves the actions the same way"
 
 
+def test_a_policy_guidance_of_coefficient_0_is_none():
+    policy = GaussianPolicy(torch.zeros_like, 1.0)
+    for path in (None, VPCosine()):
+        assert not policy_guidance(DOMAIN, policy, 0.0, path=path).bends
+        assert policy_guidance(DOMAIN, policy, 0.3, path=path).bends
+
+
 def test_a_convolutional_model_makes_longer_trajectories():
     pipeline = Pipeline.untrained(load_recipe("trajectories/pendulum-experience", ["network.options.channels=8"]))
     longer = pipeline.domain.resized(129)

@@ -118,9 +118,9 @@ def policy_guidance(
     def scale(t: float) -> float:
         return coefficient if path is None else coefficient / (1 + math.exp(-2 * path.log_snr(float(t))))
 
-    return ScoreGuidance(
-        policy_log_likelihood(domain, policy, normalised), scale, at="data-direct" if denoised else "state"
-    )
+    log_likelihood = policy_log_likelihood(domain, policy, normalised)
+    # The number 0 says that nothing is guided, which a function of time cannot.
+    return ScoreGuidance(log_likelihood, scale if coefficient else 0.0, at="data-direct" if denoised else "state")
 
 
 def shift_coefficient(index: int, steps: int, coefficient: float, cosine: float = 0.3) -> float:

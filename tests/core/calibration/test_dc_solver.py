@@ -220,6 +220,13 @@ def test_the_file_keeps_every_bit_and_refuses_others(tmp_path):
     save_file({"a": np.zeros(1)}, file, {"anydiff-calibration": json.dumps({"format": 99})})
     with pytest.raises(FileFormatError, match="format 99"):
         Artefact.load(file)
+    for body in ({"format": 1}, {"format": 1, "entries": [3]}, {"format": 1, "entries": [{}]}):
+        save_file({"a": np.zeros(1)}, file, {"anydiff-calibration": json.dumps(body)})
+        with pytest.raises(FileFormatError, match="description is damaged"):
+            Artefact.load(file)
+    save_file({"a": np.zeros(1)}, file, {"anydiff-calibration": "[1]"})
+    with pytest.raises(FileFormatError, match=r"\[1\]"):
+        Artefact.load(file)
     save_file({"a": np.zeros(1)}, file)
     with pytest.raises(FileFormatError, match="holds no calibration"):
         Artefact.load(file)

@@ -127,11 +127,21 @@ class Artefact:
         if text is None:
             raise FileFormatError(f"{str(path)!r} holds no calibration; make one with `anydiff calibrate`.")
         body = parse_json(text, path, "a calibration", "make it with `anydiff calibrate`")
-        if body.get("format") != FORMAT:
+        found = body.get("format") if isinstance(body, dict) else body
+        if found != FORMAT:
             raise FileFormatError(
-                f"{str(path)!r} is a calibration of format {body.get('format')!r}, but this anydiff reads {FORMAT}; "
-                "make it anew."
+                f"{str(path)!r} is a calibration of format {found!r}, but this anydiff reads {FORMAT}; make it anew."
             )
+        try:
+            return cls._of(body, arrays)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise FileFormatError(
+                f"{str(path)!r} is a calibration whose description is damaged ({type(error).__name__}: {error}); make "
+                "it anew with `anydiff calibrate`."
+            ) from error
+
+    @classmethod
+    def _of(cls, body: dict[str, Any], arrays: dict[str, Any]) -> Artefact:
         entries = []
         for number, row in enumerate(body["entries"]):
             mine = {key.partition(".")[2]: value for key, value in arrays.items() if key.split(".")[0] == str(number)}

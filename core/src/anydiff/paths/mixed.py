@@ -18,7 +18,7 @@ from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath
 from anydiff.paths.categorical import CategoricalPath
 from anydiff.paths.path import ClockedPath, Path
-from anydiff.paths.product import LeafwiseNoise, ProductPath
+from anydiff.paths.product import KeptTime, LeafwiseNoise, ProductPath
 from anydiff.states.conditions import UNCONDITIONAL, Conditioning
 from anydiff.states.noise import NoiseLaw
 from anydiff.states.spec import Leaf, StateSpec
@@ -31,7 +31,7 @@ class MixedNoise(LeafwiseNoise):
 
 
 @dataclass(frozen=True)
-class MixedPath(ClockedPath):
+class MixedPath(KeptTime, ClockedPath):  # type: ignore[override]  # properties for fields
     """One path per leaf, of both kinds.
 
     Args:
@@ -74,21 +74,6 @@ class MixedPath(ClockedPath):
         found = dict(self.leaves)[self.clock]
         assert isinstance(found, GaussianPath)
         return found
-
-    @property
-    def t_start(self) -> float:  # type: ignore[override]  # a field there
-        """The time of pure noise."""
-        return self.keeper.t_start
-
-    @property
-    def t_end(self) -> float:  # type: ignore[override]  # a field there
-        """The least time of the continuous leaves."""
-        return self.keeper.t_end
-
-    @property
-    def default_grid(self) -> str:  # type: ignore[override]  # a field there
-        """The name of the grid that the clock takes when none is named."""
-        return self.keeper.default_grid
 
     @property
     def kinds(self) -> tuple[str, ...]:  # type: ignore[override]  # a field there

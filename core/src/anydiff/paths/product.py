@@ -12,6 +12,7 @@ told, laws of training times, the place of inner nodes of a step) takes it from 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -44,8 +45,32 @@ class LeafwiseNoise(NoiseLaw):
         return self.laws[leaf.name].draw(leaf, seed, samples, draw)
 
 
+class KeptTime:
+    """The time of a path of several leaves: that of the leaf which is its clock."""
+
+    @property
+    @abstractmethod
+    def keeper(self) -> GaussianPath:
+        """The clock's path."""
+
+    @property
+    def t_start(self) -> float:
+        """The time of pure noise, which all leaves share."""
+        return self.keeper.t_start
+
+    @property
+    def t_end(self) -> float:
+        """The time of clean data."""
+        return self.keeper.t_end
+
+    @property
+    def default_grid(self) -> str:
+        """The name of the grid that the clock takes when none is named."""
+        return self.keeper.default_grid
+
+
 @dataclass(frozen=True)
-class ProductPath(GaussianPath):
+class ProductPath(KeptTime, GaussianPath):  # type: ignore[override]  # properties for fields
     """One path per leaf.
 
     ``alpha(t)`` and its like give one value per entry: ``[1, *shape]`` for a number t, ``[B, *shape]`` for times
@@ -82,21 +107,6 @@ class ProductPath(GaussianPath):
     def keeper(self) -> GaussianPath:
         """The clock's path."""
         return dict(self.leaves)[self.clock]
-
-    @property
-    def t_start(self) -> float:  # type: ignore[override]  # a field there
-        """The time of pure noise, which all leaves share: that of the leaf ``clock``."""
-        return self.keeper.t_start
-
-    @property
-    def t_end(self) -> float:  # type: ignore[override]  # a field there
-        """The time of clean data, by the leaf ``clock``."""
-        return self.keeper.t_end
-
-    @property
-    def default_grid(self) -> str:  # type: ignore[override]  # a field there
-        """The name of the grid that the leaf ``clock`` takes when none is named."""
-        return self.keeper.default_grid
 
     @property
     def noise_law(self) -> NoiseLaw:  # type: ignore[override]  # a field there

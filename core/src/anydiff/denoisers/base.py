@@ -131,7 +131,7 @@ def convert(
     if not path.known:
         return result
     given = path.given(condition, like=x)
-    for name, weight in known_weights(path, t, source, target, p, q, denoiser.sigma_data).items():
+    for name, weight in known_weights(path, t, source, target, denoiser.sigma_data).items():
         factor = per_row(weight, x) if isinstance(weight, Tensor) else weight
         result = result + given[name].to(x) * factor
     return result

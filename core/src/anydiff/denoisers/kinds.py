@@ -164,7 +164,9 @@ def conversion(
             does not license a kind.
     """
     try:
-        return _conversion(path, t, source, target, sigma_data)
+        # One number for the whole batch is what samplers give, the same ones for every batch: made once.
+        made = _conversion if isinstance(t, Tensor) else _kept_conversion
+        return made(path, t, source, target, sigma_data)
     except ZeroDivisionError:
         raise AnydiffError(
             f"the {source} prediction does not determine the {target} prediction at t={t:g}, where α is "
@@ -188,19 +190,30 @@ def _conversion(path: GaussianPath, t: Time, source: str, target: str, sigma_dat
     return p + q * p_data, q * q_data
 
 
-def known_weights(
-    path: GaussianPath, t: Time, source: str, target: str, p: Any, q: Any, sigma_data: float = 1.0
-) -> dict[str, Any]:
+_kept_conversion = functools.lru_cache(maxsize=4096)(_conversion)
+
+
+def known_weights(path: GaussianPath, t: Time, source: str, target: str, sigma_data: float = 1.0) -> dict[str, Any]:
     """w_k of every known source in ``target = p x_t + q source + Σ_k w_k u_k``, with (p, q) of :func:`conversion`.
 
-    w_k = r_k(target) - p c_k - q r_k(source): what the state and the given prediction hold of u_k is taken out.
+    w_k = r_k(target) - p c_k - q r_k(source): what the state and the given prediction hold of u_k is taken out. The
+    weights are numbers where ``t`` is one, else tensors of its shape.
     """
+    made = _known_weights if isinstance(t, Tensor) else _kept_known_weights
+    return made(path, t, source, target, sigma_data)
+
+
+def _known_weights(path: GaussianPath, t: Time, source: str, target: str, sigma_data: float) -> dict[str, Any]:
+    p, q = conversion(path, t, source, target, sigma_data)
     times = torch.as_tensor(t, dtype=torch.float64)
     c = path.coefficients(times)
     rows = [weights(path, times, kind, sigma_data) for kind in (target, source)]
     zero = torch.zeros_like(times)
     found = {k: rows[0].get(k, zero) - p * c[k] - q * rows[1].get(k, zero) for k in path.known}
     return found if isinstance(t, Tensor) else {name: float(value) for name, value in found.items()}
+
+
+_kept_known_weights = functools.lru_cache(maxsize=4096)(_known_weights)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -32,7 +32,7 @@ from anydiff.registry import registry
 from anydiff.samplers import PlanSampler, Sampler, SampleRequest, as_sampler
 from anydiff.solvers import Solver
 from anydiff.solvers.base import preferred_grid
-from anydiff.solvers.executor import Callback, Step
+from anydiff.solvers.executor import Callback, DrawsNoise, Step
 from anydiff.solvers.plan import Plan
 from anydiff.solvers.start import Start
 from anydiff.states import Conditioning, Known, StateSpec
@@ -59,6 +59,8 @@ class SampleOptions:
         device: where to sample.
         start: where sampling begins: states at the plan's first node, instead of the prior, or a
             :class:`~anydiff.solvers.Start`; of a bridge also native objects, one per sample.
+        noise: the source of every draw in place of ``seed``, keyed by the index of the sample
+            (:class:`anydiff.samplers.SampleRequest`): a :class:`anydiff.editing.NoiseRecord`, say.
         reverse: travel a bridge from its data to its start; ``start`` then holds data.
         temperature: factor on every noise draw (default: the recipe's, and 1 for several samples of a case).
         known: native objects or clean states, one per sample or one for all, some entries of which must come out as
@@ -84,6 +86,7 @@ class SampleOptions:
     batch_size: int = 256
     device: torch.device | str | None = None
     start: Tensor | Start | Sequence[Any] | None = None
+    noise: DrawsNoise | None = None
     reverse: bool = False
     temperature: float | None = None
     known: Tensor | Sequence[Any] | None = None
@@ -230,7 +233,7 @@ class Draws:
         asked = with_parts(pipeline.latent, self.condition.without(fixing(pipeline.domain)))
         return SampleRequest(
             self.count, seed=options.seed if seed is None else seed, guidance=self.around(outer),
-            condition=asked, cases=options.cases, start=start, temperature=self.temperature,
+            condition=asked, cases=options.cases, start=start, noise=options.noise, temperature=self.temperature,
             batch_size=options.batch_size, device=options.device or "cpu", callbacks=self.callbacks,
         )  # fmt: skip
 

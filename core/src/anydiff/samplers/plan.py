@@ -17,7 +17,7 @@ from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest, given_layers
 from anydiff.solvers.base import Solver, compile_plan
 from anydiff.solvers.executor import execute
 from anydiff.solvers.plan import Plan
-from anydiff.solvers.start import Start
+from anydiff.solvers.start import MadeForPlan, Start
 from anydiff.states.conditions import Conditioning
 from anydiff.states.spec import StateSpec
 
@@ -52,13 +52,16 @@ class PlanSampler(Sampler):
             raise AnydiffError(
                 f"the plan was compiled for {self.plan.path}, but the denoiser's path is {path!r}; compile anew."
             )
-        begins = request.start.time if isinstance(request.start, Start) else None
-        if isinstance(request.start, Start) and self.plan.nodes[0] != (path.t_start if begins is None else begins):
+        if isinstance(request.noise, MadeForPlan):
+            request.noise.check_plan(self.plan)
+        begins = request.begins
+        time = begins.time if isinstance(begins, Start) else None
+        if isinstance(begins, Start) and self.plan.nodes[0] != (path.t_start if time is None else time):
             raise AnydiffError(
-                f"the plan starts at t={self.plan.nodes[0]:g}, but {request.start!r} gives states at "
-                f"t={path.t_start if begins is None else begins:g}; compile it on a grid that begins there."
+                f"the plan starts at t={self.plan.nodes[0]:g}, but {begins!r} gives states at "
+                f"t={path.t_start if time is None else time:g}; compile it on a grid that begins there."
             )
-        if request.start is None and self.plan.nodes[0] != path.t_start:
+        if begins is None and self.plan.nodes[0] != path.t_start:
             raise AnydiffError(
                 f"the plan starts at t={self.plan.nodes[0]:g}, below the prior's t={path.t_start:g}; pass start= with "
                 "states at that time."

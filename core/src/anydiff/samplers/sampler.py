@@ -48,6 +48,9 @@ class SampleRequest:
             i % cases. A case is encoded once per chunk however many samples of it are drawn.
         start: states to begin with ``[count, *shape]``, instead of draws from the prior, or a
             :class:`~anydiff.solvers.Start`, which makes them from the samples' own streams.
+        noise: what every draw is taken from, in place of the streams of ``seed``: asked for draw m of the samples by
+            their indices (draw 0 is the prior's). A source that is a :class:`~anydiff.solvers.Start` too says where
+            sampling begins, unless ``start`` does.
         temperature: factor on every noise draw, the prior's included; of classes what divides the logits of x_0.
         batch_size: rows per network call.
         dtype: floating-point type of the state; None for the sampler's own.
@@ -61,11 +64,17 @@ class SampleRequest:
     condition: Conditioning | Mapping[str, Tensor] = UNCONDITIONAL
     cases: int | None = None
     start: Tensor | Start | None = None
+    noise: DrawsNoise | None = None
     temperature: float = 1.0
     batch_size: int = 256
     dtype: torch.dtype | None = None
     device: torch.device | str = "cpu"
     callbacks: Sequence[Callback] = ()
+
+    @property
+    def begins(self) -> Tensor | Start | None:
+        """Where sampling begins: what ``start`` says, else what the noise says; None for the prior."""
+        return self.noise if self.start is None and isinstance(self.noise, Start) else self.start
 
 
 @dataclass(frozen=True)
@@ -173,14 +182,15 @@ class Sampler(ABC):
             guided = wrapped(inner, [layer.for_run(samples) for layer in layers])
             part = encoded_rows(guided, condition, wanted, request.device)
             part = replace(part, index=torch.tensor(samples, device=request.device))
-            source = noise_source(spec, request.seed, path, request.temperature, part.mask)
-            if request.start is None:
+            source = noise_source(spec, request.seed, path, request.temperature, part.mask, request.noise)
+            begins = request.begins
+            if begins is None:
                 first = path.first(source.draw(samples, 0, dtype, torch.device(request.device)), part).to(dtype)
-            elif isinstance(request.start, Start):
+            elif isinstance(begins, Start):
                 like = torch.empty(0, *spec.shape, dtype=dtype, device=request.device)
-                first = request.start.states(path, samples, source, part, like)
+                first = begins.states(path, samples, source, part, like)
             else:
-                first = request.start[rows].to(request.device, dtype)
+                first = begins[rows].to(request.device, dtype)
             spec.check(first)
             yield Chunk(guided, first, samples, source, part, rows, request.callbacks)
 
@@ -240,7 +250,7 @@ def sample_indices(count: int | Sequence[int]) -> Sequence[int]:
 class _Tempered:
     """A noise source whose every draw is scaled by the temperature."""
 
-    def __init__(self, source: NoiseSource, temperature: float) -> None:
+    def __init__(self, source: DrawsNoise, temperature: float) -> None:
         if not temperature >= 0:
             raise AnydiffError(f"temperature is {temperature}, but must be at least 0 (1 is the model's own law).")
         self.source, self.temperature = source, temperature
@@ -249,11 +259,38 @@ class _Tempered:
         return self.source.draw(samples, draw, dtype, device) * self.temperature
 
 
+@dataclass(frozen=True)
+class _Given:
+    """A caller's noise source, whose answers are looked at: one draw per sample, of the shape of its state."""
+
+    source: DrawsNoise
+    shape: tuple[int, ...]
+
+    def draw(self, samples: Sequence[int], draw: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        found = self.source.draw(samples, draw, dtype, device)
+        wanted = (len(samples), *self.shape)
+        if not isinstance(found, Tensor) or tuple(found.shape) != wanted:
+            given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise AnydiffError(
+                f"noise gives {given} for draw {draw} of {len(samples)} samples, but must give {wanted}; one draw of "
+                "the shape of a state for each sample index."
+            )
+        return found
+
+
 def noise_source(
-    spec: StateSpec, seed: int, path: Path, temperature: float = 1.0, mask: Tensor | None = None
-) -> DrawsNoise:
-    """The samples' own streams by the path's noise law, scaled by ``temperature``; none where nodes are absent."""
-    source = NoiseSource(spec, seed, path.noise_law, mask if spec.masked else None)
+    spec: StateSpec, seed: int, path: Path, temperature: float = 1.0, mask: Tensor | None = None,
+    given: DrawsNoise | None = None,
+) -> DrawsNoise:  # fmt: skip
+    """The samples' own streams by the path's noise law, scaled by ``temperature``; none where nodes are absent.
+
+    A source that is ``given`` stands in place of the streams.
+    """
+    source: DrawsNoise
+    if given is None:
+        source = NoiseSource(spec, seed, path.noise_law, mask if spec.masked else None)
+    else:
+        source = _Given(given, tuple(spec.shape))
     # Classes are sharpened by their logits (:class:`anydiff.denoisers.wrappers.Sharpened`), and never by their draws.
     scaled = temperature != 1.0 and not isinstance(path, CategoricalPath)
     return _Tempered(source, temperature) if scaled else source

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,7 +19,21 @@ from anydiff.errors import AnydiffError
 from anydiff.paths.base import gaussian
 from anydiff.paths.path import Path
 from anydiff.solvers.executor import DrawsNoise
+from anydiff.solvers.plan import Plan
 from anydiff.states import Conditioning
+
+
+@runtime_checkable
+class MadeForPlan(DrawsNoise, Protocol):
+    """A noise source whose draws mean something for one plan alone."""
+
+    def check_plan(self, plan: Plan) -> None:
+        """Refuse any other ``plan``.
+
+        Raises:
+            AnydiffError: it is another.
+        """
+        ...
 
 
 class Start(ABC):

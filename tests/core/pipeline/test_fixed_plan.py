@@ -82,6 +82,7 @@ def test_likelihood_advice_and_changes_are_refused(student):
         lambda: student.optimise(lambda values: values.sum(1), 2, gain=1.0),
         lambda: advise(student),
         lambda: gap(student),
+        lambda: student.calibrate("dc", nfe=[4]),
         lambda: student.with_changes(["sampling.nfe=10"]),
         lambda: student.with_changes(["sampling.fixed=false"]),
     ):

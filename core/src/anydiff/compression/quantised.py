@@ -25,7 +25,7 @@ from anydiff.compression.quantisers import (
     unpack,
     weight_quantiser,
 )
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.registry import registry
 from anydiff.states import UNCONDITIONAL, Condition, Conditioning, Known
 
@@ -154,6 +154,9 @@ class QuantisedLayer(nn.Module):
         if self._integer is None:
             weight, bias = self.levels().to(torch.int8), self.bias.detach()
             self._integer = integer.IntegerLayer(weight, self.scale, bias, self.geometry)
+        values = float(x.sum())
+        if values != values:  # integers have no NaN: a cast would make a number of it
+            return self._floating(x, scale, zero)
         levels = raised(x, scale, zero, 2**self.activations - 1).to(torch.uint8)
         return self._integer(levels, scale, zero)
 
@@ -163,7 +166,46 @@ class QuantisedLayer(nn.Module):
 
 
 def _forget(layer: QuantisedLayer, keys: object) -> None:
+    """What follows the loading of other integers.
+
+    Raises:
+        FileFormatError: a scale that is not positive, or zero points that are no levels.
+    """
     layer._forget()
+    for name, scale, zero, bits in (
+        ("weights", layer.scale, layer.zero, layer.weights),
+        ("activations", layer.x_scale, layer.x_zero, layer.activations),
+    ):
+        top = 2**bits - 1
+        if not bool((scale > 0).all()) or not bool(((zero >= 0) & (zero <= top)).all()):
+            raise FileFormatError(
+                f"the {name} of a quantised layer have a scale of {float(scale.min()):g} and zero points from "
+                f"{int(zero.min())} to {int(zero.max())}, but scales must be positive and zero points levels from 0 to "
+                f"{top}; the file is damaged: quantise the model again."
+            )
+    if layer.weights == 8 and not bool((layer.zero == 128).all()):
+        raise FileFormatError(
+            f"the 8-bit weights of a quantised layer have the zero point {int(layer.zero[layer.zero != 128][0])}, but "
+            "integer arithmetic needs 128; the file is damaged: quantise the model again."
+        )
+
+
+def require_floats(network: nn.Module, what: str, name: str) -> None:
+    """Refuse a network of packed integers where weights are needed that a gradient can move.
+
+    Args:
+        network: of a model.
+        what: needs them, as a sentence begins: ``"a training"``.
+        name: of the model.
+
+    Raises:
+        AnydiffError: it is quantised.
+    """
+    if isinstance(network, Quantised):
+        raise AnydiffError(
+            f"{what} needs weights that a gradient can move, but {name!r} is quantised ({network.weights} bits); take "
+            "the model that it was made from, and quantise the result."
+        )
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: integer.Geometry | None, mode: str) -> Tensor:

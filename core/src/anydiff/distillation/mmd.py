@@ -104,6 +104,8 @@ class MMD(Coupled):
         AnydiffError: a scale or degree that is not positive.
     """
 
+    fewest_rows = 2
+
     def __init__(
         self,
         nfe: int,

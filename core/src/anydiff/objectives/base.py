@@ -81,6 +81,9 @@ class Objective(ABC):
     couples: bool = False
     """Whether it is a loss of the whole batch (:class:`anydiff.objectives.Coupled`), or holds one."""
 
+    fewest_rows: int = 1
+    """Examples that its loss is defined for at least: those of a batch, and those of the data."""
+
     needs: tuple[str, ...] = ()
     """Names of the companions that it asks for (:meth:`Call.companion`)."""
 

@@ -167,6 +167,11 @@ class Sum(Objective):
         return any(part.objective.couples for part in self.parts.values())
 
     @property
+    def fewest_rows(self) -> int:  # type: ignore[override]
+        """The most that a term needs."""
+        return max(part.objective.fewest_rows for part in self.parts.values())
+
+    @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         """The companions of all terms, each once."""
         return tuple(dict.fromkeys(name for part in self.parts.values() for name in part.objective.needs))

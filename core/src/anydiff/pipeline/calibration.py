@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from anydiff.calibration import Artefact, Setting, calibrate, guidance_text
 from anydiff.pipeline.calibrated import identity_of, method_of
+from anydiff.pipeline.fixed import require_free
 from anydiff.pipeline.sampling import Draws, SampleOptions
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ def calibrated(pipeline: Pipeline, method: str, options: Mapping[str, Any]) -> A
             ``out`` and ``command`` as :func:`anydiff.calibration.calibrate` has them; and the method's own.
 
     Raises:
-        AnydiffError: an option is unknown or wrong, or the limits are reached (what is finished is in ``out``).
+        AnydiffError: an option is unknown or wrong, the recipe's plan is fixed, or the limits are reached (what is
+            finished is in ``out``).
     """
+    require_free(pipeline, "a calibration of solvers")
     given = dict(options)
     nfe = given.pop("nfe", None) or [pipeline.recipe.sampling.nfe]
     guidance = given.pop("guidance", None) or [None]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anydiff.compression.quantised import require_floats
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.networks import Autoencoder
 from anydiff.paths.base import GaussianPath
@@ -115,10 +116,12 @@ def teacher_grid(teacher: Pipeline, calls: int, grid: str | None) -> tuple[float
     """The times of the model's plan of ``calls`` calls, its end included.
 
     Raises:
-        AnydiffError: the model has another plan and no other, is an autoencoder, or its path has no noise level.
+        AnydiffError: the model has another plan and no other, is quantised, is an autoencoder, or its path has no
+            noise level.
     """
     recipe, path = teacher.recipe, teacher.denoiser.path
     sampling = recipe.sampling
+    require_floats(teacher.denoiser.network, "a distillation", recipe.name)
     if isinstance(teacher.denoiser.network, Autoencoder):
         raise AnydiffError(
             f"{recipe.name!r} is an autoencoder, which draws nothing; distil a model in its latent space."

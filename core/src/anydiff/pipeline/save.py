@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from anydiff.compression.quantised import Quantised
 from anydiff.errors import AnydiffError
 from anydiff.pipeline.companions import recorded_text
 from anydiff.pipeline.fixed import own_plan
@@ -22,8 +23,15 @@ def save_pipeline(pipeline: Pipeline, path: Path, dtype: torch.dtype | None, ove
     """Write the weights, widened or shortened to ``dtype``, with the recipe and what the model needs.
 
     Raises:
-        AnydiffError: the file exists and ``overwrite`` is false, or a weight is too large for ``dtype``.
+        AnydiffError: the file exists and ``overwrite`` is false, a weight is too large for ``dtype``, or ``dtype`` is
+            shorter than float32 and the network quantised, whose scales would lose their digits.
     """
+    network = pipeline.denoiser.network
+    if dtype is not None and dtype.itemsize < 4 and isinstance(network, Quantised):
+        raise AnydiffError(
+            f"{pipeline.recipe.name!r} is quantised ({network.weights} bits): its integers are as short as they get, "
+            f"and its scales would lose digits as {str(dtype).removeprefix('torch.')}; export with --dtype float32."
+        )
     tensors = {
         name: tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
         for name, tensor in pipeline.denoiser.network.state_dict().items()

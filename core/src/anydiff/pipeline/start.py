@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from anydiff.compression.quantised import require_floats
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.networks import Autoencoder
 from anydiff.objectives import Objective, Sum
@@ -145,6 +146,25 @@ def check_plan(pipeline: Pipeline, objective: Objective) -> None:
             )
 
 
+def check_rows(objective: Objective, batch_size: int, data: str, examples: int) -> None:
+    """Refuse fewer examples than a loss of several together is defined for.
+
+    Raises:
+        AnydiffError: the batch is too small, or the data set (called ``data``, of so many ``examples``) is.
+    """
+    fewest = objective.fewest_rows
+    if batch_size < fewest:
+        raise AnydiffError(
+            f"training.batch_size is {batch_size}, but the loss is one of at least {fewest} examples together; raise "
+            f"training.batch_size to {fewest} or more."
+        )
+    if examples < fewest:
+        raise AnydiffError(
+            f"the data set {data!r} has {examples} examples, but the loss is one of at least {fewest} different ones "
+            "together; add examples, or leave the loss out."
+        )
+
+
 def latent_hash(pipeline: Pipeline) -> str:
     """What says in which space a model diffuses: an autoencoder's weights, the parts of an aggregate; else nothing."""
     return "" if pipeline.latent is None else pipeline.latent.identity
@@ -228,6 +248,7 @@ def _mismatch(own: Tensor, given: Tensor | None) -> str:
 def _check_fit(pipeline: Pipeline, base: Pipeline, source: str) -> None:
     """The base's states and predictions mean what those of the recipe do."""
     recipe, other = pipeline.recipe, base.recipe
+    require_floats(base.denoiser.network, f"start is {source!r}, and a training", other.name)
     if isinstance(base.denoiser.network, Autoencoder) != isinstance(pipeline.denoiser.network, Autoencoder):
         one, two = (base, pipeline) if isinstance(base.denoiser.network, Autoencoder) else (pipeline, base)
         raise AnydiffError(

@@ -19,6 +19,7 @@ from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.start import (
     check_companion,
     check_plan,
+    check_rows,
     freeze,
     named_model,
     recorded,
@@ -96,6 +97,7 @@ def train(
     for name, each in companions.items():
         check_companion(pipeline, each, name, method.objective)
     check_plan(pipeline, method.objective)
+    check_rows(method.objective, recipe.training.batch_size, dataset.name, len(dataset))
     metadata = {
         "recipe": recipe.canonical(),
         "recipe_hash": recipe.hash,

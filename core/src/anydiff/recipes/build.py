@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from anydiff.compression.quantised import require_floats
 from anydiff.data.dataset import Dataset
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.denoisers.wrappers import Wrapper
@@ -162,9 +163,10 @@ def build_training_method(
         companions: the frozen models that the recipe names.
 
     Raises:
-        AnydiffError: what is registered under the name is no training method, its groups overlap or miss parameters, or
-            a companion that the objective asks for is missing or does not fit.
+        AnydiffError: what is registered under the name is no training method, its groups overlap or miss parameters, a
+            companion that the objective asks for is missing or does not fit, or the network is quantised.
     """
+    require_floats(denoiser.network, "a training", recipe.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(recipe.training.seed, "training method"))
         method = registry().build(

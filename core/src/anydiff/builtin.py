@@ -281,14 +281,24 @@ def register_objectives(register: Register) -> None:
         "anydiff.objectives:CrossEntropy",
         parametrization="data",
     )
+    _objectives_of_classes(register)
+
+
+def _objectives_of_classes(register: Register) -> None:
+    tokens = {"network": "tokens", "parametrization": "logits"}
     register(
-        "masked-cross-entropy",
-        "log-likelihood bound of masked classes",
-        "anydiff.objectives:MaskedCrossEntropy",
-        network="tokens",
-        path="masked",
-        parametrization="logits",
-    )
+        "masked-cross-entropy", "log-likelihood bound of masked classes", "anydiff.objectives:MaskedCrossEntropy",
+        path="masked", **tokens,
+    )  # fmt: skip
+    register(
+        "discrete-bound", "log-likelihood bound of classes on any path of classes", "anydiff.objectives:DiscreteBound",
+        path="uniform", **tokens,
+    )  # fmt: skip
+    register(
+        "score-entropy", "bound of classes by the concrete scores", "anydiff.objectives:ScoreEntropy",
+        path="uniform", **{**tokens, "parametrization": "ratio"},
+    )  # fmt: skip
+    register("mixed", "squared errors of numbers and bounds of classes", "anydiff.objectives:Mixed", states="mixed")
 
 
 @hookimpl

@@ -126,9 +126,13 @@ class _Likelihood:
         return (level - own[..., None]).to(cavity.dtype)
 
     def from_ratio(self, value: Tensor) -> Tensor:
-        """log cavity of log concrete scores; the inverse of :meth:`ratio`."""
+        """log cavity of log concrete scores; the inverse of :meth:`ratio`.
+
+        The score of a class against itself is 1 whatever the prediction says of it, since no training asks for it.
+        """
         if not bool((self.replaced > 0).any()):
             return value  # scores of masks are the cavity's probabilities times one number
+        value = torch.where(self.present[..., None], value.scatter(-1, self.x, 0.0), value)
         if not bool((self.kept > 0).all()):
             raise AnydiffError(
                 "ratios do not determine the data where nothing of them is left (t = 1); take the parametrization "

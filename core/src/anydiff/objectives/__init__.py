@@ -5,16 +5,19 @@ from anydiff.objectives.call import Beside, Call, network_head, network_heads, p
 from anydiff.objectives.coupled import Coupled, Coupling
 from anydiff.objectives.cross_entropy import CrossEntropy
 from anydiff.objectives.denoising import Denoising
+from anydiff.objectives.discrete_bound import DiscreteBound
 from anydiff.objectives.energy import denoising_energy
 from anydiff.objectives.flow_matching import FlowMatching
 from anydiff.objectives.fokker_planck import FokkerPlanck, fokker_planck_residual, pair_mean, require_equation
 from anydiff.objectives.interpolant import InterpolantLoss
 from anydiff.objectives.masked_cross_entropy import MaskedCrossEntropy
+from anydiff.objectives.mixed import Mixed
 from anydiff.objectives.mt_diffusion import HeadLoss, MTDiffusion
 from anydiff.objectives.prediction import Prediction
 from anydiff.objectives.rddm import AutomaticSelection, EveryRoute
 from anydiff.objectives.reconstruction import Reconstruction
 from anydiff.objectives.sampled import sampled
+from anydiff.objectives.score_entropy import ScoreEntropy
 from anydiff.objectives.stable_target import StableTarget
 from anydiff.objectives.terms import Sum, Term, Weighted
 from anydiff.objectives.times import TIME_LAWS, TimeLaw
@@ -29,6 +32,7 @@ __all__ = [
     "CrossEntropy",
     "Denoising",
     "DenoisingObjective",
+    "DiscreteBound",
     "EveryRoute",
     "FlowMatching",
     "FokkerPlanck",
@@ -36,9 +40,11 @@ __all__ = [
     "InterpolantLoss",
     "MTDiffusion",
     "MaskedCrossEntropy",
+    "Mixed",
     "Objective",
     "Prediction",
     "Reconstruction",
+    "ScoreEntropy",
     "StableTarget",
     "Sum",
     "Term",

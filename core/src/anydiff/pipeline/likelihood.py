@@ -13,7 +13,8 @@ from anydiff.denoisers import Denoiser
 from anydiff.denoisers.wrappers import PresentNodes
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.objectives.masked_cross_entropy import MaskedCrossEntropy, masked
+from anydiff.objectives.discrete_bound import DiscreteBound
+from anydiff.paths.categorical import categorical
 from anydiff.pipeline.conditions import Asked
 from anydiff.pipeline.fixed import require_free
 from anydiff.plugins import hooks
@@ -73,20 +74,21 @@ def bound(
 ) -> Tensor:  # fmt: skip
     """An upper bound of -log p in nats, float64 ``[B]``, of native ``objects`` whose states are classes.
 
-    The λ-form of :class:`~anydiff.objectives.MaskedCrossEntropy` at ``draws`` levels that are spread evenly over (0, 1)
-    from a start of each object's own. Unbiased for any number of draws; object b depends on (seed, b) alone.
+    The bound of infinitely many steps (:class:`~anydiff.objectives.DiscreteBound`; on a masked path the masked
+    cross-entropy) at ``draws`` levels 1 - ᾱ that are spread evenly over (0, 1) from a start of each object's own.
+    Unbiased for any number of draws; object b depends on (seed, b) alone.
 
     Raises:
-        AnydiffError: no objects, or a path that is not masked.
+        AnydiffError: no objects, or a path that is not one of classes.
     """
     natural_number("draws", draws)
     if not len(objects):
         raise AnydiffError("there are no objects to score; give at least one.")
-    masked(pipeline.denoiser.path)
+    categorical(pipeline.denoiser.path, "a bound of the log-likelihood (pipeline.bound)")
     states = pipeline.domain.encode(objects)
     given = pipeline.conditioning(condition, len(states))
     source = NoiseSource(pipeline.domain.spec, seed, pipeline.denoiser.path.noise_law)
-    objective, numbers = MaskedCrossEntropy("lambda"), range(len(states))
+    objective, numbers = DiscreteBound(), range(len(states))
     begin = uniform(seed, numbers, 0, "bound")
     total = torch.zeros(len(states), dtype=torch.float64)
     for draw in range(draws):

@@ -232,11 +232,14 @@ def posterior_law(
     cavity: Tensor,
     *,
     classes: int,
-    data: Sequence[float],
-    step: Sequence[float],
+    data: Sequence[float | Tensor],
+    step: Sequence[float | Tensor],
     law: Sequence[float] | None = None,
 ) -> Tensor:
-    """The probabilities ``[B, *shape, K + 1]`` (float64, the mask last) from which :func:`posterior` draws."""
+    """The probabilities ``[B, *shape, K + 1]`` (float64, the mask last) from which :func:`posterior` draws.
+
+    Kernels may be tensors that broadcast against these: one per row, say.
+    """
     kept, replaced, masked = data
     alpha, beta, gamma = step
     m = _law(law, classes, state)
@@ -247,7 +250,7 @@ def posterior_law(
     same = torch.nn.functional.one_hot(present, classes).double()
     likelihood = beta * m[present][..., None] + alpha * same
     weights = torch.where(is_mask, gamma * earlier, earlier * likelihood)
-    rest = torch.where(is_mask, torch.full_like(weights[..., :1], masked), 0.0)
+    rest = torch.where(is_mask, masked * torch.ones_like(weights[..., :1]), 0.0)
     weights = torch.cat([weights, rest], dim=-1)
     total = weights.sum(-1, keepdim=True)
     certain = torch.nn.functional.one_hot(torch.where(is_mask[..., 0], classes, present), classes + 1).double()

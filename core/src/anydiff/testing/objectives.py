@@ -13,10 +13,11 @@ from anydiff.errors import AnydiffError
 from anydiff.networks import MLP
 from anydiff.networks.heads import Heads
 from anydiff.objectives import Beside, Objective
-from anydiff.paths import LinearPath, Path, VPLinear
+from anydiff.paths import LinearPath, Path, Uniform, VPLinear
+from anydiff.paths.mixed import MixedPath
 from anydiff.recipes.build import build_dataset, build_denoiser
 from anydiff.registry import Entry
-from anydiff.states import UNCONDITIONAL, Conditioning, Draws, NoiseSource, StateSpec, uniform
+from anydiff.states import UNCONDITIONAL, Conditioning, Draws, Leaf, NoiseSource, StateSpec, uniform
 from anydiff.testing.built import build_network
 from anydiff.testing.kit import check
 from anydiff.testing.networks import awake
@@ -31,6 +32,23 @@ ENDS = (2.0**-54, 1 - 2.0**-53)
 """The least and the greatest uniform number that an example can get."""
 
 
+MIXED = "mixed"
+MIXED_SPEC = StateSpec([Leaf("number", (2,)), Leaf("class", (1,), "categorical", 3)])
+MIXED_PATH = MixedPath((("number", VPLinear()), ("class", Uniform()))).bind(MIXED_SPEC)
+
+
+class _OfBothKinds(nn.Module):
+    """A state of :data:`MIXED_SPEC` to numbers and logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 16), nn.SiLU(), nn.Linear(16, MIXED_SPEC.prediction.size))
+
+    def forward(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
+        predicted: Tensor = self.layers(torch.cat([x, log_snr[:, None].clamp(-9, 9)], dim=1))
+        return predicted
+
+
 def _objective(plugin: Subject, entry: Entry) -> Objective:
     made: Objective = plugin.build(entry)
     require(
@@ -42,7 +60,8 @@ def _objective(plugin: Subject, entry: Entry) -> Objective:
 def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[NetworkDenoiser, Examples]:
     """A denoiser and four examples: of the first recipe that uses the objective, else of the network that it registers
     (``network="name"``) or of an MLP, which predicts what the objective registers (``parametrization="data"``) on the
-    path that it registers (``path="name"``), and reads off what it registers (``heads={"label": 3}``, classes)."""
+    path that it registers (``path="name"``), and reads off what it registers (``heads={"label": 3}``, classes). One of
+    ``states="mixed"`` gets a number and a class."""
     recipe = plugin.recipe_of(entry)
     if recipe is not None and recipe.latent is None and not plugin.absent_data(recipe):
         denoiser = build_denoiser(recipe)
@@ -54,6 +73,9 @@ def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[Netwo
         bound = plugin.registry.build("paths", str(entry.metadata.get("path", "vp-linear"))).bind(spec)
         denoiser = NetworkDenoiser(network, bound, entry.metadata.get("parametrization", "noise"), spec=spec)
         examples = _random(spec, UNCONDITIONAL, bound)
+    elif entry.metadata.get("states") == MIXED:
+        denoiser = NetworkDenoiser(_OfBothKinds(), MIXED_PATH, "data", spec=MIXED_SPEC)
+        examples = _random(MIXED_SPEC, UNCONDITIONAL, MIXED_PATH)
     elif entry.metadata.get("heads"):
         heads: dict[str, int] = entry.metadata["heads"]
         several = Heads(Points().spec, predicts=["noise"], vectors=heads, options={"width": 16, "blocks": 1})
@@ -87,7 +109,7 @@ def _companions(objective: Objective, denoiser: Any) -> dict[str, Any]:
 
 def _random(spec: StateSpec, condition: Conditioning, path: Path | None = None) -> Examples:
     clean = 0.7 * NoiseSource(spec, 5).draw(range(ROWS), 0, torch.float32)
-    clean = random_states(spec, ROWS) if spec.categorical else clean
+    clean = random_states(spec, ROWS) if any(leaf.categorical for leaf in spec.leaves) else clean
     noise = NoiseSource(spec, 6, None if path is None else path.noise_law).draw(range(ROWS), 0, torch.float32)
     return Examples(clean, noise, uniform(6, range(ROWS), 0, "time"), condition, list(range(ROWS)))
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.training.examples import derived_seed
+from anydiff.states import derived_seed
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from anydiff.denoisers.categorical import convert_classes
 from anydiff.denoisers.kinds import PredictionKind, conversion, known_weights, solved
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, NotApplicableError
 from anydiff.paths.base import GaussianPath, LinearPath, gaussian, per_row
 from anydiff.paths.categorical import CategoricalPath
 from anydiff.paths.mixed import MixedPath
@@ -233,6 +233,19 @@ def asks_condition(function: Callable[..., Tensor]) -> bool:
 def as_denoiser(function: Callable[..., Tensor] | Denoiser, path: Path) -> Denoiser:
     """``function`` itself if it is a :class:`Denoiser`, else a :class:`FunctionDenoiser` that predicts the data."""
     return function if isinstance(function, Denoiser) else FunctionDenoiser(function, path)
+
+
+def one_time(t: float | Tensor, denoiser: Denoiser) -> float | Tensor:
+    """``t`` itself, if it is one time for each sample (a number or ``[B]``), all that most exact denoisers know of.
+
+    Raises:
+        AnydiffError: it is one per position.
+    """
+    if isinstance(t, Tensor) and t.ndim > 1:
+        raise NotApplicableError(
+            f"{type(denoiser).__name__} knows one time per sample, but t has shape {tuple(t.shape)}; give [B]."
+        )
+    return t
 
 
 def batch_times(t: float | Tensor, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, batch_times
+from anydiff.denoisers.base import Denoiser, batch_times, one_time
 from anydiff.denoisers.kinds import PredictionKind
 from anydiff.paths.interpolant import Interpolant
 from anydiff.states import UNCONDITIONAL, Conditioning
@@ -75,7 +75,7 @@ class InterpolantOracle(Denoiser):
         self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL
     ) -> dict[PredictionKind, Tensor]:
         """Both fields at one time for each row."""
-        times = batch_times(t, x)
+        times = batch_times(one_time(t, self), x)
         velocity, score = self.fields(x.double(), times)
         return {"flow": -velocity.to(x), "score": score.to(x)}
 

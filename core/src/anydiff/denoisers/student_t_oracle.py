@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser, batch_times
+from anydiff.denoisers.base import Denoiser, batch_times, one_time
 from anydiff.errors import AnydiffError
 from anydiff.paths.pfgm_pp import PFGMPlusPlus
 from anydiff.states import UNCONDITIONAL, Conditioning
@@ -45,7 +45,7 @@ class StudentTOracle(Denoiser):
 
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """E[x_0 | x_t] ``[B, N]``."""
-        sigma = batch_times(t, x).reshape(-1, 1)
+        sigma = batch_times(one_time(t, self), x).reshape(-1, 1)
         point = x.double()
         squared = (point[:, None] - self.means).square().sum(-1)
         if self.variance == 0:

@@ -179,28 +179,40 @@ class ConditionEmbedding(nn.Module):
         conditions: name -> condition.
         width: of the vector.
         told: how many numbers are told (``path.told_size``); 0 for one per sample, the log-SNR.
+        per_position: whether times per position, ``[B, n]``, are taken too; then the vector is one per position.
     """
 
-    def __init__(self, conditions: Mapping[str, Condition], width: int, told: int = 0) -> None:
+    def __init__(
+        self, conditions: Mapping[str, Condition], width: int, told: int = 0, per_position: bool = False
+    ) -> None:
         super().__init__()
         self.width = width
         self.told = natural_number("told", told, minimum=0)
+        self.per_position = per_position
         self.log_snr_embedding = LogSNREmbedding(features=64)
         self.entry = nn.Linear(64 * max(told, 1), width)
         self.encoder = ConditionEncoder(conditions, width)
         self.exit = nn.Linear(width, width)
 
     def forward(self, log_snr: Tensor, batch_size: int, condition: Conditioning) -> Tensor:
-        """Return [B, width] from λ ([B] or a scalar), or whatever the path tells ([B, told]), and the condition."""
+        """Return [B, width] from λ ([B] or a scalar), or whatever the path tells ([B, told]), and the condition.
+
+        ``[B, n, width]`` from λ ``[B, n]`` (or ``[B, n, told]``) where it is made for times per position.
+        """
         if log_snr.ndim == 0:
             log_snr = log_snr.expand(batch_size)
-        wanted = (batch_size, self.told) if self.told else (batch_size,)
-        if log_snr.shape != wanted:
+        own = (self.told,) if self.told else ()
+        wanted: tuple[int, ...] = (batch_size, *own)
+        rows: tuple[int, ...] = (batch_size,)
+        if self.per_position and log_snr.ndim == len(wanted) + 1:
+            rows = (batch_size, log_snr.shape[1])
+        if log_snr.shape != (*rows, *own):
             raise AnydiffError(
                 f"log_snr has shape {tuple(log_snr.shape)}, but must be {wanted}: one per sample. This network "
                 f"is told {self.told or 1} number(s) of the time; train one on this path."
             )
         with torch.autocast(log_snr.device.type, enabled=False):
-            features = self.log_snr_embedding(log_snr.flatten()).reshape(batch_size, -1).to(self.entry.weight.dtype)
-            hidden = self.entry(features) + self.encoder(batch_size, condition)
+            features = self.log_snr_embedding(log_snr.flatten()).reshape(*rows, -1).to(self.entry.weight.dtype)
+            told = self.encoder(batch_size, condition)
+            hidden = self.entry(features) + (told if len(rows) == 1 else told[:, None])
             return functional.silu(self.exit(functional.silu(hidden)))

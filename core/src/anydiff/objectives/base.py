@@ -37,7 +37,7 @@ from anydiff.objectives.call import ALONE, Beside, Call
 from anydiff.paths.base import GaussianPath, per_row
 from anydiff.paths.path import Path
 from anydiff.solvers.plan import Plan
-from anydiff.states import UNCONDITIONAL, Conditioning, Draws
+from anydiff.states import UNCONDITIONAL, Conditioning, Draws, StateSpec
 
 
 def target_and_gain(path: GaussianPath, t: Tensor, kind: str, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,7 +89,15 @@ class Objective(ABC):
 
     @abstractmethod
     def times(self, path: Path, uniform: Tensor) -> Tensor:
-        """Times [B] from uniform numbers [B] in (0, 1)."""
+        """Times from uniform numbers in (0, 1): ``[B]`` from ``[B]`` or, where :meth:`uniform_shape` says more than
+        one number, ``[B]`` or ``[B, n]`` from ``[B, *uniform_shape]``, n the first axis of the state."""
+
+    def uniform_shape(self, spec: StateSpec) -> tuple[int, ...]:
+        """The shape of the uniform numbers that one example needs: block times, orders and prefixes come of them.
+
+        One number by default. Whatever it is, the numbers of an example are a function of (seed, position) alone.
+        """
+        return ()
 
     plan: Plan | None = None
     """The plan on which it trains a sampler as a whole, once it is prepared; None where it trains a denoiser."""
@@ -103,7 +111,7 @@ class Objective(ABC):
             denoiser: what is trained; compared in its own kind of prediction.
             clean: x0 [B, *shape].
             noise: ε [B, *shape] of unit scale.
-            uniform: one number in (0, 1) per example, [B]; becomes its time.
+            uniform: numbers in (0, 1), [B, *uniform_shape], by default one per example; become its time or times.
             condition: handed to the denoiser. With its ``loss_weight`` the loss is the weighted mean over the elements;
                 with its ``mask`` entries of absent nodes are zero in x_t and left out of the mean. What the path leads
                 to (``mu`` of a mean-reverting one) is a part of x_t too.
@@ -185,8 +193,8 @@ class DenoisingObjective(Objective):
             missed = missed - per_row(target_noise, call.clean) * call.noise
             error = (missed if not path.known else missed - _known_target(call, kind)).square()
             weight = per_row(self.noise_weight(path, t, sigma_data), gain) * gain
-            if weight.ndim > 1:  # a product path: one weight per entry
-                losses.append(element_mean(weight.to(error.dtype) * error, entry_weights))
+            if weight.ndim > 1:  # one weight per position, or per entry of a product path
+                losses.append(element_mean(per_row(weight, error) * error, entry_weights))
             else:
                 losses.append(weight.to(error.dtype) * element_mean(error, entry_weights))
         return sum(losses[1:], losses[0])

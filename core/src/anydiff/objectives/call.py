@@ -12,7 +12,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser, batch_times, converted
 from anydiff.denoisers.kinds import PredictionKind
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import GaussianPath, LinearPath, gaussian, linear
+from anydiff.paths.base import GaussianPath, LinearPath, check_times, gaussian, linear
 from anydiff.states import UNCONDITIONAL, Conditioning, Draws, StateSpec
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ class Call:
 
     Args:
         denoiser: what is trained.
-        times: times ``[B]`` of the path from uniform numbers ``[B]``.
+        times: times of the path, ``[B]`` or ``[B, n]``, from the uniform numbers.
         clean: x0 ``[B, *shape]``.
         noise: ε ``[B, *shape]`` of unit scale.
-        uniform: one number in (0, 1) per row, ``[B]``; becomes its time.
+        uniform: numbers in (0, 1), ``[B, *Objective.uniform_shape]``; become the time of the row, or its times.
         condition: what is given beside the states.
         draws: further random numbers of the rows; without them those of the positions 0 to B - 1.
         beside: companions, and what couples micro batches.
@@ -74,8 +74,11 @@ class Call:
     ) -> None:
         self.denoiser, self.condition, self.path = denoiser, condition, denoiser.path
         self.clean, self.noise, self.entry_weights = present_entries(denoiser.spec, clean, noise, condition)
-        if uniform.shape != clean.shape[:1]:
-            raise AnydiffError(f"uniform has shape {tuple(uniform.shape)}, but must be ({clean.shape[0]},).")
+        if uniform.shape[:1] != clean.shape[:1]:
+            raise AnydiffError(
+                f"uniform has shape {tuple(uniform.shape)}, but must be ({clean.shape[0]},), or as many rows of the "
+                "shape that the objective asks for."
+            )
         self.draws = Draws(0, range(len(clean))) if draws is None else draws
         self.companions, self.coupling = beside.companions, beside.coupling
         self._times, self.uniform = times, uniform
@@ -97,8 +100,13 @@ class Call:
 
     @property
     def t(self) -> Tensor:
-        """The time of each row, float64 ``[B]``."""
-        return self.once("t", lambda: batch_times(self._times(self.path, self.uniform), self.clean))
+        """The time of each row, float64 ``[B]``, or of each of its positions, ``[B, n]``."""
+        return self.once("t", self._checked_times)
+
+    def _checked_times(self) -> Tensor:
+        t = batch_times(self._times(self.path, self.uniform), self.clean)
+        check_times(t, self.clean)
+        return t
 
     @property
     def x(self) -> Tensor:

@@ -94,20 +94,21 @@ class LinearPath(Path):
         return {name: own[role] if role in own else given[name].to(clean) for name, role in self.sources.items()}
 
     def mix(self, t: Tensor, **sources: Tensor) -> Tensor:
-        """x_t = Σ_k c_k(t) u_k for a batch: ``t [B]`` (or a time without axes), every source ``[B, *shape]``.
+        """x_t = Σ_k c_k(t) u_k for a batch of sources ``[B, *shape]``.
+
+        ``t`` is ``[B]``, a time without axes, or ``[B, n]`` with n the first axis of the state: a time per position.
 
         The dtype is the sources', or PyTorch's default where these are no floating-point numbers.
 
         Raises:
-            AnydiffError: a source is missing, or ``t`` has more axes or another number of rows.
+            AnydiffError: a source is missing, or the axes of ``t`` are not the leading axes of the sources.
         """
         missing = [name for name in self.sources if name not in sources]
         if missing:
             raise AnydiffError(
                 f"x_t of {self!r} is made of {', '.join(self.sources)}, but {missing[0]} is missing; give all of them."
             )
-        if t.ndim > 1:
-            raise AnydiffError(f"t has shape {tuple(t.shape)}, but must be [B]: one time for each row of the sources.")
+        check_times(t, sources[next(iter(self.sources))])
         c = self.coefficients(t.to(torch.float64))
         terms = [per_row(c[name], sources[name]) * sources[name] for name in self.sources]
         return torch.stack(terms).sum(dim=0) if len(terms) > 2 else sum(terms[1:], terms[0])
@@ -247,26 +248,49 @@ class GaussianPath(LinearPath, ClockedPath):
 
 
 def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
-    """``coefficient [B]`` as ``[B, 1, ...]`` on the device of ``like [B, *shape]``, ready to be multiplied by it.
+    """``coefficient`` on the device of ``like [B, *shape]``, ready to be multiplied by it.
 
-    A number, and a coefficient with one value per entry (``[B or 1, *shape]``, of a product path), keep their shape.
+    Its axes are the leading axes of ``like``: none, ``[B]`` (one per row), ``[B, n]`` (one per entry of the first axis
+    of the state, a position), and so on up to one per entry of a product path. An axis may have size 1.
     The dtype is that of ``like``, or PyTorch's default where that holds whole numbers, which would cut the coefficient.
 
     Raises:
         AnydiffError: a coefficient of another shape.
     """
-    rows, shape = like.shape[:1], tuple(coefficient.shape)
-    per_entry = coefficient.ndim == like.ndim and all(c in (1, s) for c, s in zip(shape, like.shape, strict=True))
-    if not (coefficient.ndim == 0 or per_entry or shape in ((1,), tuple(rows))):
-        raise AnydiffError(
-            f"a coefficient has shape {shape}, but the states have {tuple(like.shape)}; give one number, one per row "
-            f"[{', '.join(map(str, rows))}] or one per entry."
-        )
     dtype = like.dtype if like.dtype.is_floating_point else torch.get_default_dtype()
-    coefficient = coefficient.to(dtype=dtype, device=like.device)
+    return leading(coefficient, like).to(dtype=dtype, device=like.device)
+
+
+def leading(coefficient: Tensor, like: Tensor) -> Tensor:
+    """As :func:`per_row`, in the coefficient's own dtype and on its own device.
+
+    Raises:
+        AnydiffError: a coefficient of another shape.
+    """
+    shape = tuple(coefficient.shape)
+    if len(shape) > like.ndim or any(c not in (1, s) for c, s in zip(shape, like.shape, strict=False)):
+        whole = [f"[{', '.join(map(str, like.shape[: axes + 1]))}]" for axes in range(min(like.ndim, 2))]
+        raise AnydiffError(
+            f"a coefficient has shape {shape}, but the states have {tuple(like.shape)}, whose leading axes it must "
+            f"have; give one number, one per row {whole[0]}, one per position {whole[-1]} or one per entry."
+        )
     if coefficient.ndim in (0, like.ndim):
         return coefficient
-    return coefficient.reshape(-1, *([1] * (like.ndim - 1)))
+    return coefficient.reshape(*shape, *([1] * (like.ndim - len(shape))))
+
+
+def check_times(t: Tensor, x: Tensor) -> None:
+    """Refuse times that are not one number, one per row or one per position of the states ``x [B, *shape]``.
+
+    Raises:
+        AnydiffError: ``t`` is none of ``[]``, ``[B]`` (or ``[1]``) and ``[B, n]`` with n the first axis of the state.
+    """
+    shape, wanted = tuple(t.shape), tuple(x.shape[:2])
+    if len(shape) > 2 or shape[:1] not in ((), (1,), wanted[:1]) or shape[1:] not in ((), wanted[1:]):
+        raise AnydiffError(
+            f"t has shape {shape}, but must be [B], one time for each row of the states {tuple(x.shape)}, or [B, n], "
+            "one for each position: entry of the states' first axis."
+        )
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:

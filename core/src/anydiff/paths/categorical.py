@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, NotApplicableError, UnknownNameError
+from anydiff.paths.base import leading
 from anydiff.paths.path import ClockedPath, Path, Time
 from anydiff.states.conditions import UNCONDITIONAL, Conditioning
 from anydiff.states.noise import NoiseLaw, UniformNoise
@@ -141,7 +142,7 @@ class CategoricalPath(ClockedPath):
         """x_t ``[B, *shape]`` of clean classes, by one number in (0, 1) per entry; see :meth:`Path.noised`."""
         u = noise.double()
         kept, replaced, _ = (torch.as_tensor(p, dtype=torch.float64, device=u.device) for p in self.marginal(t))
-        kept, replaced = (p.reshape(-1, *[1] * (u.ndim - 1)) for p in (kept, replaced))
+        kept, replaced = (leading(p, u) for p in (kept, replaced))
         out = torch.where(u < kept, clean, self.bound if self.masks else clean)
         if self.share < 1:
             drawn = self._replacement((u - kept) / replaced.clamp_min(1e-300))

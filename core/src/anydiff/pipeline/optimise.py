@@ -24,7 +24,7 @@ from anydiff.guidance.gradient import VARIANCES
 from anydiff.metrics import SampleSet
 from anydiff.pipeline.fixed import require_free
 from anydiff.pipeline.sampling import Draws, SampleOptions
-from anydiff.training.examples import derived_seed
+from anydiff.states import derived_seed
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline

@@ -22,10 +22,9 @@ from anydiff.objectives import Objective
 from anydiff.recipes.recipe import Part, Recipe
 from anydiff.registry import registry
 from anydiff.solvers import Solver
-from anydiff.states import StateSpec
+from anydiff.states import StateSpec, derived_seed
 from anydiff.training import TrainingMethod
 from anydiff.training.companions import meet
-from anydiff.training.examples import derived_seed
 from anydiff.training.method import checked_groups
 
 

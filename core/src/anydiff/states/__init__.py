@@ -11,8 +11,9 @@ from anydiff.states.conditions import (
 )
 from anydiff.states.draws import Draws
 from anydiff.states.noise import GaussianNoise, NoiseLaw, NoiseSource, UniformNoise
+from anydiff.states.order import Cut, Order, RandomOrder
 from anydiff.states.spec import Leaf, StateSpec
-from anydiff.states.streams import permutation, standard_normal, uniform
+from anydiff.states.streams import derived_seed, permutation, standard_normal, uniform
 from anydiff.states.student_t import StudentTNoise
 
 __all__ = [
@@ -21,16 +22,20 @@ __all__ = [
     "ClassCondition",
     "Condition",
     "Conditioning",
+    "Cut",
     "Draws",
     "GaussianNoise",
     "Known",
     "Leaf",
     "NoiseLaw",
     "NoiseSource",
+    "Order",
+    "RandomOrder",
     "StateSpec",
     "StudentTNoise",
     "UniformNoise",
     "VectorCondition",
+    "derived_seed",
     "permutation",
     "standard_normal",
     "uniform",

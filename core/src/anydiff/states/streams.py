@@ -58,6 +58,12 @@ def check_seed(seed: object) -> int:
     return _word("seed", seed)
 
 
+def derived_seed(seed: int, purpose: str) -> int:
+    """A seed in [0, 2^63) for ``purpose``, so that what is drawn for one purpose shares no number with another's."""
+    digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
 def _word(field: str, value: object) -> int:
     number = natural_number(field, value, minimum=0)
     if number >= _WORD:

@@ -8,7 +8,6 @@ trains the same model on one device or many, with any micro batch, resumed or no
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,15 +21,9 @@ from anydiff.data.dataset import Occasion
 from anydiff.errors import AnydiffError
 from anydiff.objectives import Coupling
 from anydiff.paths.path import Path
-from anydiff.states import Conditioning, Draws, NoiseSource, permutation, uniform
+from anydiff.states import Conditioning, Draws, NoiseSource, derived_seed, permutation, uniform
 from anydiff.training.events import TrainingEvents
 from anydiff.training.settings import TrainingSettings
-
-
-def derived_seed(seed: int, purpose: str) -> int:
-    """A seed in [0, 2^63) for ``purpose``, so that training, sampling and dropout share no random number."""
-    digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 @dataclass
@@ -40,7 +33,7 @@ class Examples:
     Attributes:
         clean: x0 [B, *shape].
         noise: ε [B K, *shape], the K noises of an example one after the other (``TrainingSettings.noise_levels``).
-        uniform: numbers in (0, 1), float64 [B K].
+        uniform: numbers in (0, 1), float64 [B K, *Objective.uniform_shape].
         condition: what is given beside the states, B rows, without the truth.
         indices: where in the data set each example comes from.
         draws: what an objective draws beside, keyed by the examples' positions; of positions 0 to B - 1 where None.
@@ -89,10 +82,16 @@ class ExampleStream:
         path: gives the noise law.
         settings: gives seed, batch size and dropout of conditions.
         events: their ``transform_batch`` is applied in order.
+        uniform_shape: of the uniform numbers that the objective needs of each example.
     """
 
     def __init__(
-        self, dataset: Any, path: Path, settings: TrainingSettings, events: Sequence[TrainingEvents] = ()
+        self,
+        dataset: Any,
+        path: Path,
+        settings: TrainingSettings,
+        events: Sequence[TrainingEvents] = (),
+        uniform_shape: tuple[int, ...] = (),
     ) -> None:
         self.dataset = dataset
         self.size = len(dataset)
@@ -100,6 +99,7 @@ class ExampleStream:
             raise AnydiffError("the training data set is empty; check its path and split.")
         self.settings = settings
         self.events = events
+        self.uniform_shape = uniform_shape
         self.seed = derived_seed(settings.seed, "training")
         self.noise = NoiseSource(dataset.spec, self.seed, path.noise_law)
         self.dtype = dataset.spec.dtype(torch.float64 if settings.precision == "64-true" else torch.float32)
@@ -153,11 +153,12 @@ class ExampleStream:
         Each number is uniform by itself (Kingma et al. 2021, arXiv:2107.00630, appendix I.1, there over a batch).
         """
         levels = self.settings.noise_levels
-        first = uniform(self.seed, positions, 0, "time")
+        first = uniform(self.seed, positions, 0, "time", self.uniform_shape)
         if levels == 1:
             return first
-        spread = (first[:, None] + torch.arange(levels, dtype=torch.float64) / levels) % 1
-        return spread.clamp(min=2.0**-54).flatten()  # the sum may round to 1, and 0 is no time
+        steps = torch.arange(levels, dtype=torch.float64).reshape(-1, *[1] * len(self.uniform_shape))
+        spread = (first[:, None] + steps / levels) % 1
+        return spread.clamp(min=2.0**-54).flatten(0, 1)  # the sum may round to 1, and 0 is no time
 
     def _hidden(self, condition: Conditioning, positions: Sequence[int]) -> Conditioning:
         rate = self.settings.condition_dropout

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from anydiff.errors import AnydiffError, NonFiniteError
+from anydiff.states import derived_seed
 from anydiff.training.batches import Batches
 from anydiff.training.checkpoint import Checkpoint, Progress
 from anydiff.training.companions import frozen_modules
@@ -28,7 +29,7 @@ from anydiff.training.devices import Hardware, make_fabric, own_random_state
 from anydiff.training.diagnose import first_bad_tensor
 from anydiff.training.ema import EMA
 from anydiff.training.events import TrainingEvents
-from anydiff.training.examples import Examples, ExampleStream, Sealed, derived_seed
+from anydiff.training.examples import Examples, ExampleStream, Sealed
 from anydiff.training.method import NETWORK, Losses, TrainingMethod, checked_groups, checked_losses
 from anydiff.training.progress import Interruption, ProgressBar
 from anydiff.training.run import RunFolder
@@ -38,7 +39,6 @@ from anydiff.training.weights import weights_hash
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from rich.console import Console
-
 
 ONE_DEVICE = Hardware()
 
@@ -139,7 +139,8 @@ class _Training:
         self.groups = checked_groups(method)
         self.order = [tuple(together) for together in method.order()]
         self.main = NETWORK if NETWORK in self.groups else next(iter(self.groups))
-        stream = ExampleStream(dataset, method.denoiser.path, settings, callbacks)
+        shape = method.objective.uniform_shape(dataset.spec)
+        stream = ExampleStream(dataset, method.denoiser.path, settings, callbacks, shape)
         self.batches = Batches(stream, settings, fabric.global_rank, fabric.world_size)
         method.denoiser.train()
         self.unwrapped = _Step(method)
@@ -309,8 +310,7 @@ class _Training:
                 parameter.requires_grad_(True)
 
     def _seed_network(self, number: int, part: str = "") -> None:
-        """Key the network's own randomness (dropout) by step, entry of the order and rank: there is no state to save,
-        and none to lose."""
+        """Key the network's own randomness (dropout) by step, entry of the order and rank: nothing need be saved."""
         key = f"network/{self.done.step}/{self.fabric.global_rank}" + (f"/{number}" if number else "") + part
         seed = derived_seed(self.settings.seed, key)
         # Not torch.manual_seed, which without CUDA queues a call with a stack trace every time.

@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.base import Denoiser, one_time
 from anydiff.errors import AnydiffError
-from anydiff.paths.base import GaussianPath, per_row
+from anydiff.paths.base import GaussianPath, leading, per_row
 from anydiff.states import UNCONDITIONAL, Conditioning
 
 
@@ -20,10 +20,12 @@ def _double(value: Tensor | float) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64)
 
 
-def _columns(value: Tensor | float) -> Tensor:
-    """A coefficient as ``[B or 1, 1]``, or ``[B or 1, D]`` where it has one value per entry (a product path)."""
-    value = _double(value)
-    return value.flatten(1) if value.ndim > 1 else value.reshape(-1, 1)
+def _columns(value: Tensor | float, x: Tensor) -> Tensor:
+    """A coefficient as ``[B or 1, 1]``, or ``[B or 1, D]`` where it has one per position or entry of ``x``."""
+    value = leading(_double(value), x)
+    if value.ndim == 0 or value.numel() == len(value):
+        return value.reshape(-1, 1)
+    return value.expand(-1, *x.shape[1:]).flatten(1)
 
 
 class GaussianOracle(Denoiser):
@@ -56,7 +58,7 @@ class GaussianOracle(Denoiser):
 
     def posterior_mean(self, x: Tensor, t: float | Tensor, mean: Tensor) -> Tensor:
         """E[x_0 | x_t] for a prior mean ``[B, *shape]`` of one's own per sample, with this oracle's covariance."""
-        alpha, sigma = _columns(self.path.alpha(t)), _columns(self.path.sigma(t))
+        alpha, sigma = _columns(self.path.alpha(t), x), _columns(self.path.sigma(t), x)
         residual = x.flatten(1) - alpha.to(x.dtype) * mean.flatten(1)
         if self.basis.numel() and alpha.shape[1] > 1:
             return mean + self._solved(residual, alpha, sigma).reshape(x.shape)
@@ -70,7 +72,7 @@ class GaussianOracle(Denoiser):
 
     def log_density(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """log p_t(x) ``[B]``, in nats."""
-        alpha, sigma = _columns(self.path.alpha(t)), _columns(self.path.sigma(t))
+        alpha, sigma = _columns(self.path.alpha(t), x), _columns(self.path.sigma(t), x)
         if self.basis.numel() and alpha.shape[1] > 1:
             raise AnydiffError("a full covariance has a log-density where all entries have one noise level alone.")
         residual = x.flatten(1) - alpha.to(x.dtype) * self.mean.to(x.dtype).flatten()
@@ -126,7 +128,7 @@ class GaussianMixtureOracle(Denoiser):
 
     def native(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """E[x_0 | x_t, class]; see the class."""
-        alpha = _double(self.path.alpha(t)).reshape(-1, 1)
+        alpha = _double(self.path.alpha(one_time(t, self))).reshape(-1, 1)
         sigma = _double(self.path.sigma(t)).reshape(-1, 1)
         variance = alpha**2 * self.std**2 + sigma**2
         responsibility = self._responsibility(x, alpha, variance, condition)
@@ -139,7 +141,7 @@ class GaussianMixtureOracle(Denoiser):
 
     def log_density(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """log p_t(x) ``[B]``, in nats; with a ``label``, of that class."""
-        alpha = _double(self.path.alpha(t)).reshape(-1, 1)
+        alpha = _double(self.path.alpha(one_time(t, self))).reshape(-1, 1)
         sigma = _double(self.path.sigma(t)).reshape(-1, 1)
         logits = self._logits(x, alpha, alpha**2 * self.std**2 + sigma**2, condition)
         weights = self._logits(torch.zeros_like(x), 0 * alpha, torch.ones_like(alpha), condition)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.base import Denoiser, one_time
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath
 from anydiff.states import UNCONDITIONAL, Conditioning
@@ -81,7 +81,7 @@ class MixtureOracle(Denoiser):
 
     def _coordinates(self, x: Tensor, t: float | Tensor, means: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """α ``[B or 1, 1, 1]``, x_t - α m_k in each component's own axes ``[B, K, d]``, and the variances there."""
-        times = torch.as_tensor(t, dtype=torch.float64).reshape(-1)
+        times = torch.as_tensor(one_time(t, self), dtype=torch.float64).reshape(-1)
         alpha, sigma = self.path.alpha(times).reshape(-1, 1, 1).to(x), self.path.sigma(times).reshape(-1, 1, 1).to(x)
         residual = torch.einsum("bkd,kdi->bki", x.flatten(1)[:, None] - alpha * means.to(x), self.bases.to(x))
         return alpha, residual, alpha**2 * self.variances.to(x) + sigma**2

@@ -89,7 +89,7 @@ def test_what_is_no_number_stays_none():
         ("x_scale", -0.5, "scales must be positive"),
         ("scale", 0.0, "the weights of a quantised layer"),
         ("x_zero", 256, "zero points levels from 0 to 255"),
-        ("zero", 127, "have the zero point 127"),
+        ("zero", 127, "zero points 128"),
     ],
 )
 def test_a_file_whose_scales_make_no_sense_is_refused(q8, tmp_path, tensor, value, sentence):

@@ -18,14 +18,17 @@ from torch.nn import functional
 from anydiff.compression import integer
 from anydiff.compression.quantisers import (
     Quantiser,
+    check_scales,
     checked_bits,
     min_max,
     pack,
     packed_bytes,
+    raised,
+    straight_through,
     unpack,
     weight_quantiser,
 )
-from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.errors import AnydiffError
 from anydiff.registry import registry
 from anydiff.states import UNCONDITIONAL, Condition, Conditioning, Known
 
@@ -45,20 +48,6 @@ class Clock:
 
     def __init__(self) -> None:
         self.place: int | Tensor | None = None
-
-
-def raised(values: Tensor, scale: float, zero: int, top: int) -> Tensor:
-    """Levels of ``values`` plus a half, which lacks only the cut of the fraction: as few passes as there can be."""
-    return torch.add(values.new_full((), zero + 0.5), values, alpha=1 / scale).clamp_(0.5, top + 0.5)
-
-
-def straight_through(values: Tensor, scale: Tensor | float, zero: Tensor | float, top: int) -> Tensor:
-    """The quantised ``values``; the gradient is 1 within the range and 0 outside."""
-    if isinstance(scale, float) and not values.requires_grad:
-        return (raised(values, scale, int(zero), top).floor_() - zero) * scale
-    levels = values / scale + zero
-    rounded = levels + (torch.floor(levels + 0.5) - levels).detach()
-    return (rounded.clamp(0, top) - zero) * scale
 
 
 class QuantisedLayer(nn.Module):
@@ -166,46 +155,9 @@ class QuantisedLayer(nn.Module):
 
 
 def _forget(layer: QuantisedLayer, keys: object) -> None:
-    """What follows the loading of other integers.
-
-    Raises:
-        FileFormatError: a scale that is not positive, or zero points that are no levels.
-    """
     layer._forget()
-    for name, scale, zero, bits in (
-        ("weights", layer.scale, layer.zero, layer.weights),
-        ("activations", layer.x_scale, layer.x_zero, layer.activations),
-    ):
-        top = 2**bits - 1
-        if not bool((scale > 0).all()) or not bool(((zero >= 0) & (zero <= top)).all()):
-            raise FileFormatError(
-                f"the {name} of a quantised layer have a scale of {float(scale.min()):g} and zero points from "
-                f"{int(zero.min())} to {int(zero.max())}, but scales must be positive and zero points levels from 0 to "
-                f"{top}; the file is damaged: quantise the model again."
-            )
-    if layer.weights == 8 and not bool((layer.zero == 128).all()):
-        raise FileFormatError(
-            f"the 8-bit weights of a quantised layer have the zero point {int(layer.zero[layer.zero != 128][0])}, but "
-            "integer arithmetic needs 128; the file is damaged: quantise the model again."
-        )
-
-
-def require_floats(network: nn.Module, what: str, name: str) -> None:
-    """Refuse a network of packed integers where weights are needed that a gradient can move.
-
-    Args:
-        network: of a model.
-        what: needs them, as a sentence begins: ``"a training"``.
-        name: of the model.
-
-    Raises:
-        AnydiffError: it is quantised.
-    """
-    if isinstance(network, Quantised):
-        raise AnydiffError(
-            f"{what} needs weights that a gradient can move, but {name!r} is quantised ({network.weights} bits); take "
-            "the model that it was made from, and quantise the result."
-        )
+    check_scales("weights", layer.scale, layer.zero, layer.weights, signed=layer.weights == 8)
+    check_scales("activations", layer.x_scale, layer.x_zero, layer.activations)
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: integer.Geometry | None, mode: str) -> Tensor:

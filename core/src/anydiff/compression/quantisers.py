@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, FileFormatError
 
 CANDIDATES = 80
 POWER = 2.4
@@ -25,6 +25,28 @@ def checked_bits(name: str, bits: int) -> int:
     if isinstance(bits, bool) or not isinstance(bits, int) or not FEWEST_BITS <= bits <= MOST_BITS:
         raise AnydiffError(f"{name} is {bits!r}, but must be a whole number of bits from {FEWEST_BITS} to {MOST_BITS}.")
     return bits
+
+
+def check_scales(what: str, scale: Tensor, zero: Tensor, bits: int, signed: bool = False) -> None:
+    """Refuse scales and zero points that a damaged file gave a quantised layer.
+
+    Args:
+        what: they belong to, as a sentence says it.
+        scale: of each channel or time.
+        zero: points of them.
+        bits: of the levels.
+        signed: whether a level less its zero point must fit into a signed integer of as many bits.
+
+    Raises:
+        FileFormatError: a scale that is not positive, or a zero point out of range.
+    """
+    low, high = (2 ** (bits - 1),) * 2 if signed else (0, 2**bits - 1)
+    if not bool((scale > 0).all()) or not bool(((zero >= low) & (zero <= high)).all()):
+        raise FileFormatError(
+            f"the {what} of a quantised layer have a scale of {float(scale.min()):g} and zero points from "
+            f"{int(zero.min())} to {int(zero.max())}, but scales must be positive and zero points "
+            f"{low if low == high else f'levels from {low} to {high}'}; the file is damaged: quantise the model again."
+        )
 
 
 @dataclass(frozen=True)
@@ -119,6 +141,20 @@ def weight_quantiser(weight: Tensor, bits: int, search: bool = True) -> Quantise
     where the zero point is 128.
     """
     return (searched if search else min_max)(weight, bits, channels=True, symmetric=bits == 8)
+
+
+def raised(values: Tensor, scale: float, zero: int, top: int) -> Tensor:
+    """Levels of ``values`` plus a half, which lacks only the cut of the fraction: as few passes as there can be."""
+    return torch.add(values.new_full((), zero + 0.5), values, alpha=1 / scale).clamp_(0.5, top + 0.5)
+
+
+def straight_through(values: Tensor, scale: Tensor | float, zero: Tensor | float, top: int) -> Tensor:
+    """The quantised ``values``; the gradient is 1 within the range and 0 outside."""
+    if isinstance(scale, float) and not values.requires_grad:
+        return (raised(values, scale, int(zero), top).floor_() - zero) * scale
+    levels = values / scale + zero
+    rounded = levels + (torch.floor(levels + 0.5) - levels).detach()
+    return (rounded.clamp(0, top) - zero) * scale
 
 
 def pack(levels: Tensor, bits: int) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from anydiff.compression import rounding
-from anydiff.compression.quantised import STATE, Clock, _geometry, convolved, replace_module, straight_through
-from anydiff.compression.quantisers import Quantiser, weight_quantiser
+from anydiff.compression.quantised import STATE, Clock, _geometry, convolved, replace_module
+from anydiff.compression.quantisers import Quantiser, straight_through, weight_quantiser
 from anydiff.compression.temporal import NetworkInput, watched
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anydiff.compression.quantised import require_floats
+from anydiff.compression.floats import require_floats
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.networks import Autoencoder
 from anydiff.paths.base import GaussianPath

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from anydiff.compression.quantised import require_floats
+from anydiff.compression.floats import require_floats
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.networks import Autoencoder
 from anydiff.objectives import Objective, Sum

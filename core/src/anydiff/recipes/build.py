@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anydiff.compression.quantised import require_floats
+from anydiff.compression.floats import require_floats
 from anydiff.data.dataset import Dataset
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.denoisers.wrappers import Wrapper

@@ -11,9 +11,10 @@ from anydiff.denoisers import GaussianOracle
 from anydiff.errors import AnydiffError
 from anydiff.inverse import DDNM, AsymmetricLaplace, PiGDM, Problem
 from anydiff.inverse.operators import AveragePooling, Blur, Composition, Mask, Matrix, Quantised
-from anydiff.paths import EDM, Flow, MeanReverting, VPCosine
+from anydiff.paths import EDM, Flow, MeanReverting, ProductPath, VPCosine
 from anydiff.samplers import sample
 from anydiff.solvers.walk import Walk, compile_walk
+from anydiff.states import Leaf, StateSpec
 
 SIDE, STD, NOISE = 8, 0.5, 0.05
 COUNT = 600
@@ -223,3 +224,43 @@ def test_a_walk_refuses_known_sources():
     assert solved(DDNM(), Mask((4,), [True] * 4), 0.1, inner).isfinite().all()
     with pytest.raises(AnydiffError, match="use the method 'pigdm'"):
         compile_walk(Walk(), MeanReverting(), 5)
+
+
+@pytest.mark.parametrize("path", [VPCosine(), Flow()], ids=["vp", "flow"])
+def test_isotropic_guidance_lowers_the_order_of_by_budget(field, path):
+    """With plans of its full order means were up to 24 deviations off."""
+    prior, seen, y, _, _ = field
+    inner = Field(path, torch.zeros(SIDE**2), prior)
+    problem = Problem(Mask((SIDE**2,), seen), y, NOISE)
+    for nfe in (10, 20):
+        found = PiGDM().solve(
+            problem, inner, (64,), 200, nfe=nfe, solver="by-budget", dtype=torch.float64, batch_size=200
+        )
+        assert unknown(field, found)[1] < 1.5
+        assert unknown(field, found)[0] < 1.3
+
+
+@pytest.mark.parametrize(
+    ("path", "solver", "nfe"),
+    [
+        (VPCosine(), "seeds-2", 20),
+        (VPCosine(), "edm", 10),
+        (VPCosine(), "dpm-solver-2", 10),
+        (Flow(), "unipc-3", 10),
+        (Flow(), "sde-dpm-solver++-3m", 10),
+        (ProductPath((("a", VPCosine()), ("b", VPCosine(t_end=0.02)))), "seeds-2", 20),
+    ],
+)
+def test_isotropic_guidance_is_refused_where_it_diverges(path, solver, nfe):
+    """On the field their means are 36 to 2,000 deviations off; the Jacobian's stay."""
+    shape, made = (64,), path
+    if isinstance(path, ProductPath):
+        shape = StateSpec([Leaf("a", (32,)), Leaf("b", (32,))])
+        made = path.bind(shape)
+    inner = Field(made, torch.zeros(64), 0.25)
+    problem = Problem(Mask((64,), torch.arange(64) < 32), torch.zeros(64), NOISE)
+    with pytest.raises(AnydiffError, match=rf"diverges inside of .* with {nfe} calls: .* take the solver 'ddpm'"):
+        PiGDM().solve(problem, inner, shape, 2, nfe=nfe, solver=solver)
+    nothing = Problem(Mask((64,), torch.zeros(64, dtype=torch.bool)), torch.zeros(64), NOISE)
+    assert PiGDM().solve(nothing, inner, shape, 2, nfe=nfe, solver=solver).isfinite().all()
+    assert PiGDM(covariance="jacobian").solve(problem, inner, shape, 2, nfe=nfe, solver=solver).isfinite().all()

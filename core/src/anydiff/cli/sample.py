@@ -142,7 +142,7 @@ def _some(
 def _draw(pipeline: Pipeline, count: int, options: dict[str, Any]) -> tuple[SampleSet, str]:
     """The samples, and what each of them cost, in words."""
     from anydiff.denoisers.reversed import reversed_path
-    from anydiff.pipeline.sampling import sampler_of
+    from anydiff.pipeline.samplers import sampler_of
 
     own = (
         "seed", "guidance", "device", "batch_size", "condition", "known", "known_mask", "cases", "start", "reverse",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers.base import Wrapper
-from anydiff.denoisers.wrappers.known import KnownEntries, checked_known, sees_clean
+from anydiff.denoisers.wrappers.known import KnownEntries, sees_clean
 from anydiff.inverse.pigdm import STEPS, PiGDM, PseudoInverse
 from anydiff.inverse.problem import known_problem
 from anydiff.paths.base import GaussianPath
@@ -43,7 +43,7 @@ class MeasuredEntries(KnownEntries):
     def _data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
         if condition.known is None:
             return denoiser(x, t, condition)
-        known, mask = checked_known(condition.known, x)
+        known, mask = self.known(condition.known, x)
         layer = PseudoInverse(known_problem(known, mask), PiGDM("jacobian", self.steps))
         return torch.where(mask, known, layer.predict(denoiser, x, t, "data", replace(condition, known=None)))
 

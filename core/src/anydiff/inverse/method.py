@@ -106,6 +106,11 @@ class InverseMethod(ABC):
                 f"the operator is for states of shape {problem.operator.shape}, but these have {tuple(size)}; make it "
                 "for these."
             )
+        if request.start is not None and self.kind == "optimiser":
+            raise AnydiffError(
+                f"start is given, but the method {type(self).__name__} begins at what was measured; leave it out, or "
+                "use a method that samples ('mmps')."
+            )
         self.check(problem, denoiser)
         problem = problem.rows(cases)
         sampler = self.sampler(problem, denoiser, Solving(**own, options=options))
@@ -126,10 +131,20 @@ class GuidanceMethod(InverseMethod):
     kind = "guidance"
     solver: ClassVar[str] = "ddpm"
 
+    @property
+    def bends(self) -> bool:
+        """Whether solvers are to take shorter views (:attr:`anydiff.denoisers.wrappers.Wrapper.bends`); by default no.
+
+        A caller that makes the sampler itself asks for it.
+        """
+        return False
+
     def sampler(self, problem: Problem, denoiser: Denoiser, solving: Solving) -> Sampler:
         """That of the solver which was asked for."""
         chosen = self.solver if solving.solver is None else solving.solver
-        return as_sampler(chosen, denoiser.path, solving.nfe, solving.grid, solving.end, dict(solving.options))
+        return as_sampler(
+            chosen, denoiser.path, solving.nfe, solving.grid, solving.end, dict(solving.options), self.bends
+        )
 
 
 class PlanMethod(InverseMethod):
@@ -182,7 +197,7 @@ class ProblemPlan(PlanSampler):
         """The plan's result ``[B, *shape]``."""
         return execute(
             self.plan, chunk.denoiser, chunk.first, noise=chunk.noise, condition=without_problem(chunk.condition),
-            operations=self.operations(chunk.condition), callbacks=chunk.callbacks,
+            operations={**self.operations(chunk.condition), **chunk.operations}, callbacks=chunk.callbacks,
         )  # fmt: skip
 
 

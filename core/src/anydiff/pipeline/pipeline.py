@@ -25,7 +25,8 @@ from anydiff.pipeline.likelihood import bound, ode_inputs, require_density
 from anydiff.pipeline.load import load_pipeline
 from anydiff.pipeline.optimise import Optimised, optimise
 from anydiff.pipeline.restore import Restoration, restored
-from anydiff.pipeline.sampling import SampleOptions, member_rows, objects_per_case, plan_of, sample_states, sampler_of
+from anydiff.pipeline.samplers import plan_of, sampler_of
+from anydiff.pipeline.sampling import SampleOptions, member_rows, objects_per_case, sample_states
 from anydiff.pipeline.save import save_pipeline, with_harmless_changes
 from anydiff.recipes import Recipe
 from anydiff.recipes.build import build_dataset, build_denoiser, build_domain, sample_set
@@ -100,8 +101,7 @@ class Pipeline:
         Args:
             count: how many, or the indices themselves; sample k of a seed is the same in every set. By default as many
                 as there are states or objects in ``start``.
-            options: the fields of :class:`SampleOptions`, which explains them: ``nfe``, ``solver``, ``seed``, ...; the
-                solver's: ``grid``, ``end``, its own.
+            options: the fields of :class:`SampleOptions`, which explains them; ``grid``, ``end`` and the solver's own.
         """
         samples = self.sample_set(count, **options)
         return self.domain.decode(samples.states, samples.condition)

@@ -20,7 +20,8 @@ from anydiff.inverse.operators import AveragePooling, LinearOperator, Mask, Oper
 from anydiff.metrics import SampleSet
 from anydiff.pipeline.conditions import fixing, number_of_cases
 from anydiff.pipeline.fixed import require_free
-from anydiff.pipeline.sampling import Draws, SampleOptions, member_rows, sampler_of
+from anydiff.pipeline.samplers import sampler_of
+from anydiff.pipeline.sampling import Draws, SampleOptions, member_rows
 from anydiff.registry import registry
 from anydiff.states import Conditioning
 
@@ -79,6 +80,8 @@ def restored(pipeline: Pipeline, measurement: Any, options: Restoration) -> tupl
             f"{pipeline.recipe.name!r} diffuses latents, of which nothing was measured; use a recipe without latent."
         )
     require_free(pipeline, "restoration from a measurement")
+    if options.sampling.get("reverse"):
+        raise AnydiffError("reverse travels a bridge from its data, of which nothing is to be restored; leave it out.")
     operator, found = measured(pipeline, measurement, options)
     values = found.values
     sampling = SampleOptions.of(dict(options.sampling))
@@ -110,14 +113,16 @@ def solve(draws: Draws, method: InverseMethod, problem: Problem) -> Tensor:
     if isinstance(method, GuidanceMethod):
         path = draws.denoiser.path
         chosen = method.solver if options.solver is None else options.solver
-        solving = {"solver": sampler_of(pipeline, options.nfe, chosen, dict(options.solving), path)}
+        asked = {**options.solving, "guidance": draws.layers}
+        solving = {"solver": sampler_of(pipeline, options.nfe, chosen, asked, path, method.bends)}
     else:
         solving.update(options.solving)
         solving.update({} if options.solver is None else {"solver": options.solver})
     found = method.solve(
         problem, draws.denoiser, pipeline.domain.spec, draws.count, seed=options.seed, guidance=draws.layers,
         condition=draws.condition.without(fixing(pipeline.domain)), cases=options.cases,
-        temperature=draws.temperature, batch_size=options.batch_size,
+        temperature=draws.temperature, batch_size=options.batch_size, start=options.start,
+        operations=options.operations,
         device=options.device or "cpu", callbacks=draws.callbacks, **solving,
     )  # fmt: skip
     return found.float()

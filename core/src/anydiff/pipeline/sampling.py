@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from anydiff.denoisers import Denoiser, rerouted
 from anydiff.denoisers.reversed import ReversedDenoiser
-from anydiff.denoisers.wrappers import Wrapper, bent
+from anydiff.denoisers.wrappers import Wrapper
 from anydiff.domains import Domain, FixesEntries
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.inverse.known import keeping
 from anydiff.metrics import SampleSet
 from anydiff.metrics.ensembles import members_per_case
 from anydiff.networks import Autoencoder
-from anydiff.paths.path import Path
 from anydiff.pipeline.aggregate import read_by, with_parts
-from anydiff.pipeline.calibrated import calibrated_sampler
 from anydiff.pipeline.conditions import Asked, fixing, known_entries, require_guidable, with_known_nodes
-from anydiff.pipeline.fixed import require_free, require_own_plan
+from anydiff.pipeline.fixed import require_free
 from anydiff.pipeline.latent import Latent
+from anydiff.pipeline.samplers import sampler_of
 from anydiff.plugins import hooks
-from anydiff.recipes import Part
-from anydiff.recipes.build import build_guidance, build_solver
-from anydiff.registry import registry
-from anydiff.samplers import PlanSampler, Sampler, SampleRequest, as_sampler
+from anydiff.recipes.build import build_guidance
+from anydiff.samplers import Sampler, SampleRequest
 from anydiff.solvers import Solver
-from anydiff.solvers.base import preferred_grid
-from anydiff.solvers.executor import Callback, DrawsNoise, Step
+from anydiff.solvers.executor import Callback, DrawsNoise, Operation, Step
 from anydiff.solvers.plan import Plan
 from anydiff.solvers.start import Start
 from anydiff.states import Conditioning, Known, StateSpec
@@ -57,11 +52,12 @@ class SampleOptions:
             a condition is present.
         batch_size: rows per network call; does not change the samples beyond the network's own rounding.
         device: where to sample.
-        start: where sampling begins: states at the plan's first node, instead of the prior, or a
-            :class:`~anydiff.solvers.Start`; of a bridge also native objects, one per sample.
+        start: where sampling begins: states at the plan's first node (one row each, or one for all), instead of the
+            prior, or a :class:`~anydiff.solvers.Start`; of a bridge also native objects, one per sample.
         noise: the source of every draw in place of ``seed``, keyed by the index of the sample
             (:class:`anydiff.samplers.SampleRequest`): a :class:`anydiff.editing.NoiseRecord`, say.
         reverse: travel a bridge from its data to its start; ``start`` then holds data.
+        operations: functions that a plan's Apply instructions name, by these names.
         temperature: factor on every noise draw (default: the recipe's, and 1 for several samples of a case).
         known: native objects or clean states, one per sample or one for all, some entries of which must come out as
             they are (inpainting, start and goal, a scaffold). The others follow them; where the network sees known
@@ -88,6 +84,7 @@ class SampleOptions:
     start: Tensor | Start | Sequence[Any] | None = None
     noise: DrawsNoise | None = None
     reverse: bool = False
+    operations: Mapping[str, Operation] = field(default_factory=dict)
     temperature: float | None = None
     known: Tensor | Sequence[Any] | None = None
     known_mask: Tensor | None = None
@@ -233,7 +230,8 @@ class Draws:
         asked = with_parts(pipeline.latent, self.condition.without(fixing(pipeline.domain)))
         return SampleRequest(
             self.count, seed=options.seed if seed is None else seed, guidance=self.around(outer),
-            condition=asked, cases=options.cases, start=start, noise=options.noise, temperature=self.temperature,
+            condition=asked, cases=options.cases, start=start, noise=options.noise, operations=options.operations,
+            temperature=self.temperature,
             batch_size=options.batch_size, device=options.device or "cpu", callbacks=self.callbacks,
         )  # fmt: skip
 
@@ -303,80 +301,6 @@ def _fitting(
     return layers
 
 
-def sampler_of(
-    pipeline: Pipeline, nfe: int | None, solver: str | Solver | Plan | Sampler | None, options: dict[str, Any],
-    path: Path | None = None,
-) -> Sampler:  # fmt: skip
-    """The sampler of :meth:`Pipeline.sampler`: the recipe's, or what is named, completed by the recipe's settings.
-
-    Among the options may be ``guidance``, which solvers may heed (the recipe's where it is not there), and
-    ``calibration``, an artefact or its file.
-    ``path`` is the one that is travelled, where it is not the denoiser's own (a bridge in reverse).
-    """
-    settings = pipeline.recipe.sampling
-    guidance = options.pop("guidance", None)
-    layers = build_guidance(settings.guidance if guidance is None else guidance)
-    calibration = options.pop("calibration", None)
-    if calibration is not None:
-        return calibrated_sampler(pipeline, calibration, nfe, {"solver": solver, **options}, layers)
-    guided = bent(pipeline.denoiser, layers)
-    solver = _own_plan_again(pipeline, nfe, solver, options)
-    grid, end = options.pop("grid", None), options.pop("end", None)
-    mine, options = (settings.solver, options) if solver is not None else _with_options(settings.solver, options)
-    if solver is None or isinstance(solver, Solver) or _is_compiled(solver):
-        nfe = settings.nfe if nfe is None else nfe
-        end = settings.end if end is None else end
-        # The recipe's grid was chosen for its own solver: another one that is made for a grid keeps that.
-        if grid is None and (solver is None or preferred_grid(solver) is None):
-            grid = settings.grid
-    chosen = build_solver(mine) if solver is None else solver
-    return as_sampler(chosen, pipeline.denoiser.path if path is None else path, nfe, grid, end, options, guided)
-
-
-def _own_plan_again(
-    pipeline: Pipeline, nfe: int | None, solver: str | Solver | Plan | Sampler | None, options: Mapping[str, Any]
-) -> str | Solver | Plan | Sampler | None:
-    """``solver`` itself, where the model takes any; None, for the recipe's own plan, where that is fixed and asked for.
-
-    Raises:
-        AnydiffError: the plan is fixed, and another one is asked for.
-    """
-    if not pipeline.recipe.sampling.fixed:
-        return solver
-    plan = solver.plan if isinstance(solver, PlanSampler) else solver
-    if isinstance(plan, Plan) and plan.to_json() == pipeline.plan().to_json():
-        return None
-    require_own_plan(pipeline, nfe, plan, options)
-    return None
-
-
-def _with_options(solver: Part, options: dict[str, Any]) -> tuple[Part, dict[str, Any]]:
-    """The recipe's solver with those of the options that are its own.
-
-    Raises:
-        AnydiffError: an option that it has not.
-    """
-    for name, value in options.items():
-        if name not in inspect.signature(registry().load("solvers", solver.name)).parameters:
-            raise AnydiffError(f"{name} is {value!r}, but belongs to a solver; name the solver too.")
-    return (solver.model_copy(update={"options": {**solver.options, **options}}) if options else solver), {}
-
-
-def plan_of(sampler: Sampler, asked: object) -> Plan:
-    """The plan that ``sampler`` runs, which was ``asked`` for.
-
-    Raises:
-        AnydiffError: it chooses its steps while it runs.
-    """
-    if not isinstance(sampler, PlanSampler):
-        raise AnydiffError(
-            f"{asked!r} chooses its steps while it solves, so there is no plan of it; sample with it "
-            "(pipeline.sample(..., solver=...), `anydiff sample --solver`), at a cost that follows from rtol and "
-            "atol."
-        )
-    return sampler.plan
-
-
 def member_rows(members: int | Sequence[int], cases: int) -> list[int]:
     """The sample indices of an ensemble: member j of case c is sample j n + c."""
     numbers = range(natural_number("members", members)) if isinstance(members, int) else members
@@ -388,11 +312,6 @@ def objects_per_case(samples: SampleSet, cases: int) -> list[list[Any]]:
     objects = samples.domain.decode(samples.states, samples.condition)
     numbers = members_per_case(torch.arange(len(samples)), cases).tolist()
     return [[objects[number] for number in row] for row in numbers]
-
-
-def _is_compiled(solver: object) -> TypeGuard[str]:
-    """Whether ``solver`` is a name that compiles to a plan; an unknown one is refused where it is compiled."""
-    return isinstance(solver, str) and solver not in registry().names("samplers")
 
 
 def _notify_step(step: Step) -> None:

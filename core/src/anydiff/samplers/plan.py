@@ -16,7 +16,7 @@ from anydiff.registry import registry
 from anydiff.samplers.sampler import Chunk, Sampler, SampleRequest, given_layers
 from anydiff.solvers.base import Solver, compile_plan
 from anydiff.solvers.executor import execute
-from anydiff.solvers.plan import Plan
+from anydiff.solvers.plan import Apply, Plan
 from anydiff.solvers.start import MadeForPlan, Start
 from anydiff.states.conditions import Conditioning
 from anydiff.states.spec import StateSpec
@@ -37,6 +37,7 @@ class PlanSampler(Sampler):
         plan: the program; its first node is where it begins.
     """
 
+    operates = True
     plan: Plan
 
     @property
@@ -47,6 +48,14 @@ class PlanSampler(Sampler):
     def check(self, request: SampleRequest, denoiser: Denoiser) -> None:
         """Refuse a plan that was compiled for another path, or that begins below the prior without ``start``."""
         path = denoiser.path
+        named = {each.function for each in self.plan.instructions if isinstance(each, Apply)}
+        idle = next((name for name in request.operations if name not in named), None)
+        if idle is not None:
+            has = f"names {', '.join(sorted(map(repr, named)))}" if named else "names no operation"
+            raise AnydiffError(
+                f"operations gives {idle!r}, but the plan of {self.plan.solver} {has}; leave it out, or compile a plan "
+                "that does."
+            )
         # A path made of a function has no text that outlives the process, so such plans cannot be compared.
         if self.plan.path != repr(path) and "<" not in self.plan.path:
             raise AnydiffError(
@@ -71,7 +80,7 @@ class PlanSampler(Sampler):
         """The plan's result ``[B, *shape]``."""
         return execute(
             self.plan, chunk.denoiser, chunk.first, noise=chunk.noise, condition=chunk.condition,
-            callbacks=chunk.callbacks,
+            operations=chunk.operations, callbacks=chunk.callbacks,
         )  # fmt: skip
 
 
@@ -153,7 +162,8 @@ def sample(
         grid: times at which the solver stops.
         end: how the plan ends.
         options: everything that a :class:`SampleRequest` says (``seed``, ``condition``, ``guidance``, ``cases``,
-            ``start``, ``batch_size``, ...), and options of the solver, when it is given by name.
+            ``start``, ``noise``, ``operations``, ``batch_size``, ...), and options of the solver, when it is given by
+            name.
 
     Raises:
         AnydiffError: a count, seed, shape or budget is wrong.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -18,14 +18,14 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers.base import Wrapper, wrapped
-from anydiff.denoisers.wrappers.known import KnownEntries, warn_approximate, with_known_entries
+from anydiff.denoisers.wrappers.known import KnownEntries, require_finite, warn_approximate, with_known_entries
 from anydiff.denoisers.wrappers.present import PresentNodes
 from anydiff.denoisers.wrappers.sharpened import Sharpened
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.paths.base import GaussianPath
 from anydiff.paths.categorical import CategoricalPath
 from anydiff.paths.path import Path
-from anydiff.solvers.executor import Callback, DrawsNoise, Step
+from anydiff.solvers.executor import Callback, DrawsNoise, Operation, Step
 from anydiff.solvers.start import Start
 from anydiff.states.conditions import UNCONDITIONAL, Conditioning, check_rows
 from anydiff.states.noise import NoiseSource
@@ -46,11 +46,12 @@ class SampleRequest:
             dictionary of tensors is what networks are told, by the names of conditions.
         cases: several samples share a condition: it has one row per case, and row i of the samples belongs to case
             i % cases. A case is encoded once per chunk however many samples of it are drawn.
-        start: states to begin with ``[count, *shape]``, instead of draws from the prior, or a
-            :class:`~anydiff.solvers.Start`, which makes them from the samples' own streams.
+        start: states to begin with ``[count, *shape]``, or one ``[1, *shape]`` for all samples, instead of draws from
+            the prior; or a :class:`~anydiff.solvers.Start`, which makes them from the samples' own streams.
         noise: what every draw is taken from, in place of the streams of ``seed``: asked for draw m of the samples by
             their indices (draw 0 is the prior's). A source that is a :class:`~anydiff.solvers.Start` too says where
             sampling begins, unless ``start`` does.
+        operations: functions that the plan's Apply instructions name, beside (or in place of) registered ones.
         temperature: factor on every noise draw, the prior's included; of classes what divides the logits of x_0.
         batch_size: rows per network call.
         dtype: floating-point type of the state; None for the sampler's own.
@@ -65,6 +66,7 @@ class SampleRequest:
     cases: int | None = None
     start: Tensor | Start | None = None
     noise: DrawsNoise | None = None
+    operations: Mapping[str, Operation] = field(default_factory=dict)
     temperature: float = 1.0
     batch_size: int = 256
     dtype: torch.dtype | None = None
@@ -89,6 +91,7 @@ class Chunk:
         condition: B rows, encoded by the denoiser, with their indices.
         rows: the places of the rows in the request.
         callbacks: called after each network call.
+        operations: what the request gives for a plan's Apply instructions.
     """
 
     denoiser: Denoiser
@@ -98,6 +101,7 @@ class Chunk:
     condition: Conditioning
     rows: slice
     callbacks: Sequence[Callback]
+    operations: Mapping[str, Operation] = field(default_factory=dict)
 
     def tell(self, call: int, t: float, state: Tensor, prediction: Tensor, kind: str, total: int = 0) -> None:
         """Tell the callbacks of a network call; a sampler that chooses its own steps does not know their total."""
@@ -128,10 +132,12 @@ class Sampler(ABC):
 
     Attributes:
         dtype: the floating-point type of its states unless a request says otherwise.
+        operates: whether it runs the operations of a request; one that does not refuses them.
         nfe: network calls of a sample: of a plan; or of the last solve, 0 before it, where steps are chosen on the way.
     """
 
     dtype: ClassVar[torch.dtype] = torch.float32
+    operates: ClassVar[bool] = False
     nfe: int
 
     @abstractmethod
@@ -164,14 +170,21 @@ class Sampler(ABC):
     def chunks(self, request: SampleRequest, denoiser: Denoiser, spec: StateSpec) -> Iterator[Chunk]:
         """The chunks of a request, in order; nothing of one depends on how the rows are cut."""
         self.check(request, denoiser)
+        if request.operations and not self.operates:
+            raise AnydiffError(
+                f"operations are for plans, but {type(self).__name__} runs none; leave operations out, or give a "
+                "solver or a plan."
+            )
         indices, path = sample_indices(request.count), denoiser.path
         cases = len(indices) if request.cases is None else natural_number("cases", request.cases)
         condition = Conditioning.of(request.condition).checked(cases)
         layers, inner = guidance_layers(request.guidance, spec, condition), self.inner(denoiser)
         layers = [*sharpening(request.temperature, path), *layers]
         warn_approximate(inner, layers, condition)
-        if isinstance(request.start, Tensor):
-            check_rows("start", request.start, len(indices))
+        begins = request.begins
+        if isinstance(begins, Tensor):
+            begins = begins.expand(len(indices), *spec.shape) if tuple(begins.shape) == (1, *spec.shape) else begins
+            check_rows("start", begins, len(indices))
         batch_size = natural_number("batch_size", request.batch_size)
         dtype = spec.dtype(self.dtype if request.dtype is None else request.dtype)
         for begin in range(0, len(indices), batch_size):
@@ -183,7 +196,6 @@ class Sampler(ABC):
             part = encoded_rows(guided, condition, wanted, request.device)
             part = replace(part, index=torch.tensor(samples, device=request.device))
             source = noise_source(spec, request.seed, path, request.temperature, part.mask, request.noise)
-            begins = request.begins
             if begins is None:
                 first = path.first(source.draw(samples, 0, dtype, torch.device(request.device)), part).to(dtype)
             elif isinstance(begins, Start):
@@ -192,7 +204,7 @@ class Sampler(ABC):
             else:
                 first = begins[rows].to(request.device, dtype)
             spec.check(first)
-            yield Chunk(guided, first, samples, source, part, rows, request.callbacks)
+            yield Chunk(guided, first, samples, source, part, rows, request.callbacks, request.operations)
 
 
 def _finished(states: Tensor, chunk: Chunk, spec: StateSpec) -> Tensor:
@@ -219,8 +231,16 @@ def given_layers(guidance: Wrapper | Sequence[Wrapper] | None) -> list[Wrapper]:
 def guidance_layers(
     guidance: Wrapper | Sequence[Wrapper] | None, spec: StateSpec, condition: Conditioning
 ) -> list[Wrapper]:
-    """The wrappers in order, the first innermost, and outermost what keeps known entries and absent ones, if any."""
+    """The wrappers in order, the first innermost, and outermost what keeps known entries and absent ones, if any.
+
+    Known entries of ``condition``, that of all samples, are looked at here, once; a network call looks at none.
+
+    Raises:
+        AnydiffError: a known value is not finite.
+    """
     layers = given_layers(guidance)
+    if condition.known is not None and condition.known.values.shape == condition.known.mask.shape:
+        require_finite(condition.known)
     if condition.known is not None and not any(isinstance(layer, KnownEntries) for layer in layers):
         layers = [*layers, KnownEntries()]
     return [*layers, PresentNodes(spec)] if spec.has_absent_entries else layers

@@ -16,9 +16,10 @@ A pipeline has the other entries follow instead (:class:`anydiff.inverse.known.M
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
@@ -49,6 +50,17 @@ class KnownEntries(Wrapper):
     """
 
     shown: Shown = "by-path"
+    _looked: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def for_run(self, samples: Sequence[int]) -> KnownEntries:
+        """The same, which looks at no value in a network call: whoever runs it has (:func:`require_finite`)."""
+        made = copy.copy(self)
+        object.__setattr__(made, "_looked", True)
+        return made
+
+    def known(self, known: Known, x: Tensor) -> Known:
+        """Those of the states ``x``, looked at unless they were once for all samples."""
+        return fitted(known, x) if self._looked else checked_known(known, x)
 
     def __post_init__(self) -> None:
         if self.shown not in get_args(Shown):
@@ -77,7 +89,7 @@ class KnownEntries(Wrapper):
     def _data(self, denoiser: Denoiser, x: Tensor, t: float | Tensor, condition: Conditioning) -> Tensor:
         if condition.known is None:
             return denoiser(x, t, condition)
-        known, mask = checked_known(condition.known, x)
+        known, mask = self.known(condition.known, x)
         seen = torch.where(mask, known, x) if self.shows_clean(denoiser) else x
         return torch.where(mask, known, denoiser(seen, t, replace(condition, known=None)))
 
@@ -86,7 +98,7 @@ class KnownEntries(Wrapper):
     ) -> Tensor:
         """Logits in which the known classes are certain, as ``kind``; a certain class is one in the cavity too."""
         assert condition.known is not None
-        known, mask = checked_known(condition.known, x)
+        known, mask = self.known(condition.known, x)
         seen = torch.where(mask, known, x) if self.shows_clean(denoiser) else x
         asked: PredictionKind = kind if kind in ("logits", "cavity") else "logits"
         made = denoiser.predict(seen, t, asked, replace(condition, known=None))
@@ -127,15 +139,26 @@ def with_known_entries(states: Tensor, condition: Conditioning) -> Tensor:
     """``states`` with the known entries of ``condition``, if it has any, exactly as they were given."""
     if condition.known is None:
         return states
-    known, mask = checked_known(condition.known, states)
+    known, mask = fitted(condition.known, states)
     return torch.where(mask, known, states)
 
 
 def checked_known(known: Known, x: Tensor) -> Known:
-    """The known values in the dtype of ``x`` and their boolean mask, both of the shape of ``x``.
+    """As :func:`fitted`, of values that are finite.
 
     Raises:
         AnydiffError: one of the two is of another shape, or a known value is not finite.
+    """
+    found = fitted(known, x)
+    require_finite(found)
+    return found
+
+
+def fitted(known: Known, x: Tensor) -> Known:
+    """The known values in the dtype of ``x`` and their boolean mask, both of the shape of ``x``; no value is looked at.
+
+    Raises:
+        AnydiffError: one of the two is of another shape.
     """
     for name, value in zip(("known", "known_mask"), known, strict=True):
         if value.shape != x.shape:
@@ -143,8 +166,14 @@ def checked_known(known: Known, x: Tensor) -> Known:
                 f"{name} has shape {tuple(value.shape)}, but the states have {tuple(x.shape)}; give one entry per "
                 "entry of each state."
             )
-    mask = known.mask.to(dtype=torch.bool, device=x.device)
-    values = known.values.to(dtype=x.dtype, device=x.device)
-    if not bool((values.isfinite() | ~mask).all()):
+    return Known(known.values.to(dtype=x.dtype, device=x.device), known.mask.to(dtype=torch.bool, device=x.device))
+
+
+def require_finite(known: Known) -> None:
+    """Refuse known values that are not finite: two passes over a state, which wait for the device.
+
+    Raises:
+        AnydiffError: there are some.
+    """
+    if not bool((known.values.isfinite() | ~known.mask.to(torch.bool)).all()):
         raise AnydiffError("known holds a value that is not finite inside known_mask; mask it out or repair it.")
-    return Known(values, mask)

@@ -28,7 +28,7 @@ LAYERS = [
     {"distillation"},
     {"training"},
     {"calibration"},
-    {"compression", "inverse"},
+    {"compression", "editing", "inverse"},
     {"recipes"},
     {"tasks"},
     {"pipeline"},

@@ -12,10 +12,11 @@ import torch
 from exact import Counting, mixture
 
 from anydiff.calibration import Artefact, DCSolver, Setting, bounded_minimum, calibrate, plan_of_entry
+from anydiff.calibration.reference import FINE, refined
 from anydiff.denoisers import FunctionDenoiser, GaussianMixtureOracle
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.guidance import ClassifierFree
-from anydiff.paths import Flow, VPLinear
+from anydiff.paths import Flow, VPLinear, time_grid
 from anydiff.solvers import compile_plan, execute
 from anydiff.solvers.dc_solver import BASES, DCUniPC, lagrange
 from anydiff.solvers.plan import Combine
@@ -126,12 +127,16 @@ def test_fresh_noises_decide_and_five_calls_gain():
 
 
 def test_a_candidate_costs_one_call():
+    """The exact trajectory is travelled once on the search's noises and once on the fresh ones; each entry tells it."""
     artefact, calls = made()
     method = DCSolver()
-    for entry in artefact.entries:
-        assert entry.calls <= entry.nfe + (method.candidates + 1) * entry.nfe
-    fresh = sum(2 * entry.nfe for entry in artefact.entries if entry.values)
-    assert calls <= sum(entry.calls for entry in artefact.entries) + fresh + 2 * 140
+    fine = len(refined(PATH, sorted({t for nfe in SETTING.nfe for t in time_grid(PATH, nfe, "log-snr")})[::-1])) - 1
+    own = [entry.calls - fine for entry in artefact.entries]
+    for entry, spent in zip(artefact.entries, own, strict=True):
+        assert 0 < spent <= entry.nfe + (method.candidates + 1) * entry.nfe
+    fresh = sum(entry.nfe * (1 if entry.dropped and spent == entry.nfe else 2)
+                for entry, spent in zip(artefact.entries, own, strict=True))  # fmt: skip
+    assert calls == sum(own) + fine + fresh + FINE
 
 
 def test_guidance_has_an_entry_of_its_own():

@@ -3,12 +3,14 @@
 from anydiff.calibration.artefact import Artefact, Entry
 from anydiff.calibration.calibrate import Setting, calibrate, framed, guidance_text, plan_of_entry
 from anydiff.calibration.dc_solver import DCSolver
+from anydiff.calibration.dpm_solver_v3 import DPMSolverV3Statistics
 from anydiff.calibration.search import Found, Method, Spending, bounded_minimum
 
 __all__ = [
     "METHODS",
     "Artefact",
     "DCSolver",
+    "DPMSolverV3Statistics",
     "Entry",
     "Found",
     "Method",
@@ -21,5 +23,5 @@ __all__ = [
     "plan_of_entry",
 ]
 
-METHODS: dict[str, type[Method]] = {DCSolver.name: DCSolver}
+METHODS: dict[str, type[Method]] = {each.name: each for each in (DCSolver, DPMSolverV3Statistics)}
 """The methods by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import write_atomic
 
 METADATA = "anydiff-calibration"
-FORMAT = 1
+FORMAT = 2
+"""What is written: arrays of any type, each once. Format 1, which has float64 alone, is read as well."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,14 @@ class Entry:
         search: mean squared distance on the search's noises of the winner, and of the baseline there.
         fresh: the same on fresh noises.
         ratio: winner over baseline on fresh noises, with its 95 % interval (paired bootstrap).
-        calls: network calls of the search, each of all noises together, without the exact trajectory (some 100).
+        calls: network calls of the search, each of all noises together, with those of the exact trajectory and of
+            statistics; what several entries share is counted in each.
         seconds: of the clock.
     """
 
     nfe: int
     guidance: str
-    values: Mapping[str, NDArray[np.float64]]
+    values: Mapping[str, NDArray[Any]]
     dropped: bool
     search: tuple[float, float]
     fresh: tuple[float, float]
@@ -96,12 +98,17 @@ class Artefact:
 
     def save(self, path: str | Path) -> None:
         """Write it, atomically; the same content is the same bytes."""
-        arrays: dict[str, NDArray[np.float64]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         rows = []
         for number, each in enumerate(self.entries):
-            row = {name: value for name, value in asdict(each).items() if name != "values"}
+            row = {name: getattr(each, name) for name in each.__dataclass_fields__ if name != "values"}
+            row["arrays"] = {}
             for name, value in each.values.items():
-                arrays[f"{number}.{name}"] = np.array(value, dtype=np.float64, order="C")
+                own = np.array(value, order="C")  # whole: what is stored is not a view
+                same = (k for k, v in arrays.items() if (v.dtype, v.shape) == (own.dtype, own.shape)
+                        and v.tobytes() == own.tobytes())  # fmt: skip
+                row["arrays"][name] = key = next(same, f"{number}.{name}")
+                arrays[key] = own
             rows.append(row)
         body = {"format": FORMAT, "method": self.method, "options": self.options, "setting": self.setting,
                 "identity": self.identity,
@@ -128,9 +135,10 @@ class Artefact:
             raise FileFormatError(f"{str(path)!r} holds no calibration; make one with `anydiff calibrate`.")
         body = parse_json(text, path, "a calibration", "make it with `anydiff calibrate`")
         found = body.get("format") if isinstance(body, dict) else body
-        if found != FORMAT:
+        if found not in range(1, FORMAT + 1):
             raise FileFormatError(
-                f"{str(path)!r} is a calibration of format {found!r}, but this anydiff reads {FORMAT}; make it anew."
+                f"{str(path)!r} is a calibration of format {found!r}, but this anydiff reads 1 to {FORMAT}; make it "
+                "anew."
             )
         try:
             return cls._of(body, arrays)
@@ -144,7 +152,9 @@ class Artefact:
     def _of(cls, body: dict[str, Any], arrays: dict[str, Any]) -> Artefact:
         entries = []
         for number, row in enumerate(body["entries"]):
-            mine = {key.partition(".")[2]: value for key, value in arrays.items() if key.split(".")[0] == str(number)}
+            first = {k.partition(".")[2]: k for k in arrays if k.split(".")[0] == str(number)}  # of format 1
+            rest = {key: value for key, value in row.items() if key != "arrays"}
+            mine = {name: arrays[key] for name, key in row.get("arrays", first).items()}
             pairs = {name: tuple(row[name]) for name in ("search", "fresh", "ratio")}
-            entries.append(Entry(**{**row, **pairs, "values": mine}))
+            entries.append(Entry(**{**rest, **pairs, "values": mine}))
         return cls(body["method"], body["options"], body["setting"], body["identity"], entries, body["command"])

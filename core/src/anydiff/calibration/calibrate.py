@@ -19,7 +19,7 @@ from anydiff.denoisers.wrappers import Wrapper
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.paths.path import Path as NoisePath
 from anydiff.samplers import SampleRequest
-from anydiff.solvers import Plan, compile_plan
+from anydiff.solvers import Plan
 from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 
 #: The samples of the fresh noises are numbered from here on, so that they are none of the search's.
@@ -40,7 +40,7 @@ class Setting:
         condition: of so many samples: ``condition(number) -> Conditioning``.
         request: in place of ``condition``, the whole request for the samples of these numbers under a guidance.
         seed: of the noises.
-        count: search noises.
+        count: search noises; None for the method's own number.
         fresh: noises that decide.
         seconds: limit of the clock; None for none.
         calls: limit of network calls per entry; None for none.
@@ -52,7 +52,7 @@ class Setting:
     condition: Callable[[int], Conditioning] = field(default=lambda count: UNCONDITIONAL)
     request: Callable[[Sequence[int], Sequence[Wrapper]], SampleRequest] | None = None
     seed: int = 0
-    count: int = 10
+    count: int | None = None
     fresh: int = 64
     seconds: float | None = None
     calls: int | None = None
@@ -60,7 +60,8 @@ class Setting:
 
     def __post_init__(self) -> None:
         for name in ("count", "fresh"):
-            natural_number(name, getattr(self, name), minimum=2)
+            if getattr(self, name) is not None:
+                natural_number(name, getattr(self, name), minimum=2)
         if not self.nfe:
             raise AnydiffError("nfe is empty, but a calibration needs at least one number of network calls.")
         if len(set(self.nfe)) < len(self.nfe):
@@ -103,7 +104,8 @@ def calibrate(
     if not identity:
         raise AnydiffError("identity is empty, but a calibration belongs to one model; give identity={'name': '...'}.")
     options = dataclasses.asdict(method)  # type: ignore[call-overload]
-    numbers = {"seed": setting.seed, "count": setting.count, "fresh": setting.fresh}
+    setting = dataclasses.replace(setting, count=setting.count or method.count)
+    numbers = {"seed": setting.seed, "count": setting.count or 0, "fresh": setting.fresh}
     made = Artefact(method.name, options, numbers, framed(identity, denoiser.path, spec), command=command)
     if out is not None and Path(out).exists():
         made = _begun(Artefact.load(out), made)
@@ -115,7 +117,7 @@ def calibrate(
             if any((each.nfe, each.guidance) == (nfe, text) for each in made.entries):
                 continue
             begun = time.monotonic()
-            search.calls = 0
+            search.begin()
             spending.check(0)
             found = method.search(search, nfe, spending)
             made.entries.append(_judged(method, fresh, found, nfe, text, search.calls, begun))
@@ -127,7 +129,7 @@ def calibrate(
 def plan_of_entry(artefact: Artefact, method: Method, path: NoisePath, nfe: int, layers: Sequence[Wrapper]) -> Plan:
     """The plan that an artefact compiles to for so many calls under this guidance."""
     entry = artefact.entry(nfe, guidance_text(layers))
-    return compile_plan(method.solver(entry.values), path, nfe, method.grid)
+    return method.plan(entry.values, path, nfe)
 
 
 def framed(identity: Mapping[str, str], path: NoisePath, spec: StateSpec) -> dict[str, str]:
@@ -150,19 +152,19 @@ def _trials(
     denoiser: Denoiser, spec: StateSpec, method: Method, setting: Setting, layers: Sequence[Wrapper]
 ) -> tuple[Trials, Trials]:
     """Those of the search, which know all nodes that it will ask for, and the fresh ones."""
-    plans = [compile_plan(method.solver({}), denoiser.path, nfe, method.grid) for nfe in setting.nfe]
+    plans = [method.plan({}, denoiser.path, nfe) for nfe in setting.nfe]
     nodes = sorted({t for plan in plans for t in plan.nodes}, reverse=True)
-    search = Trials(denoiser, spec, setting.asked(range(setting.count), layers), nodes)
+    search = Trials(denoiser, spec, setting.asked(range(setting.count or 0), layers), nodes)
     return search, Trials(denoiser, spec, setting.asked(range(FRESH_FROM, FRESH_FROM + setting.fresh), layers))
 
 
 def _judged(method: Method, fresh: Trials, found: Found, nfe: int, guidance: str, calls: int, begun: float) -> Entry:
     """The entry of what was found, as noises that the search has not seen decide."""
-    baseline = compile_plan(method.solver({}), fresh.denoiser.path, nfe, method.grid)
+    baseline = method.plan({}, fresh.denoiser.path, nfe)
     _, end = fresh.reference()
     plain = per_sample(fresh.run(baseline), end)
-    winner = compile_plan(method.solver(found.values), fresh.denoiser.path, nfe, method.grid)
-    won = per_sample(fresh.run(winner), end) if found.values else plain
+    winner = method.plan(found.values, fresh.denoiser.path, nfe)
+    won = per_sample(fresh.run(winner, method.start(found.values)), end) if found.values else plain
     ratio = _ratio(won, plain)
     dropped = not ratio[2] < GAIN
     return Entry(

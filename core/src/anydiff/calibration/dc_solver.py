@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class DCSolver(Method):
         """As ``on`` says."""
         return self.on
 
-    def solver(self, values: Mapping[str, NDArray[np.float64]]) -> Solver:
+    def solver(self, values: Mapping[str, NDArray[Any]]) -> Solver:
         """The compensated method."""
         return BASES[self.base](ratios=tuple(float(each) for each in values.get("ratios", ())))
 

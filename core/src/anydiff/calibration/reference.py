@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath
 from anydiff.samplers import PlanSampler, SampleRequest
 from anydiff.samplers.sampler import Chunk
-from anydiff.solvers import DPMSolverPP, Plan, Snapshot, Step, advance, build_plan, execute, resume
+from anydiff.solvers import DPMSolverPP, Plan, Snapshot, Start, Step, advance, build_plan, execute, resume
 from anydiff.states import StateSpec
 
 #: About so many steps has the plan that stands for the exact flow.
@@ -50,7 +51,7 @@ class Trials:
         spec: what one sample is.
         request: how many samples from which streams, under which conditions and guidance.
         nodes: times at which the exact trajectory is wanted; all at once, so that it is travelled once.
-        calls: network calls so far, of all rows together each, without those of the exact trajectory.
+        calls: network calls so far, of all rows together each; those of the exact trajectory count for each entry.
     """
 
     denoiser: Denoiser
@@ -58,16 +59,28 @@ class Trials:
     request: SampleRequest
     nodes: Sequence[float] = ()
     calls: int = 0
-    _fine: tuple[dict[float, Tensor], Tensor] | None = field(default=None, repr=False)
+    _fine: tuple[dict[float, Tensor], Tensor, int] | None = field(default=None, repr=False)
+    _charged: bool = field(default=False, repr=False)
+    _kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def chunk(self, plan: Plan) -> Chunk:
-        """The rows on their way, guidance around their denoiser; all in one."""
-        request = replace(self.request, batch_size=1 << 20)
+    def begin(self) -> None:
+        """Count from 0 again: an entry begins. It bears what it shares with others, so that no order matters."""
+        self.calls, self._charged = 0, False
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What ``make`` gave when it was first asked for under this name."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
+    def chunk(self, plan: Plan, start: Start | None = None) -> Chunk:
+        """The rows on their way, guidance around their denoiser; all in one. ``start``: in place of the request's."""
+        request = replace(self.request, batch_size=1 << 20, start=start or self.request.start)
         return next(iter(PlanSampler(plan).chunks(request, self.denoiser, self.spec)))
 
-    def run(self, plan: Plan) -> Tensor:
+    def run(self, plan: Plan, start: Start | None = None) -> Tensor:
         """The samples of a plan ``[n, *shape]``."""
-        chunk = self.chunk(plan)
+        chunk = self.chunk(plan, start)
         self.calls += plan.nfe
         return execute(plan, chunk.denoiser, chunk.first, noise=chunk.noise, condition=chunk.condition)
 
@@ -105,8 +118,10 @@ class Trials:
             )
             if not bool(torch.isfinite(end).all()):
                 raise AnydiffError("the fine reference is not finite; weaken the guidance or check the network.")
-            self._fine = (found, end)
-        return self._fine
+            self._fine = (found, end, plan.nfe)
+        if not self._charged:
+            self.calls, self._charged = self.calls + self._fine[2], True
+        return self._fine[:2]
 
 
 def per_sample(states: Tensor, reference: Tensor) -> Tensor:

@@ -7,14 +7,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anydiff.calibration.reference import Trials
 from anydiff.errors import AnydiffError
-from anydiff.solvers import Solver
+from anydiff.paths.path import Path
+from anydiff.registry import registry
+from anydiff.solvers import Plan, Solver, Start, compile_plan
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -61,7 +63,7 @@ class Found:
         baseline: that of the baseline there.
     """
 
-    values: Mapping[str, NDArray[np.float64]]
+    values: Mapping[str, NDArray[Any]]
     score: float
     baseline: float
 
@@ -74,19 +76,40 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
+    count: ClassVar[int] = 10  # search noises where the setting says nothing
 
     @abstractmethod
     def search(self, trials: Trials, nfe: int, spending: Spending) -> Found:
         """Search for ``nfe`` calls on the noises of ``trials``; the same trials give the same values."""
 
     @abstractmethod
-    def solver(self, values: Mapping[str, NDArray[np.float64]]) -> Solver:
+    def solver(self, values: Mapping[str, NDArray[Any]]) -> Solver:
         """The solver with these values; without any the baseline."""
 
     @property
     def grid(self) -> str | None:
         """The grid on which it is searched and sampled; None for the solver's own or else the path's."""
         return None
+
+    def plan(self, values: Mapping[str, NDArray[Any]], path: Path, nfe: int) -> Plan:
+        """The plan of so many calls with these values; without any that of the baseline."""
+        return compile_plan(self.solver(values), path, nfe, self.grid)
+
+    def start(self, values: Mapping[str, NDArray[Any]]) -> Start | None:
+        """Where sampling begins with these values; None for the prior."""
+        return None
+
+
+def named_solver(name: str) -> Solver:
+    """The registered solver of that name.
+
+    Raises:
+        AnydiffError: there is none, or what has the name is no solver of plans.
+    """
+    made = registry().build("solvers", name)
+    if not isinstance(made, Solver):
+        raise AnydiffError(f"base is {name!r}, which makes no plan; name a solver (`anydiff solvers`).")
+    return made
 
 
 def bounded_minimum(

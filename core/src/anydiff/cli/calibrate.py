@@ -16,7 +16,9 @@ from anydiff.cli.output import print_json, print_table, tell
 def command(
     source: common.Source,
     out: Annotated[Path, typer.Option(help="The .safetensors file to write; it is written after each search.")],
-    method: Annotated[str, typer.Option(help="What is searched: dc (a ratio per step, DC-Solver).")] = "dc",
+    method: Annotated[
+        str, typer.Option(help="What is learned: dc (a ratio per step, DC-Solver) or v3 (statistics, DPM-Solver-v3).")
+    ] = "dc",
     nfe: Annotated[str | None, typer.Option(help="Network calls, 3,4,5 say (default: the recipe's).")] = None,
     guidance: Annotated[
         str | None, typer.Option(help="Classifier-free scales, 1,2 say (default: the recipe's own guidance).")
@@ -25,7 +27,7 @@ def command(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="What to ask for (default: as the held-out data); repeatable."),
     ] = None,
-    count: Annotated[int, typer.Option(help="Noises of the search.")] = 10,
+    count: Annotated[int | None, typer.Option(help="Noises of the search (default: the method's own number).")] = None,
     fresh: Annotated[int, typer.Option(help="Fresh noises, which decide whether the winner is kept.")] = 64,
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds; --resume goes on.")] = None,
     option: Annotated[
@@ -47,6 +49,7 @@ def command(
 
     Examples:
       anydiff calibrate images/fashion --nfe 3,4,5 --out fashion.safetensors
+      anydiff calibrate images/fashion --method v3 --nfe 4,5 --out v3.safetensors
       anydiff calibrate images/fashion --nfe 4 --guidance 1,2 --option base=dpm-solver++-2m --out 2m.safetensors
       anydiff sample images/fashion --nfe 4 --calibration fashion.safetensors
     """

@@ -21,12 +21,13 @@ def calibrated(pipeline: Pipeline, method: str, options: Mapping[str, Any]) -> A
 
     Args:
         pipeline: the model.
-        method: ``dc`` (:class:`anydiff.calibration.DCSolver`).
+        method: a name of :data:`anydiff.calibration.METHODS`: ``dc`` (:class:`anydiff.calibration.DCSolver`) or ``v3``
+            (:class:`anydiff.calibration.DPMSolverV3Statistics`).
         options: ``nfe``, numbers of calls (default: the recipe's); ``guidance``, scales, or lists of guidances, for
             each of which it is searched (default: the recipe's own alone); ``condition`` as text, the same for all
-            (default: as the held-out data is); ``seed``, ``count`` (search noises, 10), ``fresh`` (noises
-            that decide, 64), ``seconds``, ``calls``, ``report``, as :class:`anydiff.calibration.Setting` has them;
-            ``out`` and ``command`` as :func:`anydiff.calibration.calibrate` has them; and the method's own.
+            (default: as the held-out data is); ``seed``, ``count`` (search noises; the method's own number), ``fresh``
+            (noises that decide, 64), ``seconds``, ``calls``, ``report``, as :class:`anydiff.calibration.Setting` has
+            them; ``out`` and ``command`` as :func:`anydiff.calibration.calibrate` has them; and the method's own.
 
     Raises:
         AnydiffError: an option is unknown or wrong, the recipe's plan is fixed, or the limits are reached (what is

@@ -78,6 +78,10 @@ class Solver(ABC):
             "tau-leaping or unmasking."
         )
 
+    def placed(self, path: Path, grid: Sequence[float]) -> Sequence[float]:
+        """The nodes that it takes for those of ``grid``: by default these."""
+        return grid
+
     def steps(self, nfe: int) -> int:
         """How many steps a budget of ``nfe`` network calls buys; at least 1."""
         return nfe // self.calls_per_step
@@ -156,6 +160,7 @@ def build_plan(
         return solver.compile_classes(path, grid, end)
     if not isinstance(path, LinearPath):
         raise AnydiffError(f"{solver!r} knows no path such as {path!r}, which is neither linear nor of classes.")
+    grid = solver.placed(path, grid)
     if isinstance(path, ProductPath):
         leaves, offset, plans = dict(path.leaves), 0, {}
         for leaf in path.bound.leaves:

@@ -67,6 +67,14 @@ class Combine:
     out: str
     terms: tuple[tuple[str, Coefficient], ...]
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Combine) or (self.out, self.inputs) != (other.out, other.inputs):
+            return False
+        return all(np.array_equal(a, b) for (_, a), (_, b) in zip(self.terms, other.terms, strict=True))
+
+    def __hash__(self) -> int:
+        return hash((self.out, self.inputs))
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """Registers that are read."""

@@ -14,14 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
 from anydiff.errors import AnydiffError
 from anydiff.solvers.executor import Callback, DrawsNoise, Operation, _Job, _Machine
-from anydiff.solvers.plan import Combine, Instruction, Plan
+from anydiff.solvers.plan import Instruction, Plan
 from anydiff.states import UNCONDITIONAL, Conditioning
 
 
@@ -44,16 +43,9 @@ def shared(first: Plan, second: Plan) -> int:
     """With how many instructions both plans begin."""
     pairs = zip(first.instructions, second.instructions, strict=False)
     return next(
-        (k for k, (a, b) in enumerate(pairs) if not _same(a, b)),
+        (k for k, (a, b) in enumerate(pairs) if a != b),
         min(map(len, (first.instructions, second.instructions))),
     )
-
-
-def _same(one: Instruction, other: Instruction) -> bool:
-    if not (isinstance(one, Combine) and isinstance(other, Combine)):
-        return one == other
-    alike = one.out == other.out and one.inputs == other.inputs
-    return alike and all(np.array_equal(a, b) for (_, a), (_, b) in zip(one.terms, other.terms, strict=True))
 
 
 @torch.no_grad()
@@ -94,7 +86,7 @@ def _machine(plan: Plan, start: Tensor | Snapshot, job: Any) -> tuple[_Machine, 
         return _Machine(plan, start, job), 0
     begin = len(start.done)
     begins = zip(start.done, plan.instructions[:begin], strict=False)
-    if len(plan.instructions) < begin or not all(_same(a, b) for a, b in begins):
+    if len(plan.instructions) < begin or not all(a == b for a, b in begins):
         raise AnydiffError("the snapshot is of a plan that begins otherwise; run this plan from its start.")
     machine = _Machine(plan, start.registers[Plan.START], job)
     machine.registers.update(start.registers)

@@ -1,6 +1,22 @@
-"""The outer loop of every autoregressive hybrid: elements one block after the other, an inner sampler per block."""
+"""The outer loop of every autoregressive model: groups of positions one after the other, an inner sampler per group."""
 
-from anydiff.autoregressive.rollout import Context, Draw, Rollout, rollout
+from anydiff.autoregressive.blocks import BlockPlan, BlockSampler, PlanPerGroup, compile_blocks
+from anydiff.autoregressive.loop import Drawn, Group, Inner, Rollout, fill
+from anydiff.autoregressive.rollout import Context, Draw, rollout
 from anydiff.autoregressive.sampled import Sampled
 
-__all__ = ["Context", "Draw", "Rollout", "Sampled", "rollout"]
+__all__ = [
+    "BlockPlan",
+    "BlockSampler",
+    "Context",
+    "Draw",
+    "Drawn",
+    "Group",
+    "Inner",
+    "PlanPerGroup",
+    "Rollout",
+    "Sampled",
+    "compile_blocks",
+    "fill",
+    "rollout",
+]

@@ -1,4 +1,4 @@
-r"""The outer loop: p(x_1, …, x_L) = Π_b p(x_b | what is known before block b), block by block.
+r"""Sequences filled in by a plain function: a face of the outer loop (:mod:`anydiff.autoregressive.loop`).
 
 An *element* is a frame, a token, a scale, a window: anything with a fixed shape. The loop knows nothing of how a block
 is drawn; :class:`~anydiff.autoregressive.Sampled` draws it by diffusion, a test by arithmetic. Elements that are given
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from anydiff.autoregressive.loop import Drawn, Group, Inner, Rollout, fill, like
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.states import derived_seed
 
@@ -37,21 +38,6 @@ class Context:
     targets: range
     rows: list[int]
     seed: int
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """The finished sequences.
-
-    Attributes:
-        values: ``[B, L, *shape]``; zero where ``known`` is false.
-        known: bool ``[B, L]``: given or drawn.
-        drawn: bool ``[B, L]``: drawn by the loop.
-    """
-
-    values: Tensor
-    known: Tensor
-    drawn: Tensor
 
 
 Draw = Callable[[Context], Tensor]
@@ -86,43 +72,30 @@ def rollout(
     Raises:
         AnydiffError: shapes that do not fit, positions out of range or order, or a draw of another shape.
     """
-    values, known = _checked(values, known)
-    places = _positions(positions, values.shape[1])
-    drawn = torch.zeros_like(known)
-    for targets in _blocks(places, natural_number("block", block)):
-        here = slice(targets.start, targets.stop)
-        rows = (~known[:, here]).any(dim=1).nonzero().flatten()
-        if not len(rows):
-            continue
-        visible = known[rows] & _visible(values.shape[1], targets, window, causal).to(known.device)
-        shown = torch.where(_like(visible, values), values[rows], 0)
-        block_seed = derived_seed(seed, f"autoregressive/{targets.start}")
-        made = draw(Context(shown, visible, targets, rows.tolist(), block_seed))
-        if made.shape != values[rows][:, here].shape:
-            raise AnydiffError(
-                f"the inner sampler gave {tuple(made.shape)} for positions {targets.start} to {targets.stop - 1}, but "
-                f"they need {tuple(values[rows][:, here].shape)}."
-            )
-        missing = ~known[rows][:, here]
-        values[rows, here] = torch.where(_like(missing, values), made.to(values.dtype), values[rows, here])
-        drawn[rows, here] |= missing
-        known[rows, here] = True
-    return Rollout(values, known, drawn)
+    places = _positions(positions, values.shape[1]) if values.ndim > 1 else []
+    blocks = [torch.tensor(list(targets)) for targets in _blocks(places, natural_number("block", block))]
+    if window is not None:
+        natural_number("window", window)
+    return fill(_Function(draw, window, causal, seed), values, known, blocks)
 
 
-def _checked(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Copies of both, with zeros where nothing is known."""
-    if values.ndim < 2 or tuple(known.shape) != tuple(values.shape[:2]) or known.dtype != torch.bool:
-        raise AnydiffError(
-            f"known is {known.dtype} {tuple(known.shape)}, but must be torch.bool with one entry per row and position "
-            f"of values, {tuple(values.shape[:2])}."
-        )
-    return torch.where(_like(known, values), values, 0), known.clone()
+@dataclass(frozen=True)
+class _Function(Inner):
+    """A plain function as an inner sampler: it remembers nothing and is shown what is known."""
 
+    function: Draw
+    window: int | None
+    causal: bool
+    seed: int
 
-def _like(mask: Tensor, values: Tensor) -> Tensor:
-    """``mask [B, L]`` with the axes of one element behind it."""
-    return mask.reshape(*mask.shape, *[1] * (values.ndim - 2))
+    def draw(self, group: Group) -> Drawn:
+        """Call the function."""
+        targets = range(int(group.positions[0]), int(group.positions[-1]) + 1)
+        known = group.known[group.rows]
+        visible = known & _visible(known.shape[1], targets, self.window, self.causal).to(known.device)
+        shown = torch.where(like(visible, group.values), group.values[group.rows], 0)
+        seed = derived_seed(self.seed, f"autoregressive/{targets.start}")
+        return Drawn(self.function(Context(shown, visible, targets, group.rows.tolist(), seed)))
 
 
 def _positions(positions: Sequence[int] | None, length: int) -> list[int]:

@@ -12,6 +12,7 @@ from anydiff.denoisers.network import NetworkDenoiser
 from anydiff.denoisers.oracles import (
     GaussianMixtureOracle,
     GaussianOracle,
+    GaussianSequence,
     LinearGaussianOracle,
     MeasuredMixtureOracle,
     MixtureOracle,
@@ -26,6 +27,7 @@ __all__ = [
     "FunctionDenoiser",
     "GaussianMixtureOracle",
     "GaussianOracle",
+    "GaussianSequence",
     "InterpolantOracle",
     "LinearGaussianOracle",
     "MeasuredMixtureOracle",

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from anydiff.denoisers.categorical import convert_classes
 from anydiff.denoisers.kinds import PredictionKind, conversion, known_weights, solved
+from anydiff.denoisers.past import Past
 from anydiff.errors import AnydiffError, NotApplicableError
 from anydiff.paths.base import GaussianPath, LinearPath, gaussian, per_row
 from anydiff.paths.categorical import CategoricalPath
 from anydiff.paths.mixed import MixedPath
 from anydiff.paths.path import Path
-from anydiff.states import UNCONDITIONAL, Conditioning, Known, StateSpec
+from anydiff.states import UNCONDITIONAL, Conditioning, Known, Order, StateSpec
 
 
 class Denoiser(ABC):
@@ -66,6 +67,30 @@ class Denoiser(ABC):
         accepts a condition that was not encoded; by default nothing is.
         """
         return condition
+
+    @property
+    def order(self) -> Order | None:
+        """In which turns the positions of its states are drawn, by the outer loop; None where they are drawn at once.
+
+        A denoiser with an order predicts positions given finished ones (:meth:`with_past`).
+        """
+        return None
+
+    def with_past(self, past: Past, positions: Tensor, turn: int) -> Denoiser:
+        """The denoiser of the positions of one turn given what is finished: its states are ``[B, m, *element]``.
+
+        Args:
+            past: of the rows that are drawn; a call of more rows holds copies of these, one after the other.
+            positions: int64 ``[m]``, or ``[B, m]`` where rows are drawn in orders of their own.
+            turn: the number of the turn.
+
+        Raises:
+            AnydiffError: the denoiser has no order.
+        """
+        raise NotApplicableError(
+            f"{type(self).__name__} has no order of positions, so it is drawn at once; use a plan, or a network that "
+            "has one."
+        )
 
     def seen_clean(self, condition: Conditioning) -> Known | None:
         """Entries of the states ``[B, *shape]`` that it sees clean because ``condition`` gives them; None if none.

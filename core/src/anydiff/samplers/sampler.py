@@ -91,6 +91,7 @@ class Chunk:
         condition: B rows, encoded by the denoiser, with their indices.
         rows: the places of the rows in the request.
         callbacks: called after each network call.
+        request: what the chunk is a part of.
         operations: what the request gives for a plan's Apply instructions.
     """
 
@@ -101,6 +102,7 @@ class Chunk:
     condition: Conditioning
     rows: slice
     callbacks: Sequence[Callback]
+    request: SampleRequest
     operations: Mapping[str, Operation] = field(default_factory=dict)
 
     def tell(self, call: int, t: float, state: Tensor, prediction: Tensor, kind: str, total: int = 0) -> None:
@@ -148,6 +150,10 @@ class Sampler(ABC):
         """Refuse, before anything is drawn, what this sampler cannot do; by default nothing."""
         return
 
+    def warn(self, denoiser: Denoiser, layers: Sequence[Wrapper], condition: Conditioning) -> None:
+        """Warn of what the samples will not be; by default where known entries make their law an approximation."""
+        warn_approximate(denoiser, layers, condition)
+
     def inner(self, denoiser: Denoiser) -> Denoiser:
         """The denoiser as this sampler calls it, innermost of all guidance; by default as it is."""
         return denoiser
@@ -180,7 +186,7 @@ class Sampler(ABC):
         condition = Conditioning.of(request.condition).checked(cases)
         layers, inner = guidance_layers(request.guidance, spec, condition), self.inner(denoiser)
         layers = [*sharpening(request.temperature, path), *layers]
-        warn_approximate(inner, layers, condition)
+        self.warn(inner, layers, condition)
         begins = request.begins
         if isinstance(begins, Tensor):
             begins = begins.expand(len(indices), *spec.shape) if tuple(begins.shape) == (1, *spec.shape) else begins
@@ -204,7 +210,7 @@ class Sampler(ABC):
             else:
                 first = begins[rows].to(request.device, dtype)
             spec.check(first)
-            yield Chunk(guided, first, samples, source, part, rows, request.callbacks, request.operations)
+            yield Chunk(guided, first, samples, source, part, rows, request.callbacks, request, request.operations)
 
 
 def _finished(states: Tensor, chunk: Chunk, spec: StateSpec) -> Tensor:

@@ -8,3 +8,4 @@ from anydiff.denoisers.oracles.gaussian import GaussianOracle as GaussianOracle
 from anydiff.denoisers.oracles.measured import LinearGaussianOracle as LinearGaussianOracle
 from anydiff.denoisers.oracles.measured import MeasuredMixtureOracle as MeasuredMixtureOracle
 from anydiff.denoisers.oracles.mixture import MixtureOracle as MixtureOracle
+from anydiff.denoisers.oracles.sequence import GaussianSequence as GaussianSequence

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.kinds import PredictionKind
-from anydiff.states import UNCONDITIONAL, Conditioning, Known
+from anydiff.denoisers.past import Past
+from anydiff.states import UNCONDITIONAL, Conditioning, Known, Order
 
 
 class Wrapper(ABC):
@@ -89,6 +90,15 @@ class WrappedDenoiser(Denoiser):
     def encode_condition(self, condition: Conditioning) -> Conditioning:
         """As the inner denoiser encodes it."""
         return self.inner.encode_condition(condition)
+
+    @property
+    def order(self) -> Order | None:
+        """As the inner denoiser says."""
+        return self.inner.order
+
+    def with_past(self, past: Past, positions: Tensor, turn: int) -> Denoiser:
+        """The inner denoiser of these positions, with the wrapper around it."""
+        return WrappedDenoiser(self.inner.with_past(past, positions, turn), self.wrapper)
 
     def seen_clean(self, condition: Conditioning) -> Known | None:
         """As the inner denoiser says."""

@@ -6,7 +6,7 @@ With an exact denoiser every plan is linear in its noise, so the law of the samp
 import pytest
 import torch
 
-from anydiff.autoregressive import BlockPlan, BlockSampler, compile_blocks
+from anydiff.autoregressive import BlockPlan, BlockSampler, compile_blocks, rollout
 from anydiff.denoisers import GaussianOracle, GaussianSequence
 from anydiff.denoisers.wrappers import KnownEntries
 from anydiff.errors import AnydiffError, FileFormatError
@@ -173,5 +173,7 @@ def test_bad_input_is_one_sentence():
     mask = torch.zeros(2, LENGTH, 1, dtype=torch.bool)
     mask[1, :4] = True
     values = torch.full((2, LENGTH, 1), float("nan"))
-    with pytest.raises(AnydiffError, match="position 0 of row 1 is given, but holds a value that is not finite"):
+    with pytest.raises(AnydiffError, match="known holds a value that is not finite"):
         drawn(plan, order, 2, condition=Conditioning(known=Known(values, mask)))
+    with pytest.raises(AnydiffError, match="position 0 of row 1 is given, but holds a value that is not finite"):
+        rollout(lambda context: values, values, mask[..., 0])

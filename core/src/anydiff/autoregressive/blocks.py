@@ -214,11 +214,12 @@ class BlockSampler(Sampler):
                 f"the plan has {len(self.plan)} groups, but the order of the denoiser has {order.count}; compile it "
                 "for this model."
             )
-        if request.start is not None:
-            raise NotApplicableError(
-                "start is given, but a model with an order begins each block at noise; leave start out, and give "
-                "what is known as known=."
-            )
+        for name, value in (("start", request.start), ("noise", request.noise)):
+            if value is not None:
+                raise NotApplicableError(
+                    f"{name} is given, but a model with an order begins each block at noise of its own; leave {name} "
+                    "out, and give what is known as known=."
+                )
         for plan in self.plan.plans:
             PlanSampler(plan).check(request, denoiser)
 
@@ -294,7 +295,10 @@ class PlanPerGroup(Inner):
         noise = noise_source(spec, seed, denoiser.path, chunk.request.temperature, None)
         begin = noise.draw(samples, 0, chunk.first.dtype, chunk.first.device)
         begin = denoiser.path.first(begin, condition).to(chunk.first.dtype)
-        made = execute(plan, denoiser, begin, noise=noise, condition=condition, callbacks=self._counted(plan))
+        made = execute(
+            plan, denoiser, begin, noise=noise, condition=condition, callbacks=self._counted(plan),
+            operations=chunk.operations,
+        )  # fmt: skip
         self.calls += plan.nfe
         return Drawn(with_known_entries(made, condition))
 

@@ -7,6 +7,7 @@ ends with a non-zero exit code; a Python caller catches it like any ``ValueError
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 import warnings
 from collections.abc import Iterable
@@ -73,6 +74,16 @@ def natural_number(field: str, value: object, minimum: int = 1) -> int:
         number = value.__index__()
     if number is None or number < minimum:
         raise AnydiffError(f"{field} is {value!r}, but must be a whole number of at least {minimum}.")
+    return number
+
+
+def real_number(field: str, value: object, least: float = -math.inf, most: float = math.inf) -> float:
+    """``value`` as a finite float, or an :class:`AnydiffError` that names ``field``, the value and its bounds."""
+    number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not (math.isfinite(number) and least <= number <= most):
+        bounds = [f" of at least {least:g}"] if math.isfinite(least) else []
+        bounds += [f"{' and' if bounds else ' of'} at most {most:g}"] if math.isfinite(most) else []
+        raise AnydiffError(f"{field} is {value}, but must be a finite number{''.join(bounds)}.")
     return number
 
 

@@ -10,10 +10,11 @@ import torch
 
 from anydiff.denoisers import GaussianOracle
 from anydiff.errors import AnydiffError
-from anydiff.inverse import DDRM, DPS, Adam, AsymmetricLaplace, Poisson, Problem, RedDiff, RePaint, descend
+from anydiff.inverse import DDNM, DDRM, DPS, Adam, AsymmetricLaplace, PiGDM, Poisson, Problem, RedDiff, RePaint, descend
 from anydiff.inverse.operators import (
     AveragePooling,
     Blur,
+    Clipped,
     Composition,
     Magnitude,
     Mask,
@@ -290,3 +291,33 @@ def test_a_composition_goes_with_what_needs_no_svd():
     given = Problem(operator, torch.tensor([[0.5, -0.2]]), 0.05)
     found = DPS(0.5).solve(given, GaussianOracle(VPCosine(), torch.zeros(1, 4), 1.0), (1, 4), 8, nfe=40)
     assert float(given.residual(found).abs().mean()) < 0.3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: DPS(value),
+        lambda value: RedDiff(strength=value),
+        lambda value: RedDiff(rate=value),
+        lambda value: DDRM(eta_b=value),
+        lambda value: DDNM(eta=value),
+        lambda value: RePaint(eta=value),
+        lambda value: PiGDM(scale=value),
+        lambda value: Walk(value),
+        lambda value: AsymmetricLaplace(value),
+        lambda value: Poisson(value),
+        lambda value: Quantised((4,), value),
+        lambda value: Clipped((4,), low=value),
+    ],
+)
+def test_an_option_that_is_no_number_is_one_sentence(make):
+    """``--method-option scale=nan`` is the text 'nan', which compared with a number was a TypeError."""
+    for value in ("nan", math.nan, True, None, [1.0]):
+        with pytest.raises(AnydiffError, match=r"is .*, but must be a finite number"):
+            make(value)
+
+
+def test_an_operator_that_is_not_linear_is_called_by_its_own_name():
+    given = Problem(Quantised((4,), 0.5), torch.zeros(4), 0.1).in_states(2.0, 1.0)
+    with pytest.raises(AnydiffError, match="the operator Quantised is not linear"):
+        DDRM().solve(given, correlated(), (4,))

@@ -9,7 +9,7 @@ import torch
 
 from anydiff.denoisers import GaussianOracle
 from anydiff.errors import AnydiffError
-from anydiff.inverse import DDNM, AsymmetricLaplace, PiGDM, Problem
+from anydiff.inverse import DDNM, DDRM, DPS, AsymmetricLaplace, PiGDM, Problem, RedDiff
 from anydiff.inverse.operators import AveragePooling, Blur, Composition, Mask, Matrix, Quantised
 from anydiff.paths import EDM, Flow, MeanReverting, ProductPath, VPCosine
 from anydiff.samplers import sample
@@ -217,6 +217,17 @@ COMPOSED = Composition((Matrix((4,), torch.ones(2, 4)), Blur((4,), kernel=[0.5, 
 def test_what_a_method_refuses(call, sentence):
     with pytest.raises(AnydiffError, match=sentence):
         call()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [DDNM(), DDRM(), DPS(), DPS(form="likelihood"), PiGDM(), PiGDM(covariance="jacobian"), RedDiff()],
+)
+def test_no_method_takes_what_no_state_gives(method):
+    """Two different sums of the same entries, both without noise: DPS and RED-Diff went for something between."""
+    given = Problem(Matrix((4,), torch.ones(2, 4)), torch.tensor([1.0, 2.0]))
+    with pytest.raises(AnydiffError, match=r"no state gives this measurement \(the nearest is 0.32 of its size away\)"):
+        method.solve(given, GaussianOracle(VPCosine(), torch.zeros(4), 1.0), (4,), 1, nfe=4)
 
 
 def test_a_walk_refuses_known_sources():

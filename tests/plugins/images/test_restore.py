@@ -109,7 +109,7 @@ def test_members_of_cases_are_the_same_however_many(pipeline, truth):
     ("change", "sentence"),
     [
         (lambda t: {"measurement": t[0, :, :14]}, r"the measurement has shape \(1, 14, 28\)"),
-        (lambda t: {"measurement": t[0] + 300}, "outside of the data's range .* in the data's units"),
+        (lambda t: {"measurement": t[0] + 300}, "outside of the whole range of the data .* in the data's units"),
         (lambda t: {"mask": torch.ones(1, 28, 28)}, "knows every entry and noise is 0"),
         (lambda t: {"mask": torch.zeros(1, 28, 28)}, "observes nothing"),
         (lambda t: {"mask": torch.ones(1, 7, 7)}, "give one truth value per measured entry"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from anydiff.cli.main import run
 from anydiff.pipeline import load
@@ -54,6 +55,35 @@ def test_means_of_days(tmp_path, truth):
     assert np.abs(again - days.to_numpy()).mean() < 0.1 * days.mean()
 
 
+def test_sums_of_days(tmp_path, truth):
+    """A sum is 24 times what each hour says of the level; with the sums as level hours came out 24 times too small."""
+    days = truth.resample("D").sum()
+    options = ["--operator", "average-pooling", "--operator-option", "factor=24", "--operator-option", "total=true"]
+    found = restored(written(tmp_path / "sums.csv", days), tmp_path / "out.csv", *options, "--noise", "500")
+    again = found.reshape(8, -1, 24).sum(2).mean(0)
+    assert np.abs(again - days.to_numpy()).mean() < 0.1 * days.mean()
+    assert found.std() > 0.2 * truth.std()
+
+
+def test_numbers_are_in_the_units_of_the_field_as_files_are(tmp_path, truth):
+    """Numbers had no level, so that their units were those of states; a missing day is told by its mean alone."""
+    pipeline = load(RECIPE)
+    hidden = (np.arange(len(truth)) // 8) % 2 == 1
+    gaps = truth.mask(hidden)
+    options = {"noise": 50.0, "members": 2, "nfe": 3}
+    (found,) = pipeline.restore(gaps.to_numpy()[None, None], **options)
+    (other,) = pipeline.restore(written(tmp_path / "gaps.csv", gaps), **options)
+    assert np.allclose(found[0], other[0])
+    assert 0.3 < found[0].mean() / truth.mean() < 3
+    level = pipeline.domain.measured_condition(torch.from_numpy(gaps.to_numpy())[None, None])["observed"]
+    assert float(level[0, 1].sum()) == (~hidden).sum()
+
+
+def test_noise_in_other_units_is_told(truth):
+    with pytest.warns(UserWarning, match=r"noise is 1e\+09, which is .* times 20 deviations of the data"):
+        load(RECIPE).restore(truth.to_numpy()[None, None], noise=1e9, nfe=2)
+
+
 def test_windows_that_were_written_are_read(tmp_path, truth):
     pipeline = load(RECIPE)
     pipeline.domain.write([truth.to_numpy()], tmp_path / "windows.csv")
@@ -62,7 +92,6 @@ def test_windows_that_were_written_are_read(tmp_path, truth):
     (tmp_path / "windows.csv").write_text("\n".join(text) + "\n")
     found = pipeline.domain.read_measurement(tmp_path / "windows.csv", (1, 192))
     assert int(found.values.isnan().sum()) == 1
-    assert found.condition["observed"].shape == (1, 2, 192)
 
 
 def test_files_that_are_refused(tmp_path, truth, capsys):

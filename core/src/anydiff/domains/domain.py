@@ -156,6 +156,15 @@ class Domain(ABC):
         """
         return affine_units(self, condition)
 
+    def measured_condition(self, values: Tensor) -> dict[str, Tensor]:
+        """Conditions that decide the :meth:`units` of cases, by what was measured of them: the level of a series.
+
+        ``values`` are float64 ``[C, *spec.shape]`` in the field's units, NaN where nothing was measured; of means and
+        sums, each entry its share. What is given is told to the domain alone, which makes units and objects by it, and
+        not to the network. By default nothing.
+        """
+        return {}
+
     def read_measurement(self, path: str | Path, output: Sequence[int], mask: str | Path | None = None) -> Measurement:
         """What was measured, from the field's own files: numbers in the field's units, NaN where there is none.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,10 @@ class Measurement:
     Attributes:
         values: float64 ``[C, *output]`` in the field's units, one row per case; NaN where nothing was measured.
         labels: what tells the cases apart, as :meth:`anydiff.domains.NamesCases.labels` gives it; None where nothing.
-        condition: conditions that decide the units of these cases, one row each: the level of a series. They are told
-            to the domain alone, which makes units and objects by them, and not to the network.
     """
 
     values: Tensor
     labels: Sequence[Any] | None = None
-    condition: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def affine_units(domain: Domain, condition: Conditioning) -> tuple[Tensor, Tensor]:

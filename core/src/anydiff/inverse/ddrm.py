@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, real_number
 from anydiff.inverse.method import PlanMethod, require_linear
 from anydiff.inverse.problem import Problem
 from anydiff.solvers.executor import Operation
@@ -43,8 +43,7 @@ class DDRM(PlanMethod):
 
     def __post_init__(self) -> None:
         for name in ("eta", "eta_b"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise AnydiffError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1.")
+            real_number(name, getattr(self, name), 0, 1)
 
     def check(self, problem: Problem, denoiser: Denoiser) -> None:
         """Refuse an operator without SVD, or noise that differs between the entries of a measurement.

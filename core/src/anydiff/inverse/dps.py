@@ -22,7 +22,7 @@ from torch import Tensor
 from anydiff.denoisers.base import Denoiser, convert
 from anydiff.denoisers.kinds import PredictionKind
 from anydiff.denoisers.wrappers.base import Wrapper
-from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.errors import AnydiffError, UnknownNameError, real_number
 from anydiff.guidance.base import LinearGuidance, data_unit, differentiable_leaf, score_path, score_unit
 from anydiff.inverse.method import GuidanceMethod
 from anydiff.inverse.operators.conjugate import inner
@@ -54,8 +54,7 @@ class DPS(GuidanceMethod):
     def __post_init__(self) -> None:
         if self.form not in get_args(Form):
             raise UnknownNameError("form of DPS", self.form, get_args(Form))
-        if not self.scale >= 0:
-            raise AnydiffError(f"scale is {self.scale}, but must be at least 0 (0 leaves the sampler as it is).")
+        real_number("scale", self.scale, 0)  # 0 leaves the sampler as it is
 
     def check(self, problem: Problem, denoiser: Denoiser) -> None:
         """Refuse paths on which a shift of the score has no meaning."""

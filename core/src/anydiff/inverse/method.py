@@ -94,7 +94,8 @@ class InverseMethod(ABC):
                 (``seed``, ``condition``, ``cases``, ``guidance``, ``batch_size``, ...); options of the solver.
 
         Raises:
-            AnydiffError: the method does not take this problem or denoiser, or a size or budget is wrong.
+            AnydiffError: the method does not take this problem or denoiser, a measurement has no noise and cannot be
+                met, or a size or budget is wrong.
         """
         wanted = {name: options.pop(name) for name in REQUEST if name in options}
         own = {name: options.pop(name) for name in ("nfe", "solver", "grid", "end") if name in options}
@@ -112,6 +113,7 @@ class InverseMethod(ABC):
                 "use a method that samples ('mmps')."
             )
         self.check(problem, denoiser)
+        problem.require_attainable()
         problem = problem.rows(cases)
         sampler = self.sampler(problem, denoiser, Solving(**own, options=options))
         given = [request.guidance] if isinstance(request.guidance, Wrapper) else list(request.guidance or ())
@@ -205,9 +207,8 @@ def require_linear(problem: Problem) -> LinearOperator:
     """The linear operator of a problem with Gaussian noise, for methods that take no other.
 
     Raises:
-        AnydiffError: it is another one, or the measurement has no noise and cannot be met.
+        AnydiffError: it is another one.
     """
     operator = problem.linear_operator
     assert problem.gaussian is not None
-    problem.require_attainable()
     return operator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, real_number
 from anydiff.inverse.operators.base import HasCases
 
 
@@ -108,7 +107,7 @@ class AsymmetricLaplace(MeasurementNoise):
     scale: Tensor | float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
+        if not 0 < real_number("level", self.level) < 1:
             raise AnydiffError(f"level is {self.level}, but must lie between 0 and 1; 0.5 is the median.")
         scale = torch.as_tensor(self.scale, dtype=torch.float64)
         if not bool(((scale > 0) & scale.isfinite()).all()):
@@ -137,7 +136,7 @@ class Poisson(MeasurementNoise):
     gain: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.gain > 0 and math.isfinite(self.gain)):
+        if not real_number("gain", self.gain) > 0:
             raise AnydiffError(f"gain is {self.gain}, but must be finite and above 0.")
 
     def log_likelihood(self, y: Tensor, m: Tensor, observed: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from anydiff.denoisers.base import Denoiser, convert
 from anydiff.denoisers.kinds import PredictionKind
 from anydiff.denoisers.oracles import GaussianOracle
 from anydiff.denoisers.wrappers.base import Wrapper
-from anydiff.errors import AnydiffError, NonFiniteError, UnknownNameError, natural_number
+from anydiff.errors import AnydiffError, NonFiniteError, UnknownNameError, natural_number, real_number
 from anydiff.guidance.base import LinearGuidance, differentiable_leaf, score_path, score_unit
 from anydiff.inverse.method import GuidanceMethod, require_linear
 from anydiff.inverse.operators.conjugate import conjugate_gradients
@@ -69,6 +69,7 @@ class PiGDM(GuidanceMethod):
         if self.covariance not in get_args(Covariance):
             raise UnknownNameError("covariance of PiGDM", self.covariance, get_args(Covariance))
         natural_number("steps", self.steps)
+        real_number("scale", self.scale, 0)
 
     def check(self, problem: Problem, denoiser: Denoiser) -> None:
         """Refuse what is not linear or not Gaussian, and paths on which a shift of the score has no meaning."""

@@ -116,8 +116,9 @@ class Problem:
             AnydiffError: it is not.
         """
         if not isinstance(self.operator, LinearOperator):
+            own = self.operator.operator if isinstance(self.operator, Affine) else self.operator
             raise AnydiffError(
-                f"the operator {type(self.operator).__name__} is not linear, which this method needs; use the method "
+                f"the operator {type(own).__name__} is not linear, which this method needs; use the method "
                 "'dps', which takes any operator."
             )
         return self.operator

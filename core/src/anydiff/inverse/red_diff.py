@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
-from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number, real_number
 from anydiff.inverse.descent import Adam, descend
 from anydiff.inverse.method import InverseMethod, Solving
 from anydiff.inverse.noise import Gaussian
@@ -70,9 +70,7 @@ class RedDiff(InverseMethod):
         if self.weight not in WEIGHTS:
             raise UnknownNameError("weight of RED-Diff", self.weight, WEIGHTS)
         for name in ("strength", "rate", "fidelity"):
-            value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                raise AnydiffError(f"{name} is {value}, but must be finite and at least 0.")
+            real_number(name, getattr(self, name), 0)
 
     def check(self, problem: Problem, denoiser: Denoiser) -> None:
         """Refuse paths of several schedules or of known sources."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
 
 DEFAULT_METHOD = "mmps"
+UNLIKELY = 20.0
+"""By so many deviations of the data an entry cannot be off, where the domain names no range."""
 FAR = 100.0
 """Noise of more than so many times the data's range cannot be meant."""
 
@@ -93,14 +95,15 @@ def restored(pipeline: Pipeline, measurement: Any, options: Restoration) -> tupl
     draws = Draws.of(pipeline, member_rows(options.members, cases), replace(sampling, cases=cases))
     one = torch.tensor(1.0), torch.tensor(0.0)
     # What decides the units is told to domains and not to the network, which has the measurement by the method.
-    decided = Conditioning({**found.condition, **draws.condition.given})
+    told_by = pipeline.domain.measured_condition(said(operator, values)) if options.units else {}
+    decided = Conditioning({**told_by, **draws.condition.given})
     scale, offset = pipeline.domain.units(decided) if options.units else one
     problem = Problem(operator, values, options.noise)
-    check_sense(pipeline, problem, scale, offset)
+    check_sense(pipeline, problem, scale, offset, relative=bool(told_by))
     method = build_method(options.method, options.method_options)
     states = solve(draws, method, problem.in_states(scale, offset))
     samples, rows = draws.finished(states), torch.arange(draws.rows) % cases
-    known = {name: value.expand(cases, *value.shape[1:])[rows] for name, value in found.condition.items()}
+    known = {name: value.expand(cases, *value.shape[1:])[rows] for name, value in told_by.items()}
     told = samples.condition.with_given(**{**known, **samples.condition.given})
     return replace(samples, condition=told), cases, found.labels
 
@@ -180,6 +183,18 @@ def measured(pipeline: Pipeline, measurement: Any, options: Restoration) -> tupl
     return observing(operator, present), replace(found, values=values)
 
 
+def said(operator: Operator, values: Tensor) -> Tensor:
+    """What a measurement says of each entry of the states, ``[C, *shape]``: A⁺ y, NaN where nothing was measured."""
+    cases = max(len(values), operator.cases)
+    if not isinstance(operator, LinearOperator):
+        same = operator.output == operator.shape
+        return values if same else torch.full((cases, *operator.shape), math.nan, dtype=values.dtype)
+    seen = operator.observed(values)
+    found = operator.pseudo_inverse(torch.where(seen, values, 0.0).expand(cases, *operator.output))
+    reached = operator.adjoint(seen.to(values.dtype).expand(cases, *operator.output)) != 0
+    return torch.where(reached, found, math.nan)
+
+
 def build_operator(name: str, shape: tuple[int, ...], options: Mapping[str, Any]) -> Operator:
     """The operator called ``name`` for states of ``shape``."""
     made = registry().build("operators", name, shape=shape, **options)
@@ -229,8 +244,21 @@ def _with_mask(values: Tensor, mask: Any, output: tuple[int, ...]) -> Tensor:
     return torch.where(seen, values, math.nan)
 
 
-def check_sense(pipeline: Pipeline, problem: Problem, scale: Tensor, offset: Tensor) -> None:
-    """Refuse, or warn of, what cannot be meant: nothing to restore, values outside the data's range, units of noise."""
+def data_range(pipeline: Pipeline) -> tuple[tuple[float, float], str]:
+    """What entries of states may be, and how a sentence says it: the domain's range, else many deviations."""
+    ranges = {leaf.range for leaf in pipeline.domain.spec.leaves}
+    known = next(iter(ranges)) if len(ranges) == 1 else None
+    if known is not None:
+        return known, "the whole range of the data"
+    width = UNLIKELY * pipeline.denoiser.sigma_data
+    return (-width, width), f"{UNLIKELY:g} deviations of the data to both sides"
+
+
+def check_sense(pipeline: Pipeline, problem: Problem, scale: Tensor, offset: Tensor, *, relative: bool = False) -> None:
+    """Refuse, or warn of, what cannot be meant: nothing to restore, values outside the data's range, units of noise.
+
+    Where what was measured decides the units (``relative``), no value can be in others.
+    """
     noise, operator = problem.noise, problem.operator
     exact = isinstance(noise, Gaussian) and not bool((noise.std > 0).any())
     if exact and isinstance(operator, Mask) and bool(operator.mask.all()):
@@ -238,20 +266,17 @@ def check_sense(pipeline: Pipeline, problem: Problem, scale: Tensor, offset: Ten
             "the mask knows every entry and noise is 0, so there is nothing to restore; give the noise, or mask some "
             "out."
         )
-    ranges = {leaf.range for leaf in pipeline.domain.spec.leaves}
-    low_high = next(iter(ranges)) if len(ranges) == 1 else None
-    if low_high is None:
-        return
+    low_high, what = data_range(pipeline)
     low, high = (level * scale + offset for level in low_high)
     width = float((high - low).max())
     if isinstance(noise, Gaussian) and float(noise.std.max()) > FAR * width:
         warnings.warn(
-            f"the noise is {float(noise.std.max()):g}, which is {float(noise.std.max()) / width:.3g} times the whole "
-            f"range of the data ({width:g}); is it in the data's units?",
+            f"the noise is {float(noise.std.max()):g}, which is {float(noise.std.max()) / width:.3g} times {what} "
+            f"({width:g}); is it in the data's units?",
             stacklevel=4,
         )
     bounded = isinstance(operator, (Mask, AveragePooling)) and isinstance(noise, Gaussian)
-    if not bounded or not isinstance(operator, LinearOperator):
+    if not bounded or not isinstance(operator, LinearOperator) or relative:
         return
     slack = 6 * noise.std + 1e-3 * width  # type: ignore[attr-defined]
     ends = [operator.forward(torch.as_tensor(end).double().expand(-1, *operator.shape)) for end in (low, high)]
@@ -260,8 +285,7 @@ def check_sense(pipeline: Pipeline, problem: Problem, scale: Tensor, offset: Ten
     if bool(outside.any()):
         value = float(y[outside][0])
         raise AnydiffError(
-            f"the measurement holds {int(outside.sum())} values outside of the data's range ({value:g} is the first, "
-            "the "
+            f"the measurement holds {int(outside.sum())} values outside of {what} ({value:g} is the first, the "
             f"range is {float(ends[0].min()):g} to {float(ends[1].max()):g}); give it in the data's units, or say how "
             "large the noise is."
         )

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.errors import AnydiffError, UnknownNameError, natural_number, real_number
 from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.paths.grids import time_grid
 from anydiff.paths.product import ProductPath
@@ -82,8 +82,7 @@ class Walk:
         for name, known in (("rule", Rule), ("direction", Direction), ("climb", Climb)):
             if getattr(self, name) not in get_args(known):
                 raise UnknownNameError(f"{name} of a walk", getattr(self, name), get_args(known))
-        if not 0 <= self.eta <= 1:
-            raise AnydiffError(f"eta is {self.eta}, but must lie between 0 (no noise) and 1.")
+        real_number("eta", self.eta, 0, 1)
         natural_number("length", self.length, 0)
         natural_number("times", self.times, 0)
 

@@ -172,6 +172,10 @@ class TimeSeries(Domain):
             raise AnydiffError(f"--mask is {str(mask)!r}, but series tell gaps by empty cells; leave it out.")
         return read_measurement(self, Path(path), tuple(output))
 
+    def measured_condition(self, values: Tensor) -> dict[str, Tensor]:
+        """``observed``, by which the unit of each window is the level of what was measured of it."""
+        return {"observed": observation(values[:, 0], 0)}
+
     def write(self, objects: Sequence[Any], path: str | Path) -> None:
         """Write windows as CSV (``.csv``), a row per step with all digits: the columns ``window``, ``item_id``,
         ``sample``, ``step``, ``timestamp`` and ``target``; ``window``, ``step`` and ``target`` where no time is known.

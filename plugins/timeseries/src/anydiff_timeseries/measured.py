@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from anydiff.data.reading import read_text
 from anydiff.domains import Measurement
 from anydiff.errors import AnydiffError
 from anydiff_timeseries import files
-from anydiff_timeseries.scaling import observation
 
 if TYPE_CHECKING:
     from anydiff_timeseries.domain import TimeSeries
@@ -27,14 +25,7 @@ def read_measurement(domain: TimeSeries, path: Path, output: tuple[int, ...]) ->
             f"this operator gives {output}, which is no window of {domain.length} steps or whole parts of one; give "
             "the numbers in Python (pipeline.restore)."
         )
-    values = _windows(domain, path, length)
-    fine = np.repeat(values, domain.length // length, axis=1)
-    return Measurement(torch.from_numpy(values)[:, None], condition={"observed": _observed(fine)})
-
-
-def _observed(values: np.ndarray) -> Tensor:
-    """The condition ``observed`` that decides the unit of each window."""
-    return observation(values, 0)
+    return Measurement(torch.from_numpy(_windows(domain, path, length))[:, None])
 
 
 def _windows(domain: TimeSeries, path: Path, length: int) -> np.ndarray:

@@ -125,7 +125,9 @@ def _sparse(matrix: Any) -> Tensor:
     if hasattr(matrix, "tocoo"):
         coo = matrix.tocoo()
         places = torch.stack([torch.as_tensor(coo.row).long(), torch.as_tensor(coo.col).long()])
-        return torch.sparse_coo_tensor(places, torch.as_tensor(coo.data).double(), coo.shape).coalesce()
+        return torch.sparse_coo_tensor(
+            places, torch.as_tensor(coo.data).double(), coo.shape, check_invariants=False
+        ).coalesce()
     matrix = matrix if isinstance(matrix, Tensor) else rows_first(matrix, 2, "matrix")[0]
     if matrix.ndim != 2:
         raise AnydiffError("matrix must be a sparse tensor [k, n] or a SciPy sparse matrix; give one of them.")

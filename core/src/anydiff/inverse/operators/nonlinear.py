@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, real_number
 from anydiff.inverse.operators.base import Operator, checked_shape
 
 
@@ -29,8 +29,9 @@ class Clipped(Operator):
 
     def __init__(self, shape: Sequence[int], low: float = -math.inf, high: float = math.inf) -> None:
         object.__setattr__(self, "shape", checked_shape(shape))
-        object.__setattr__(self, "low", float(low))
-        object.__setattr__(self, "high", float(high))
+        for name, value in (("low", low), ("high", high)):
+            open_end = isinstance(value, float) and math.isinf(value)
+            object.__setattr__(self, name, value if open_end else real_number(name, value))
         if not self.low < self.high or (math.isinf(self.low) and math.isinf(self.high)):
             raise AnydiffError(f"low is {low} and high is {high}, which clips nothing or all; give low below high.")
 
@@ -92,8 +93,8 @@ class Quantised(Operator):
 
     def __init__(self, shape: Sequence[int], step: float) -> None:
         object.__setattr__(self, "shape", checked_shape(shape))
-        object.__setattr__(self, "step", float(step))
-        if not (self.step > 0 and math.isfinite(self.step)):
+        object.__setattr__(self, "step", real_number("step", step))
+        if not self.step > 0:
             raise AnydiffError(f"step is {step}, but must be a finite number above 0.")
 
     @property

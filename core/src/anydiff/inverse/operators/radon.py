@@ -106,7 +106,7 @@ def _shadows(size: tuple[int, int], angles: tuple[float, ...], detectors: int) -
             places.append(torch.stack([number * detectors + detector[inside].long(), pixel[inside]]))
             values.append(share[inside] / PARTS**2)
     shape = (len(angles) * detectors, height * width)
-    return torch.sparse_coo_tensor(torch.cat(places, 1), torch.cat(values), shape).coalesce()
+    return torch.sparse_coo_tensor(torch.cat(places, 1), torch.cat(values), shape, check_invariants=False).coalesce()
 
 
 def _norm(matrix: Tensor, steps: int = 100) -> float:

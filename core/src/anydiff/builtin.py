@@ -274,6 +274,14 @@ def register_objectives(register: Register) -> None:
     register("mmd", "discrepancy of samples by a fixed plan from data", "anydiff.distillation:MMD", coupled=True)
     register("progressive", "two steps of a teacher in one of its student", "anydiff.distillation:Progressive")
     register("spectral", "a teacher's spectrum, a term of a sum", "anydiff.distillation:Spectral", network="unet")
+    studio = "anydiff.distillation.domain_studio"
+    register(
+        "pair-similarities", "how alike examples are to one another, as a frozen source has it: a term of a sum",
+        f"{studio}:PairSimilarities", coupled=True, network="unet", path="vp-cosine",
+    )  # fmt: skip
+    register(
+        "wavelet-details", "details of the prediction: a term of a sum", f"{studio}:WaveletDetails", network="unet"
+    )
     register("sum", "named, weighted terms on one network call", "anydiff.objectives:Sum")
     register(
         "cross-entropy",
@@ -305,6 +313,7 @@ def _objectives_of_classes(register: Register) -> None:
 def register_training_methods(register: Register) -> None:
     """Which modules are trained, and by which losses."""
     register("objective", "the objective moves the network, and no more", "anydiff.training:ObjectiveMethod")
+    register("shared-time", "the same, all examples of a step at one time", "anydiff.training:SharedTime")
 
 
 @hookimpl

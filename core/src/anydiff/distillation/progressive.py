@@ -24,6 +24,7 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers.base import wrapped
+from anydiff.distillation.companion import check_same_states
 from anydiff.distillation.guiding import built_guidance
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives import Call, Objective, element_mean
@@ -135,18 +136,8 @@ class Progressive(Objective):
 
     def meet(self, denoiser: Denoiser, companions: Mapping[str, Denoiser]) -> None:
         """Refuse a teacher of other states or another path, and a grid that leaves the path."""
-        teacher, path = companions[TEACHER], gaussian(denoiser.path, "progressive distillation")
-        shapes = [None if each.spec is None else tuple(each.spec.shape) for each in (denoiser, teacher)]
-        if shapes[0] != shapes[1]:
-            raise AnydiffError(
-                f"the teacher is of states of shape {shapes[1]}, but the student of {shapes[0]}; distil a model of the "
-                "same states."
-            )
-        if teacher.path != path:
-            raise AnydiffError(
-                f"the teacher's path is {teacher.path!r}, but the student's is {path!r}; give both the same path and "
-                "range of times."
-            )
+        path = gaussian(denoiser.path, "progressive distillation")
+        check_same_states(denoiser, companions[TEACHER], TEACHER)
         if self.grid[0] != path.t_start or self.grid[-1] < path.t_end:
             raise AnydiffError(
                 f"the grid runs from {self.grid[0]:g} to {self.grid[-1]:g}, but the teacher was trained from "

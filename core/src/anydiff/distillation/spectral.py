@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
+from anydiff.distillation.companion import check_axes, check_same_states
 from anydiff.errors import AnydiffError
 from anydiff.objectives import Call
 from anydiff.objectives.terms import Term
@@ -64,17 +65,9 @@ class Spectral(Term):
         self.exponent = float(exponent)
 
     def meet(self, denoiser: Denoiser, companions: Mapping[str, Denoiser]) -> None:
-        """Refuse states without spatial axes, and a teacher of other states."""
-        shapes = [None if each.spec is None else tuple(each.spec.shape) for each in (denoiser, companions[TEACHER])]
-        if shapes[0] != shapes[1]:
-            raise AnydiffError(
-                f"the teacher is of states of shape {shapes[1]}, but the student of {shapes[0]}; distil a model of the "
-                "same states."
-            )
-        if shapes[0] is not None and len(shapes[0]) < 2:
-            raise AnydiffError(
-                f"states of shape {shapes[0]} have no spatial axes and so no spectrum; leave the spectral term out."
-            )
+        """Refuse states without spatial axes, and a teacher of other states or another path."""
+        check_same_states(denoiser, companions[TEACHER], TEACHER)
+        check_axes(denoiser, "spectrum", "leave the spectral term out")
 
     def loss(self, call: Call) -> Tensor:
         """Loss per example [B]."""

@@ -26,12 +26,14 @@ class Draws:
         positions: of the examples in the whole training, one each.
         levels: rows of each example, one after the other; each has numbers of its own.
         name: who draws; other names give independent numbers.
+        together: examples of an optimizer step, which :meth:`shared` gives one number; None where these are all of it.
     """
 
     seed: int
     positions: Sequence[int]
     levels: int = 1
     name: str = "draws"
+    together: int | None = None
 
     @property
     def rows(self) -> list[int]:
@@ -50,6 +52,16 @@ class Draws:
         """Numbers in (0, 1) for ``purpose``: float64 ``[rows, *shape]``, on the host."""
         stream = f"{self.name}/{purpose}"
         return self._rows([uniform(self.seed, self.positions, k, stream, shape) for k in range(self.levels)])
+
+    def shared(self, purpose: str) -> Tensor:
+        """Numbers in (0, 1) for ``purpose``, float64 ``[rows]``: one for all examples of a step, on the host.
+
+        The numbers of an example's levels are spread evenly, and the same for each example.
+        """
+        every = self.together or max(self.positions) + 1
+        first = uniform(self.seed, [p - p % every for p in self.positions], 0, f"{self.name}/{purpose}")
+        levels = torch.arange(self.levels, dtype=torch.float64) / self.levels
+        return ((first[:, None] + levels) % 1).clamp(min=2.0**-54).flatten()  # 0 is no number in (0, 1)
 
     def normal(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
         """Standard normal numbers for ``purpose``: float64 ``[rows, *shape]``, on the host."""

@@ -9,6 +9,7 @@ from anydiff.training.method import Average, Losses, ObjectiveMethod, TrainingMe
 from anydiff.training.optimisers import OPTIMISERS, SCHEDULES, Optimiser
 from anydiff.training.run import RunFolder
 from anydiff.training.settings import TrainingSettings
+from anydiff.training.shared_time import SharedTime
 from anydiff.training.weights import load_into, load_weights, save_weights, weights_hash
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ObjectiveMethod",
     "Optimiser",
     "RunFolder",
+    "SharedTime",
     "TrainingEvents",
     "TrainingMethod",
     "TrainingResult",

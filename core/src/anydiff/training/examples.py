@@ -136,7 +136,7 @@ class ExampleStream:
         if states.shape[0] != len(positions):
             raise AnydiffError(f"the data set gave {states.shape[0]} states for {len(positions)} indices; repair it.")
         condition = self._hidden(condition, positions)
-        draws = Draws(self.seed, positions, self.settings.noise_levels, "objective")
+        draws = Draws(self.seed, positions, self.settings.noise_levels, "objective", together=self.settings.batch_size)
         return Examples(states.to(self.dtype), drawn.noise, drawn.uniform, condition, drawn.indices, draws)
 
     def examples(self, step: int, positions: Sequence[int]) -> Examples:

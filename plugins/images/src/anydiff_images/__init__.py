@@ -42,6 +42,12 @@ def register_datasets(register: Register) -> None:
         "anydiff_images.mt_diffusion:LabelledFashion",
         ledger="anydiff_images.ledger:FASHION_MNIST",
     )
+    register(
+        "images/few-shot",
+        "a few pictures without labels: ten drawings of Fashion-MNIST, or a folder",
+        "anydiff_images.few_shot:FewShot",
+        ledger="anydiff_images.ledger:FASHION_MNIST",
+    )
     register("images/bridge", "two kinds of pictures as the ends of a bridge", "anydiff_images.bridge:ImageBridge")
 
 
@@ -88,6 +94,9 @@ def register_recipes(register: Register) -> None:
     )
     register("images/cifar10", "CIFAR-10, class-conditional, 32x32", "anydiff_images.recipes:cifar10")
     register("images/fashion-mmd", "images/fashion tuned as a sampler of 4 calls", "anydiff_images.recipes:fashion_mmd")
+    register(
+        "images/fashion-few-shot", "images/fashion adapted to ten drawings", "anydiff_images.few_shot:fashion_few_shot"
+    )
     register(
         "images/fashion-restore",
         "Fashion-MNIST from 4x4 averages at half intensity, in two network calls",

@@ -1,16 +1,19 @@
-"""``python -m MODULE ...`` without the seconds that importing torch takes, for tests whose subject is not the import.
+"""``python -m MODULE ...`` without the seconds that imports take, for tests whose subject is not the import.
 
-A server imports the libraries that commands need, and none of our own code. For each command it starts a copy of
-itself, which takes over the command's environment, folder and streams and then does what ``python -m`` does: anydiff
-and its plugins are imported from the start, and the interpreter ends as it always does.
+A server imports the libraries that commands need, the core and the benchmark's engine, and asks none of them anything:
+no plugin has been looked for. For each command it starts a copy of itself, which takes over the command's environment,
+folder and streams and then does what ``python -m`` does: plugins are found and imported from the start, and the
+interpreter ends as it always does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import selectors
 import signal
@@ -92,6 +95,14 @@ def become(question: dict[str, object]) -> None:
     runpy.run_module(str(question["module"]), run_name="__main__", alter_sys=True)
 
 
+def own_modules(package: str) -> list[str]:
+    """Every module of ``package`` that is no program; none where the package is not installed."""
+    with contextlib.suppress(ImportError):
+        found = pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
+        return [module.name for module in found if not module.name.endswith("__main__")]
+    return []
+
+
 if __name__ == "__main__":
     # Libraries of extras may be absent.
     for name in ("xarray", "zarr"):
@@ -108,6 +119,10 @@ if __name__ == "__main__":
         "lightning_fabric",
     ):
         importlib.import_module(name)
+    for package in ("anydiff", "anydiff_benchmarks"):
+        for name in own_modules(package):
+            importlib.import_module(name)
+    gc.freeze()  # copies share what is there by now
     asked = serve()
     if asked is not None:
         become(asked)

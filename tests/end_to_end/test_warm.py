@@ -9,7 +9,9 @@ import pytest
 
 PROGRAM = """
 import os, sys
-print(sorted(name for name in sys.modules if name.startswith("anydiff")), sys.argv[1:], os.getcwd(), os.environ["MARK"])
+from anydiff.plugins import loader
+plugins = sorted({name.partition(".")[0] for name in sys.modules if name.startswith("anydiff_")} - {"anydiff_benchmarks"})
+print(plugins, loader._cache, sys.argv[1:], os.getcwd(), os.environ["MARK"])
 if "raise" in sys.argv:
     raise ValueError("wrong")
 if "sleep" in sys.argv:
@@ -26,7 +28,7 @@ def test_it_is_a_process_of_its_own_that_ends_as_python_does(warm, tmp_path):
         return warm(*arguments, module="program", env=environment, cwd=tmp_path, **options)
 
     done = run("3")
-    assert (done.returncode, done.stdout) == (3, f"[] ['3'] {tmp_path} here\n")
+    assert (done.returncode, done.stdout) == (3, f"[] None ['3'] {tmp_path} here\n")
     assert run("0").returncode == 0
     failed = run("0", "raise")
     assert failed.returncode == 1

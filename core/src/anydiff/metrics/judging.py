@@ -22,6 +22,9 @@ from anydiff.plugins.report import report
 from anydiff.registry import CORE, registry
 from anydiff.states.conditions import spoken
 
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""The integers of each size in bytes."""
+
 
 class MetricError(AnydiffError):
     """A metric, or a domain's trials, that breaks the rules of its face; the sentence names the plugin."""
@@ -321,4 +324,12 @@ def _same_bits(one: Tensor, two: Tensor) -> bool:
     """Whether two tensors hold the same bytes; numbers that are not finite compare like all others."""
     if one.shape != two.shape or one.dtype != two.dtype:
         return False
-    return torch.equal(*(each.detach().contiguous().reshape(-1).view(torch.uint8) for each in (one, two)))
+    return torch.equal(_as_integers(one), _as_integers(two))
+
+
+def _as_integers(numbers: Tensor) -> Tensor:
+    """The same memory read as integers of the numbers' size, so that nothing is copied, whatever the strides."""
+    bare = numbers.detach()
+    if bare.is_complex():
+        bare = torch.view_as_real(bare.resolve_conj())
+    return bare.resolve_neg().view(_INTEGERS[bare.element_size()])

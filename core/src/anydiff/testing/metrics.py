@@ -30,10 +30,12 @@ class _Asked:
     """A metric whose writing into what it is given is undone and noted: all checks share the sample sets.
 
     Attributes:
-        metric: as registered.
+        name: as registered.
+        metric: of that name.
         written: what it wrote into, once for each time it was asked.
     """
 
+    name: str
     metric: Metric
     written: list[str]
 
@@ -50,7 +52,7 @@ class _Asked:
 def _metric(plugin: Subject, entry: Entry) -> _Asked:
     metric: Metric = plugin.build(entry)
     require(hasattr(metric, "card") and hasattr(metric, "compute"), "it has no card or no compute().")
-    return _Asked(metric, plugin.once(("written", entry.name), lambda: []))
+    return _Asked(entry.name, metric, plugin.once(("written", entry.name), lambda: []))
 
 
 class _Sets:
@@ -117,6 +119,11 @@ def _worse(real: SampleSet) -> SampleSet:
     return SampleSet(states, replace(real.condition, given=given), real.domain)
 
 
+def _value(plugin: Subject, metric: _Asked, sets: _Sets, which: str) -> Any:
+    """Of one of the sets against real data, worked out by the first check that asks."""
+    return plugin.once(("value", metric.name, which), lambda: metric.compute(getattr(sets, which), sets.real))
+
+
 def _rows(samples: SampleSet, rows: Tensor) -> SampleSet:
     return samples.rows(rows.tolist())
 
@@ -152,7 +159,7 @@ def identity(plugin: Subject, entry: Entry) -> None:
     """Real data against themselves are ideal, up to a quarter of the distance to bad samples."""
     metric = _metric(plugin, entry)
     sets = _sets(plugin, entry, metric.card.minimum_samples)
-    value, bad = metric.compute(sets.real, sets.real), metric.compute(sets.worse, sets.real)
+    value, bad = (_value(plugin, metric, sets, which) for which in ("real", "worse"))
     gap = abs(bad - metric.card.ideal)
     right = abs(value - metric.card.ideal) <= 0.25 * gap + 1e-9
     require(right, f"real data against themselves give {value:.4g}, but the ideal is {metric.card.ideal:g}.")
@@ -163,7 +170,7 @@ def direction(plugin: Subject, entry: Entry) -> None:
     """Bad samples score worse than real data, in the card's direction."""
     metric = _metric(plugin, entry)
     sets = _sets(plugin, entry, metric.card.minimum_samples)
-    good, bad = metric.compute(sets.real, sets.real), metric.compute(sets.worse, sets.real)
+    good, bad = (_value(plugin, metric, sets, which) for which in ("real", "worse"))
     worse = bad > good if metric.card.direction == "lower" else bad < good
     require(worse, f"{metric.card.direction} is better, but real data give {good:.4g} and bad samples {bad:.4g}.")
 
@@ -174,7 +181,7 @@ def in_range(plugin: Subject, entry: Entry) -> None:
     metric = _metric(plugin, entry)
     sets = _sets(plugin, entry, metric.card.minimum_samples)
     low, high = metric.card.range
-    for value in (metric.compute(sets.real, sets.real), metric.compute(sets.worse, sets.real)):
+    for value in (_value(plugin, metric, sets, which) for which in ("real", "worse")):
         require(isinstance(value, float) and math.isfinite(value), f"the value is {value!r}, not a finite float.")
         slack = 1e-6 * max(1.0, abs(value))
         require(
@@ -187,7 +194,7 @@ def order(plugin: Subject, entry: Entry) -> None:
     """The value depends neither on the order of the rows nor on what was computed before."""
     metric = _metric(plugin, entry)
     sets = _sets(plugin, entry, metric.card.minimum_samples)
-    value, again = metric.compute(sets.mixed, sets.real), metric.compute(sets.mixed, sets.real)
+    value, again = _value(plugin, metric, sets, "mixed"), metric.compute(sets.mixed, sets.real)
     turned = metric.compute(sets.turned_mixed, sets.turned_real)
     tolerance = 1e-5 * max(abs(value), 1e-3)
     require(abs(value - again) <= tolerance, f"computed twice it gives {value:.8g} and {again:.8g}.")
@@ -206,7 +213,7 @@ def truth(plugin: Subject, entry: Entry) -> None:
             skip(f"it is registered with {word}=True, so it may see which held-out row a sample was asked to be.")
     metric = _metric(plugin, entry)
     sets = _sets(plugin, entry, metric.card.minimum_samples)
-    value, turned = metric.compute(sets.mixed, sets.real), metric.compute(sets.mixed, sets.turned_real)
+    value, turned = _value(plugin, metric, sets, "mixed"), metric.compute(sets.mixed, sets.turned_real)
     same = abs(value - turned) <= 1e-5 * max(abs(value), 1e-3)
     require(same, f"with the reference's rows shuffled {value:.8g} becomes {turned:.8g}; else register paired=True.")
 
@@ -231,7 +238,7 @@ def scores(plugin: Subject, entry: Entry) -> None:
     own = metric.metric.scores(sets.mixed, sets.real)
     if own is None:
         skip("it gives no scores of cases, so an interval asks for the value without each part.")
-    value = metric.compute(sets.mixed, sets.real)
+    value = _value(plugin, metric, sets, "mixed")
     units: Uncertainty = "cases" if entry.metadata.get("paired") or entry.metadata.get("oracle") else "samples"
     try:
         unit_values(metric.compute, value, sets.mixed, sets.real, units, scores=own)

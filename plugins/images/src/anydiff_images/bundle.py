@@ -11,6 +11,7 @@ images per class. The label is thus the place, and the file can be looked at. Ex
 from __future__ import annotations
 
 import argparse
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,7 @@ def read_bundle(split: str, path: Path = BUNDLE) -> tuple[Pixels, NDArray[np.int
         FileFormatError: the file is missing or of another size.
     """
     try:
-        with Image.open(path) as picture:
-            mosaic = np.asarray(picture)
+        mosaic = _decoded(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise FileFormatError(
             f"the bundled {path.name!r} cannot be read ({error}); install anydiff-images again."
@@ -68,6 +68,15 @@ def read_bundle(split: str, path: Path = BUNDLE) -> tuple[Pixels, NDArray[np.int
     tiles = tiles[:first] if split == "train" else tiles[first:]
     interleaved = tiles.reshape(CLASSES, -1, SIDE, SIDE).swapaxes(0, 1).reshape(-1, SIDE, SIDE)
     return np.ascontiguousarray(interleaved), np.arange(len(tiles), dtype=np.int64) % CLASSES
+
+
+@functools.lru_cache(maxsize=1)
+def _decoded(path: Path, changed: int) -> Pixels:
+    """The picture, decoded once for all data sets of one process; ``changed`` is the file's own time."""
+    with Image.open(path) as picture:
+        mosaic = np.asarray(picture)
+    mosaic.flags.writeable = False
+    return mosaic
 
 
 def write_bundle(source: Path | None, path: Path = BUNDLE) -> None:

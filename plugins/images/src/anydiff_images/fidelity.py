@@ -46,13 +46,17 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
         )
     at = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     weights = torch.softmax(-(at**2) / (2 * SIGMA**2), dim=0)
-    window = torch.outer(weights, weights)[None, None]
     x, y = (each.double().flatten(0, 1)[:, None] for each in (images, truth))
-    mean_x, mean_y, xx, yy, xy = (functional.conv2d(each, window) for each in (x, y, x * x, y * y, x * y))
+    mean_x, mean_y, xx, yy, xy = (_smoothed(each, weights) for each in (x, y, x * x, y * y, x * y))
     first, second = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
     likeness = (2 * mean_x * mean_y + first) * (2 * (xy - mean_x * mean_y) + second)
     spread = (mean_x**2 + mean_y**2 + first) * (xx - mean_x**2 + yy - mean_y**2 + second)
     return (likeness / spread).reshape(len(images), -1).mean(1)
+
+
+def _smoothed(images: Tensor, weights: Tensor) -> Tensor:
+    """Under the window ``weights`` x ``weights``: along the columns, then along the rows."""
+    return functional.conv2d(functional.conv2d(images, weights[None, None, :, None]), weights[None, None, None])
 
 
 class _Fidelity(Metric):

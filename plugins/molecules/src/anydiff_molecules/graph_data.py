@@ -79,10 +79,10 @@ def _split(draw: Callable[[Generator], nx.Graph], split: str, train: int, test: 
     natural_number("test", test)
     generator = np.random.default_rng(seed)
     found: list[nx.Graph] = []
-    seen: set[bytes] = set()
+    seen: set[tuple[int, frozenset[tuple[int, int]]]] = set()
     for _ in range(100 * (train + test)):
         graph = nx.convert_node_labels_to_integers(draw(generator))
-        key = nx.to_graph6_bytes(graph)
+        key = graph.number_of_nodes(), frozenset((min(edge), max(edge)) for edge in graph.edges())
         if key not in seen:
             seen.add(key)
             found.append(graph)

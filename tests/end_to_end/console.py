@@ -27,6 +27,8 @@ SMALLER = [
     (r"--nfe \d+", "--nfe 3"),
     (r"^anydiff text score ", "anydiff text score --draws 2 "),
     (r"^anydiff cost ", "anydiff cost --no-memory --seconds 0.01 "),
+    (r"^anydiff calibrate ", "anydiff calibrate --count 2 --fresh 8 "),
+    (r"^anydiff optimise (.*?)(--rounds \d+|$)", r"anydiff optimise \1 --rounds 1"),
     (r"--seeds 3", "--seeds 1 --count 1 --nfe 1"),
     (r"--devices 2", "--devices 1"),  # several start this very process again, which is the test's
     (r"Hopper-v5", "Pendulum-v1"),
@@ -140,7 +142,7 @@ def smaller(command: str) -> str:
     """The command as it is run."""
     for pattern, replacement in SMALLER:
         command = re.sub(pattern, replacement, command, count=1)
-    if match := re.search(r"anydiff train (\S+)", command):
+    if match := re.search(r"anydiff(?: --plugins-dir \S+)? train (\S+)", command):
         changes = TRAINING.get(match.group(1).partition("/")[0], TRAINING[""]).split()
         if "--from " in command or "-mmd " in command:  # the base's network is as it is
             changes = [change for change in changes if not change.startswith("network.")]

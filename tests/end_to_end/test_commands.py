@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import torch
 
 from anydiff.pipeline import Pipeline, load
 from anydiff.plugins import forget, report_to
+from anydiff_trajectories.learner import behaviour_cloning
 
 HELD_OUT = 136
 
@@ -45,6 +47,9 @@ def desk(home, tmp_path, monkeypatch):
     whole = Pipeline.reference
     # Metrics look at every held-out example, whatever the number of samples.
     monkeypatch.setattr(Pipeline, "reference", lambda self, count=None: whole(self, min(count or HELD_OUT, HELD_OUT)))
+    # Of thousands of updates; a policy belongs to the data of the command that made it.
+    cloning = functools.partial(behaviour_cloning, steps=40)
+    monkeypatch.setattr("anydiff_trajectories.baselines.behaviour_cloning", cloning)
     yield desk
     monkeypatch.undo()
     report_to(None)

@@ -7,6 +7,7 @@ plugin's. A plugin's entries enter together or not at all (:meth:`Registry.add`)
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import json
@@ -259,6 +260,15 @@ class _Register:
         self._found.append(Entry(self._kind, name, help, reference, self._plugin, metadata))
 
 
+@functools.lru_cache(maxsize=1024)
+def _parameters(target: Callable[..., Any]) -> tuple[inspect.Parameter, ...] | None:
+    """What ``target`` takes; None of a callable written in C that does not tell: then the call itself decides."""
+    try:
+        return tuple(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
 def check_options(target: Callable[..., Any], what: str, options: Mapping[str, Any]) -> None:
     """Check option names against the signature of ``target``; ``what`` names it in errors (``"solver 'ddim'"``).
 
@@ -266,9 +276,8 @@ def check_options(target: Callable[..., Any], what: str, options: Mapping[str, A
         UnknownNameError: an option that ``target`` does not take; suggests the nearest.
         AnydiffError: an option without default is missing.
     """
-    try:
-        parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):  # some callables written in C tell no signature: then the call itself decides
+    parameters = _parameters(target)
+    if parameters is None:
         return
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -40,6 +41,7 @@ SOLVERS = [entry.name for entry in solver_entries()]
 SPEC = StateSpec.single((2,))
 
 
+@functools.cache
 def least(name: str, path, end: str) -> int:
     """The smallest budget the solver takes."""
     for nfe in range(1, 12):

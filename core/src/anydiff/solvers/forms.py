@@ -45,6 +45,14 @@ class LinearForm:
     @property
     def terms(self) -> dict[str, Coefficient]:
         """Register -> coefficient."""
+        known = self._terms
+        return self._worked_out() if known is None else known
+
+    @terms.setter
+    def terms(self, terms: Mapping[str, Coefficient]) -> None:
+        self._terms, self._parts = dict(terms), ()
+
+    def _worked_out(self) -> dict[str, Coefficient]:
         pending = [self]  # a list, not recursion: a state that the network never sees is as deep as there are steps
         while pending:
             form = pending[-1]
@@ -57,10 +65,6 @@ class LinearForm:
             pending.pop()
         assert self._terms is not None
         return self._terms
-
-    @terms.setter
-    def terms(self, terms: Mapping[str, Coefficient]) -> None:
-        self._terms, self._parts = dict(terms), ()
 
     def __add__(self, other: LinearForm) -> LinearForm:
         return self._later(self, other) if isinstance(other, LinearForm) else NotImplemented

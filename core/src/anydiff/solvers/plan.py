@@ -171,15 +171,15 @@ class Plan:
             if not np.isfinite(value).all():
                 raise AnydiffError(f"the plan's constant {name!r} is not finite in all entries; make it anew.")
         for index, instruction in enumerate(self.instructions):
-            absent = [register for register in instruction.inputs if register not in known]
+            inputs = instruction.inputs
+            absent = [register for register in inputs if register not in known]
             if absent:
                 raise AnydiffError(f"instruction {index} of the plan reads {absent[0]!r}, which nothing wrote before.")
             for out in written(instruction):
                 if out in known:
                     raise AnydiffError(f"instruction {index} of the plan writes {out!r} again; use a new name.")
                 known.add(out)
-            repeated = len(set(instruction.inputs)) < len(instruction.inputs) or not instruction.inputs
-            if isinstance(instruction, Combine) and repeated:
+            if isinstance(instruction, Combine) and (not inputs or len(set(inputs)) < len(inputs)):
                 raise AnydiffError(f"instruction {index} of the plan combines no register, or one twice; add them up.")
         if self.result not in known:
             raise AnydiffError(f"the plan's result is {self.result!r}, which nothing wrote.")

@@ -313,7 +313,7 @@ class Program:
         """The register that holds ``form``; a form that is not one register yet becomes one, and stands for it."""
         if self.clock is not None:
             return form.register or self._combine(form, form.terms)
-        terms = {r: c for r, c in form.terms.items() if np.any(np.asarray(c) != 0.0)}
+        terms = {r: c for r, c in form.terms.items() if (c != 0.0 if isinstance(c, float) else np.any(c != 0.0))}
         terms = terms or dict(itertools.islice(form.terms.items(), 1))  # the zero state is still a state
         if len(terms) == 1:
             register, coefficient = next(iter(terms.items()))

@@ -28,7 +28,8 @@ Histogram = NDArray[np.float64]
 def earth_mover(first: Histogram, second: Histogram, width: float = 1.0) -> NDArray[np.float64]:
     """W1 ``[A, B]`` of histograms ``[A, K]`` and ``[B, K]`` that sum to 1, with ``width`` between neighbouring bins."""
     left, right = np.cumsum(first, axis=1), np.cumsum(second, axis=1)
-    return cdist(left, right, "cityblock") * width
+    distances: NDArray[np.float64] = cdist(left, right, "cityblock")
+    return distances * width
 
 
 def mmd(within_first: NDArray[np.float64], within_second: NDArray[np.float64], across: NDArray[np.float64]) -> float:

@@ -16,7 +16,7 @@ from anydiff.pipeline.latent import Latent, LatentDataset
 from anydiff.plugins import forget, use_folder
 from anydiff.recipes import load_recipe
 from anydiff.registry import registry
-from anydiff.states import Conditioning, StateSpec
+from anydiff.states import Conditioning, Known, StateSpec
 
 WAVES = Path(__file__).parent / "latent_plugin"
 
@@ -96,11 +96,25 @@ def test_wrong_latents_are_one_sentence(codes, tmp_path):
         train(load_recipe("waves/diffusion", [f"latent={tmp_path / 'plain'}"]), tmp_path / "run")
     with pytest.raises(AnydiffError, match=r"states of shape \(1, 8\).*has \(1, 16\)"):
         Latent(plain.domain, Autoencoder(StateSpec.single((1, 8))))
-    latent = train(load_recipe("waves/diffusion", [f"latent={codes}"]), tmp_path / "latent")
     with pytest.raises(AnydiffError, match="'waves/codes' is an autoencoder, which draws nothing"):
         load(codes).sample_set(1)
-    with pytest.raises(AnydiffError, match="known entries are data"):
-        latent.sample_set(1, known=torch.zeros(1, 16), known_mask=torch.ones(1, 16, dtype=torch.bool))
+
+
+def test_what_is_known_of_data_is_kept_through_latents_and_nothing_hidden_reaches_them(codes, tmp_path):
+    latent = train(load_recipe("waves/diffusion", [f"latent={codes}"]), tmp_path / "latent")
+    mask = torch.zeros(1, 16, dtype=torch.bool)
+    mask[:, :6] = True  # the first cell of four, and half of the second
+    values = torch.linspace(-1, 1, 16)[None]
+    made = latent.sample_set(3, known=values, known_mask=mask, seed=2).states
+    assert torch.equal(made[:, :, :6], values[None, :, :6].expand(3, 1, 6)), "known entries come out as they are"
+    hidden = torch.where(mask, values, torch.nan)
+    assert torch.equal(latent.sample_set(3, known=hidden, known_mask=mask, seed=2).states, made)
+    known = latent.latent.known(Known(values[None], mask[None]))
+    assert known.mask[0, 0].tolist() == [True, False, False, False], "a latent is known where its cell is"
+    everything = latent.sample_set(1, known=values, known_mask=torch.ones_like(mask)).states
+    assert torch.equal(everything[0], values)
+    nothing = latent.sample_set(3, known=values, known_mask=torch.zeros_like(mask), seed=2).states
+    assert torch.allclose(nothing, latent.sample_set(3, seed=2).states, atol=1e-5)
 
 
 def test_an_autoencoder_is_evaluated_by_what_it_gives_back(codes):
@@ -111,6 +125,8 @@ def test_an_autoencoder_is_evaluated_by_what_it_gives_back(codes):
         again = torch.cat([network.decode(network.encode(row[None])) for row in reference.states])
     expected = pipeline.evaluate_objects(pipeline.domain.decode(again), reference)
     found = pipeline.evaluate(100, reference=reference)
+    error = (again - reference.states).square().mean().item()
+    assert found.pop("codec/squared-error").value == pytest.approx(error, rel=1e-5)
     assert found.keys() == expected.keys() != set()
     for name, score in found.items():
         assert score.value == pytest.approx(expected[name].value, rel=1e-5)

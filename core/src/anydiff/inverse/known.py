@@ -54,17 +54,16 @@ def can_measure(denoiser: Denoiser) -> bool:
     return isinstance(path, GaussianPath) and path.noise_law.gaussian and not path.shows_clean
 
 
-def keeping(denoiser: Denoiser, layers: Sequence[Wrapper], condition: Conditioning, latent: bool) -> list[Wrapper]:
+def keeping(denoiser: Denoiser, layers: Sequence[Wrapper], condition: Conditioning) -> list[Wrapper]:
     """What keeps the known entries of ``condition`` where a network sees them noised; empty where nothing is needed.
 
     Args:
         denoiser: inside of the layers.
         layers: around it; one that keeps known entries already is enough.
-        condition: of all samples.
-        latent: whether latents are diffused, whose entries are no measurements of the data.
+        condition: of all samples, its known entries those of the states that are diffused.
     """
     known = condition.known
     kept = any(isinstance(layer, KnownEntries) for layer in layers)
-    if known is None or kept or latent or not can_measure(denoiser):
+    if known is None or kept or not can_measure(denoiser):
         return []
     return [] if sees_clean(denoiser, known, condition) else [MeasuredEntries()]

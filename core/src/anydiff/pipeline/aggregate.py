@@ -229,11 +229,14 @@ def space_of(recipe: Recipe, domain: Domain, companions: Mapping[str, Pipeline])
     return latent_of(companions["latent"], recipe.latent, domain)
 
 
-def with_parts(space: Space | None, condition: Conditioning) -> Conditioning:
-    """``condition`` with known entries of an aggregate's states as the parts that they are."""
-    if not isinstance(space, Aggregate) or condition.known is None:
+def in_space(space: Space | None, condition: Conditioning) -> Conditioning:
+    """``condition`` with known entries of data as what they are in ``space``: parts of an aggregate, or latents."""
+    known = condition.known
+    if known is None or space is None:
         return condition
-    return replace(condition, known=None, sources={**condition.sources, **space.given(condition.known)})
+    if isinstance(space, Aggregate):
+        return replace(condition, known=None, sources={**condition.sources, **space.given(known)})
+    return replace(condition, known=space.known(known))
 
 
 def read_by(

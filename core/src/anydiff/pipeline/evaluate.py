@@ -12,7 +12,8 @@ from anydiff.metrics import Metric, SampleSet, Score, repeat_cases
 from anydiff.metrics.ensembles import in_layout
 from anydiff.metrics.judging import judge, trials, values_of
 from anydiff.networks import Autoencoder
-from anydiff.pipeline.latent import no_sampling_options, reconstruct
+from anydiff.pipeline.codec import codec_scores
+from anydiff.pipeline.latent import Latent, no_sampling_options, reconstruct
 from anydiff.plugins import hooks
 from anydiff.recipes import Part, Recipe
 from anydiff.registry import registry
@@ -29,7 +30,10 @@ def evaluate(
     """The scores of ``count`` samples beside ``reference``, with what the domain adds; an autoencoder has no trials."""
     samples = like(pipeline, reference, natural_number("count", count), {"seed": seed, **options})
     domain = pipeline.domain
-    if isinstance(pipeline.denoiser.network, Autoencoder) or not isinstance(domain, Evaluates):
+    network = pipeline.denoiser.network
+    if isinstance(network, Autoencoder):
+        return scores(pipeline.recipe, samples, reference, codec_scores(Latent(domain, network), samples, reference))
+    if not isinstance(domain, Evaluates):
         return scores(pipeline.recipe, samples, reference)
     name = pipeline.recipe.domain.name
     more = trials(name, lambda: domain.evaluate(pipeline, count, seed=seed, report=report, **options))

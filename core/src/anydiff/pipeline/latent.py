@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from anydiff.data.dataset import Dataset
 from anydiff.domains import Domain
@@ -23,7 +24,8 @@ from anydiff.domains.kit import content_hash
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet
 from anydiff.networks import Autoencoder
-from anydiff.states import Conditioning, Leaf, StateSpec
+from anydiff.networks.layers import pad_to_multiple
+from anydiff.states import Conditioning, Known, StateSpec
 from anydiff.training import weights_hash
 
 if TYPE_CHECKING:
@@ -59,6 +61,17 @@ class Space(ABC):
     def decoded(self, latents: Tensor) -> Tensor:
         """As :meth:`to_data`, differentiable; ``latents`` are on the host, and at least one."""
 
+    def known(self, known: Known) -> Known:
+        """What known entries of states ``[B, *shape]`` say of the latents.
+
+        Raises:
+            AnydiffError: nothing can be said of them in this space.
+        """
+        raise AnydiffError(
+            f"known entries are data, but this recipe diffuses in {type(self).__name__}, where nothing follows from "
+            "them; use a recipe without latent."
+        )
+
     def beside(self, states: Tensor) -> Mapping[str, Tensor]:
         """What training is given beside the latents of ``states``, by name: the parts of an aggregate."""
         return {}
@@ -72,7 +85,7 @@ class Latent(Space):
         autoencoder: a trained one, on the domain's states.
 
     Attributes:
-        spec: one leaf named ``latent``.
+        spec: one leaf named ``latent``: numbers, or the codes of an autoencoder with a codebook.
 
     Raises:
         AnydiffError: the autoencoder was made for states of another shape.
@@ -85,7 +98,7 @@ class Latent(Space):
                 f"{domain.name!r} has {tuple(domain.spec.shape)}; train one on this domain, or change latent."
             )
         self.autoencoder = autoencoder.eval().requires_grad_(False)
-        self.spec = StateSpec([Leaf("latent", autoencoder.latent_shape)])
+        self.spec = StateSpec([autoencoder.latent_leaf])
 
     @property
     def identity(self) -> str:
@@ -94,9 +107,29 @@ class Latent(Space):
 
     @torch.no_grad()
     def to_latent(self, states: Tensor) -> Tensor:
-        """Latents float32 ``[B, *latent_shape]`` of states ``[B, *shape]``, each made alone: rows cannot mix."""
+        """Latents ``[B, *latent_shape]`` of states ``[B, *shape]``, each made alone: rows cannot mix.
+
+        Numbers are float32, codes int64.
+        """
         rows = [self.autoencoder.encode(row[None].float().cpu()) for row in states]
-        return torch.cat(rows) if rows else torch.empty(0, *self.spec.shape)
+        codes = self.spec.leaves[0].categorical
+        empty = torch.empty(0, *self.spec.shape, dtype=torch.int64 if codes else torch.float32)
+        return torch.cat([empty, *rows])
+
+    def known(self, known: Known) -> Known:
+        """The latents of the cells that are known whole.
+
+        Entries that are not known are zero before they are encoded, so none of them reaches a latent, whatever stands
+        there. A latent beside the border of the known entries is that of a picture with zeros there.
+        """
+        values = torch.where(known.mask, known.values, 0.0)
+        whole = known.mask.cpu().all(dim=1, keepdim=True).float()  # over the channels
+        factor, sizes = self.autoencoder.factor, self.autoencoder.latent_leaf.shape
+        hidden = pad_to_multiple(1 - whole, factor)
+        pool = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[hidden.ndim - 3]
+        mask = pool(hidden, factor) == 0
+        mask = mask[:, 0] if self.spec.categorical else mask.expand(-1, *sizes)
+        return Known(self.to_latent(values), mask)
 
     @torch.no_grad()
     def to_data(self, latents: Tensor) -> Tensor:
@@ -106,7 +139,8 @@ class Latent(Space):
 
     def decoded(self, latents: Tensor) -> Tensor:
         """As :meth:`to_data`, differentiable; ``latents`` are on the host, and at least one."""
-        return torch.cat([self.autoencoder.decode(row[None].float()) for row in latents])
+        rows = latents.float() if latents.is_floating_point() else latents
+        return torch.cat([self.autoencoder.decode(row[None]) for row in rows])
 
 
 def reconstruct(domain: Domain, autoencoder: Autoencoder, reference: SampleSet, count: int) -> SampleSet:
@@ -145,7 +179,7 @@ class LatentDataset(Dataset):
         self.name = inner.name
         self.inner = inner
         self.latent = latent
-        self._most = kept_bytes // (4 * latent.spec.size)
+        self._most = kept_bytes // ((8 if latent.spec.categorical else 4) * latent.spec.size)
         self._known: OrderedDict[int, Tensor] = OrderedDict()
 
     @property

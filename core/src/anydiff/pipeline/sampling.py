@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -18,10 +19,9 @@ from anydiff.inverse.known import keeping
 from anydiff.metrics import SampleSet
 from anydiff.metrics.ensembles import members_per_case
 from anydiff.networks import Autoencoder
-from anydiff.pipeline.aggregate import read_by, with_parts
+from anydiff.pipeline.aggregate import in_space, read_by
 from anydiff.pipeline.conditions import Asked, fixing, known_entries, require_guidable, with_known_nodes
 from anydiff.pipeline.fixed import require_free
-from anydiff.pipeline.latent import Latent
 from anydiff.pipeline.samplers import sampler_of
 from anydiff.plugins import hooks
 from anydiff.recipes.build import build_guidance
@@ -220,17 +220,21 @@ class Draws:
 
     def around(self, outer: Sequence[Wrapper] = ()) -> list[Wrapper]:
         """All that goes around the denoiser, the first innermost."""
-        latent = self.pipeline.latent is not None
-        return [*self.layers, *outer, *keeping(self.denoiser, self.layers, self.condition, latent)]
+        condition = replace(self.condition, known=self.asked.known)
+        return [*self.layers, *outer, *keeping(self.denoiser, self.layers, condition)]
+
+    @cached_property
+    def asked(self) -> Conditioning:
+        """The condition of the states that are diffused: known entries of data as what they say of latents."""
+        return in_space(self.pipeline.latent, self.condition.without(fixing(self.pipeline.domain)))
 
     def request(self, seed: int | None = None, outer: Sequence[Wrapper] = ()) -> SampleRequest:
         """What a sampler is asked for; arguments as for :meth:`states`."""
-        options, pipeline = self.options, self.pipeline
+        options = self.options
         start = options.start if isinstance(options.start, Tensor | Start) else None  # objects were encoded before
-        asked = with_parts(pipeline.latent, self.condition.without(fixing(pipeline.domain)))
         return SampleRequest(
             self.count, seed=options.seed if seed is None else seed, guidance=self.around(outer),
-            condition=asked, cases=options.cases, start=start, noise=options.noise, operations=options.operations,
+            condition=self.asked, cases=options.cases, start=start, noise=options.noise, operations=options.operations,
             temperature=self.temperature,
             batch_size=options.batch_size, device=options.device or "cpu", callbacks=self.callbacks,
         )  # fmt: skip
@@ -242,8 +246,7 @@ class Draws:
             seed: in place of that of the options.
             outer: guidance around all other.
         """
-        options = self.options
-        solving = {**options.solving, "guidance": self.around(outer)}
+        options, solving = self.options, {**self.options.solving, "guidance": self.around(outer)}
         sampler = sampler_of(self.pipeline, options.nfe, options.solver, solving, self.denoiser.path)
         return sampler.sample(self.request(seed, outer), self.denoiser, self.spec).to(self.spec.dtype())
 
@@ -252,7 +255,7 @@ class Draws:
         domain, latent, told = self.pipeline.domain, self.pipeline.latent, self.told
         states = states.cpu() if latent is None else latent.to_data(states)
         fixed = self.condition.known
-        if fixed is not None and latent is not None:  # whole parts, which come out as they were given
+        if fixed is not None and latent is not None:  # decoding would change it
             rows = torch.arange(self.rows) % len(fixed.mask)
             states = torch.where(fixed.mask[rows].cpu(), fixed.values[rows].to(states), states)
         states = hooks().transform(
@@ -290,14 +293,12 @@ def _fitting(
     """The guidance that this conditioning allows.
 
     Raises:
-        AnydiffError: the network cannot be guided so, or entries of data are fixed while latents are diffused.
+        AnydiffError: the network cannot be guided so.
     """
     if not condition.given and options.guidance is None:
         # Without a condition there is nothing to guide towards; the recipe's default then does not apply.
         layers = [layer for layer in layers if not layer.needs_condition]
     require_guidable(pipeline.recipe, pipeline.denoiser.network, pipeline.domain, layers)
-    if condition.known is not None and isinstance(pipeline.latent, Latent):
-        raise AnydiffError("known entries are data, but this recipe diffuses latents; use a recipe without latent.")
     return layers
 
 

@@ -40,6 +40,9 @@ from anydiff.training.events import Batch
 from anydiff.training.run import process_rank
 from anydiff.training.weights import BEFORE, load_metadata
 
+FIRST_EXAMPLES = 256
+"""What a network that begins with data is shown before its first step."""
+
 TRANSFORMS = "transforms"
 """The metadata field of weights that were trained under ``transform_batch``: distribution -> sha256 of its code."""
 
@@ -90,6 +93,8 @@ def train(
     transforms = transforming_code("transform_batch")
     pipeline = _begun(recipe, Path(folder), transforms, resume)
     _begin_weights(pipeline, base)
+    if base is None:
+        _begin_with_data(pipeline, dataset)
     if pipeline.latent is not None:
         dataset = LatentDataset(dataset, pipeline.latent)
     asked_of = {name: each.denoiser for name, each in companions.items()}
@@ -151,6 +156,14 @@ def _begin_weights(pipeline: Pipeline, base: Pipeline | None) -> None:
         if not taken.whole:
             warnings.warn(f"started from {start.source!r} in part: {taken}.", stacklevel=3)
     freeze(pipeline.denoiser.network, start.freeze)
+
+
+def _begin_with_data(pipeline: Pipeline, dataset: Dataset) -> None:
+    """Show the first examples to a network that begins with them (a codebook), as the recipe's seed says."""
+    begin = getattr(pipeline.denoiser.network, "begin", None)
+    if begin is not None:
+        states, _ = dataset.batch(range(min(FIRST_EXAMPLES, len(dataset))))
+        begin(states, pipeline.recipe.training.seed)
 
 
 def _check_same_experiment(recipe: Recipe, before: Recipe, folder: Path) -> None:

@@ -109,6 +109,9 @@ def register_recipes(register: Register) -> None:
         "anydiff_images.mt_diffusion:fashion_joint",
         weights="anydiff_images:weights/fashion-joint.safetensors",
     )
+    codes = "anydiff_images.vq_diffusion"
+    register("images/fashion-vq-codes", "autoencoder of Fashion-MNIST with a codebook", f"{codes}:fashion_vq_codes")
+    register("images/vq-diffusion", "Fashion-MNIST by diffusion of its codes", f"{codes}:vq_diffusion")
     register("images/fashion-bridge", "sneakers become ankle boots, unpaired", "anydiff_images.bridge:fashion_bridge")
 
 

@@ -8,7 +8,7 @@ from anydiff.recipes import Recipe
 from anydiff_images.classes import CIFAR10_CLASSES, FASHION_CLASSES
 
 
-def _metrics(features: str, classifier: bool = True) -> list[dict[str, Any]]:
+def feature_metrics(features: str, classifier: bool = True) -> list[dict[str, Any]]:
     """The plugin's metrics on the features called ``features``; consistency only where that is a classifier."""
     names = ["frechet-distance", "kernel-distance", "precision", "recall"]
     metrics: list[dict[str, Any]] = [{"name": f"images/{name}", "options": {"features": features}} for name in names]
@@ -58,7 +58,7 @@ def fashion() -> Recipe:
                 {"name": "clamp"},
             ],
         },
-        "metrics": _metrics("fashion-mnist"),
+        "metrics": feature_metrics("fashion-mnist"),
     }
     return Recipe.parse(recipe, "recipe 'images/fashion'")
 
@@ -94,7 +94,7 @@ def cifar10() -> Recipe:
             "condition_dropout": 0.1,
         },
         "sampling": {"solver": "dpm-solver++-2m", "nfe": 20, "guidance": [{"name": "clamp"}]},
-        "metrics": _metrics("inception", classifier=False),
+        "metrics": feature_metrics("inception", classifier=False),
     }
     return Recipe.parse(recipe, "recipe 'images/cifar10'")
 

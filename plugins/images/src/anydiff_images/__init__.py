@@ -110,7 +110,12 @@ def register_recipes(register: Register) -> None:
         weights="anydiff_images:weights/fashion-joint.safetensors",
     )
     codes = "anydiff_images.vq_diffusion"
-    register("images/fashion-vq-codes", "autoencoder of Fashion-MNIST with a codebook", f"{codes}:fashion_vq_codes")
+    register(
+        "images/fashion-vq-codes",
+        "autoencoder of Fashion-MNIST with a codebook",
+        f"{codes}:fashion_vq_codes",
+        weights="anydiff_images:weights/fashion-vq-codes.safetensors",
+    )
     register("images/vq-diffusion", "Fashion-MNIST by diffusion of its codes", f"{codes}:vq_diffusion")
     register("images/fashion-bridge", "sneakers become ankle boots, unpaired", "anydiff_images.bridge:fashion_bridge")
 

@@ -30,6 +30,7 @@ LAYERS = [
     {"calibration"},
     {"compression", "editing", "inverse"},
     {"recipes"},
+    {"adapters"},
     {"tasks"},
     {"pipeline"},
     {"advise"},

@@ -23,9 +23,12 @@ ROOT = Path(__file__).parents[2]
 
 
 class Alone:
-    """``folder`` holds the environment of the distributions in ``projects``, paths below the root of the workspace."""
+    """``folder`` holds the environment of the distributions in ``projects``, paths below the root of the workspace.
 
-    def __init__(self, folder: Path, *projects: str) -> None:
+    Of ``extras`` what those of the distributions that have an extra of this name need is there, too.
+    """
+
+    def __init__(self, folder: Path, *projects: str, extras: str = "") -> None:
         self.folder = folder
         venv.EnvBuilder(symlinks=True, with_pip=False).create(folder / "venv")
         self.python = folder / "venv" / "bin" / "python"
@@ -36,7 +39,7 @@ class Alone:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(self.site)
         names = [dist.metadata["Name"] for dist in importlib.metadata.distributions(path=[str(self.site)])]
-        self.linked = self._link([Requirement(name) for name in names])
+        self.linked = self._link([Requirement(f"{name}[{extras}]" if extras else name) for name in names])
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``python ...`` in this environment, in a folder and with a home of its own."""

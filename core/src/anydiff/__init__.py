@@ -21,6 +21,7 @@ _EXPORTS = {
     "sample": "anydiff.samplers",
     "load": "anydiff.pipeline",
     "Pipeline": "anydiff.pipeline",
+    "wrap": "anydiff.adapters",
 }
 
 __all__ = ["__version__", *_EXPORTS]

@@ -47,6 +47,10 @@ ANYDIFF_CHECK_OPTIONS = {
     "dit": {"spec": [1, 8, 8], "width": 16, "blocks": 1, "heads": 2, "patch_size": 4},
 }
 
+ANYDIFF_EXPECTED_FAILURES = {
+    "path.differentiable[ladder]": "its log-SNR is linear between rungs, so that its slope jumps at each of them",
+}
+
 
 @hookimpl
 def register_domains(register: Register) -> None:
@@ -88,6 +92,9 @@ def register_paths(register: Register) -> None:
     register("flow", "straight lines from noise to data (rectified flow)", "anydiff.paths:Flow")
     register("pfgm++", "EDM with heavy-tailed noise of dof degrees of freedom", "anydiff.paths:PFGMPlusPlus")
     register("rddm", "to a known input: residual and noise on their own schedules", "anydiff.paths:RDDM")
+    register("flow-shifted", "straight lines, longer in noise by a shift", "anydiff.paths:ShiftedFlow")
+    register("ladder", "variance preserving at whole times, which networks are told", "anydiff.paths:Ladder")
+    register("foreign", "a path under another library's conventions", "anydiff.paths:foreign")
     register("interpolant", "a bridge between two data sets", "anydiff.paths:Interpolant")
     register("interpolant-one-sided", "the interpolant from Gaussian noise", "anydiff.paths:OneSided")
     register("masked", "classes become the mask (absorbing)", "anydiff.paths:Masked", states="classes")
@@ -365,3 +372,9 @@ def register_commands(register: Register) -> None:
     register("check", "Run the conformance kit on a plugin.", "anydiff.cli.check:command")
     register("new-plugin", "Write the skeleton of a plugin.", "anydiff.cli.new_plugin:command")
     register("plugins", "List, check, enable and disable plugins.", "anydiff.cli.plugins:app")
+
+
+@hookimpl
+def register_adapters(register: Register) -> None:
+    """Other libraries' networks; those of libraries with conventions of their own are a plugin's."""
+    register("module", "any torch network, by what its options say", "anydiff.adapters:ModuleAdapter")

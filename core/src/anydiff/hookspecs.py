@@ -3,7 +3,7 @@
 Registration, called once when the plugins are loaded, each with a ``register`` callable (see :class:`Register`):
     register_domains  register_datasets  register_networks  register_paths  register_solvers  register_operations
     register_samplers  register_guidance  register_operators  register_inverse_methods  register_objectives
-    register_training_methods  register_metrics  register_recipes  register_tasks  register_commands
+    register_training_methods  register_metrics  register_recipes  register_tasks  register_adapters  register_commands
 
 Events, called for whoever listens; the answer is ignored. ``recipe`` is the resolved ``Recipe``:
     training_started  training_step  checkpoint_saved  sampling_step  evaluation_finished
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["API_VERSION", "Register", "hookimpl"]  # and every hook below
 
-API_VERSION = "2.1"
+API_VERSION = "2.2"
 """Version of the hooks below. A plugin may ask for a range in its module: ``ANYDIFF_API = ">=2.0,<3"``."""
 
 hookspec = pluggy.HookspecMarker("anydiff")
@@ -247,6 +247,16 @@ def register_tasks(register: Register) -> None:
 
 
 @hookspec
+def register_adapters(register: Register) -> None:
+    """Announce adapters of other libraries' networks, each an :class:`anydiff.adapters.Adapter`, built without options.
+
+    ``packages`` are the import packages of the classes that it knows. Example::
+
+        register("orchard/mine", "networks of the library mine", "anydiff_orchard.mine:Mine", packages=["mine"])
+    """
+
+
+@hookspec
 def register_commands(register: Register) -> None:
     """Announce commands of ``anydiff``: a typer app, or a function that typer can turn into a command.
 
@@ -263,10 +273,7 @@ def register_commands(register: Register) -> None:
 def training_started(recipe: Any, folder: Path, denoiser: Any, step: int) -> None:
     """Told once before the first step of a training, or of its resumption at ``step`` > 0.
 
-    Args:
-        recipe, folder: what is trained, and where.
-        denoiser: the ``NetworkDenoiser`` in training.
-        step: optimizer steps already done.
+    ``recipe`` and ``folder`` are what is trained, and where; ``denoiser`` is the ``NetworkDenoiser`` in training.
 
     Example::
 
@@ -280,9 +287,7 @@ def training_started(recipe: Any, folder: Path, denoiser: Any, step: int) -> Non
 def training_step(recipe: Any, folder: Path, step: int, values: Mapping[str, float]) -> None:
     """Told after each optimizer step of ``recipe`` that is logged, in the run's ``folder``.
 
-    Args:
-        step: optimizer steps done, from 1.
-        values: what was logged: ``loss``, ``learning_rate``, ``samples_per_second``, ...
+    ``step`` counts from 1; ``values`` are what was logged: ``loss``, ``learning_rate``, ``samples_per_second``, ...
 
     Example::
 
@@ -366,11 +371,8 @@ def wrap_denoiser(denoiser: Any, recipe: Any) -> Any:
     """Replace the denoiser that a pipeline samples with (caching, quantisation, counting).
 
     Args:
-        denoiser: ``denoiser(x, t, condition) -> E[x0 | x_t]``.
+        denoiser: ``denoiser(x, t, condition) -> E[x0 | x_t]``; the answer has the same face, or is ``None``.
         recipe: the resolved ``Recipe``, or ``None`` when there is none.
-
-    Returns:
-        A denoiser with the same face, or ``None`` to leave it as it is.
 
     Example::
 
@@ -385,12 +387,9 @@ def samples_ready(states: Tensor, condition: Any, recipe: Any) -> Any:
     """Look at finished samples, or change them before they are decoded and returned.
 
     Args:
-        states: ``[B, *shape]``.
+        states: ``[B, *shape]``; the answer has the same shape, or is ``None`` to leave them as they are.
         condition: what they were asked for with (:class:`anydiff.states.Conditioning`).
         recipe: the resolved ``Recipe``, or ``None`` when there is none.
-
-    Returns:
-        States of the same shape, or ``None`` to leave them as they are.
 
     Example::
 

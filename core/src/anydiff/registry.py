@@ -37,6 +37,7 @@ KINDS = (
     "metrics",
     "recipes",
     "tasks",
+    "adapters",
     "commands",
 )
 CORE = "anydiff"

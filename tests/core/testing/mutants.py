@@ -231,7 +231,41 @@ class Posterior(Guidance):
         gain = torch.linalg.solve(seen @ self.operator.T + noise, seen).transpose(1, 2)
         return data + (gain @ (self.measurement - data @ self.operator.T)[..., None])[..., 0]
 '''
+INIT_ADAPTER = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_adapters(register):
+    register("mutant", "a network that is told the noise level", "anydiff_mutant.parts:Mine", packages=["mutants"])
+"""
+ADAPTER = """
+import torch
+from anydiff.adapters import Adapter, Example, denoiser_of
+from anydiff.networks import ForeignNetwork
+from anydiff.paths import Foreign, foreign
+
+class Network(torch.nn.Module):
+    def forward(self, x, sigma):
+        return x / (1 + sigma.reshape(-1, 1) ** 2)
+
+class Told(Foreign):
+    def told(self, t):
+        return super().told(t)
+
+class Mine(Adapter):
+    def wrap(self, network, schedule=None):
+        made = foreign("edm", "noise-level")
+        path = Told(made.inner, made.time_told)
+        call = lambda network, x, times, given: network(x, times)
+        return denoiser_of(ForeignNetwork(network, call, sign=1.0), path, "data")
+
+    def example(self):
+        times = (1.0, 4.0, 9.0)
+        states = torch.linspace(-2, 2, 12).reshape(3, 4)
+        return Example(Network(), None, states, times, tuple((1.0, s) for s in times), lambda x, s: x / (1 + s**2))
+"""
 WRITTEN = {
+    "adapter": {"__init__": INIT_ADAPTER, "parts": ADAPTER},
     "sampler": {"__init__": INIT_SAMPLER, "parts": SAMPLER},
     "measured": {"__init__": INIT_MEASURED, "parts": MEASURED},
     "inverse": {"__init__": INIT_INVERSE, "parts": INVERSE},
@@ -257,6 +291,9 @@ START = "x = program.start()"
 DATA = "    def data(self, denoiser, x, t, condition):"
 
 MUTANTS: list[tuple[str, str, str, str, str]] = [
+    ("adapter.levels", "adapter", "parts", 'foreign("edm",', 'foreign("flow",'),
+    ("adapter.agrees", "adapter", "parts", "sign=1.0", "sign=-1.0"),
+    ("adapter.between", "adapter", "parts", "super().told(t)", "super().told(t).round()"),
     ("loading.loads", "solver", "__init__", "register_solvers", "register_solverz"),
     ("loading.light", "solver", "__init__", API, API + "import sys\nsys.modules.setdefault('torch', sys)\n"),
     ("loading.quick", "solver", "__init__", API, API + "import time\ntime.sleep(1.2)\n"),

@@ -12,6 +12,7 @@ from anydiff.networks.conditioning import (
     split_conditions,
 )
 from anydiff.networks.dit import DiT
+from anydiff.networks.foreign import ForeignNetwork
 from anydiff.networks.heads import Heads
 from anydiff.networks.memory import MemoryEstimate, counted_memory, estimate_memory
 from anydiff.networks.mlp import MLP
@@ -23,6 +24,7 @@ __all__ = [
     "ConditionEmbedding",
     "ConditionEncoder",
     "DiT",
+    "ForeignNetwork",
     "Heads",
     "LogSNREmbedding",
     "MemoryEstimate",

@@ -2,9 +2,11 @@
 
 from anydiff.paths.base import GaussianPath, LinearPath
 from anydiff.paths.categorical import CategoricalPath, Marginal, MaskAndReplace, Masked, Uniform
-from anydiff.paths.flow import Flow
+from anydiff.paths.flow import Flow, ShiftedFlow
+from anydiff.paths.foreign import Foreign, Scheduled, foreign
 from anydiff.paths.grids import GRIDS, power, time_grid
 from anydiff.paths.interpolant import Interpolant, OneSided
+from anydiff.paths.ladder import Ladder
 from anydiff.paths.mean_reverting import MeanReverting
 from anydiff.paths.mean_shift import Aggregated, MeanShift
 from anydiff.paths.ornstein_uhlenbeck import OrnsteinUhlenbeck
@@ -25,8 +27,10 @@ __all__ = [
     "ClockedPath",
     "ExponentialVE",
     "Flow",
+    "Foreign",
     "GaussianPath",
     "Interpolant",
+    "Ladder",
     "LinearPath",
     "Marginal",
     "MaskAndReplace",
@@ -38,12 +42,15 @@ __all__ = [
     "PFGMPlusPlus",
     "Path",
     "ProductPath",
+    "Scheduled",
+    "ShiftedFlow",
     "SubVP",
     "Uniform",
     "VPCosine",
     "VPLinear",
     "VPLogSNR",
     "check_range",
+    "foreign",
     "power",
     "time_grid",
 ]

@@ -22,8 +22,8 @@ Grid = list[float]
 
 
 def uniform_time(path: Path, steps: int) -> Grid:
-    """t_i = T + (t_end - T) i/N."""
-    return _pin(path, np.linspace(path.t_start, path.t_end, steps + 1))
+    """t_i = T + (t_end - T) i/N, or where the path places them (:meth:`~anydiff.paths.path.Path.spaced`)."""
+    return _pin(path, path.spaced(np.linspace(path.t_start, path.t_end, steps + 1)))
 
 
 def uniform_log_snr(path: ClockedPath, steps: int) -> Grid:

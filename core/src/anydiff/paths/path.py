@@ -13,7 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, TypeVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, NotApplicableError
@@ -97,6 +99,10 @@ class Path(ABC):
     @abstractmethod
     def first(self, noise: Tensor, condition: Conditioning) -> Tensor:
         """x_T ``[B, *shape]`` from which sampling begins, of a draw of :attr:`noise_law` and of what is known."""
+
+    def spaced(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The nodes of the grid ``time`` for evenly spaced ``times``: these, unless a path places them elsewhere."""
+        return times
 
     def prediction_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of a prediction for states of ``shape``; the same unless a path says otherwise."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
+from anydiff.adapters import foreign_source
 from anydiff.compression.cost import (
     Call,
     Latency,
@@ -278,5 +279,7 @@ def measured_memory(pipeline: Pipeline, batches: Sequence[int]) -> dict[int, int
 
 
 def file_bytes(pipeline: Pipeline) -> int | None:
-    """Of the weights on disk; None where the model was loaded from none."""
-    return None if not pipeline.origin else weights_file(pipeline.origin).stat().st_size
+    """Of the weights on disk; None where the model was loaded from none, or from another library's folder."""
+    if not pipeline.origin or foreign_source(pipeline.origin) is not None:
+        return None
+    return weights_file(pipeline.origin).stat().st_size

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anydiff.adapters import foreign_source, read_foreign
 from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.pipeline.companions import companions_of, hidden_recipe
@@ -31,9 +32,12 @@ def load_pipeline(kind: type[Pipeline], source: str, within: tuple[Path, ...] = 
 
     Args:
         kind: the class that is made.
-        source: a recipe's name, a run folder or a weights file.
+        source: a recipe's name, a run folder, a weights file, or ``ADAPTER:FOLDER`` of another library.
         within: the weights that need this model, outermost first.
     """
+    foreign = foreign_source(source)
+    if foreign is not None:
+        return _load_foreign(kind, *foreign)
     path = weights_file(source)
     origin = str(Path(source).resolve()) if Path(source).exists() else source
     if path.resolve() in within:
@@ -50,6 +54,20 @@ def load_pipeline(kind: type[Pipeline], source: str, within: tuple[Path, ...] = 
     own = ("recipe", "recipe_hash", "format", REQUIRES)
     pipeline.metadata = {name: text for name, text in metadata.items() if name not in own}
     pipeline.origin = origin
+    return pipeline
+
+
+def _load_foreign(kind: type[Pipeline], adapter: str, folder: Path) -> Pipeline:
+    """A pipeline of another library's folder, by its adapter."""
+    where = f"{adapter}:{folder}"
+    found = read_foreign(adapter, folder)
+    recipe = Recipe.parse(found.recipe, f"the model {where!r}")
+    with without_budget(), within_weights(found.tensors, repr(where), recipe.network.options), _built_from(folder):
+        pipeline = kind.untrained(recipe, {})
+    _check_states(pipeline, folder)
+    load_into(pipeline.denoiser.network, found.tensors, repr(where))
+    pipeline.metadata = dict(found.metadata)
+    pipeline.origin = f"{adapter}:{folder.resolve()}"
     return pipeline
 
 

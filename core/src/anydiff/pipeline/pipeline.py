@@ -237,7 +237,7 @@ class Pipeline:
 
 
 def load(source: str | Path) -> Pipeline:
-    """A pipeline from a recipe's bundled weights (``"images/fashion"``), a run folder, or a weights file.
+    """A pipeline from bundled weights (``"images/fashion"``), a run, a weights file, or ``"diffusers:FOLDER"``.
 
     Nothing is downloaded and nothing in the file is executed. Models that the recipe needs (its ``latent``) are loaded
     with it: a relative name is sought beside the weights first.

@@ -16,7 +16,17 @@ from anydiff.testing.subject import Skip, Subject, subject
 
 ROOMS = (
     *("loading", "data", "domains", "options", "paths", "solvers", "classes", "operations", "samplers", "guidance"),
-    *("operators", "inverse_methods", "metrics", "networks", "objectives", "training_methods", "recipes", "tasks"),
+    *(
+        "operators",
+        "inverse_methods",
+        "metrics",
+        "networks",
+        "objectives",
+        "training_methods",
+        "recipes",
+        "tasks",
+        "adapters",
+    ),
 )
 """The modules of checks, in the order of the report."""
 

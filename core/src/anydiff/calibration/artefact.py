@@ -32,7 +32,8 @@ class Entry:
         guidance: the guidance's text; empty for none.
         values: arrays by name; empty where the winner was no better on fresh noise, which is then the baseline.
         dropped: the winner was no better on fresh noise.
-        search: mean squared distance on the search's noises of the winner, and of the baseline there.
+        search: squared distance on the search's noises of the winner, and of the baseline there: its mean over the
+            samples, or what the method compares (:attr:`anydiff.calibration.Method.statistic`).
         fresh: the same on fresh noises.
         ratio: winner over baseline on fresh noises, with its 95 % interval (paired bootstrap).
         calls: network calls of the search, each of all noises together, with those of the exact trajectory and of

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from anydiff.calibration.artefact import Artefact, Entry
 from anydiff.calibration.reference import Trials, per_sample
 from anydiff.calibration.search import Found, Method, Spending
 from anydiff.denoisers.base import Denoiser
-from anydiff.denoisers.wrappers import Wrapper
+from anydiff.denoisers.wrappers import Wrapper, bent
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.paths.path import Path as NoisePath
 from anydiff.samplers import SampleRequest
@@ -25,6 +26,9 @@ from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 #: The samples of the fresh noises are numbered from here on, so that they are none of the search's.
 FRESH_FROM = 1 << 40
 BOOTSTRAPS = 2000
+
+#: What is made of the samples' squared distances, along an axis.
+STATISTICS: dict[str, Callable[[Any, int], Any]] = {"mean": np.mean, "median": np.median}
 
 #: Below this must the upper end of the interval of winner over baseline be; a gain of less than a hundredth is none.
 GAIN = 0.99
@@ -129,7 +133,7 @@ def calibrate(
 def plan_of_entry(artefact: Artefact, method: Method, path: NoisePath, nfe: int, layers: Sequence[Wrapper]) -> Plan:
     """The plan that an artefact compiles to for so many calls under this guidance."""
     entry = artefact.entry(nfe, guidance_text(layers))
-    return method.plan(entry.values, path, nfe)
+    return method.plan(entry.values, path, nfe, any(layer.bends for layer in layers))
 
 
 def framed(identity: Mapping[str, str], path: NoisePath, spec: StateSpec) -> dict[str, str]:
@@ -152,7 +156,8 @@ def _trials(
     denoiser: Denoiser, spec: StateSpec, method: Method, setting: Setting, layers: Sequence[Wrapper]
 ) -> tuple[Trials, Trials]:
     """Those of the search, which know all nodes that it will ask for, and the fresh ones."""
-    plans = [method.plan({}, denoiser.path, nfe) for nfe in setting.nfe]
+    guided = bent(denoiser, layers)
+    plans = [method.plan({}, denoiser.path, nfe, guided) for nfe in setting.nfe]
     nodes = sorted({t for plan in plans for t in plan.nodes}, reverse=True)
     search = Trials(denoiser, spec, setting.asked(range(setting.count or 0), layers), nodes)
     return search, Trials(denoiser, spec, setting.asked(range(FRESH_FROM, FRESH_FROM + setting.fresh), layers))
@@ -160,25 +165,28 @@ def _trials(
 
 def _judged(method: Method, fresh: Trials, found: Found, nfe: int, guidance: str, calls: int, begun: float) -> Entry:
     """The entry of what was found, as noises that the search has not seen decide."""
-    baseline = method.plan({}, fresh.denoiser.path, nfe)
+    baseline = method.plan({}, fresh.denoiser.path, nfe, fresh.guided)
     _, end = fresh.reference()
     plain = per_sample(fresh.run(baseline), end)
-    winner = method.plan(found.values, fresh.denoiser.path, nfe)
+    winner = method.plan(found.values, fresh.denoiser.path, nfe, fresh.guided)
     won = per_sample(fresh.run(winner, method.start(found.values)), end) if found.values else plain
-    ratio = _ratio(won, plain)
+    ratio = _ratio(won, plain, method.statistic)
+    value = STATISTICS[method.statistic]
     dropped = not ratio[2] < GAIN
     return Entry(
         nfe, guidance, {} if dropped else found.values, dropped, (found.score, found.baseline),
-        (float(won.mean()), float(plain.mean())), ratio, calls, round(time.monotonic() - begun, 3),
+        (float(value(won.cpu().numpy(), 0)), float(value(plain.cpu().numpy(), 0))), ratio, calls,
+        round(time.monotonic() - begun, 3),
     )  # fmt: skip
 
 
-def _ratio(won: torch.Tensor, plain: torch.Tensor) -> tuple[float, float, float]:
-    """Mean over mean with its 95 % interval, by paired bootstrap over the samples from a fixed seed."""
+def _ratio(won: torch.Tensor, plain: torch.Tensor, statistic: str = "mean") -> tuple[float, float, float]:
+    """Mean over mean (or medians) with its 95 % interval, by paired bootstrap over the samples from a fixed seed."""
+    over = STATISTICS[statistic]
     a, b = won.cpu().numpy(), plain.cpu().numpy()
     rows = np.random.default_rng(0).integers(0, len(a), (BOOTSTRAPS, len(a)))
     with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = a[rows].mean(1) / b[rows].mean(1)
-        value = a.mean() / b.mean()
+        drawn = over(a[rows], 1) / over(b[rows], 1)
+        value = over(a, 0) / over(b, 0)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(value), float(low), float(high)

@@ -20,7 +20,7 @@ from anydiff.calibration.search import Found, Method, Spending, bounded_minimum
 from anydiff.errors import UnknownNameError
 from anydiff.paths import time_grid
 from anydiff.solvers import Plan, Solver, build_plan, shared
-from anydiff.solvers.dc_solver import BASES, NODES, Compensated
+from anydiff.solvers.dc_solver import BASES, NODES
 
 LOW, HIGH = 0.3, 2.0
 """Between which the ratios are searched."""
@@ -82,5 +82,7 @@ class DCSolver(Method):
         return Found(values, score, baseline)
 
     def _plan(self, trials: Trials, nodes: list[float], ratios: list[float], closed: bool = False) -> Plan:
-        solver: Compensated = BASES[self.base](ratios=tuple(ratios), closed=closed)
+        solver: Solver = BASES[self.base](ratios=tuple(ratios), closed=closed)
+        if trials.guided:
+            solver = solver.under_guidance()
         return build_plan(solver, trials.denoiser.path, nodes, "stop" if closed else "clean", len(nodes) - 1)

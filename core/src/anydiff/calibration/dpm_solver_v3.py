@@ -78,7 +78,7 @@ class DPMSolverV3Statistics(Method):
         trials.calls += calls
         spending.check(trials.calls)
         path = trials.denoiser.path
-        baseline = float(per_sample(trials.run(self.plan({}, path, nfe)), end).mean())
+        baseline = float(per_sample(trials.run(self.plan({}, path, nfe, trials.guided)), end).mean())
         best: tuple[float, Mapping[str, NDArray[Any]]] = (baseline, {})
         for variant in VARIANTS:
             if variant[0] not in (self.degree or variant[0],) or variant[0] > nfe:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
+from anydiff.denoisers.wrappers import bent
 from anydiff.errors import AnydiffError
 from anydiff.paths.base import GaussianPath
 from anydiff.samplers import PlanSampler, SampleRequest
-from anydiff.samplers.sampler import Chunk
+from anydiff.samplers.sampler import Chunk, given_layers
 from anydiff.solvers import DPMSolverPP, Plan, Snapshot, Start, Step, advance, build_plan, execute, resume
 from anydiff.states import StateSpec
 
@@ -62,6 +63,11 @@ class Trials:
     _fine: tuple[dict[float, Tensor], Tensor, int] | None = field(default=None, repr=False)
     _charged: bool = field(default=False, repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def guided(self) -> bool:
+        """Whether a guidance bends the flow."""
+        return bent(self.denoiser, given_layers(self.request.guidance))
 
     def begin(self) -> None:
         """Count from 0 again: an entry begins. It bears what it shares with others, so that no order matters."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,13 +92,102 @@ class Method(ABC):
         """The grid on which it is searched and sampled; None for the solver's own or else the path's."""
         return None
 
-    def plan(self, values: Mapping[str, NDArray[Any]], path: Path, nfe: int) -> Plan:
-        """The plan of so many calls with these values; without any that of the baseline."""
-        return compile_plan(self.solver(values), path, nfe, self.grid)
+    @property
+    def statistic(self) -> str:
+        """What fresh noises compare: the ``"mean"`` or the ``"median"`` of the samples' squared distances."""
+        return "mean"
+
+    def plan(self, values: Mapping[str, NDArray[Any]], path: Path, nfe: int, guided: bool = False) -> Plan:
+        """The plan of so many calls with these values; without any that of the baseline.
+
+        ``guided``: a guidance bends the flow (:attr:`anydiff.denoisers.wrappers.Wrapper.bends`).
+        """
+        solver = self.solver(values)
+        return compile_plan(solver.under_guidance() if guided else solver, path, nfe, self.grid)
 
     def start(self, values: Mapping[str, NDArray[Any]]) -> Start | None:
         """Where sampling begins with these values; None for the prior."""
         return None
+
+
+Candidate = TypeVar("Candidate")
+
+
+class Space(ABC, Generic[Candidate]):
+    """What an evolutionary search moves in."""
+
+    @abstractmethod
+    def first(self) -> Sequence[Candidate]:
+        """The candidates that it begins with, all of which are scored."""
+
+    @abstractmethod
+    def crossed(self, one: Candidate, other: Candidate, rng: np.random.Generator) -> Candidate:
+        """A candidate with a part from each."""
+
+    @abstractmethod
+    def mutated(self, one: Candidate, rng: np.random.Generator) -> Candidate:
+        """A candidate near by."""
+
+    @abstractmethod
+    def key(self, one: Candidate) -> Hashable:
+        """Equal for candidates that are the same."""
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """How long a search goes on, and from whom it takes children.
+
+    Attributes:
+        evaluations: candidates that are scored beside the first ones.
+        parents: the best so many have children.
+        crossover: the share of children that are crossed before they are mutated.
+        seed: of all that is drawn.
+    """
+
+    evaluations: int = 400
+    parents: int = 15
+    crossover: float = 0.4
+    seed: int = 0
+
+
+def evolve(
+    space: Space[Candidate], score: Callable[[Candidate], float], how: Evolution,
+    told: Callable[[int, float], None] | None = None,
+) -> list[tuple[float, Candidate]]:  # fmt: skip
+    """The archive of all that was scored, the best first; same seed, same archive.
+
+    A candidate is scored once. What is not finite counts as infinitely bad. The search ends early where ten draws in a
+    row find nothing new. ``told`` hears the number of candidates scored and the best score, after each.
+    """
+    rng = np.random.default_rng(how.seed)
+    archive: list[tuple[float, int, Candidate]] = []
+    seen: set[Hashable] = set()
+
+    def tried(candidate: Candidate) -> bool:
+        key = space.key(candidate)
+        if key in seen:
+            return False
+        seen.add(key)
+        value = score(candidate)
+        bisect.insort(archive, (value if math.isfinite(value) else math.inf, len(archive), candidate),
+                      key=lambda each: each[:2])  # fmt: skip
+        if told is not None:
+            told(len(archive), archive[0][0])
+        return True
+
+    for candidate in space.first():
+        tried(candidate)
+    for _ in range(how.evaluations):
+        for _ in range(10):
+            best = [candidate for _, _, candidate in archive[: how.parents]]
+            child = best[int(rng.integers(len(best)))]
+            if rng.random() < how.crossover:
+                child = space.crossed(child, best[int(rng.integers(len(best)))], rng)
+            if tried(space.mutated(child, rng)):
+                break
+        else:
+            break
+    return [(value, candidate) for value, _, candidate in archive]
 
 
 def named_solver(name: str) -> Solver:

@@ -17,7 +17,10 @@ def command(
     source: common.Source,
     out: Annotated[Path, typer.Option(help="The .safetensors file to write; it is written after each search.")],
     method: Annotated[
-        str, typer.Option(help="What is learned: dc (a ratio per step, DC-Solver) or v3 (statistics, DPM-Solver-v3).")
+        str,
+        typer.Option(
+            help="What is learned: dc (a ratio per step), v3 (statistics, DPM-Solver-v3), s3 (each step's decisions)."
+        ),
     ] = "dc",
     nfe: Annotated[str | None, typer.Option(help="Network calls, 3,4,5 say (default: the recipe's).")] = None,
     guidance: Annotated[

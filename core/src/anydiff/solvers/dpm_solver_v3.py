@@ -141,7 +141,7 @@ class DPMSolverV3(Solver):
 
     def build(self, program: Program, nodes: Sequence[Node]) -> LinearForm:
         """A row for f, one for the correction and one for the prediction per step."""
-        tables = _Tables(program, self.statistics)
+        tables = Tables(program, self.statistics)
         x: LinearForm = program.start()
         fixed: Array | float = 0.0  # the state is the form and a fixed array, which becomes a constant
         known: list[Known] = []
@@ -171,7 +171,7 @@ class DPMSolverV3(Solver):
         return tables.whole(x, fixed, len(nodes))
 
 
-class _Tables:
+class Tables:
     """The statistics as a leaf needs them, and the integrals over them."""
 
     def __init__(self, program: Program, statistics: Statistics) -> None:
@@ -202,14 +202,20 @@ class _Tables:
         """The state with its fixed part, as a constant of the plan."""
         return x + self.program.constant(f"b{step}", fixed) if self.shifted and np.ndim(fixed) else x
 
-    def step(self, x: LinearForm, t: int, known: Sequence[Known], pseudo: bool) -> tuple[LinearForm, Array]:
-        """The state at point ``t`` from the base, and its fixed part: that of the base apart."""
+    def step(
+        self, x: LinearForm, t: int, known: Sequence[Known], pseudo: bool, relaxed: float = 1.0
+    ) -> tuple[LinearForm, Array]:
+        """The state at point ``t`` from the base, and its fixed part: that of the base apart.
+
+        The first derivative is multiplied by ``relaxed``.
+        """
         s = known[0][0]
         log_snr, part = self.log_snr[s : t + 1] - self.log_snr[s], slice(s, t + 1)
         growth = np.exp(self.total[part] - self.total[s] + self.scaled[part] - self.scaled[s])
         across = log_snr.reshape(-1, *[1] * (growth.ndim - 1))
         integrals = [_cumulative(growth * across**k, log_snr)[-1] / math.factorial(k) for k in range(len(known))]
         factors = _derivatives([float(self.log_snr[at] - self.log_snr[s]) for at, _ in known], pseudo)
+        factors[1:2] *= relaxed
         factor = -self.alpha[t] * np.exp(self.total[s] - self.total[t])
         form = self.ratio(s, t) * x
         fixed = np.asarray(factor * _cumulative(growth * self._drift(s, s, t), log_snr)[-1])

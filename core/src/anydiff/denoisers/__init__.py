@@ -20,9 +20,11 @@ from anydiff.denoisers.oracles import (
 from anydiff.denoisers.potential import Potential, has_log_density, log_density, require_smooth
 from anydiff.denoisers.rerouted import rerouted
 from anydiff.denoisers.student_t_oracle import StudentTOracle
+from anydiff.denoisers.table import ChainOracle, TableOracle
 
 __all__ = [
     "KINDS",
+    "ChainOracle",
     "Denoiser",
     "FunctionDenoiser",
     "GaussianMixtureOracle",
@@ -37,6 +39,7 @@ __all__ = [
     "Potential",
     "PredictionKind",
     "StudentTOracle",
+    "TableOracle",
     "as_denoiser",
     "batch_times",
     "conversion",

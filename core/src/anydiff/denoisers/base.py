@@ -44,6 +44,11 @@ class Denoiser(ABC):
         return False
 
     @property
+    def causal(self) -> bool:
+        """Whether the prediction of a place sees the places before it alone; a denoiser that does not say so is not."""
+        return False
+
+    @property
     def gaussian_path(self) -> GaussianPath:
         """The path, where it is one of data, noise and known sources; an error says what needs that."""
         return gaussian(self.path, "what is asked of this denoiser")

@@ -71,6 +71,11 @@ class NetworkDenoiser(AroundNetwork, Denoiser):
         return not getattr(self.network, "reads_time", True)
 
     @property
+    def causal(self) -> bool:
+        """Whether the network says so (``causal = True``)."""
+        return bool(getattr(self.network, "causal", False))
+
+    @property
     def native_kinds(self) -> tuple[PredictionKind, ...]:
         """The kinds of ``parametrization``."""
         return self._kinds

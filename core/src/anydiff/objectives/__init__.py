@@ -13,6 +13,8 @@ from anydiff.objectives.interpolant import InterpolantLoss
 from anydiff.objectives.masked_cross_entropy import MaskedCrossEntropy
 from anydiff.objectives.mixed import Mixed
 from anydiff.objectives.mt_diffusion import HeadLoss, MTDiffusion
+from anydiff.objectives.next_token import NextToken
+from anydiff.objectives.noise_contrastive import NoiseContrastive
 from anydiff.objectives.prediction import Prediction
 from anydiff.objectives.rddm import AutomaticSelection, EveryRoute
 from anydiff.objectives.reconstruction import Reconstruction
@@ -41,6 +43,8 @@ __all__ = [
     "MTDiffusion",
     "MaskedCrossEntropy",
     "Mixed",
+    "NextToken",
+    "NoiseContrastive",
     "Objective",
     "Prediction",
     "Reconstruction",

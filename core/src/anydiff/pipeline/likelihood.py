@@ -13,7 +13,7 @@ from anydiff.denoisers import Denoiser
 from anydiff.denoisers.wrappers import PresentNodes
 from anydiff.domains import Domain
 from anydiff.errors import AnydiffError, natural_number
-from anydiff.objectives.discrete_bound import DiscreteBound
+from anydiff.objectives import DiscreteBound, NextToken, Objective
 from anydiff.paths.categorical import categorical
 from anydiff.pipeline.conditions import Asked
 from anydiff.pipeline.fixed import require_free
@@ -76,7 +76,8 @@ def bound(
 
     The bound of infinitely many steps (:class:`~anydiff.objectives.DiscreteBound`; on a masked path the masked
     cross-entropy) at ``draws`` levels 1 - ᾱ that are spread evenly over (0, 1) from a start of each object's own.
-    Unbiased for any number of draws; object b depends on (seed, b) alone.
+    Unbiased for any number of draws; object b depends on (seed, b) alone. Of an autoregressive model it is -log p
+    itself, by one call.
 
     Raises:
         AnydiffError: no objects, or a path that is not one of classes.
@@ -88,7 +89,9 @@ def bound(
     states = pipeline.domain.encode(objects)
     given = pipeline.conditioning(condition, len(states))
     source = NoiseSource(pipeline.domain.spec, seed, pipeline.denoiser.path.noise_law)
-    objective, numbers = DiscreteBound(), range(len(states))
+    causal = pipeline.denoiser.causal
+    objective: Objective = NextToken() if causal else DiscreteBound()
+    draws, numbers = 1 if causal else draws, range(len(states))
     begin = uniform(seed, numbers, 0, "bound")
     total = torch.zeros(len(states), dtype=torch.float64)
     for draw in range(draws):

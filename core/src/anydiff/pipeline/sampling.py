@@ -21,10 +21,10 @@ from anydiff.metrics.ensembles import members_per_case
 from anydiff.networks import Autoencoder
 from anydiff.pipeline.aggregate import in_space, read_by
 from anydiff.pipeline.conditions import Asked, fixing, known_entries, require_guidable, with_known_nodes
+from anydiff.pipeline.energies import guidance_of
 from anydiff.pipeline.fixed import require_free
 from anydiff.pipeline.samplers import sampler_of
 from anydiff.plugins import hooks
-from anydiff.recipes.build import build_guidance
 from anydiff.samplers import Sampler, SampleRequest
 from anydiff.solvers import Solver
 from anydiff.solvers.executor import Callback, DrawsNoise, Operation, Step
@@ -177,7 +177,7 @@ class Draws:
             pipeline = on_path(pipeline, options.path)
         rows = natural_number("count", count) if isinstance(count, int) else len(count)
         distinct = rows if options.cases is None else natural_number("cases", options.cases)
-        layers = build_guidance(pipeline.recipe.sampling.guidance if options.guidance is None else options.guidance)
+        layers = guidance_of(pipeline, options.guidance)
         asked = pipeline.conditioning(options.condition, distinct, [name for layer in layers for name in layer.reads])
         numbers = range(distinct) if options.cases is not None or isinstance(count, int) else count
         condition = _sized_and_fixed(pipeline.domain, asked, numbers, options)

@@ -198,7 +198,7 @@ class Sampler(ABC):
             samples = indices[rows]
             wanted = torch.arange(len(indices))[rows] % cases
 
-            guided = wrapped(inner, [layer.for_run(samples) for layer in layers])
+            guided = wrapped(inner, [layer.for_seed(request.seed).for_run(samples) for layer in layers])
             part = encoded_rows(guided, condition, wanted, request.device)
             part = replace(part, index=torch.tensor(samples, device=request.device))
             source = noise_source(spec, request.seed, path, request.temperature, part.mask, request.noise)

@@ -13,8 +13,13 @@ from anydiff.states import ClassCondition, StateSpec
 from anydiff.testing.subject import Subject
 
 
-def build_network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Module, StateSpec]:
-    """The network for its recipe's states, or for the shape that ANYDIFF_CHECK_OPTIONS gives; else points."""
+def build_network(
+    plugin: Subject, entry: Entry, seed: int = 0, more: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, StateSpec]:
+    """The network for its recipe's states, or for the shape that ANYDIFF_CHECK_OPTIONS gives; else points.
+
+    ``more`` are further options.
+    """
     # Names are of a kind: an operator may be called as a network is.
     options = plugin.options(f"networks:{entry.name}") or plugin.options(entry.name)
     shape = options.pop("spec", None)
@@ -28,6 +33,7 @@ def build_network(plugin: Subject, entry: Entry, seed: int = 0) -> tuple[nn.Modu
 
         domain = build_domain(recipe)
         spec, conditions, options = domain.spec, domain.conditions, {**recipe.network.options, **options}
+    options = {**options, **(more or {})}
     torch.manual_seed(seed)
     network: nn.Module = plugin.registry.build("networks", entry.name, spec=spec, conditions=conditions, **options)
     if getattr(network, "predicts", ()):

@@ -69,7 +69,7 @@ def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[Netwo
         examples = stream.examples(0, range(ROWS))
     elif entry.metadata.get("network"):
         named = plugin.registry.get("networks", str(entry.metadata["network"]))
-        network, spec = build_network(plugin, named)
+        network, spec = build_network(plugin, named, more=entry.metadata.get("network_options"))
         bound = plugin.registry.build("paths", str(entry.metadata.get("path", "vp-linear"))).bind(spec)
         denoiser = NetworkDenoiser(network, bound, entry.metadata.get("parametrization", "noise"), spec=spec)
         examples = _random(spec, UNCONDITIONAL, bound)

@@ -6,15 +6,17 @@ from anydiff.hookspecs import Register, hookimpl
 
 ANYDIFF_API = ">=2.0,<3"
 
+_SMALL = {
+    "domain.options.length": 32,
+    "dataset.options.size": 64,
+    "network.options.width": 16,
+    "network.options.blocks": 1,
+}
 ANYDIFF_CHECK_OPTIONS = {
     "text": {"length": 32, "tokeniser": "byte"},
     "text/works": {"size": 64, "domain": {"length": 32, "tokeniser": "byte"}},
-    "text/shakespeare": {
-        "domain.options.length": 32,
-        "dataset.options.size": 64,
-        "network.options.width": 16,
-        "network.options.blocks": 1,
-    },
+    "text/shakespeare": _SMALL,
+    "text/autoregressive": {**_SMALL, "sampling.nfe": 32},
 }
 
 
@@ -49,5 +51,6 @@ def register_commands(register: Register) -> None:
 
 @hookimpl
 def register_recipes(register: Register) -> None:
-    """Masked diffusion of characters."""
+    """Masked diffusion of characters, and autoregression."""
     register("text/shakespeare", "masked diffusion of Shakespeare's characters", "anydiff_text.recipes:shakespeare")
+    register("text/autoregressive", "Shakespeare character by character", "anydiff_text.recipes:autoregressive")

@@ -37,4 +37,7 @@ def score(
     total, each = bits_per_character(pipeline, texts, draws, seed)
     for text, bits in zip(texts, each, strict=True):
         print(f"{bits:.3f}\t{' '.join(text.split())[:60]}")
+    if pipeline.denoiser.causal:
+        tell(f"{total:.3f} bits per character over {len(texts)} texts (the model's own law, exactly).")
+        return
     tell(f"{total:.3f} bits per character at most over {len(texts)} texts (masked cross-entropy, {draws} draws).")

@@ -57,6 +57,10 @@ class Wrapper(ABC):
         """
         return self
 
+    def for_seed(self, seed: int) -> Wrapper:
+        """The wrapper for samples of ``seed``; by default itself. What draws numbers returns one that keys them so."""
+        return self
+
     @property
     def bends(self) -> bool:
         """Whether it bends the flow as a strong guidance does, so that solvers are asked to take shorter views.
@@ -86,6 +90,11 @@ class WrappedDenoiser(Denoiser):
     def time_free(self) -> bool:
         """As the inner denoiser, where the wrapper keeps that."""
         return self.wrapper.keeps_time_free and self.inner.time_free
+
+    @property
+    def causal(self) -> bool:
+        """As the inner denoiser."""
+        return self.inner.causal
 
     def encode_condition(self, condition: Conditioning) -> Conditioning:
         """As the inner denoiser encodes it."""

@@ -99,6 +99,11 @@ class KnownEntries(Wrapper):
         """Logits in which the known classes are certain, as ``kind``; a certain class is one in the cavity too."""
         assert condition.known is not None
         known, mask = self.known(condition.known, x)
+        if denoiser.causal and bool((mask.flatten(1)[:, 1:] & ~mask.flatten(1)[:, :-1]).any()):
+            raise AnydiffError(
+                "an entry is known after one that is not, but this model is autoregressive and sees what stands before "
+                "a place alone; make known a beginning without gaps, or take a model of masked diffusion."
+            )
         seen = torch.where(mask, known, x) if self.shows_clean(denoiser) else x
         asked: PredictionKind = kind if kind in ("logits", "cavity") else "logits"
         made = denoiser.predict(seen, t, asked, replace(condition, known=None))

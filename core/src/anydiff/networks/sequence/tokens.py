@@ -35,7 +35,7 @@ class Tokens(nn.Module):
         dropout: probability in each block, in [0, 1).
         reads_time: whether the network is told λ_t. On a masked path the state says all that the time could (Ou et al.
             2024, arXiv:2406.03736), so it is not by default, and predictions of unchanged rows can be kept.
-        causal: whether a token sees only those before it.
+        causal: whether the prediction of a place sees the places before it alone, in order of rows: autoregression.
 
     The output layer starts at zero, so an untrained network predicts all classes alike.
 
@@ -56,6 +56,7 @@ class Tokens(nn.Module):
             )
         vectors, arrays = split_conditions(conditions or {})
         self.shape, self.classes, self.reads_time = leaf.shape, leaf.classes, bool(reads_time)
+        self.causal = bool(causal)
         self.embedding = nn.Embedding(leaf.classes + 1, natural_number("width", width))
         nn.init.normal_(self.embedding.weight, std=0.5)
         self.conditioning = ConditionEmbedding(vectors, width) if reads_time else None
@@ -78,6 +79,13 @@ class Tokens(nn.Module):
 
     def features(self, x: Tensor, log_snr: Tensor, condition: Conditioning = UNCONDITIONAL) -> Tensor:
         """What the last layer reads, ``[B, N, width]``; arguments as for :meth:`forward`."""
+        seen = self.checked(x).flatten(1)
+        if self.causal:  # a place reads what was before it; the first one a mask
+            seen = torch.cat([torch.full_like(seen[:, :1], self.classes), seen[:, :-1]], dim=1)
+        return self.trunk(self.embedding(seen), *self.told(x.shape[0], condition, log_snr))  # type: ignore[no-any-return]
+
+    def checked(self, x: Tensor) -> Tensor:
+        """``x [B, *shape]`` itself; arguments and errors as for :meth:`forward`."""
         if tuple(x.shape[1:]) != self.shape:
             raise AnydiffError(f"the state has shape {tuple(x.shape)}, but the network expects [B, {self.shape}].")
         if x.is_floating_point():
@@ -87,12 +95,18 @@ class Tokens(nn.Module):
                 f"the state holds classes from {int(x.min())} to {int(x.max())}, but the network knows 0 to "
                 f"{self.classes - 1} and the mask {self.classes}; correct the data or the vocabulary."
             )
+        return x
+
+    def told(
+        self, rows: int, condition: Conditioning, log_snr: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What the blocks are told beside the tokens: a vector ``[B, width]`` and a context ``[B, M, width]``."""
         vector = None
-        if self.conditioning is not None:
-            vector = self.conditioning(log_snr, x.shape[0], condition.without(self.arrays))
+        if self.conditioning is not None and log_snr is not None:
+            vector = self.conditioning(log_snr, rows, condition.without(self.arrays))
         elif self.encoder is not None:
-            vector = self.encoder(x.shape[0], condition.without(self.arrays))
-        return self.trunk(self.embedding(x.flatten(1)), vector, self._context(x.shape[0], condition))  # type: ignore[no-any-return]
+            vector = self.encoder(rows, condition.without(self.arrays))
+        return vector, self._context(rows, condition)
 
     def read(self, features: Tensor, exit: nn.Module) -> Tensor:
         """Logits from the features, by a last layer."""

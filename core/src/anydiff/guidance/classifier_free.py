@@ -64,6 +64,9 @@ class ClassifierFree(LinearGuidance):
             return denoiser.predict(x, t, kind, condition.without(_hidden(condition, self.names)))
         classes = isinstance(denoiser.path, CategoricalPath)
         native = "logits" if classes else denoiser.native_kind
+        if isinstance(scale, Tensor) and isinstance(t, Tensor) and t.ndim and not classes:
+            guided = _guided_rows(denoiser, x, t, condition, _hidden(condition, self.names), scale)
+            return convert(denoiser, x, t, guided, native, kind, condition)
         conditional, unconditional = with_and_without(denoiser, x, t, condition, self.names, native)
         # lerp, because it is exact at w = 0 and w = 1 also where w is a tensor.
         weight = per_row(scale, conditional) if isinstance(scale, Tensor) else scale
@@ -118,6 +121,30 @@ def with_and_without(
     both = Conditioning.joined([condition, condition]).hidden(names, absent)
     conditional, unconditional = denoiser.predict(double_x, double_t, kind, both).chunk(2)
     return conditional, unconditional
+
+
+def _guided_rows(
+    denoiser: Denoiser, x: Tensor, t: Tensor, condition: Conditioning, names: tuple[str, ...], scale: Tensor
+) -> Tensor:
+    """The guided prediction of the denoiser's own kind, of rows at times ``[B]`` of their own.
+
+    Only rows that guidance changes are seen twice: those whose scale is not 1, and that have a condition to hide. Of a
+    teacher that is guided in an interval of noise levels these are a third of a batch, say.
+    """
+    native, scale = denoiser.native_kind, scale.to(x.device).expand(len(x))
+    there = torch.stack([condition.presence(name).to(x.device).reshape(-1).expand(len(x)) for name in names]).any(0)
+    rows = torch.nonzero((scale != 1) & there)[:, 0]
+    if not len(rows):
+        return denoiser.predict(x, t, native, condition)
+    if len(rows) == len(x):
+        conditional, unconditional = with_and_without(denoiser, x, t, condition, names, native)
+        return torch.lerp(unconditional, conditional, per_row(scale, conditional))
+    absent = torch.arange(len(x) + len(rows), device=x.device) >= len(x)
+    both = Conditioning.joined([condition, condition.rows(rows)]).hidden(names, absent)
+    made = denoiser.predict(torch.cat([x, x[rows]]), torch.cat([t, t[rows]]), native, both)
+    conditional, unconditional = made[: len(x)], made[len(x) :]
+    changed = torch.lerp(unconditional, conditional[rows], per_row(scale[rows], unconditional))
+    return conditional.index_copy(0, rows, changed)
 
 
 def _hidden(condition: Conditioning, names: tuple[str, ...] | None) -> tuple[str, ...]:

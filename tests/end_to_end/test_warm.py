@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 
 import pytest
@@ -37,6 +38,10 @@ def test_it_is_a_process_of_its_own_that_ends_as_python_does(warm, tmp_path):
     with pytest.raises(subprocess.TimeoutExpired):
         run("0", "sleep", timeout=0.5)
     assert run("4").returncode == 4
+    begun = warm.begin("0", "sleep", module="program", env=environment, cwd=tmp_path)
+    assert begun.poll() is None
+    assert run("5").returncode == 5, "what was begun and still runs is ended first"
+    assert begun.poll() == -signal.SIGKILL
 
 
 def test_a_command_says_what_it_says_elsewhere(warm, tmp_path):

@@ -93,9 +93,9 @@ def test_killed_by_the_system_it_resumes_to_the_same_bytes(pipeline, tmp_path, w
     weights = tmp_path / "model.safetensors"
     pipeline.save(weights)
     environment = {**os.environ, **ALONE}
-    command = [sys.executable, "-m", "anydiff", "sample", str(weights), "--members", "1500", "--nfe", "20"]
+    command = ["sample", str(weights), "--members", "1500", "--nfe", "20"]
     command += ["--batch-size", "50", "--out", str(tmp_path / "killed.zarr")]
-    process = subprocess.Popen([*command, "--resume"], env=environment, stderr=subprocess.PIPE)
+    process = warm.begin(*command, "--resume", env=environment)
     chunks = tmp_path / "killed.zarr" / "point" / "c"
     limit = time.monotonic() + 60
     while sum(1 for _ in chunks.rglob("0")) < 4 and process.poll() is None and time.monotonic() < limit:
@@ -104,12 +104,12 @@ def test_killed_by_the_system_it_resumes_to_the_same_bytes(pipeline, tmp_path, w
     assert process.wait() == -signal.SIGKILL, "it was finished before it could be killed"
     done = sum(1 for file in chunks.rglob("*") if file.is_file())
     assert 0 < done < 30
-    refused = warm(*command[3:], env=environment)
+    refused = warm(*command, env=environment)
     assert refused.returncode != 0
     assert "exists" in refused.stderr
-    assert warm(*command[3:], "--resume", env=environment).returncode == 0
+    assert warm(*command, "--resume", env=environment).returncode == 0
     command[-1] = str(tmp_path / "whole.zarr")
-    assert warm(*command[3:], env=environment).returncode == 0
+    assert warm(*command, env=environment).returncode == 0
     assert tree(tmp_path / "killed.zarr") == tree(tmp_path / "whole.zarr")
 
 

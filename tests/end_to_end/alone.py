@@ -1,16 +1,19 @@
 """An environment with one plugin's wheel and its declared requirements alone, made without a network.
 
-The wheels of the core and of the plugin are built and unpacked into a fresh virtual environment. What their metadata
-require, directly or not, is linked in from the environment of the tests; nothing else is there. So an import that no
-``pyproject.toml`` declares fails here as it does for a user.
+The wheels of the core and of the plugin are built, unpacked and linked into a fresh virtual environment. What their
+metadata require, directly or not, is linked in from the environment of the tests; nothing else is there. So an import
+that no ``pyproject.toml`` declares fails here as it does for a user.
 """
 
 from __future__ import annotations
 
+import compileall
+import functools
 import importlib.metadata
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 import zipfile
 from pathlib import Path
@@ -34,10 +37,11 @@ class Alone:
         self.python = folder / "venv" / "bin" / "python"
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         self.site = folder / "venv" / "lib" / version / "site-packages"
-        self.wheels = {project: build_wheel(ROOT / project, folder) for project in projects}
-        for wheel in self.wheels.values():
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(self.site)
+        self.wheels = {}
+        for project in projects:
+            self.wheels[project], files = unpacked(project)
+            for part in files.iterdir():
+                (self.site / part.name).symlink_to(part)
         names = [dist.metadata["Name"] for dist in importlib.metadata.distributions(path=[str(self.site)])]
         self.linked = self._link([Requirement(f"{name}[{extras}]" if extras else name) for name in names])
 
@@ -83,6 +87,17 @@ class Alone:
                 target.symlink_to(base / top)
 
 
-def build_wheel(project: Path, folder: Path) -> Path:
-    """The wheel of ``project`` as pip would build it, in ``folder``."""
-    return Path(next(WheelBuilder(str(project)).build(directory=str(folder), versions=["standard"])))
+_KEPT: list[tempfile.TemporaryDirectory[str]] = []
+"""Gone with this process."""
+
+
+@functools.cache
+def unpacked(project: str) -> tuple[Path, Path]:
+    """The wheel of ``project`` as pip would build it, and the folder of its files, compiled as pip would: made once."""
+    _KEPT.append(tempfile.TemporaryDirectory())
+    folder = Path(_KEPT[-1].name)
+    wheel = Path(next(WheelBuilder(str(ROOT / project)).build(directory=str(folder), versions=["standard"])))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "files")
+    compileall.compile_dir(folder / "files", quiet=2)
+    return wheel, folder / "files"

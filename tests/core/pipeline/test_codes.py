@@ -10,7 +10,7 @@ from anydiff.errors import AnydiffError
 from anydiff.pipeline import load, train
 from anydiff.pipeline.codec import usage
 from anydiff.plugins import forget, use_folder
-from anydiff.recipes import load_recipe
+from anydiff.recipes import Start, load_recipe
 
 WAVES = Path(__file__).parent / "latent_plugin"
 CODEC = ["network.options.codebook=8", "network.options.code_size=4", "training.steps=40"]
@@ -103,3 +103,16 @@ def test_what_is_known_of_data_is_kept_through_codes(diffusion):
     assert torch.equal(nothing, diffusion.sample_set(6, seed=2).states)
     everything = diffusion.sample_set(1, known=values, known_mask=mask | True).states
     assert torch.equal(everything[0], values)
+
+
+def test_a_codebook_is_rebuilt_around_a_frozen_encoder(trained, codec, tmp_path):
+    frozen = ["entry.*", "encoder.*", "down.*", "norm_latent.*", "to_latent.*"]
+    start = Start(source=str(trained / "codec"), partial=True, freeze=frozen)
+    smaller = [*CODEC[1:], "network.options.codebook=5", "training.steps=2"]
+    with pytest.warns(UserWarning, match=r"codebook\.vectors"):
+        rebuilt = train(load_recipe("waves/codes", smaller), tmp_path / "refit", start=start).denoiser.network
+    whole = codec.denoiser.network
+    states = codec.reference().states[:64]
+    assert torch.equal(rebuilt.heads["encode"](states), whole.heads["encode"](states)), "the encoder is what it was"
+    assert rebuilt.encode(states).unique().tolist() == [0, 1, 2, 3, 4], "the new codes begin among its features"
+    assert not torch.equal(rebuilt.from_latent.weight, whole.from_latent.weight), "the decoder learns"

@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anydiff.errors import AnydiffError, natural_number
+from anydiff.states import permutation
+
+#: Features of which a codebook begins, drawn evenly from all positions of the examples (Hu et al. 2022,
+#: arXiv:2112.01799).
+RESERVOIR = 15_000
 
 #: Rounds of Lloyd's algorithm after the seeded start.
 ROUNDS = 10
@@ -90,12 +95,16 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def begin(self, features: Tensor, seed: int) -> None:
-        """Put the vectors where features are: k-means with a seeded start (k-means++), of ``[B, d, *sizes]``.
+        """Put the vectors where features ``[B, d, *sizes]`` are: k-means with a seeded start (k-means++).
+
+        Of more than 15,000 features that many are drawn, all positions of all examples alike.
 
         Raises:
             AnydiffError: fewer different features than codes.
         """
         points = features.movedim(1, -1).reshape(-1, self.size).double().cpu().numpy()
+        if len(points) > RESERVOIR:
+            points = points[permutation(seed, 0, "reservoir", len(points))[:RESERVOIR]]
         self.vectors.copy_(torch.from_numpy(k_means(points, self.codes, seed)))
 
 

@@ -40,7 +40,7 @@ from anydiff.training.events import Batch
 from anydiff.training.run import process_rank
 from anydiff.training.weights import BEFORE, load_metadata
 
-FIRST_EXAMPLES = 256
+FIRST_EXAMPLES = 512
 """What a network that begins with data is shown before its first step."""
 
 TRANSFORMS = "transforms"
@@ -92,9 +92,7 @@ def train(
         _check_same_experiment(recipe, before, Path(folder))
     transforms = transforming_code("transform_batch")
     pipeline = _begun(recipe, Path(folder), transforms, resume)
-    _begin_weights(pipeline, base)
-    if base is None:
-        _begin_with_data(pipeline, dataset)
+    _begin_weights(pipeline, base, dataset)
     if pipeline.latent is not None:
         dataset = LatentDataset(dataset, pipeline.latent)
     asked_of = {name: each.denoiser for name, each in companions.items()}
@@ -146,24 +144,22 @@ def _with_base(recipe: Recipe, before: Recipe | None, folder: Path) -> tuple[Rec
     return recipe.model_copy(update={"start": recorded(asked, base)}), None if goes_on else base
 
 
-def _begin_weights(pipeline: Pipeline, base: Pipeline | None) -> None:
-    """Give the untrained pipeline the weights of ``base``, where there is one, and freeze what its recipe says."""
-    start = pipeline.recipe.start
-    if start is None:
-        return
-    if base is not None:
+def _begin_weights(pipeline: Pipeline, base: Pipeline | None, dataset: Dataset) -> None:
+    """Give the untrained pipeline the weights of ``base``, where there is one, and freeze what its recipe says.
+
+    A network that begins with data (a codebook) is shown the first examples, unless the base gives all its weights.
+    """
+    start, taken = pipeline.recipe.start, None
+    if start is not None and base is not None:
         taken = take_weights(pipeline, base, start)
         if not taken.whole:
             warnings.warn(f"started from {start.source!r} in part: {taken}.", stacklevel=3)
-    freeze(pipeline.denoiser.network, start.freeze)
-
-
-def _begin_with_data(pipeline: Pipeline, dataset: Dataset) -> None:
-    """Show the first examples to a network that begins with them (a codebook), as the recipe's seed says."""
     begin = getattr(pipeline.denoiser.network, "begin", None)
-    if begin is not None:
+    if begin is not None and (taken is None or taken.random):
         states, _ = dataset.batch(range(min(FIRST_EXAMPLES, len(dataset))))
         begin(states, pipeline.recipe.training.seed)
+    if start is not None:
+        freeze(pipeline.denoiser.network, start.freeze)
 
 
 def _check_same_experiment(recipe: Recipe, before: Recipe, folder: Path) -> None:

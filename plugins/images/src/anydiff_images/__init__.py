@@ -116,6 +116,9 @@ def register_recipes(register: Register) -> None:
         f"{codes}:fashion_vq_codes",
         weights="anydiff_images:weights/fashion-vq-codes.safetensors",
     )
+    register(
+        "images/fashion-vq-codes-refit", "the same with 64 codes, rebuilt (ReFiT)", f"{codes}:fashion_vq_codes_refit"
+    )
     register("images/vq-diffusion", "Fashion-MNIST by diffusion of its codes", f"{codes}:vq_diffusion")
     register("images/fashion-bridge", "sneakers become ankle boots, unpaired", "anydiff_images.bridge:fashion_bridge")
 

@@ -48,6 +48,26 @@ def fashion_vq_codes() -> Recipe:
     return Recipe.parse(recipe, f"recipe {recipe['name']!r}")
 
 
+def fashion_vq_codes_refit() -> Recipe:
+    """The same codec with 64 codes: re-built and finetuned (ReFiT; Hu et al. 2022, arXiv:2112.01799).
+
+    The encoder stays as it is, the codebook begins anew by k-means of its outputs, codebook and decoder are trained on.
+    """
+    changes = {
+        "name": "images/fashion-vq-codes-refit",
+        "help": "images/fashion-vq-codes with its codebook rebuilt at 64 codes (ReFiT)",
+        "start": {
+            "source": "images/fashion-vq-codes",
+            "partial": True,
+            "freeze": ["entry.*", "encoder.*", "down.*", "norm_latent.*", "to_latent.*"],
+        },
+    }
+    recipe = {**fashion_vq_codes().model_dump(mode="json"), **changes}
+    recipe["network"]["options"]["codebook"] = 64
+    recipe["training"] |= {"steps": 500, "learning_rate": 1e-3}
+    return Recipe.parse(recipe, f"recipe {recipe['name']!r}")
+
+
 def vq_diffusion() -> Recipe:
     """Codes of Fashion-MNIST for a class: a tenth of what is lost is drawn anew, the rest becomes the mask.
 

@@ -144,7 +144,7 @@ def smaller(command: str) -> str:
         command = re.sub(pattern, replacement, command, count=1)
     if match := re.search(r"anydiff(?: --plugins-dir \S+)? train (\S+)", command):
         changes = TRAINING.get(match.group(1).partition("/")[0], TRAINING[""]).split()
-        if "--from " in command or "-mmd " in command:  # the base's network is as it is
+        if "--from " in command or "-mmd " in command or "vq-" in command:  # another network, or the base's as it is
             changes = [change for change in changes if not change.startswith("network.")]
         command += "".join(f" --set {change}" for change in changes)
     if re.search(r"anydiff distil ", command):
@@ -152,10 +152,9 @@ def smaller(command: str) -> str:
     if (match := re.search(r"anydiff evaluate (\S+)", command)) and "--samples" not in command:
         source = match.group(1)
         count = ENOUGH.get(source, ENOUGH.get(source.partition("/")[0], 8))
-        command = (
-            re.sub(r" --(count|nfe) \d+", "", command)
-            + f" --count {count} --nfe {3 if '--calibration' in command else 2}"
-        )
+        command = f"{re.sub(r' --(count|nfe) [0-9]+', '', command)} --count {count}"
+        if not source.endswith("-codes"):  # an autoencoder, which makes no steps
+            command += f" --nfe {3 if '--calibration' in command else 2}"
     free = "--nfe" not in command and "-calls" not in command  # a student has a plan of its own
     if free and re.search(r"anydiff( --plugins-dir \S+)? sample ", command):
         command += " --nfe 3"

@@ -140,6 +140,14 @@ def _part_of_a_picture(path):
     Image.fromarray(made.round().clamp(0, 255).byte().numpy()).save(path)
 
 
+def _shoes(path):
+    """Two held-out sneakers."""
+    pipeline = load("images/fashion")
+    found = pipeline.reference(60)
+    rows = (found.condition.given["label"] == 7).nonzero()[:2, 0]
+    pipeline.domain.write(pipeline.domain.decode(found.states[rows], found.condition.rows(rows)), path)
+
+
 def _graph(path):
     import networkx
 
@@ -175,6 +183,7 @@ MAKE = {
     "mine.csv": lambda path: path.write_text("smiles\n" + "".join(f"{smiles}\n" for smiles in SMILES)),
     "clip.npz": lambda path: np.savez(path, frames=np.full((4, 64, 48, 3), 90, dtype=np.uint8)),
     "rewards.py": _rewards,
+    "shoes": _shoes,
     "half.png": _part_of_a_picture,
     "mask.png": _part_of_a_picture,
     "small.png": _part_of_a_picture,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from anydiff.builtin_solvers import SOLVERS
+from anydiff.builtin_solvers import EDITS, INVERSE_METHODS, SOLVERS
 from anydiff.hookspecs import Register, hookimpl
 
 #: Small enough for the conformance kit (:mod:`anydiff.testing`).
@@ -229,25 +229,21 @@ def register_operators(register: Register) -> None:
         register(name, help_, f"anydiff.inverse.operators:{made}", linear=bool(linear))
 
 
-#: name | help | class in anydiff.inverse | kind | estimate | takes | source
-_INVERSE_METHODS = """
-mmps     | pseudo-inverse guidance, the network's Jacobian as covariance | MMPS    | guidance  | samples | linear operators, Gaussian noise                            | Rozet et al. 2024
-pigdm    | pseudo-inverse guidance, inside any plan                      | PiGDM   | guidance  | samples | linear operators, Gaussian noise                            | Song et al. 2023
-dps      | down the gradient of the misfit, through the network          | DPS     | guidance  | samples | any operator, any noise                                     | Chung et al. 2023
-ddnm     | each prediction is put where the measurement says             | DDNM    | plan      | samples | linear operators; with Gaussian noise those of known SVD    | Wang et al. 2023
-ddrm     | each singular direction by its own rule                       | DDRM    | plan      | samples | linear operators of known SVD, Gaussian noise               | Kawar et al. 2022
-repaint  | known entries are pasted in, down and up again                | RePaint | plan      | samples | masks, Gaussian noise                                       | Lugmayr et al. 2022
-red-diff | the state that measurement and denoiser agree on              | RedDiff | optimiser | point   | any operator, any noise                                     | Mardani et al. 2024
-"""  # noqa: E501 (a table is read by its columns)
-
-
 @hookimpl
 def register_inverse_methods(register: Register) -> None:
     """Methods for inverse problems. Metadata: kind, estimate, takes, source."""
-    for line in _INVERSE_METHODS.strip().splitlines():
+    for line in INVERSE_METHODS.strip().splitlines():
         name, help_, made, kind, estimate, takes, source = (cell.strip() for cell in line.split("|"))
         about = {"kind": kind, "estimate": estimate, "takes": takes, "source": source, "posterior": name == "mmps"}
         register(name, help_, f"anydiff.inverse:{made}", **about)
+
+
+@hookimpl
+def register_edits(register: Register) -> None:
+    """Methods that edit samples. Metadata: exact, takes, source."""
+    for line in EDITS.strip().splitlines():
+        name, help_, made, exact, takes, source = (cell.strip() for cell in line.split("|"))
+        register(name, help_, f"anydiff.editing:{made}", exact=bool(exact), takes=takes, source=source)
 
 
 @hookimpl
@@ -377,6 +373,7 @@ def register_commands(register: Register) -> None:
     register("train", "Train a recipe; resume or extend a run.", "anydiff.cli.train:command")
     register("sample", "Draw samples from a run or from bundled weights.", "anydiff.cli.sample:command")
     register("restore", "Draw samples of which a measurement was made.", "anydiff.cli.restore:command")
+    register("edit", "Edit samples: another condition, another model.", "anydiff.cli.edit:command")
     register("distil", "Distil a model into students of half the calls.", "anydiff.cli.distil:command")
     register("optimise", "Draw samples with a higher reward, round by round.", "anydiff.cli.optimise:command")
     register("evaluate", "Compute the metrics of a run or of samples.", "anydiff.cli.evaluate:command")
@@ -391,6 +388,7 @@ def register_commands(register: Register) -> None:
     register("solvers", "List the solvers; print the plan of one.", "anydiff.cli.solvers:app")
     register("operators", "List the operators of measurements.", "anydiff.cli.inverse:operators")
     register("inverse", "List the methods for inverse problems.", "anydiff.cli.inverse:inverse")
+    register("edits", "List the methods of editing.", "anydiff.cli.edit:edits")
     register("check", "Run the conformance kit on a plugin.", "anydiff.cli.check:command")
     register("new-plugin", "Write the skeleton of a plugin.", "anydiff.cli.new_plugin:command")
     register("plugins", "List, check, enable and disable plugins.", "anydiff.cli.plugins:app")

@@ -1,4 +1,7 @@
-"""The table of the core's solvers, which :mod:`anydiff.builtin` announces. Imports nothing."""
+"""The tables of the core's solvers and of the methods made of them, which :mod:`anydiff.builtin` announces.
+
+Imports nothing.
+"""
 
 from __future__ import annotations
 
@@ -56,4 +59,23 @@ ancestral           | classes: the posterior of each entry        | ancestral:An
 tau-leaping         | classes: jumps by the reverse rates (Euler) | tau_leaping:TauLeaping              | 1 | classes        | 1 | noise | Campbell et al. 2022
 unmasking           | classes: equal shares of the masks in order | unmasking:Unmasking                 | 1 | classes        | 1 | noise | Zheng et al. 2024
 predictor-corrector | reverse diffusion and Langevin corrections  | predictor_corrector:PredictorCorrector | 1 | discretisation | 2 | noise | Song et al. 2021
+"""  # noqa: E501 (a table is read by its columns)
+
+#: name | help | class in anydiff.inverse | kind | estimate | takes | source
+INVERSE_METHODS = """
+mmps     | pseudo-inverse guidance, the network's Jacobian as covariance | MMPS    | guidance  | samples | linear operators, Gaussian noise                            | Rozet et al. 2024
+pigdm    | pseudo-inverse guidance, inside any plan                      | PiGDM   | guidance  | samples | linear operators, Gaussian noise                            | Song et al. 2023
+dps      | down the gradient of the misfit, through the network          | DPS     | guidance  | samples | any operator, any noise                                     | Chung et al. 2023
+ddnm     | each prediction is put where the measurement says             | DDNM    | plan      | samples | linear operators; with Gaussian noise those of known SVD    | Wang et al. 2023
+ddrm     | each singular direction by its own rule                       | DDRM    | plan      | samples | linear operators of known SVD, Gaussian noise               | Kawar et al. 2022
+repaint  | known entries are pasted in, down and up again                | RePaint | plan      | samples | masks, Gaussian noise                                       | Lugmayr et al. 2022
+red-diff | the state that measurement and denoiser agree on              | RedDiff | optimiser | point   | any operator, any noise                                     | Mardani et al. 2024
+"""  # noqa: E501 (a table is read by its columns)
+
+#: name | help | class in anydiff.editing | gives samples back? | takes | source
+EDITS = """
+edit-friendly   | inverted with independent noises, run again on the other side | EditFriendly   | exact | any stochastic plan         | Huberman-Spiegelglas et al. 2024
+cycle-diffusion | encoded as the plan's own noises, decoded on the other side   | CycleDiffusion | exact | any stochastic plan         | Wu and De la Torre 2023
+ddib            | along the ODE to noise and back on the other side             | DDIB           | exact | no solver: the adaptive ODE | Su et al. 2023
+sdedit          | noised to a level and taken down on the other side            | SDEdit         |       | any plan                    | Meng et al. 2022
 """  # noqa: E501 (a table is read by its columns)

@@ -2,8 +2,9 @@
 
 Registration, called once when the plugins are loaded, each with a ``register`` callable (see :class:`Register`):
     register_domains  register_datasets  register_networks  register_paths  register_solvers  register_operations
-    register_samplers  register_guidance  register_operators  register_inverse_methods  register_objectives
-    register_training_methods  register_metrics  register_recipes  register_tasks  register_adapters  register_commands
+    register_samplers  register_guidance  register_operators  register_inverse_methods  register_edits
+    register_objectives  register_training_methods  register_metrics  register_recipes  register_tasks
+    register_adapters  register_commands
 
 Events, called for whoever listens; the answer is ignored. ``recipe`` is the resolved ``Recipe``:
     training_started  training_step  checkpoint_saved  sampling_step  evaluation_finished
@@ -55,8 +56,6 @@ class Register(Protocol):
 
 
 # Registration -------------------------------------------------------------------------------------------------------
-
-
 @hookspec
 def register_domains(register: Register) -> None:
     """Announce domains: codecs between native objects and states, each an ``anydiff.domains.domain.Domain``.
@@ -183,6 +182,16 @@ def register_inverse_methods(register: Register) -> None:
 
 
 @hookspec
+def register_edits(register: Register) -> None:
+    """Announce methods that edit samples, ``anydiff edit --method``: each an ``anydiff.editing.EditMethod``.
+
+    Metadata: ``takes`` (in words), ``source``, ``exact=True`` where the same on both sides gives them back. Example::
+
+        register("mine/prompt", "attention of the source", "anydiff_mine:Prompt", exact=True, takes="any plan")
+    """
+
+
+@hookspec
 def register_objectives(register: Register) -> None:
     """Announce objectives: ``objective(denoiser, clean, noise, uniform, condition) -> loss[B]``.
 
@@ -225,9 +234,7 @@ def register_metrics(register: Register) -> None:
 def register_recipes(register: Register) -> None:
     """Announce recipes: named, complete experiments, each a function without arguments that returns a ``Recipe``.
 
-    Metadata: ``weights="package:path"`` names bundled weights, a .safetensors file in the package.
-
-    Example::
+    Metadata: ``weights="package:path"`` names bundled weights, a .safetensors file in the package. Example::
 
         register("weather/nowcast", "two-hour nowcast, 2 M parameters", "anydiff_weather.recipes:nowcast")
     """
@@ -238,9 +245,7 @@ def register_tasks(register: Register) -> None:
     """Announce benchmark tasks: ``domain/name@version``, a function without arguments that returns a frozen ``Task``.
 
     Metadata: ``suite="package:path"`` names the YAML file of a suite, which stands among the tasks; its reference is
-    the function that reads it, ``anydiff_benchmarks.engine.suite:load_suite``.
-
-    Example::
+    the function that reads it, ``anydiff_benchmarks.engine.suite:load_suite``. Example::
 
         register("weather/downscale@1", "downscale by four, ten members", "anydiff_weather.tasks:downscale")
     """
@@ -267,11 +272,9 @@ def register_commands(register: Register) -> None:
 
 
 # Events -------------------------------------------------------------------------------------------------------------
-
-
 @hookspec
 def training_started(recipe: Any, folder: Path, denoiser: Any, step: int) -> None:
-    """Told once before the first step of a training, or of its resumption at ``step`` > 0.
+    """Told once before the first step of a training, or of its resumption at ``step`` > 0, the steps already done.
 
     ``recipe`` and ``folder`` are what is trained, and where; ``denoiser`` is the ``NetworkDenoiser`` in training.
 
@@ -340,8 +343,6 @@ def evaluation_finished(recipe: Any, folder: Path | None, values: Mapping[str, f
 
 
 # Transforms ---------------------------------------------------------------------------------------------------------
-
-
 @hookspec
 def transform_batch(batch: tuple[Tensor, Any], recipe: Any, step: int, positions: Sequence[int]) -> Any:
     """Change a training batch before noise is added.

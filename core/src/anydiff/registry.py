@@ -32,6 +32,7 @@ KINDS = (
     "guidance",
     "operators",
     "inverse_methods",
+    "edits",
     "objectives",
     "training_methods",
     "metrics",
@@ -64,6 +65,7 @@ def singular(kind: str) -> str:
         "datasets": "data set",
         "training_methods": "training method",
         "inverse_methods": "inverse method",
+        "edits": "method of editing",
     }.get(kind, kind.removesuffix("s"))
 
 

@@ -102,6 +102,25 @@ class Mine(PiGDM):
         found = super().solve(problem, denoiser, spec, count, **options)
         return found
 """
+INIT_EDIT = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_edits(register):
+    register("mutant", "edit-friendly noises", "anydiff_mutant.parts:Mine", exact=True)
+"""
+EDIT = """
+from dataclasses import dataclass
+from anydiff.editing import EditFriendly
+
+@dataclass(frozen=True)
+class Mine(EditFriendly):
+    skip: float = 0.1
+
+    def edited(self, edit):
+        found = super().edited(edit)
+        return found
+"""
 INIT_OBJECTIVE = """
 from anydiff.hookspecs import hookimpl
 
@@ -269,6 +288,7 @@ WRITTEN = {
     "sampler": {"__init__": INIT_SAMPLER, "parts": SAMPLER},
     "measured": {"__init__": INIT_MEASURED, "parts": MEASURED},
     "inverse": {"__init__": INIT_INVERSE, "parts": INVERSE},
+    "edit": {"__init__": INIT_EDIT, "parts": EDIT},
     "path": {"__init__": INIT_PATH, "parts": PATH},
     "objective": {"__init__": INIT_OBJECTIVE, "parts": OBJECTIVE},
     "method": {"__init__": INIT_METHOD, "parts": METHOD},
@@ -374,6 +394,29 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "parts",
         "        return found\n",
         "        return found + (0.01 * found[1] if len(found) == 6 else 0.0)\n",
+    ),
+    (
+        "edit.moves",
+        "edit",
+        "parts",
+        "        return found\n",
+        "        same = bool((edit.source.condition.given['label'] == edit.target.condition.given['label']).all())\n"
+        "        return found if same else (found + edit.clean) / 2\n",
+    ),
+    (
+        "edit.exact",
+        "edit",
+        "parts",
+        "        return found\n",
+        "        same = bool((edit.source.condition.given['label'] == edit.target.condition.given['label']).all())\n"
+        "        return found + 0.01 if same else found\n",
+    ),
+    (
+        "edit.rows",
+        "edit",
+        "parts",
+        "        return found\n",
+        "        return found + (0.1 * (edit.clean[1] + 1) if len(found) == 6 else 0.0)\n",
     ),
     ("sampler.exact", "sampler", "parts", "return x\n", "return 1.3 * x\n"),
     ("sampler.batch", "sampler", "parts", "return x\n", "return x + 0.1 * chunk.rows.start\n"),

@@ -19,6 +19,7 @@ from anydiff.pipeline.aggregate import space_of
 from anydiff.pipeline.calibration import calibrated
 from anydiff.pipeline.companions import companions_of, joint_hash
 from anydiff.pipeline.conditions import Asked, conditioning_of, number_of_cases, require_conditions
+from anydiff.pipeline.edit import edit, invert
 from anydiff.pipeline.evaluate import evaluate, like, paired, scores
 from anydiff.pipeline.latent import Space
 from anydiff.pipeline.likelihood import bound, ode_inputs, require_density
@@ -168,7 +169,7 @@ class Pipeline:
         denoiser, states, options = ode_inputs(self, objects, condition, options)
         return (ode or AdaptiveODE()).log_likelihood(denoiser, states, **options)
 
-    bound = bound
+    bound, edit, invert = bound, edit, invert
 
     def reference(self, count: int | None = None) -> SampleSet:
         """The first ``count`` (default all) entries of the held-out split."""
@@ -184,8 +185,7 @@ class Pipeline:
         Of an autoencoder, ``count`` held-out examples (at most all) are encoded and decoded instead. ``reference`` is
         what to compare with (default: the held-out split), ``report`` is told the progress of the domain's own trials.
         """
-        reference = self.reference() if reference is None else reference
-        return evaluate(self, count, seed, reference, report, options)
+        return evaluate(self, count, seed, self.reference() if reference is None else reference, report, options)
 
     def like(self, reference: SampleSet, count: int, **options: Any) -> SampleSet:
         """``count`` samples asked for the conditions of ``reference``: sample i for those of row i % len(reference).

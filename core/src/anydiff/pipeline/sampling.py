@@ -14,6 +14,7 @@ from anydiff.denoisers import Denoiser, rerouted
 from anydiff.denoisers.reversed import ReversedDenoiser
 from anydiff.denoisers.wrappers import Wrapper
 from anydiff.domains import Domain, FixesEntries
+from anydiff.editing import NoiseRecord
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.inverse.known import keeping
 from anydiff.metrics import SampleSet
@@ -23,9 +24,11 @@ from anydiff.pipeline.aggregate import in_space, read_by
 from anydiff.pipeline.conditions import Asked, fixing, known_entries, require_guidable, with_known_nodes
 from anydiff.pipeline.energies import guidance_of
 from anydiff.pipeline.fixed import require_free
+from anydiff.pipeline.noises import check_record
 from anydiff.pipeline.samplers import sampler_of
 from anydiff.plugins import hooks
 from anydiff.samplers import Sampler, SampleRequest
+from anydiff.samplers.sampler import sample_indices
 from anydiff.solvers import Solver
 from anydiff.solvers.executor import Callback, DrawsNoise, Operation, Step
 from anydiff.solvers.plan import Plan
@@ -248,7 +251,12 @@ class Draws:
         """
         options, solving = self.options, {**self.options.solving, "guidance": self.around(outer)}
         sampler = sampler_of(self.pipeline, options.nfe, options.solver, solving, self.denoiser.path)
-        return sampler.sample(self.request(seed, outer), self.denoiser, self.spec).to(self.spec.dtype())
+        record = options.noise if isinstance(options.noise, NoiseRecord) else None
+        if record is not None:
+            check_record(record, self.pipeline, self.told, self.layers)
+        found = sampler.sample(self.request(seed, outer), self.denoiser, self.spec)
+        found = found if record is None else record.finished(found, sample_indices(self.count))
+        return found.to(self.spec.dtype())
 
     def finished(self, states: Tensor) -> SampleSet:
         """``states`` as samples: decoded where they are latents, then given to ``samples_ready`` hooks."""

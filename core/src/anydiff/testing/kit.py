@@ -19,6 +19,7 @@ ROOMS = (
     *(
         "operators",
         "inverse_methods",
+        "edits",
         "metrics",
         "networks",
         "objectives",

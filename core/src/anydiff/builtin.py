@@ -80,6 +80,7 @@ def register_networks(register: Register) -> None:
     register("heads", "a backbone with several exits: predictions and vectors", "anydiff.networks.heads:Heads")
     register("tokens", "transformer over classes on a line or a grid", "anydiff.networks.sequence:Tokens")
     register("token-energy", "energy of classes beside noised ones", "anydiff.networks.sequence:TokenEnergy")
+    register("acdit", "blocks of positions, each diffused given those before", "anydiff.autoregressive.acdit:ACDiT")
     register("autoencoder", "a latent space for 1, 2 and 3 dimensions", "anydiff.networks:Autoencoder")
 
 
@@ -287,6 +288,12 @@ def register_objectives(register: Register) -> None:
         "denoising, and a loss for each head of the network",
         "anydiff.objectives:MTDiffusion",
         heads={"label": 3},
+    )
+    register(
+        "block-denoising",
+        "denoising at a time for each block, beside clean blocks",
+        "anydiff.objectives:BlockDenoising",
+        network="acdit",
     )
     register("mmd", "discrepancy of samples by a fixed plan from data", "anydiff.distillation:MMD", coupled=True)
     register("progressive", "two steps of a teacher in one of its student", "anydiff.distillation:Progressive")

@@ -6,7 +6,7 @@ With an exact denoiser every plan is linear in its noise, so the law of the samp
 import pytest
 import torch
 
-from anydiff.autoregressive import BlockPlan, BlockSampler, compile_blocks, rollout
+from anydiff.autoregressive import BlockPlan, BlockSampler, Budget, compile_blocks, rollout
 from anydiff.denoisers import GaussianOracle, GaussianSequence
 from anydiff.denoisers.wrappers import KnownEntries
 from anydiff.errors import AnydiffError, FileFormatError
@@ -51,7 +51,7 @@ def covariance_of(plan, order):
 
 def error(solver, size, steps):
     order = blocks(size)
-    plan = compile_blocks(solver, PATH, order, steps * order.count, grid_of(steps))
+    plan = compile_blocks(solver, PATH, order, Budget(steps * order.count, grid_of(steps)))
     assert plan.nfe == LENGTH // size * steps
     return float((covariance_of(plan, order) - COVARIANCE).norm() / COVARIANCE.norm())
 
@@ -86,7 +86,7 @@ def test_a_budget_is_for_the_whole_sample_and_split_over_the_groups():
     with pytest.raises(AnydiffError, match=r"nfe is 3 for a whole sample of 4 groups.* raise nfe to 4 or more"):
         compile_blocks("ddim", PATH, order, 3)
     with pytest.raises(AnydiffError, match=r"needs at least 2 calls .* raise nfe to 8 or more"):
-        compile_blocks("dpm-solver++-2s", PATH, order, 7, end="denoise", options={})
+        compile_blocks("dpm-solver++-2s", PATH, order, Budget(7, end="denoise"))
     with pytest.raises(AnydiffError, match="chooses its own steps"):
         compile_blocks("adaptive-ode", PATH, order)
 

@@ -133,17 +133,25 @@ def _short(groups: Sequence[str]) -> str:
     return ", ".join(groups if len(groups) <= 6 else [*groups[:3], "...", groups[-1]])
 
 
+@dataclass(frozen=True)
+class Budget:
+    """What a plan spends, and how: ``nfe``, ``grid`` and ``end`` of :func:`anydiff.samplers.as_sampler`; ``nfe`` is for
+    the whole sample."""
+
+    nfe: int | None = None
+    grid: str | Sequence[float] | None = None
+    end: str | None = None
+
+
 def compile_blocks(
     solver: str | Solver | Plan | None,
     path: Path,
     order: Order,
-    nfe: int | None = None,
-    grid: str | Sequence[float] | None = None,
-    end: str | None = None,
+    budget: Budget | int | None = None,
     options: Mapping[str, Any] | None = None,
     guided: bool = False,
 ) -> BlockPlan:
-    """The plan of a whole sample that spends at most ``nfe`` network calls, split evenly over the groups.
+    """The plan of a whole sample that spends at most ``budget`` network calls, split evenly over the groups.
 
     The first groups get one call more where the budget does not divide. A :class:`~anydiff.solvers.Plan` is taken for
     every group; other arguments are those of :func:`anydiff.samplers.as_sampler`.
@@ -151,12 +159,13 @@ def compile_blocks(
     Raises:
         AnydiffError: the budget is too small for the number of groups, or the sampler chooses its steps on the way.
     """
-    budget = DEFAULT_NFE * order.count if nfe is None else natural_number("nfe", nfe)
-    share, more = divmod(budget, order.count)
+    asked = budget if isinstance(budget, Budget) else Budget(budget)
+    nfe = DEFAULT_NFE * order.count if asked.nfe is None else natural_number("nfe", asked.nfe)
+    share, more = divmod(nfe, order.count)
 
     def plan(calls: int) -> Plan:
-        given = calls if nfe is not None or not isinstance(solver, Plan) else None
-        made = as_sampler(solver, path, given, grid, end, dict(options or {}), guided)
+        given = asked.nfe if isinstance(solver, Plan) else calls
+        made = as_sampler(solver, path, given, asked.grid, asked.end, dict(options or {}), guided)
         if not isinstance(made, PlanSampler):
             raise NotApplicableError(
                 f"{solver!r} chooses its own steps, but blocks are drawn by plans; name a solver that compiles to one "
@@ -173,7 +182,7 @@ def compile_blocks(
     if fewer is None:
         least = _least(plan, share)
         raise NotApplicableError(
-            f"nfe is {budget} for a whole sample of {order.count} groups, but the solver needs at least {least} calls "
+            f"nfe is {nfe} for a whole sample of {order.count} groups, but the solver needs at least {least} calls "
             f"for each; raise nfe to {least * order.count} or more."
         )
     plans = [plan(share + 1)] * more if more else []

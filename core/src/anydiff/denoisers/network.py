@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from anydiff.denoisers.base import Denoiser, batch_times
+from anydiff.denoisers.given_past import GivenPast
 from anydiff.denoisers.kinds import PredictionKind, check_kinds
+from anydiff.denoisers.past import Past
 from anydiff.errors import AnydiffError
 from anydiff.networks.around import AroundNetwork
 from anydiff.paths.base import linear, per_row
@@ -96,13 +99,13 @@ class NetworkDenoiser(AroundNetwork, Denoiser):
         self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL
     ) -> dict[PredictionKind, Tensor]:
         """The predictions of all native kinds from one network call; arguments as for :meth:`native`."""
-        return self._predicted(self.outputs(x, t, condition), x, t)
+        return self.in_units(self.outputs(x, t, condition), x, t)
 
     def exits(self, x: Tensor, t: float | Tensor, condition: Conditioning = UNCONDITIONAL) -> dict[str, Tensor]:
         """The native predictions, and every other head of the network as the network gives it; one call."""
         output = self.outputs(x, t, condition)
         made: dict[str, Tensor] = dict(output) if isinstance(output, Mapping) else {}
-        made.update({str(kind): value for kind, value in self._predicted(output, x, t).items()})
+        made.update({str(kind): value for kind, value in self.in_units(output, x, t).items()})
         return made
 
     def outputs(
@@ -111,7 +114,9 @@ class NetworkDenoiser(AroundNetwork, Denoiser):
         """What the network says, as it says it: one prediction, or all its heads by name."""
         times = t if isinstance(t, Tensor) and t.ndim else batch_times(t, x[:1])
         seen = self.path.seen(x, times, self.sigma_data)
-        output: Tensor | Mapping[str, Tensor] = self.network(seen, self._told(x, times), condition)
+        if condition.context is not None and x.is_floating_point():  # clean, so seen at unit deviation
+            condition = replace(condition, context=condition.context / self.sigma_data)
+        output: Tensor | Mapping[str, Tensor] = self.network(seen, self.told(x, times), condition)
         return output
 
     def network_input(self, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,15 +126,23 @@ class NetworkDenoiser(AroundNetwork, Denoiser):
         gives it (float64).
         """
         scale = linear(self.path, "the scale of a network's input").input_scale(times, self.sigma_data)
-        return per_row(scale, x) * x, self._told(x, times), scale
+        return per_row(scale, x) * x, self.told(x, times), scale
 
-    def _told(self, x: Tensor, times: Tensor) -> Tensor:
+    def with_past(self, past: Past, positions: Tensor, turn: int) -> Denoiser:
+        """The positions of one turn given what is finished; see :meth:`Denoiser.with_past`."""
+        if self.order is None:
+            return super().with_past(past, positions, turn)
+        return GivenPast(self, past, positions, turn)
+
+    def told(self, x: Tensor, times: Tensor) -> Tensor:
+        """What the network is told of times ``[B]``, ``[1]`` or ``[B, n]`` of states ``[B, *shape]``, float32."""
         told = self.path.told(times).to(dtype=torch.float32, device=x.device)
         return told.expand(x.shape[0], *told.shape[1:])
 
-    def _predicted(
+    def in_units(
         self, output: Tensor | Mapping[str, Tensor], x: Tensor, t: float | Tensor
     ) -> dict[PredictionKind, Tensor]:
+        """What the network said at (x, t), by its kinds and in their units."""
         if not isinstance(output, Mapping):
             return {self.native_kind: self._in_units(output, x, t)}
         return {kind: self._in_units(output[kind], x, t, kind) for kind in self._kinds}

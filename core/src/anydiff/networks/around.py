@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from anydiff.states import Conditioning, Known
+from anydiff.states import Conditioning, Known, Order
 
 
 class AroundNetwork(nn.Module):
@@ -23,6 +23,11 @@ class AroundNetwork(nn.Module):
         """The conditions that the network says it reads; None where it does not say, and all count as read."""
         named = getattr(getattr(self, self.around), "reads_conditions", None)
         return None if named is None else tuple(named)
+
+    @property
+    def order(self) -> Order | None:
+        """In which turns the network draws positions; None where it has no order."""
+        return getattr(getattr(self, self.around), "order", None)
 
     def encode_condition(self, condition: Conditioning) -> Conditioning:
         """The condition as the network encodes it; as it is where the network does not."""

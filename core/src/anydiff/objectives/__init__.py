@@ -1,6 +1,7 @@
 """What training minimises: losses per example, ``objective(denoiser, clean, noise, uniform, condition)``."""
 
 from anydiff.objectives.base import DenoisingObjective, Objective, element_mean
+from anydiff.objectives.blocks import BlockDenoising
 from anydiff.objectives.call import Beside, Call, network_head, network_heads, present_entries
 from anydiff.objectives.coupled import Coupled, Coupling
 from anydiff.objectives.cross_entropy import CrossEntropy
@@ -28,6 +29,7 @@ __all__ = [
     "TIME_LAWS",
     "AutomaticSelection",
     "Beside",
+    "BlockDenoising",
     "Call",
     "Coupled",
     "Coupling",

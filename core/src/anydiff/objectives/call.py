@@ -72,8 +72,10 @@ class Call:
         draws: Draws | None = None,
         beside: Beside = ALONE,
     ) -> None:
-        self.denoiser, self.condition, self.path = denoiser, condition, denoiser.path
+        self.denoiser, self.path = denoiser, denoiser.path
         self.clean, self.noise, self.entry_weights = present_entries(denoiser.spec, clean, noise, condition)
+        # A network with an order sees, beside the noised states, the clean ones of the turns before.
+        self.condition = condition if denoiser.order is None else replace(condition, context=self.clean)
         if uniform.shape[:1] != clean.shape[:1]:
             raise AnydiffError(
                 f"uniform has shape {tuple(uniform.shape)}, but must be ({clean.shape[0]},), or as many rows of the "

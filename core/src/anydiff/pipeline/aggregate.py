@@ -232,6 +232,7 @@ def space_of(recipe: Recipe, domain: Domain, companions: Mapping[str, Pipeline])
 def in_space(space: Space | None, condition: Conditioning) -> Conditioning:
     """``condition`` with known entries of data as what they are in ``space``: parts of an aggregate, or latents."""
     known = condition.known
+    condition = condition if space is None else space.condition(condition)
     if known is None or space is None:
         return condition
     if isinstance(space, Aggregate):

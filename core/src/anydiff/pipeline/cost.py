@@ -22,6 +22,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from anydiff.adapters import foreign_source
+from anydiff.autoregressive import BlockPlan
 from anydiff.compression.cost import (
     Call,
     Latency,
@@ -222,7 +223,9 @@ def network_call(pipeline: Pipeline, rows: int) -> NetworkCall:
 def _usual_time(pipeline: Pipeline) -> float:
     """A time at which the recipe's own sampling calls the network; the middle of the path where that is not known."""
     with contextlib.suppress(AnydiffError):  # an autoencoder, or steps that are chosen on the way
-        times = [each.t for each in pipeline.plan().instructions if isinstance(each, Evaluate)]
+        plan = pipeline.plan()
+        whole = plan[0] if isinstance(plan, BlockPlan) else plan
+        times = [each.t for each in whole.instructions if isinstance(each, Evaluate)]
         return times[len(times) // 2]
     return (pipeline.denoiser.path.t_start + pipeline.denoiser.path.t_end) / 2
 

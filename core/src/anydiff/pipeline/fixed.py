@@ -47,6 +47,19 @@ def require_free(pipeline: Pipeline, what: str, value: object = None) -> None:
         )
 
 
+def require_whole(pipeline: Pipeline, what: str) -> None:
+    """Refuse what asks for one prediction of whole states, where a model predicts positions given those before.
+
+    Raises:
+        AnydiffError: its network has an order.
+    """
+    if pipeline.denoiser.order is not None:
+        raise AnydiffError(
+            f"{what} needs a model that is drawn at once, but the network {pipeline.recipe.network.name!r} of "
+            f"{pipeline.recipe.name!r} draws positions one group after the other; take a model without an order."
+        )
+
+
 def require_own_plan(pipeline: Pipeline, nfe: int | None, solver: object, options: Mapping[str, Any]) -> None:
     """Refuse a solver, budget, grid or option that is not the recipe's, where its plan is fixed; a plan is judged by
     whoever compiled it.

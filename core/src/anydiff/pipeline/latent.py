@@ -72,6 +72,15 @@ class Space(ABC):
             "them; use a recipe without latent."
         )
 
+    @property
+    def whole(self) -> StateSpec:
+        """Of what a network is built for; the same unless the space is cut into positions."""
+        return self.spec
+
+    def condition(self, condition: Conditioning) -> Conditioning:
+        """What stands beside states as it stands beside latents; as it is unless the space says otherwise."""
+        return condition
+
     def beside(self, states: Tensor) -> Mapping[str, Tensor]:
         """What training is given beside the latents of ``states``, by name: the parts of an aggregate."""
         return {}
@@ -203,6 +212,7 @@ class LatentDataset(Dataset):
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
         """Latents and the data's own conditions, with what the space gives beside."""
         states, condition = self.inner.batch(indices)
+        condition = self.latent.condition(condition)
         beside = self.latent.beside(states)
         if beside:
             condition = replace(condition, sources={**condition.sources, **beside})

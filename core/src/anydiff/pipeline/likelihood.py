@@ -16,7 +16,7 @@ from anydiff.errors import AnydiffError, natural_number
 from anydiff.objectives import DiscreteBound, NextToken, Objective
 from anydiff.paths.categorical import categorical
 from anydiff.pipeline.conditions import Asked
-from anydiff.pipeline.fixed import require_free
+from anydiff.pipeline.fixed import require_free, require_whole
 from anydiff.plugins import hooks
 from anydiff.recipes.build import build_guidance
 from anydiff.states import NoiseSource, uniform
@@ -54,6 +54,7 @@ def ode_inputs(
         options: of the solver; ``guidance`` among them is built.
     """
     require_free(pipeline, "the probability-flow ODE (encode, log_likelihood)")
+    require_whole(pipeline, "the probability-flow ODE (encode, log_likelihood)")
     states = pipeline.domain.encode(objects)
     states = states if pipeline.latent is None else pipeline.latent.to_latent(states)
     states = states.to(next(pipeline.denoiser.parameters()).device)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anydiff.autoregressive import BlockPlan
 from anydiff.calibration import Artefact
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.domains import Domain, Report, Reward
@@ -25,6 +26,7 @@ from anydiff.pipeline.latent import Space
 from anydiff.pipeline.likelihood import bound, ode_inputs, require_density
 from anydiff.pipeline.load import load_pipeline
 from anydiff.pipeline.optimise import Optimised, optimise
+from anydiff.pipeline.positions import Positions
 from anydiff.pipeline.restore import Restoration, restored
 from anydiff.pipeline.samplers import plan_of, sampler_of
 from anydiff.pipeline.sampling import SampleOptions, member_rows, objects_per_case, sample_states
@@ -68,8 +70,9 @@ class Pipeline:
 
     @cached_property
     def latent(self) -> Space | None:
-        """The space that is diffused in, an autoencoder's or an aggregate; None where it is the data's own."""
-        return space_of(self.recipe, self.domain, self.companions)
+        """The space that is diffused in: an autoencoder's, an aggregate, positions; None where it is the data's own."""
+        space, order = space_of(self.recipe, self.domain, self.companions), self.denoiser.order
+        return space if order is None else Positions(self.domain.spec, order, space)
 
     @property
     def weights_hash(self) -> str:
@@ -82,14 +85,22 @@ class Pipeline:
         return sum(parameter.numel() for parameter in self.denoiser.parameters())
 
     def sampler(
-        self, nfe: int | None = None, solver: str | Solver | Plan | Sampler | None = None, **options: Any
+        self,
+        nfe: int | None = None,
+        solver: str | Solver | Plan | BlockPlan | Sampler | None = None,
+        **options: Any,
     ) -> Sampler:
         """The sampler that :meth:`sample` would use; ``options`` are grid, end, guidance (the recipe's by default)
         and the solver's own, refused beside a Plan or Sampler, which hold theirs, or where no solver is named."""
         return sampler_of(self, nfe, solver, options)
 
-    def plan(self, nfe: int | None = None, solver: str | Solver | Plan | None = None, **options: Any) -> Plan:
-        """The plan that :meth:`sample` would run, as for :meth:`sampler`; refused where steps are chosen on the way."""
+    def plan(
+        self, nfe: int | None = None, solver: str | Solver | Plan | BlockPlan | None = None, **options: Any
+    ) -> Plan | BlockPlan:
+        """The plan that :meth:`sample` would run, as for :meth:`sampler`; refused where steps are chosen on the way.
+
+        Of a model with an order it is a :class:`~anydiff.autoregressive.BlockPlan`, of the whole sample.
+        """
         return plan_of(self.sampler(nfe, solver, **options), solver)
 
     def sample_set(self, count: int | Sequence[int] | None = None, **options: Any) -> SampleSet:

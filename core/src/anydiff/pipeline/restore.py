@@ -19,7 +19,7 @@ from anydiff.inverse.method import GuidanceMethod
 from anydiff.inverse.operators import AveragePooling, LinearOperator, Mask, Operator, observing
 from anydiff.metrics import SampleSet
 from anydiff.pipeline.conditions import fixing, number_of_cases
-from anydiff.pipeline.fixed import require_free
+from anydiff.pipeline.fixed import require_free, require_whole
 from anydiff.pipeline.samplers import sampler_of
 from anydiff.pipeline.sampling import Draws, SampleOptions, member_rows
 from anydiff.registry import registry
@@ -77,6 +77,7 @@ def restored(pipeline: Pipeline, measurement: Any, options: Restoration) -> tupl
     Raises:
         AnydiffError: sizes, units or noise do not fit, or the method does not take this operator.
     """
+    require_whole(pipeline, "restoration from a measurement")
     if pipeline.latent is not None:
         raise AnydiffError(
             f"{pipeline.recipe.name!r} diffuses latents, of which nothing was measured; use a recipe without latent."

@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from anydiff.autoregressive import BlockPlan, BlockSampler, Budget, compile_blocks
 from anydiff.denoisers.wrappers import bent
 from anydiff.errors import AnydiffError
 from anydiff.paths.path import Path
 from anydiff.pipeline.calibrated import calibrated_sampler
-from anydiff.pipeline.fixed import require_own_plan
+from anydiff.pipeline.fixed import require_own_plan, require_whole
 from anydiff.recipes import Part
 from anydiff.recipes.build import build_guidance, build_solver
 from anydiff.registry import registry
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
 
 
+Asked = str | Solver | Plan | BlockPlan | Sampler | None
+"""What a solver may be given as."""
+
+
 def sampler_of(
-    pipeline: Pipeline, nfe: int | None, solver: str | Solver | Plan | Sampler | None, options: dict[str, Any],
+    pipeline: Pipeline, nfe: int | None, solver: Asked, options: dict[str, Any],
     path: Path | None = None, bends: bool = False,
 ) -> Sampler:  # fmt: skip
     """The sampler of :meth:`Pipeline.sampler`: the recipe's, or what is named, completed by the recipe's settings.
@@ -39,8 +44,11 @@ def sampler_of(
     layers = build_guidance(settings.guidance if guidance is None else guidance)
     calibration = options.pop("calibration", None)
     if calibration is not None:
+        require_whole(pipeline, "a calibration")
         return calibrated_sampler(pipeline, calibration, nfe, {"solver": solver, **options}, layers)
     guided = bends or bent(pipeline.denoiser, layers)
+    if isinstance(solver, BlockPlan | BlockSampler):
+        return _made_for_blocks(solver, nfe, options)
     solver = _own_plan_again(pipeline, nfe, solver, options)
     grid, end = options.pop("grid", None), options.pop("end", None)
     mine, options = (settings.solver, options) if solver is not None else _with_options(settings.solver, options)
@@ -51,7 +59,29 @@ def sampler_of(
         if grid is None and (solver is None or preferred_grid(solver) is None):
             grid = settings.grid
     chosen = build_solver(mine) if solver is None else solver
-    return as_sampler(chosen, pipeline.denoiser.path if path is None else path, nfe, grid, end, options, guided)
+    travelled = pipeline.denoiser.path if path is None else path
+    order = pipeline.denoiser.order
+    if order is None:
+        return as_sampler(chosen, travelled, nfe, grid, end, options, guided)
+    if isinstance(chosen, Sampler):
+        if not isinstance(chosen, PlanSampler):
+            require_whole(pipeline, f"the sampler {chosen!r}")
+        chosen = chosen.plan  # type: ignore[attr-defined]
+    return BlockSampler(compile_blocks(chosen, travelled, order, Budget(nfe, grid, end), options, guided))
+
+
+def _made_for_blocks(solver: BlockPlan | BlockSampler, nfe: int | None, options: Mapping[str, Any]) -> BlockSampler:
+    """A block plan as its sampler.
+
+    Raises:
+        AnydiffError: an option beside it.
+    """
+    for name, value in {**options, "nfe": nfe}.items():
+        if value is not None:
+            raise AnydiffError(
+                f"{name} is {value!r}, but solver is a {type(solver).__name__}, which has its own; leave {name} out."
+            )
+    return solver if isinstance(solver, BlockSampler) else BlockSampler(solver)
 
 
 def _own_plan_again(
@@ -83,13 +113,13 @@ def _with_options(solver: Part, options: dict[str, Any]) -> tuple[Part, dict[str
     return (solver.model_copy(update={"options": {**solver.options, **options}}) if options else solver), {}
 
 
-def plan_of(sampler: Sampler, asked: object) -> Plan:
+def plan_of(sampler: Sampler, asked: object) -> Plan | BlockPlan:
     """The plan that ``sampler`` runs, which was ``asked`` for.
 
     Raises:
         AnydiffError: it chooses its steps while it runs.
     """
-    if not isinstance(sampler, PlanSampler):
+    if not isinstance(sampler, PlanSampler | BlockSampler):
         raise AnydiffError(
             f"{asked!r} chooses its steps while it solves, so there is no plan of it; sample with it "
             "(pipeline.sample(..., solver=...), `anydiff sample --solver`), at a cost that follows from rtol and "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from anydiff.autoregressive import BlockPlan
 from anydiff.denoisers import Denoiser, rerouted
 from anydiff.denoisers.reversed import ReversedDenoiser
 from anydiff.denoisers.wrappers import Wrapper
@@ -44,7 +45,7 @@ class SampleOptions:
     """What :meth:`Pipeline.sample` takes as keywords.
 
     Attributes:
-        nfe: budget of network calls per sample (default: the recipe's).
+        nfe: budget of network calls per sample (default: the recipe's), all groups of an order together.
         solver: a registered solver's or sampler's name, a solver, a plan or a sampler (default: the recipe's);
             ``"adaptive-ode"`` and ``"adaptive-dpm-solver"`` choose their own steps and take no nfe and no grid.
         seed: whole number.
@@ -78,7 +79,7 @@ class SampleOptions:
     """
 
     nfe: int | None = None
-    solver: str | Solver | Plan | Sampler | None = None
+    solver: str | Solver | Plan | BlockPlan | Sampler | None = None
     seed: int = 0
     guidance: float | Wrapper | list[Wrapper] | None = None
     condition: Asked | None = None

@@ -22,8 +22,9 @@ from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.networks import Autoencoder
 from anydiff.objectives import Objective, Sum
 from anydiff.pipeline.companions import hidden_recipe
-from anydiff.pipeline.fixed import own_plan
+from anydiff.pipeline.fixed import own_plan, require_whole
 from anydiff.recipes import Model, Recipe, Start
+from anydiff.solvers import Plan
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
@@ -111,7 +112,10 @@ def check_companion(pipeline: Pipeline, companion: Pipeline, name: str, objectiv
     """
     settings, asked = companion.recipe.sampling, objective.asked_times(name)
     if settings.fixed:
-        own_times = companion.plan().nodes[:-1]
+        require_whole(companion, f"companions.{name}")
+        plan = companion.plan()
+        assert isinstance(plan, Plan)
+        own_times = plan.nodes[:-1]
         strange = None if asked is None else [t for t in asked if all(abs(t - each) > 1e-9 for each in own_times)]
         if asked is None or strange:
             at = "at any time" if not strange else f"at {strange[0]:g}"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from anydiff.autoregressive import BlockPlan
 from anydiff.data.reading import read_json
 from anydiff.domains import HasCoordinates, HasLabelArrays, LabelledArray
 from anydiff.errors import AnydiffError, FileFormatError, natural_number
@@ -137,7 +138,7 @@ class _Job:
         return cls(pipeline, members, cases, asked, chunk, request.seed, named, options)
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> Plan | BlockPlan:
         names = ("batch_size", "device", "temperature", "callbacks")
         return self.pipeline.plan(**{name: value for name, value in self.options.items() if name not in names})
 

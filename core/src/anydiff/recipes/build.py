@@ -22,7 +22,7 @@ from anydiff.objectives import Objective
 from anydiff.recipes.recipe import Part, Recipe
 from anydiff.registry import registry
 from anydiff.solvers import Solver
-from anydiff.states import StateSpec, derived_seed
+from anydiff.states import StateSpec, derived_seed, positions_spec
 from anydiff.training import TrainingMethod
 from anydiff.training.companions import meet
 from anydiff.training.method import checked_groups
@@ -126,7 +126,8 @@ def build_denoiser(recipe: Recipe, domain: Domain | None = None, spec: StateSpec
     Args:
         recipe: the experiment.
         domain: the recipe's, where the caller has it already.
-        spec: of the states that are diffused, where those are latents; the domain's by default.
+        spec: of the states that are diffused, where those are latents; the domain's by default. A network with an order
+            diffuses their positions.
     """
     domain = domain or build_domain(recipe)
     spec = spec or domain.spec
@@ -142,6 +143,8 @@ def build_denoiser(recipe: Recipe, domain: Domain | None = None, spec: StateSpec
         network = registry().build(
             "networks", recipe.network.name, spec=spec, conditions=domain.conditions, **told, **recipe.network.options
         )
+    order = getattr(network, "order", None)
+    spec = spec if order is None else positions_spec(spec, order)
     return NetworkDenoiser(network, path.bind(spec), recipe.parametrization, recipe.sigma_data, spec)
 
 

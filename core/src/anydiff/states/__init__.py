@@ -11,7 +11,7 @@ from anydiff.states.conditions import (
 )
 from anydiff.states.draws import Draws
 from anydiff.states.noise import GaussianNoise, NoiseLaw, NoiseSource, UniformNoise
-from anydiff.states.order import Cut, Order, RandomOrder
+from anydiff.states.order import Cut, Order, RandomOrder, positions_spec
 from anydiff.states.spec import Leaf, StateSpec
 from anydiff.states.streams import derived_seed, permutation, standard_normal, uniform
 from anydiff.states.student_t import StudentTNoise
@@ -37,6 +37,7 @@ __all__ = [
     "VectorCondition",
     "derived_seed",
     "permutation",
+    "positions_spec",
     "standard_normal",
     "uniform",
 ]

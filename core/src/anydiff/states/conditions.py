@@ -85,6 +85,8 @@ class Conditioning:
         sources: what a path leads to beside data and noise, by the names of :attr:`anydiff.paths.Path.known`.
         truth: what metrics may know of an example, and no network.
         loss_weight: non-negative weights of the entries ``[B, *shape]`` (or broadcastable) in the loss.
+        context: clean states ``[B, *shape]`` beside the noised ones of a training: a network with an order sees at each
+            position those of the turns before.
         index: int64 ``[B]``: the number of each row in its sample set, the key of its random stream; None outside of
             sampling.
         parts: what a network has computed of a condition before the first call (name of the condition -> name of the
@@ -101,6 +103,7 @@ class Conditioning:
     loss_weight: Tensor | None = None
     index: Tensor | None = None
     parts: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    context: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("given", "present", "sources", "truth"):
@@ -137,7 +140,7 @@ class Conditioning:
                 known[rest] = value
             elif group == "parts" and "." in rest:
                 parts.setdefault(rest.partition(".")[0], {})[rest.partition(".")[2]] = value
-            elif name in ("mask", "loss_weight", "index"):
+            elif name in ("mask", "loss_weight", "index", "context"):
                 alone[name] = value
             else:
                 raise AnydiffError(f"{name!r} names no field of a Conditioning; write given.NAME for a condition.")
@@ -151,7 +154,8 @@ class Conditioning:
         for group in ("given", "present", "sources", "truth"):
             for name, value in getattr(self, group).items():
                 yield f"{group}.{name}", value
-        for name, value in (("mask", self.mask), ("loss_weight", self.loss_weight), ("index", self.index)):
+        for name in ("mask", "loss_weight", "index", "context"):
+            value = getattr(self, name)
             if value is not None:
                 yield name, value
         if self.known is not None:
@@ -226,8 +230,8 @@ class Conditioning:
         return replace(self, truth={}) if self.truth else self
 
     def asked(self) -> Conditioning:
-        """What a model may be asked with: without the truth and the weights of the loss."""
-        return replace(self, truth={}, loss_weight=None)
+        """What a model may be asked with: without the truth, the weights of the loss and the clean states beside."""
+        return replace(self, truth={}, loss_weight=None, context=None)
 
     def checked(self, rows: int) -> Conditioning:
         """Itself, each tensor with one row per sample.
@@ -270,6 +274,7 @@ def _made_of(parts: Sequence[Conditioning], function: Callable[[list[Tensor]], T
         alone([part.loss_weight for part in parts]),
         alone([part.index for part in parts]),
         {name: table([part.parts[name] for part in parts]) for name in first.parts},
+        alone([part.context for part in parts]),
     )
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from anydiff.errors import AnydiffError, natural_number
+from anydiff.states.spec import StateSpec
 from anydiff.states.streams import check_seed, derived_seed, standard_normal
 
 
@@ -246,6 +247,23 @@ class Order:
             return [(turns == turn).nonzero().flatten() for turn in range(self.count)]
         places = torch.argsort(turns, dim=1, stable=True)  # by turn, then by place
         return list(torch.split(places, list(self.sizes), dim=1))
+
+
+def positions_spec(spec: StateSpec, order: Order) -> StateSpec:
+    """The spec of the positions ``[L, *element]`` of states of ``spec``: what a model with this order diffuses.
+
+    Raises:
+        AnydiffError: states of several leaves or symmetries, or of another shape than the order cuts.
+    """
+    leaf = spec.leaves[0]
+    if len(spec.leaves) > 1 or leaf.symmetric or leaf.zero_diagonal or leaf.mask_axes:
+        raise AnydiffError(
+            f"the state has the leaves {', '.join(spec.names)}, several, masked or symmetric, but positions are "
+            "cut from one plain leaf; choose a network without an order."
+        )
+    if leaf.shape != order.cut.shape:
+        raise AnydiffError(f"the order cuts states of shape {order.cut.shape}, but the state has {leaf.shape}.")
+    return StateSpec([replace(leaf, shape=(order.length, *order.cut.element))])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from anydiff.paths import LinearPath, Path, Uniform, VPLinear
 from anydiff.paths.mixed import MixedPath
 from anydiff.recipes.build import build_dataset, build_denoiser
 from anydiff.registry import Entry
-from anydiff.states import UNCONDITIONAL, Conditioning, Draws, Leaf, NoiseSource, StateSpec, uniform
+from anydiff.states import UNCONDITIONAL, Conditioning, Draws, Leaf, NoiseSource, StateSpec, positions_spec, uniform
 from anydiff.testing.built import build_network
 from anydiff.testing.kit import check
 from anydiff.testing.networks import awake
@@ -71,6 +72,8 @@ def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[Netwo
         named = plugin.registry.get("networks", str(entry.metadata["network"]))
         network, spec = build_network(plugin, named, more=entry.metadata.get("network_options"))
         bound = plugin.registry.build("paths", str(entry.metadata.get("path", "vp-linear"))).bind(spec)
+        order = getattr(network, "order", None)
+        spec = spec if order is None else positions_spec(spec, order)
         denoiser = NetworkDenoiser(network, bound, entry.metadata.get("parametrization", "noise"), spec=spec)
         examples = _random(spec, UNCONDITIONAL, bound)
     elif entry.metadata.get("states") == MIXED:
@@ -95,6 +98,13 @@ def _problem(plugin: Subject, entry: Entry, objective: Objective) -> tuple[Netwo
     denoiser.eval()
     objective.prepare(denoiser)
     objective.meet(denoiser, _companions(objective, denoiser))
+    order = denoiser.order
+    if order is not None and tuple(examples.clean.shape[1:]) == order.cut.shape:
+        examples = replace(examples, clean=order.cut.split(examples.clean), noise=order.cut.split(examples.noise))
+    assert denoiser.spec is not None
+    numbers = objective.uniform_shape(denoiser.spec)
+    if numbers:
+        examples = replace(examples, uniform=uniform(6, range(ROWS), 0, "time", numbers))
     return denoiser, examples
 
 

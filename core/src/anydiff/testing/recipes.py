@@ -7,6 +7,7 @@ import shutil
 import torch
 from torch import Tensor
 
+from anydiff.autoregressive import BlockPlan
 from anydiff.metrics import SampleSet
 from anydiff.networks import Autoencoder
 from anydiff.pipeline import Pipeline, load, train
@@ -91,7 +92,9 @@ def _made(pipeline: Pipeline, data: SampleSet) -> Tensor:
         with torch.no_grad():
             made: Tensor = pipeline.denoiser.network(data.states)
         return made
-    nfe = None if pipeline.recipe.sampling.fixed else max(2, pipeline.plan().nfe // 10)
+    plan = pipeline.plan()
+    least = 2 * len(plan) if isinstance(plan, BlockPlan) else 2
+    nfe = None if pipeline.recipe.sampling.fixed else max(least, plan.nfe // 10)
     return pipeline.sample_set(2, nfe=nfe, seed=1, condition=data.asked(2)).states
 
 

@@ -289,12 +289,7 @@ def register_objectives(register: Register) -> None:
         "anydiff.objectives:MTDiffusion",
         heads={"label": 3},
     )
-    register(
-        "block-denoising",
-        "denoising at a time for each block, beside clean blocks",
-        "anydiff.objectives:BlockDenoising",
-        network="acdit",
-    )
+    register("block-denoising", "a time for each block", "anydiff.objectives:BlockDenoising", network="acdit")
     register("mmd", "discrepancy of samples by a fixed plan from data", "anydiff.distillation:MMD", coupled=True)
     register("progressive", "two steps of a teacher in one of its student", "anydiff.distillation:Progressive")
     register("spectral", "a teacher's spectrum, a term of a sum", "anydiff.distillation:Spectral", network="unet")

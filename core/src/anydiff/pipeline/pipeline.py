@@ -26,15 +26,15 @@ from anydiff.pipeline.latent import Space
 from anydiff.pipeline.likelihood import bound, ode_inputs, require_density
 from anydiff.pipeline.load import load_pipeline
 from anydiff.pipeline.optimise import Optimised, optimise
-from anydiff.pipeline.positions import Positions
+from anydiff.pipeline.positions import ordered
 from anydiff.pipeline.restore import Restoration, restored
-from anydiff.pipeline.samplers import plan_of, sampler_of
+from anydiff.pipeline.samplers import SolverLike, plan_of, sampler_of
 from anydiff.pipeline.sampling import SampleOptions, member_rows, objects_per_case, sample_states
 from anydiff.pipeline.save import save_pipeline, with_harmless_changes
 from anydiff.recipes import Recipe
 from anydiff.recipes.build import build_dataset, build_denoiser, build_domain, sample_set
 from anydiff.samplers import AdaptiveODE, Sampler
-from anydiff.solvers import Plan, Solver
+from anydiff.solvers import Plan
 from anydiff.states import Conditioning
 from anydiff.training import weights_hash
 
@@ -71,8 +71,7 @@ class Pipeline:
     @cached_property
     def latent(self) -> Space | None:
         """The space that is diffused in: an autoencoder's, an aggregate, positions; None where it is the data's own."""
-        space, order = space_of(self.recipe, self.domain, self.companions), self.denoiser.order
-        return space if order is None else Positions(self.domain.spec, order, space)
+        return ordered(self.domain, self.denoiser.order, space_of(self.recipe, self.domain, self.companions))
 
     @property
     def weights_hash(self) -> str:
@@ -84,23 +83,13 @@ class Pipeline:
         """Number of parameters of the network."""
         return sum(parameter.numel() for parameter in self.denoiser.parameters())
 
-    def sampler(
-        self,
-        nfe: int | None = None,
-        solver: str | Solver | Plan | BlockPlan | Sampler | None = None,
-        **options: Any,
-    ) -> Sampler:
+    def sampler(self, nfe: int | None = None, solver: SolverLike = None, **options: Any) -> Sampler:
         """The sampler that :meth:`sample` would use; ``options`` are grid, end, guidance (the recipe's by default)
         and the solver's own, refused beside a Plan or Sampler, which hold theirs, or where no solver is named."""
         return sampler_of(self, nfe, solver, options)
 
-    def plan(
-        self, nfe: int | None = None, solver: str | Solver | Plan | BlockPlan | None = None, **options: Any
-    ) -> Plan | BlockPlan:
-        """The plan that :meth:`sample` would run, as for :meth:`sampler`; refused where steps are chosen on the way.
-
-        Of a model with an order it is a :class:`~anydiff.autoregressive.BlockPlan`, of the whole sample.
-        """
+    def plan(self, nfe: int | None = None, solver: SolverLike = None, **options: Any) -> Plan | BlockPlan:
+        """The plan of :meth:`sample` (of all groups, where the network has an order); refused where there is none."""
         return plan_of(self.sampler(nfe, solver, **options), solver)
 
     def sample_set(self, count: int | Sequence[int] | None = None, **options: Any) -> SampleSet:

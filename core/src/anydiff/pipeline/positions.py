@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.pipeline.latent import Space
 from anydiff.states import Conditioning, Cut, Known, Order, StateSpec, positions_spec
 
@@ -74,3 +75,8 @@ class Positions(Space):
     @staticmethod
     def _cut(cut: Cut, value: Tensor) -> Tensor:
         return cut.split(value) if tuple(value.shape[1:]) == cut.shape else value
+
+
+def ordered(domain: Domain, order: Order | None, inner: Space | None) -> Space | None:
+    """``inner``, or the domain's own states, cut into the positions of ``order``; as it is where there is no order."""
+    return inner if order is None else Positions(domain.spec, order, inner)

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
 
 
-Asked = str | Solver | Plan | BlockPlan | Sampler | None
+SolverLike = str | Solver | Plan | BlockPlan | Sampler | None
 """What a solver may be given as."""
 
 
 def sampler_of(
-    pipeline: Pipeline, nfe: int | None, solver: Asked, options: dict[str, Any],
+    pipeline: Pipeline, nfe: int | None, solver: SolverLike, options: dict[str, Any],
     path: Path | None = None, bends: bool = False,
 ) -> Sampler:  # fmt: skip
     """The sampler of :meth:`Pipeline.sampler`: the recipe's, or what is named, completed by the recipe's settings.
@@ -63,10 +63,11 @@ def sampler_of(
     order = pipeline.denoiser.order
     if order is None:
         return as_sampler(chosen, travelled, nfe, grid, end, options, guided)
-    if isinstance(chosen, Sampler):
-        if not isinstance(chosen, PlanSampler):
-            require_whole(pipeline, f"the sampler {chosen!r}")
-        chosen = chosen.plan  # type: ignore[attr-defined]
+    if isinstance(chosen, PlanSampler):
+        chosen = chosen.plan
+    if isinstance(chosen, Sampler) or (isinstance(chosen, str) and not _is_compiled(chosen)):
+        require_whole(pipeline, f"the sampler {chosen!r}")
+    assert not isinstance(chosen, Sampler)
     return BlockSampler(compile_blocks(chosen, travelled, order, Budget(nfe, grid, end), options, guided))
 
 

@@ -332,6 +332,7 @@ def at_positions(condition: Conditioning, positions: Tensor) -> Conditioning:
     """The condition of a group: of what has one entry per position (known entries, sources), these positions."""
     known = condition.known
     if known is not None:
-        known = Known(at(known.values, positions), at(known.mask, positions))
+        here = Known(at(known.values, positions), at(known.mask, positions))
+        known = here if bool(here.mask.any()) else None  # nothing of the group: nothing to keep, and nothing to pay for
     sources = {name: at(value, positions) for name, value in condition.sources.items()}
     return replace(condition, known=known, sources=sources)

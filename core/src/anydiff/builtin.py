@@ -269,11 +269,7 @@ def register_objectives(register: Register) -> None:
         "every-route", "predictions on every route of the path rddm", "anydiff.objectives:EveryRoute",
         path="rddm", parametrization="residual",
     )  # fmt: skip
-    register(
-        "automatic-selection",
-        "chooses residual or noise prediction by a learnt scalar",
-        "anydiff.objectives:AutomaticSelection",
-    )
+    register("automatic-selection", "residual or noise, by a learnt scalar", "anydiff.objectives:AutomaticSelection")
     register(
         "interpolant", "velocity and score of a bridge, with antithetic pairs", "anydiff.objectives:InterpolantLoss"
     )
@@ -303,11 +299,9 @@ def register_objectives(register: Register) -> None:
     )
     register("sum", "named, weighted terms on one network call", "anydiff.objectives:Sum")
     register(
-        "cross-entropy",
-        "cross-entropy of one-hot leaves under Gaussian noise",
-        "anydiff.objectives:CrossEntropy",
+        "cross-entropy", "cross-entropy of one-hot leaves under Gaussian noise", "anydiff.objectives:CrossEntropy",
         parametrization="data",
-    )
+    )  # fmt: skip
     _objectives_of_classes(register)
 
 

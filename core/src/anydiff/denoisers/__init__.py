@@ -19,6 +19,7 @@ from anydiff.denoisers.oracles import (
 )
 from anydiff.denoisers.potential import Potential, has_log_density, log_density, require_smooth
 from anydiff.denoisers.rerouted import rerouted
+from anydiff.denoisers.slices import SliceDenoiser
 from anydiff.denoisers.student_t_oracle import StudentTOracle
 from anydiff.denoisers.table import ChainOracle, TableOracle
 
@@ -38,6 +39,7 @@ __all__ = [
     "NetworkDenoiser",
     "Potential",
     "PredictionKind",
+    "SliceDenoiser",
     "StudentTOracle",
     "TableOracle",
     "as_denoiser",

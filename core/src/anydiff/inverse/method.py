@@ -19,11 +19,12 @@ from anydiff.denoisers.wrappers.base import Wrapper
 from anydiff.errors import AnydiffError
 from anydiff.inverse.operators.base import LinearOperator
 from anydiff.inverse.problem import Problem, with_problem, without_problem
-from anydiff.paths.base import linear
+from anydiff.paths.base import LinearPath, linear
 from anydiff.samplers import PlanSampler, Sampler, SampleRequest, as_sampler
 from anydiff.samplers.plan import DEFAULT_NFE, REQUEST
 from anydiff.samplers.sampler import Chunk, sample_indices
 from anydiff.solvers.executor import Operation, execute
+from anydiff.solvers.plan import Plan
 from anydiff.solvers.walk import Walk, compile_walk
 from anydiff.states import Conditioning, StateSpec
 
@@ -149,21 +150,21 @@ class GuidanceMethod(InverseMethod):
         )
 
 
-class PlanMethod(InverseMethod):
-    """A method that is a walk of its own. A subclass gives :meth:`walk` and :meth:`operations`."""
+class OwnPlan(InverseMethod):
+    """A method that is a plan of its own. A subclass gives :meth:`plan` and :meth:`operations`."""
 
     kind = "plan"
 
     @abstractmethod
-    def walk(self, problem: Problem) -> Walk:
-        """The walk; without operations where nothing was measured."""
+    def plan(self, problem: Problem, path: LinearPath, nfe: int, grid: str | Sequence[float] | None) -> Plan:
+        """The plan; without operations where nothing was measured."""
 
     @abstractmethod
     def operations(self, problem: Problem) -> Mapping[str, Operation]:
-        """The walk's operations for the rows of ``problem``, by name."""
+        """The plan's operations for the rows of ``problem``, by name."""
 
-    def sampler(self, problem: Problem, denoiser: Denoiser, solving: Solving) -> Sampler:
-        """The walk as a plan, with operations that know their rows.
+    def sampler(self, problem: Problem, denoiser: Denoiser, solving: Solving) -> ProblemPlan:
+        """The plan, with operations that know their rows.
 
         Raises:
             AnydiffError: a solver or an end was asked for, which such a method has of its own.
@@ -181,8 +182,20 @@ class PlanMethod(InverseMethod):
                 "or use a method that is a guidance ('pigdm')."
             )
         nfe = DEFAULT_NFE if solving.nfe is None else solving.nfe
-        plan = compile_walk(self.walk(problem), linear(denoiser.path, f"the method {self!r}"), nfe, solving.grid)
+        plan = self.plan(problem, linear(denoiser.path, f"the method {self!r}"), nfe, solving.grid)
         return ProblemPlan(plan, lambda condition: self.operations(problem.of(condition)))
+
+
+class PlanMethod(OwnPlan):
+    """A method that is a walk of its own. A subclass gives :meth:`walk` and :meth:`operations`."""
+
+    @abstractmethod
+    def walk(self, problem: Problem) -> Walk:
+        """The walk; without operations where nothing was measured."""
+
+    def plan(self, problem: Problem, path: LinearPath, nfe: int, grid: str | Sequence[float] | None) -> Plan:
+        """The walk with as many nodes as the calls pay; without operations where nothing was measured."""
+        return compile_walk(self.walk(problem), path, nfe, grid)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a linear measurement says of states of a given spread: the gain of its residual."""
+"""What a linear measurement says of states of a given spread (the gain of its residual), and shrinkage."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from torch import Tensor
 
 from anydiff.inverse.operators.base import LinearOperator
 from anydiff.inverse.operators.conjugate import conjugate_gradients
+
+
+def shrink(u: Tensor, limit: float) -> Tensor:
+    """sign(u) max(|u| - limit, 0): the proximal operator of ``limit`` times the sum of absolute values."""
+    return u.sign() * (u.abs() - limit).clamp_min(0.0)
 
 
 def gain(operator: LinearOperator, residual: Tensor, prior: Tensor, noise: Tensor, steps: int = 50) -> Tensor:

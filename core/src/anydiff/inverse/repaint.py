@@ -48,12 +48,7 @@ class RePaint(PlanMethod):
         Raises:
             AnydiffError: the sentence names a method that can.
         """
-        operator = require_linear(problem)
-        if not isinstance(operator, Mask):
-            raise AnydiffError(
-                f"the method 'repaint' takes masks alone, not the operator {type(operator).__name__}; use the method "
-                "'mmps' or 'ddnm'."
-            )
+        require_mask(problem, "repaint")
 
     def walk(self, problem: Problem) -> Walk:
         """Down and up again, with what is known pasted in."""
@@ -63,14 +58,33 @@ class RePaint(PlanMethod):
 
     def operations(self, problem: Problem) -> Mapping[str, Operation]:
         """The pasting, and the known entries of the finished sample where they have no noise."""
-        operator, std = problem.linear_operator, problem.gaussian.std
+        return pasted(problem)
 
-        def paste(x: Tensor, z: Tensor, *, t: float, alpha: float, sigma: float) -> Tensor:
-            left = (sigma**2 - (alpha * std.to(x)).square()).clamp_min(0.0).sqrt()
-            return operator.project(x, alpha * problem.measurement.to(x) + left * z)
 
-        def settle(data: Tensor, *, t: float) -> Tensor:
-            exact = operator.project(data, problem.measurement.to(data))
-            return torch.where(std.to(data) == 0, exact, data)
+def require_mask(problem: Problem, method: str) -> None:
+    """Refuse a problem whose operator is no mask, or whose noise is not Gaussian.
 
-        return {PASTE: paste, SETTLE: settle}
+    Raises:
+        AnydiffError: the sentence names methods that take it.
+    """
+    operator = require_linear(problem)
+    if not isinstance(operator, Mask):
+        raise AnydiffError(
+            f"the method {method!r} takes masks alone, not the operator {type(operator).__name__}; use the method "
+            "'mmps' or 'ddnm'."
+        )
+
+
+def pasted(problem: Problem) -> dict[str, Operation]:
+    """:data:`PASTE`, what is known with the noise that it lacks, and :data:`SETTLE`, what is known exactly."""
+    operator, std = problem.linear_operator, problem.gaussian.std
+
+    def paste(x: Tensor, z: Tensor, *, t: float, alpha: float, sigma: float) -> Tensor:
+        left = (sigma**2 - (alpha * std.to(x)).square()).clamp_min(0.0).sqrt()
+        return operator.project(x, alpha * problem.measurement.to(x) + left * z)
+
+    def settle(data: Tensor, *, t: float) -> Tensor:
+        exact = operator.project(data, problem.measurement.to(data))
+        return torch.where(std.to(data) == 0, exact, data)
+
+    return {PASTE: paste, SETTLE: settle}

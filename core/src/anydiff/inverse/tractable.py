@@ -135,6 +135,11 @@ class HiddenMarkov:
         natural_number("size", self.size)
 
     @property
+    def symbols(self) -> int:
+        """K."""
+        return self.emits.shape[1]
+
+    @property
     def chain(self) -> Tree:
         """The chain of states, as a tree."""
         links = self.moves.expand(self.size, *self.moves.shape)

@@ -3,6 +3,7 @@
 from anydiff.inverse.operators.adapters import Adjointed, Matvec, dot_test
 from anydiff.inverse.operators.base import SVD, Composition, LinearOperator, Operator, Scaling, Stack, composed, dense
 from anydiff.inverse.operators.blur import Blur
+from anydiff.inverse.operators.differences import Differences
 from anydiff.inverse.operators.fourier import Fourier
 from anydiff.inverse.operators.mask import Mask, observing
 from anydiff.inverse.operators.matrix import Matrix, SparseMatrix
@@ -17,6 +18,7 @@ __all__ = [
     "Blur",
     "Clipped",
     "Composition",
+    "Differences",
     "Fourier",
     "LinearOperator",
     "Magnitude",

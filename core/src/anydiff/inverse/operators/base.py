@@ -169,18 +169,23 @@ class LinearOperator(Operator):
 
     @property
     def norm(self) -> float:
-        """The largest singular value, over all cases: of the SVD, or by 100 steps of the power method."""
+        """The largest singular value, over all cases."""
+        return float(self.norms.max())
+
+    @property
+    def norms(self) -> Tensor:
+        """The largest singular value of each case ``[C]``: of the SVD, or by 100 steps of the power method."""
         found = self.svd()
         if found is not None:
-            return float(found.values.max())
+            return found.values.amax(1)
         generator = torch.Generator().manual_seed(0)
-        x = torch.randn(self.cases, *self.shape, generator=generator, dtype=torch.float64)
+        x = torch.randn(1, *self.shape, generator=generator, dtype=torch.float64).expand(self.cases, *self.shape)
         size = torch.zeros(())
         for _ in range(100):
             x = self.adjoint(self.forward(x))
             size = x.flatten(1).norm(dim=1)
             x = x / size.clamp_min(1e-300).reshape(-1, *[1] * len(self.shape))
-        return float(size.max().sqrt())
+        return size.sqrt()
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
         """A⁺ y ``[B, *shape]``: of all states that come nearest to ``y`` the smallest one.

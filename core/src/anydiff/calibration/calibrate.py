@@ -7,13 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
 
 from anydiff.calibration.artefact import Artefact, Entry
-from anydiff.calibration.reference import Trials, per_sample
+from anydiff.calibration.reference import Trials
 from anydiff.calibration.search import Found, Method, Spending
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers import Wrapper, bent
@@ -25,10 +21,6 @@ from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec
 
 #: The samples of the fresh noises are numbered from here on, so that they are none of the search's.
 FRESH_FROM = 1 << 40
-BOOTSTRAPS = 2000
-
-#: What is made of the samples' squared distances, along an axis.
-STATISTICS: dict[str, Callable[[Any, int], Any]] = {"mean": np.mean, "median": np.median}
 
 #: Below this must the upper end of the interval of winner over baseline be; a gain of less than a hundredth is none.
 GAIN = 0.99
@@ -45,7 +37,7 @@ class Setting:
         request: in place of ``condition``, the whole request for the samples of these numbers under a guidance.
         seed: of the noises.
         count: search noises; None for the method's own number.
-        fresh: noises that decide.
+        fresh: noises that decide; None for the method's own number.
         seconds: limit of the clock; None for none.
         calls: limit of network calls per entry; None for none.
         report: told the progress.
@@ -57,7 +49,7 @@ class Setting:
     request: Callable[[Sequence[int], Sequence[Wrapper]], SampleRequest] | None = None
     seed: int = 0
     count: int | None = None
-    fresh: int = 64
+    fresh: int | None = None
     seconds: float | None = None
     calls: int | None = None
     report: Callable[[str], None] | None = None
@@ -108,8 +100,8 @@ def calibrate(
     if not identity:
         raise AnydiffError("identity is empty, but a calibration belongs to one model; give identity={'name': '...'}.")
     options = dataclasses.asdict(method)  # type: ignore[call-overload]
-    setting = dataclasses.replace(setting, count=setting.count or method.count)
-    numbers = {"seed": setting.seed, "count": setting.count or 0, "fresh": setting.fresh}
+    setting = dataclasses.replace(setting, count=setting.count or method.count, fresh=setting.fresh or method.fresh)
+    numbers = {"seed": setting.seed, "count": setting.count or 0, "fresh": setting.fresh or 0}
     made = Artefact(method.name, options, numbers, framed(identity, denoiser.path, spec), command=command)
     if out is not None and Path(out).exists():
         made = _begun(Artefact.load(out), made)
@@ -160,33 +152,19 @@ def _trials(
     plans = [method.plan({}, denoiser.path, nfe, guided) for nfe in setting.nfe]
     nodes = sorted({t for plan in plans for t in plan.nodes}, reverse=True)
     search = Trials(denoiser, spec, setting.asked(range(setting.count or 0), layers), nodes)
-    return search, Trials(denoiser, spec, setting.asked(range(FRESH_FROM, FRESH_FROM + setting.fresh), layers))
+    return search, Trials(denoiser, spec, setting.asked(range(FRESH_FROM, FRESH_FROM + (setting.fresh or 0)), layers))
 
 
 def _judged(method: Method, fresh: Trials, found: Found, nfe: int, guidance: str, calls: int, begun: float) -> Entry:
     """The entry of what was found, as noises that the search has not seen decide."""
     baseline = method.plan({}, fresh.denoiser.path, nfe, fresh.guided)
     _, end = fresh.reference()
-    plain = per_sample(fresh.run(baseline), end)
+    plain = fresh.run(baseline)
     winner = method.plan(found.values, fresh.denoiser.path, nfe, fresh.guided)
-    won = per_sample(fresh.run(winner, method.start(found.values)), end) if found.values else plain
-    ratio = _ratio(won, plain, method.statistic)
-    value = STATISTICS[method.statistic]
+    won = fresh.run(winner, method.start(found.values)) if found.values else plain
+    value, other, ratio = method.compared(won, plain, end)
     dropped = not ratio[2] < GAIN
     return Entry(
         nfe, guidance, {} if dropped else found.values, dropped, (found.score, found.baseline),
-        (float(value(won.cpu().numpy(), 0)), float(value(plain.cpu().numpy(), 0))), ratio, calls,
-        round(time.monotonic() - begun, 3),
+        (value, other), ratio, calls, round(time.monotonic() - begun, 3),
     )  # fmt: skip
-
-
-def _ratio(won: torch.Tensor, plain: torch.Tensor, statistic: str = "mean") -> tuple[float, float, float]:
-    """Mean over mean (or medians) with its 95 % interval, by paired bootstrap over the samples from a fixed seed."""
-    over = STATISTICS[statistic]
-    a, b = won.cpu().numpy(), plain.cpu().numpy()
-    rows = np.random.default_rng(0).integers(0, len(a), (BOOTSTRAPS, len(a)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = over(a[rows], 1) / over(b[rows], 1)
-        value = over(a, 0) / over(b, 0)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(value), float(low), float(high)

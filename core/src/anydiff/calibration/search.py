@@ -12,12 +12,18 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from anydiff.calibration.reference import Trials
+from anydiff.calibration.reference import Trials, per_sample
 from anydiff.errors import AnydiffError
 from anydiff.paths.path import Path
 from anydiff.registry import registry
 from anydiff.solvers import Plan, Solver, Start, compile_plan
+
+BOOTSTRAPS = 2000
+
+#: What is made of the samples' squared distances, along an axis.
+STATISTICS: dict[str, Callable[[Any, int], Any]] = {"mean": np.mean, "median": np.median}
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -78,6 +84,7 @@ class Method(ABC):
 
     name: ClassVar[str]
     count: ClassVar[int] = 10  # search noises where the setting says nothing
+    fresh: ClassVar[int] = 64  # and those that decide
 
     @abstractmethod
     def search(self, trials: Trials, nfe: int, spending: Spending) -> Found:
@@ -91,6 +98,20 @@ class Method(ABC):
     def grid(self) -> str | None:
         """The grid on which it is searched and sampled; None for the solver's own or else the path's."""
         return None
+
+    def compared(self, won: Tensor, plain: Tensor, end: Tensor) -> tuple[float, float, tuple[float, float, float]]:
+        """What fresh noises decide by: the values of winner and baseline, and their ratio with its 95 % interval.
+
+        By default squared distances from the exact ends, sample by sample, by paired bootstrap.
+        """
+        a, b = (per_sample(each, end).cpu().numpy() for each in (won, plain))
+        over = STATISTICS[self.statistic]
+        rows = np.random.default_rng(0).integers(0, len(a), (BOOTSTRAPS, len(a)))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn = over(a[rows], 1) / over(b[rows], 1)
+            value = over(a, 0) / over(b, 0)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        return float(over(a, 0)), float(over(b, 0)), (float(value), float(low), float(high))
 
     @property
     def statistic(self) -> str:

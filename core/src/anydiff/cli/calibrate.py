@@ -19,7 +19,7 @@ def command(
     method: Annotated[
         str,
         typer.Option(
-            help="What is learned: dc (a ratio per step), v3 (statistics, DPM-Solver-v3), s3 (each step's decisions)."
+            help="What is learned: dc (a ratio per step), v3 (statistics), s3 (each step's decisions) or auto (times)."
         ),
     ] = "dc",
     nfe: Annotated[str | None, typer.Option(help="Network calls, 3,4,5 say (default: the recipe's).")] = None,
@@ -31,7 +31,9 @@ def command(
         typer.Option(metavar="NAME=VALUE", help="What to ask for (default: as the held-out data); repeatable."),
     ] = None,
     count: Annotated[int | None, typer.Option(help="Noises of the search (default: the method's own number).")] = None,
-    fresh: Annotated[int, typer.Option(help="Fresh noises, which decide whether the winner is kept.")] = 64,
+    fresh: Annotated[
+        int | None, typer.Option(help="Fresh noises, which decide (default: the method's own number).")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds; --resume goes on.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the method; repeatable.")

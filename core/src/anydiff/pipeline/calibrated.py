@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anydiff.calibration import METHODS, Artefact, Method, framed, plan_of_entry
+from anydiff.calibration import METHODS, Artefact, Method, framed, guidance_text, plan_of_entry
+from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers import Wrapper
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.recipes import SamplingSettings
-from anydiff.samplers import PlanSampler
+from anydiff.samplers import PlanSampler, SampleRequest
+from anydiff.samplers.sampler import Chunk
+from anydiff.solvers import Start
+from anydiff.states import StateSpec
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Calibrated(PlanSampler):
+    """A calibrated plan, and where its calibration says that it begins.
+
+    Attributes:
+        start: None for the prior.
+    """
+
+    start: Start | None = None
+
+    def chunks(self, request: SampleRequest, denoiser: Denoiser, spec: StateSpec) -> Iterator[Chunk]:
+        """As always; the states to begin with by ``start``, unless the request brings its own."""
+        if self.start is not None and request.start is None:
+            request = replace(request, start=self.start)
+        return super().chunks(request, denoiser, spec)
 
 
 def identity_of(pipeline: Pipeline) -> dict[str, str]:
@@ -60,4 +82,5 @@ def calibrated_sampler(
     artefact.require(framed(identity_of(pipeline), path, spec))
     method = method_of(artefact.method, artefact.options)
     calls = pipeline.recipe.sampling.nfe if nfe is None else nfe
-    return PlanSampler(plan_of_entry(artefact, method, path, calls, layers))
+    plan = plan_of_entry(artefact, method, path, calls, layers)
+    return Calibrated(plan, method.start(artefact.entry(calls, guidance_text(layers)).values))

@@ -22,7 +22,8 @@ def calibrated(pipeline: Pipeline, method: str, options: Mapping[str, Any]) -> A
     Args:
         pipeline: the model.
         method: a name of :data:`anydiff.calibration.METHODS`: ``dc`` (:class:`anydiff.calibration.DCSolver`), ``v3``
-            (:class:`anydiff.calibration.DPMSolverV3Statistics`) or ``s3`` (:class:`anydiff.calibration.S3`).
+            (:class:`anydiff.calibration.DPMSolverV3Statistics`), ``s3`` (:class:`anydiff.calibration.S3`) or ``auto``
+            (:class:`anydiff.calibration.AutoDiffusion`).
         options: ``nfe``, numbers of calls (default: the recipe's); ``guidance``, scales, or lists of guidances, for
             each of which it is searched (default: the recipe's own alone); ``condition`` as text, the same for all
             (default: as the held-out data is); ``seed``, ``count`` (search noises; the method's own number), ``fresh``

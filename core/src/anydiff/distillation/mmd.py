@@ -23,6 +23,7 @@ from anydiff.denoisers.base import Denoiser
 from anydiff.distillation.guiding import built_guidance
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.objectives import Call, Coupled, sampled
+from anydiff.registry import check_options
 from anydiff.solvers import compile_plan
 
 KERNELS = ("polynomial", "rbf", "energy")
@@ -87,7 +88,8 @@ def squared_mmd(
 class MMD(Coupled):
     """The squared discrepancy between features of samples and of data, over the whole batch.
 
-    A plugin gives features of its field by a subclass with :meth:`features`; here they are the states themselves.
+    A plugin gives features of its field by a subclass with :meth:`features`, and with :meth:`load_features` where these
+    have options; here they are the states themselves.
 
     Args:
         nfe: calls of the plan.
@@ -98,9 +100,10 @@ class MMD(Coupled):
         kernel: ``energy``, which pulls from any distance; ``rbf`` or ``polynomial``.
         gamma: scales of the kernel, positive; 1/d of d features where there is none.
         degree: of the polynomial kernel.
+        features: options of the features, as :meth:`load_features` takes them.
 
     Raises:
-        UnknownNameError: no such kernel or guidance.
+        UnknownNameError: no such kernel, guidance or option of the features.
         AnydiffError: a scale or degree that is not positive.
     """
 
@@ -116,6 +119,7 @@ class MMD(Coupled):
         kernel: str = "energy",
         gamma: Sequence[float] = (),
         degree: int = 3,
+        features: Mapping[str, Any] | None = None,
     ) -> None:
         if kernel not in KERNELS:
             raise UnknownNameError("kernel", kernel, KERNELS)
@@ -124,10 +128,15 @@ class MMD(Coupled):
         self.asked: dict[str, Any] = {"nfe": nfe, "grid": grid, "end": end}
         self.solver, self.layers = solver, built_guidance(guidance)
         self.kernel, self.gamma, self.degree = kernel, tuple(gamma), degree
+        check_options(self.load_features, "the features of a discrepancy", features or {})
+        self.load_features(**(features or {}))
 
     def prepare(self, denoiser: Denoiser) -> None:
         """Compile the plan."""
         self.plan = compile_plan(self.solver, denoiser.path, **self.asked)
+
+    def load_features(self) -> None:
+        """Make ready what :meth:`features` needs; the parameters of a subclass are keys of the option ``features``."""
 
     def features(self, states: Tensor) -> Tensor:
         """Features ``[B, d]`` of states ``[B, *shape]``, differentiable; the states themselves here."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from torch import Tensor
 
 from anydiff.distillation import MMD
@@ -16,31 +13,14 @@ class ImageMMD(MMD):
 
     Values beyond [-1, 1] are not clamped on the way to the features, since a clamp would stop their gradient. Judge by
     other features than the ones that were trained on.
-
-    Args:
-        nfe: calls of the plan.
-        solver: of the plan.
-        grid: its time grid.
-        end: how the plan ends.
-        guidance: around the network while it samples.
-        kernel: ``energy``, ``rbf`` or ``polynomial``.
-        classifier: a bundled one.
-
-    Raises:
-        UnknownNameError: no such classifier, kernel or guidance.
     """
 
-    def __init__(
-        self,
-        nfe: int,
-        solver: str = "ddim",
-        grid: str | Sequence[float] | None = None,
-        end: str = "clean",
-        guidance: Sequence[str | Mapping[str, Any]] = (),
-        kernel: str = "energy",
-        classifier: str = "fashion-mnist",
-    ) -> None:
-        super().__init__(nfe, solver, grid, end, guidance, kernel)
+    def load_features(self, classifier: str = "fashion-mnist") -> None:
+        """Load the bundled ``classifier``.
+
+        Raises:
+            UnknownNameError: no such classifier.
+        """
         self.classifier = load_classifier(classifier)
 
     def features(self, states: Tensor) -> Tensor:

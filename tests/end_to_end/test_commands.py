@@ -69,6 +69,16 @@ def _pictures(path):
     pipeline.domain.write(pipeline.domain.decode(reference.states), path)
 
 
+def _hole(path):
+    """A picture whose upper half is transparent."""
+    from PIL import Image
+
+    picture = load("images/fashion").domain.decode(load("images/fashion").reference(4).states)[3]
+    opaque = Image.new("L", picture.size, 255)
+    opaque.paste(0, (0, 0, picture.width, picture.height // 2))
+    Image.merge("LA", [picture, opaque]).save(path)
+
+
 def _classes(path):
     """A folder of pictures for each of two classes."""
     pictures = load("images/fashion").reference(24)
@@ -185,6 +195,7 @@ MAKE = {
     "rewards.py": _rewards,
     "shoes": _shoes,
     "half.png": _part_of_a_picture,
+    "hole.png": _hole,
     "mask.png": _part_of_a_picture,
     "small.png": _part_of_a_picture,
     "blurred.png": _part_of_a_picture,

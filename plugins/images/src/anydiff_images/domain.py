@@ -18,9 +18,10 @@ from anydiff.data.frames import MODES, Conversion, frame_bytes, picture_bytes
 from anydiff.domains import Domain, LabelledArray, Measurement
 from anydiff.domains.kit import Levels
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
-from anydiff.states import Conditioning, Leaf, StateSpec
+from anydiff.states import Conditioning, Known, Leaf, StateSpec
 from anydiff_images import cases
 from anydiff_images.files import SUFFIXES, draw_grid, read_images, to_image, write_images
+from anydiff_images.holes import read_known
 from anydiff_images.measured import read_measurement
 
 if TYPE_CHECKING:
@@ -198,6 +199,14 @@ class Images(Domain):
         values are refused. A grey mask goes for all channels.
         """
         return read_measurement(self, Path(path), tuple(output), None if mask is None else Path(mask))
+
+    def parse_known(self, text: str) -> Known:
+        """The opaque pixels of the pictures in a file or folder; transparent ones are to be found.
+
+        Raises:
+            AnydiffError: as :func:`anydiff_images.holes.read_known` says.
+        """
+        return read_known(self, Path(text))
 
     def write(self, objects: Sequence[Image.Image], path: str | Path) -> None:
         """Write to an ``.npz`` (array ``images`` [N, H, W, C] uint8), one ``.png``, or a folder of numbered PNG files.

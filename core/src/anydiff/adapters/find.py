@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from anydiff.adapters.adapter import Adapter, ForeignModel
+from anydiff.data.hub import hub_name, pulled_folder
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.registry import Entry, check_options, registry
@@ -68,7 +69,7 @@ def foreign_source(source: str) -> tuple[str, Path] | None:
 
 
 def read_foreign(name: str, folder: Path) -> ForeignModel:
-    """The model that the adapter called ``name`` reads from ``folder``.
+    """The model that the adapter called ``name`` reads from ``folder``, or from what was pulled under that name.
 
     Raises:
         UnknownNameError: no such adapter.
@@ -76,9 +77,9 @@ def read_foreign(name: str, folder: Path) -> ForeignModel:
     """
     entry = adapter_named(name)
     if not folder.exists():
-        raise AnydiffError(
-            f"{str(folder)!r} does not exist; give a folder that {name} wrote, or fetch one with `anydiff pull`."
-        )
+        if hub_name(str(folder)) is None:
+            raise AnydiffError(f"{str(folder)!r} does not exist; give a folder that {name} wrote.")
+        folder = pulled_folder(str(folder))
     return _built(entry).read(folder)
 
 

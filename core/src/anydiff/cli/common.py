@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, natural_number
 from anydiff.files import check_suffix
 
 if TYPE_CHECKING:
@@ -58,6 +58,13 @@ PathOption = Annotated[
         help="Another route under the same network, route=residual-first say, where its path has some; repeatable.",
     ),
 ]
+Condition = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="What to ask for, label=sneaker say; repeatable.")
+]
+Cases = Annotated[
+    int | None, typer.Option(help="Cases: the first of those --condition names, or else of the held-out data.")
+]
+Picture = Annotated[Path | None, typer.Option(help="Also draw the samples to this PNG.")]
 BatchSize = Annotated[int, typer.Option(help="Rows per network call.")]
 Device = Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, mps.")]
 
@@ -109,13 +116,11 @@ def solver_options(texts: Sequence[str] | None) -> dict[str, Any]:
 
 
 def sampling_options(
-    solver: str | None, nfe: int | None, grid: str | None, end: str | None, option: Sequence[str] | None,
-    calibration: Path | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    solver: str | None, nfe: int | None, grid: str | None, end: str | None, option: Sequence[str] | None
+) -> dict[str, Any]:
     """The keyword arguments of ``Pipeline.sample`` that the shared options stand for."""
     options = solver_options(option)
     given = {"solver": solver, "nfe": nfe, "grid": grid, "end": end}
-    given |= {} if calibration is None else {"calibration": str(calibration)}
     return {**{name: value for name, value in given.items() if value is not None}, **options}
 
 
@@ -176,9 +181,24 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise AnydiffError(f"{str(path)!r} exists; choose another --out or pass --overwrite.")
 
 
-def check_picture(path: Path) -> None:
-    """Raise an :class:`AnydiffError` if ``path`` does not end in .png, which pictures are."""
-    check_suffix(path, (".png",), "pictures")
+def check_picture(path: Path | None, overwrite: bool) -> None:
+    """Raise an :class:`AnydiffError` if ``path`` does not end in .png, which pictures are, or may not be replaced."""
+    if path is not None:
+        check_suffix(path, (".png",), "pictures")
+        refuse_existing(path, overwrite)
+
+
+def check_numbers(**given: int | None) -> None:
+    """Raise an :class:`AnydiffError` if an option that was given, ``batch_size`` say, is no whole number from 1."""
+    for name, number in given.items():
+        if number is not None:
+            natural_number(f"--{name.replace('_', '-')}", number)
+
+
+def own_place(name: str, pipeline: Pipeline) -> Path:
+    """Where samples are written that no ``--out`` places: ``name`` with the first ending of the domain's files."""
+    endings = pipeline.domain.suffixes
+    return Path(f"{name}{'' if '' in endings else (*endings, '')[0]}")
 
 
 def refuse_beside(context: typer.Context, chosen: str, without: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anydiff.cli import common
+from anydiff.cli.options import OwnDrawing, Run, names
 from anydiff.cli.output import counted, print_json, print_table, tell
 
 if TYPE_CHECKING:
@@ -19,24 +20,14 @@ if TYPE_CHECKING:
 def command(
     context: typer.Context,
     source: common.Source,
+    *,
     count: Annotated[int, typer.Option(help="How many samples.")] = 1000,
     samples: Annotated[Path | None, typer.Option(help="Judge these samples (domain files) instead of drawing.")] = None,
     cases: Annotated[
         int | None, typer.Option(help="With --samples that name no cases: they are of the first so many held-out ones.")
     ] = None,
-    nfe: common.Nfe = None,
-    solver: common.SolverName = None,
-    option: common.SolverOption = None,
-    grid: common.GridName = None,
-    end: common.End = None,
-    calibration: common.Calibration = None,
-    path_option: common.PathOption = None,
-    guidance: common.Guidance = None,
-    guidance_option: common.GuidanceOption = None,
-    temperature: common.Temperature = None,
-    seed: common.Seed = 0,
-    batch_size: common.BatchSize = 256,
-    device: common.Device = "cpu",
+    drawing: OwnDrawing,
+    run: Run,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change sampling defaults or metrics; repeatable."),
@@ -62,26 +53,12 @@ def command(
     from anydiff.pipeline import load
 
     if samples is not None:
-        drawing = [
-            "count",
-            "nfe",
-            "solver",
-            "option",
-            "grid",
-            "end",
-            "calibration",
-            "guidance",
-            "guidance_option",
-            "temperature",
-            "seed",
-            "batch_size",
-            "device",
-        ]
-        common.refuse_beside(context, "--samples", drawing)
+        without = [name for name in ("count", *names(OwnDrawing, Run)) if name != "path_option"]
+        common.refuse_beside(context, "--samples", without)
     elif cases is not None:
         raise AnydiffError("--cases says of which cases the --samples are; new ones are drawn with --count.")
     natural_number("--count", count)
-    pipeline = common.on_path(load(source), path_option)
+    pipeline = common.on_path(load(source), drawing.path_option)
     if change:
         pipeline = pipeline.with_changes(change)
     if samples is not None:
@@ -92,14 +69,7 @@ def command(
         scores = pipeline.scores(judged, reference)
         tell(f"judged {len(judged)} samples against {len(reference)} held-out examples.")
     else:
-        options = common.sampling_options(solver, nfe, grid, end, option, calibration)
-        options |= {
-            "guidance": common.guiding(guidance, guidance_option),
-            "batch_size": batch_size,
-            "temperature": temperature,
-            "device": common.check_device(device),
-        }
-        scores = _drawn(pipeline, source, count, seed, options)
+        scores = _drawn(pipeline, source, count, drawing.given(run))
     left_out = [part.name for part in pipeline.recipe.metrics if part.name not in scores]
     if left_out:
         tell(f"left out, since these samples lack a condition that it needs: {', '.join(left_out)}.")
@@ -112,7 +82,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _drawn(pipeline: Pipeline, source: str, count: int, seed: int, options: dict[str, Any]) -> dict[str, Score]:
+def _drawn(pipeline: Pipeline, source: str, count: int, options: dict[str, Any]) -> dict[str, Score]:
     """The scores of new samples, after saying what they are asked for."""
     from anydiff.networks import Autoencoder
     from anydiff.states.conditions import hashed_names
@@ -124,11 +94,11 @@ def _drawn(pipeline: Pipeline, source: str, count: int, seed: int, options: dict
         members = -(-count // cases)
         tell(
             f"asking for {', '.join(hashed_names(asked))} of {cases} held-out examples; `anydiff sample {source} "
-            f"--cases {cases} --members {members} --seed {seed}` draws the same samples"
+            f"--cases {cases} --members {members} --seed {options['seed']}` draws the same samples"
             + (f" and {members * cases - count} more." if members * cases > count else ".")
         )
     with counted("trials") as report:
-        return pipeline.evaluate(count, seed=seed, reference=reference, report=report, **options)
+        return pipeline.evaluate(count, reference=reference, report=report, **options)
 
 
 def _shown(score: Any) -> str:

@@ -132,8 +132,10 @@ def _exists(module_name: str) -> bool:
 
 
 def _from_function(name: str, function: Callable[..., Any], help: str) -> Any:
+    from anydiff.cli.options import spread
+
     app = typer.Typer(add_completion=False)
-    app.command(name, help=inspect.getdoc(function) or help)(function)
+    app.command(name, help=inspect.getdoc(function) or help)(spread(function))
     return typer.main.get_command(app)
 
 

@@ -14,6 +14,7 @@ import typer
 
 from anydiff.cli import common
 from anydiff.cli.cases import DEFAULT_COUNT, cases_named, counted, members_of_each, write_samples
+from anydiff.cli.options import Drawing, Run
 from anydiff.cli.output import tell
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def command(
     context: typer.Context,
     source: common.Source,
+    *,
     reward: Annotated[
         str,
         typer.Option(
@@ -51,28 +53,15 @@ def command(
         Path | None,
         typer.Option(help="File or folder, by its ending (default: optimised, with the domain's own ending)."),
     ] = None,
-    picture: Annotated[Path | None, typer.Option(help="Also draw the samples to this PNG.")] = None,
+    picture: common.Picture = None,
     log: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Also write the rewards of every round and sample.")
     ] = None,
-    nfe: common.Nfe = None,
-    solver: common.SolverName = None,
-    option: common.SolverOption = None,
-    grid: common.GridName = None,
-    end: common.End = None,
-    guidance: common.Guidance = None,
-    guidance_option: common.GuidanceOption = None,
-    condition: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="What to ask for, label=sneaker say; repeatable.")
-    ] = None,
+    drawing: Drawing,
+    condition: common.Condition = None,
     members: Annotated[int | None, typer.Option(help="This many samples for each case; instead of --count.")] = None,
-    cases: Annotated[
-        int | None,
-        typer.Option(help="Cases: the first of those --condition names, or else of the held-out data."),
-    ] = None,
-    seed: common.Seed = 0,
-    batch_size: common.BatchSize = 256,
-    device: common.Device = "cpu",
+    cases: common.Cases = None,
+    run: Run,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out and --log.")] = False,
 ) -> None:
     """Draw samples that the model finds plausible and that have a higher reward, round by round.
@@ -89,10 +78,8 @@ def command(
     from anydiff.files import check_suffix
     from anydiff.pipeline import Ascent, load
 
-    natural_number("--seed", seed, minimum=0)
-    for name, number in (("--count", count), ("--members", members), ("--cases", cases), ("--batch-size", batch_size)):
-        if number is not None:
-            natural_number(name, number)
+    natural_number("--seed", run.seed, minimum=0)
+    common.check_numbers(count=count, members=members, cases=cases, batch_size=run.batch_size)
     if members is not None:
         common.refuse_beside(context, "--members", ["count"])
     ascent = Ascent(rounds, gain, target, noise_std, by, variance)
@@ -100,19 +87,13 @@ def command(
     if log is not None:
         check_suffix(log, (".json",), "rewards")
         common.refuse_existing(log, overwrite)
-    if picture is not None:
-        common.check_picture(picture)
-        common.refuse_existing(picture, overwrite)
+    common.check_picture(picture, overwrite)
     pipeline = load(source)
-    if out is None:
-        out = Path(f"optimised{'' if '' in pipeline.domain.suffixes else (*pipeline.domain.suffixes, '')[0]}")
+    out = out or common.own_place("optimised", pipeline)
     check_suffix(out, pipeline.domain.suffixes, "samples of this domain")
     common.refuse_existing(out, overwrite)
     given = common.pairs(condition, "--condition")
-    options = {
-        **common.sampling_options(solver, nfe, grid, end, option), "seed": seed, "batch_size": batch_size,
-        "guidance": common.guiding(guidance, guidance_option), "device": common.check_device(device),
-    }  # fmt: skip
+    options = drawing.given(run)
     each = members_of_each(pipeline, given, cases, count) if members is None else members
     if each is None:
         total, labels = count or DEFAULT_COUNT, None
@@ -127,7 +108,7 @@ def command(
     if log is not None:
         _write_log(found, reward, ascent, log)
     first, last = found.rewards[0].mean(), found.rewards[-1].mean()
-    tell(f"wrote {told} to {str(out)!r} (mean reward from {first:.4g} to {last:.4g}, seed {seed}).")
+    tell(f"wrote {told} to {str(out)!r} (mean reward from {first:.4g} to {last:.4g}, seed {run.seed}).")
 
 
 def _run(

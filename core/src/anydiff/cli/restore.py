@@ -9,11 +9,13 @@ import typer
 
 from anydiff.cli import common
 from anydiff.cli.cases import counted, labels_named, order_of_cases, write_samples
+from anydiff.cli.options import Drawing, Run
 from anydiff.cli.output import tell
 
 
 def command(
     source: common.Source,
+    *,
     measurement: Annotated[Path, typer.Option(help="What was measured: a file of the domain, in its own units.")],
     operator: Annotated[
         str, typer.Option(metavar="NAME", help="What was measured of it (see `anydiff operators`).")
@@ -36,20 +38,10 @@ def command(
         Path | None,
         typer.Option(help="File or folder, by its ending (default: restored, with the domain's own ending)."),
     ] = None,
-    picture: Annotated[Path | None, typer.Option(help="Also draw the samples to this PNG.")] = None,
-    nfe: common.Nfe = None,
-    solver: common.SolverName = None,
-    option: common.SolverOption = None,
-    grid: common.GridName = None,
-    end: common.End = None,
-    guidance: common.Guidance = None,
-    guidance_option: common.GuidanceOption = None,
-    condition: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="What to ask for, label=sneaker say; repeatable.")
-    ] = None,
-    seed: common.Seed = 0,
-    batch_size: common.BatchSize = 256,
-    device: common.Device = "cpu",
+    picture: common.Picture = None,
+    drawing: Drawing,
+    condition: common.Condition = None,
+    run: Run,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")] = False,
 ) -> None:
     """Draw samples of which a measurement was made: gaps filled, small pictures enlarged, blur removed.
@@ -67,17 +59,13 @@ def command(
     from anydiff.pipeline.restore import Restoration, restored
     from anydiff.registry import registry
 
-    natural_number("--seed", seed, minimum=0)
-    natural_number("--members", members)
-    natural_number("--batch-size", batch_size)
+    natural_number("--seed", run.seed, minimum=0)
+    common.check_numbers(members=members, batch_size=run.batch_size)
     registry().get("operators", operator)  # wrong names are told before anything is loaded
     registry().get("inverse_methods", method)
-    if picture is not None:
-        common.check_picture(picture)
-        common.refuse_existing(picture, overwrite)
+    common.check_picture(picture, overwrite)
     pipeline = load(source)
-    if out is None:
-        out = Path(f"restored{'' if '' in pipeline.domain.suffixes else (*pipeline.domain.suffixes, '')[0]}")
+    out = out or common.own_place("restored", pipeline)
     check_suffix(out, pipeline.domain.suffixes, "samples of this domain")
     common.refuse_existing(out, overwrite)
 
@@ -91,12 +79,10 @@ def command(
         operator, options(operator_option, "--operator-option"), noise, method,
         options(method_option, "--method-option"), members, mask,
         sampling={
-            **common.sampling_options(solver, nfe, grid, end, option), "seed": seed,
-            "guidance": common.guiding(guidance, guidance_option), "device": common.check_device(device),
-            "batch_size": batch_size, "condition": given or None, "cases": None if named is None else len(named),
+            **drawing.given(run), "condition": given or None, "cases": None if named is None else len(named),
         },
     )  # fmt: skip
     samples, cases, labels = restored(pipeline, measurement, asked)
     write_samples(pipeline, samples, out, picture, labels or named)
     order = order_of_cases(members, cases)
-    tell(f"wrote {counted(members, cases)} to {str(out)!r} ({order}method {method}, seed {seed}).")
+    tell(f"wrote {counted(members, cases)} to {str(out)!r} ({order}method {method}, seed {run.seed}).")

@@ -16,6 +16,7 @@ from anydiff.cli.cases import (
     order_of_cases,
     write_samples,
 )
+from anydiff.cli.options import OwnDrawing, Run
 from anydiff.cli.output import tell
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 def command(
     context: typer.Context,
     source: common.Source,
+    *,
     count: Annotated[
         int | None,
         typer.Option(help="How many samples, all cases together (default 16, or one for each of --cases)."),
@@ -34,20 +36,9 @@ def command(
         Path | None,
         typer.Option(help="File or folder, by its ending (default: samples, with the domain's own ending)."),
     ] = None,
-    picture: Annotated[Path | None, typer.Option(help="Also draw the samples to this PNG.")] = None,
-    nfe: common.Nfe = None,
-    solver: common.SolverName = None,
-    option: common.SolverOption = None,
-    grid: common.GridName = None,
-    end: common.End = None,
-    calibration: common.Calibration = None,
-    path_option: common.PathOption = None,
-    guidance: common.Guidance = None,
-    guidance_option: common.GuidanceOption = None,
-    temperature: common.Temperature = None,
-    condition: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="What to ask for, label=sneaker say; repeatable.")
-    ] = None,
+    picture: common.Picture = None,
+    drawing: OwnDrawing,
+    condition: common.Condition = None,
     known: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="What must stay as it is: a scaffold, C1CO1 say (SMILES), or files."),
@@ -65,14 +56,9 @@ def command(
     members: Annotated[
         int | None, typer.Option(help="Draw an ensemble: this many samples for each case; instead of --count.")
     ] = None,
-    cases: Annotated[
-        int | None,
-        typer.Option(help="Cases: the first of those --condition names, or else of the held-out data."),
-    ] = None,
+    cases: common.Cases = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the .zarr at --out, if it was begun.")] = False,
-    seed: common.Seed = 0,
-    batch_size: common.BatchSize = 256,
-    device: common.Device = "cpu",
+    run: Run,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")] = False,
 ) -> None:
     """Draw samples from bundled weights, a run or a weights file.
@@ -91,19 +77,13 @@ def command(
     from anydiff.files import check_suffix
     from anydiff.pipeline import load
 
-    natural_number("--seed", seed, minimum=0)
-    counts = {"--count": count, "--members": members, "--cases": cases, "--batch-size": batch_size}
-    for name, number in counts.items():
-        if number is not None:
-            natural_number(name, number)
+    natural_number("--seed", run.seed, minimum=0)
+    common.check_numbers(count=count, members=members, cases=cases, batch_size=run.batch_size)
     if members is not None:
         common.refuse_beside(context, "--members", ["count"])
-    if picture is not None:
-        common.check_picture(picture)
-        common.refuse_existing(picture, overwrite)
-    pipeline = common.on_path(load(source), path_option)
-    if out is None:
-        out = Path(f"samples{'' if '' in pipeline.domain.suffixes else (*pipeline.domain.suffixes, '')[0]}")
+    common.check_picture(picture, overwrite)
+    pipeline = common.on_path(load(source), drawing.path_option)
+    out = out or common.own_place("samples", pipeline)
     _check_ensemble(resume, out, picture, known)
     if out.suffix != ".zarr":  # streamed by the core, in every domain
         check_suffix(out, pipeline.domain.suffixes, "samples of this domain")
@@ -111,10 +91,10 @@ def command(
         common.refuse_existing(out, overwrite)
     given = common.pairs(condition, "--condition")
     asked = {
-        **common.sampling_options(solver, nfe, grid, end, option, calibration), **_fixed(pipeline, known), "seed": seed,
-        "guidance": common.guiding(guidance, guidance_option), "device": common.check_device(device),
-        "batch_size": batch_size, "temperature": temperature, **({} if read_out is None else {"read_out": read_out}),
-    }  # fmt: skip
+        **drawing.given(run),
+        **_fixed(pipeline, known),
+        **({} if read_out is None else {"read_out": read_out}),
+    }
     count = _of_each_known(pipeline, asked, count, members)
     if start is not None or reverse:
         begun = _begun(pipeline, start, reverse, count, {"--members": members, "--cases": cases})

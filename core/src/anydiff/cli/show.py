@@ -41,8 +41,7 @@ def command(
     elif data:
         common.refuse_beside(context, "--data", ["seed"])
     natural_number("--count", count)
-    common.check_picture(out)
-    common.refuse_existing(out, overwrite)
+    common.check_picture(out, overwrite)
     pipeline = load(source)
     facts = {
         "recipe": pipeline.recipe.name,

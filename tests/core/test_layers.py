@@ -14,7 +14,7 @@ ROOT = Path(anydiff.__file__).parent
 # From the bottom up; rooms of one line may import one another.
 LAYERS = [
     {"errors", "exports", "files", "hookspecs", "locks", "optional", "processes", "settings"},
-    {"registry", "plugins", "builtin", "builtin_solvers"},
+    {"registry", "plugins", "builtin", "builtin_commands", "builtin_solvers"},
     {"states"},
     {"paths"},
     {"networks"},

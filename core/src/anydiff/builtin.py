@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from anydiff.builtin_commands import COMMANDS
 from anydiff.builtin_solvers import EDITS, INVERSE_METHODS, SOLVERS
 from anydiff.hookspecs import Register, hookimpl
 
@@ -365,32 +366,8 @@ def register_commands(register: Register) -> None:
 
     A command module in ``anydiff.cli`` has a function ``command`` or a typer app ``app``.
     """
-    register("recipes", "List the recipes: named, complete experiments.", "anydiff.cli.recipes:app")
-    register("train", "Train a recipe; resume or extend a run.", "anydiff.cli.train:command")
-    register("sample", "Draw samples from a run or from bundled weights.", "anydiff.cli.sample:command")
-    register("restore", "Draw samples of which a measurement was made.", "anydiff.cli.restore:command")
-    register("edit", "Edit samples: another condition, another model.", "anydiff.cli.edit:command")
-    register("distil", "Distil a model into students of half the calls.", "anydiff.cli.distil:command")
-    register("optimise", "Draw samples with a higher reward, round by round.", "anydiff.cli.optimise:command")
-    register("evaluate", "Compute the metrics of a run or of samples.", "anydiff.cli.evaluate:command")
-    register("calibrate", "Let a solver learn its coefficients for a model.", "anydiff.cli.calibrate:command")
-    register("advise", "More calls, more training or more samples? And which solver?", "anydiff.cli.advise:command")
-    register("gap", "Do the ODE's and the SDE's samples of a model agree?", "anydiff.cli.gap:command")
-    register("cost", "Multiply-adds, seconds, bytes and memory of models.", "anydiff.cli.cost:command")
-    register("quantise", "Make a model with integer weights.", "anydiff.cli.quantise:command")
-    register("show", "Draw pictures of a run or of samples.", "anydiff.cli.show:command")
-    register("export", "Write one self-describing weights file from a run.", "anydiff.cli.export:command")
-    register("pull", "Fetch a model's folder from a hub.", "anydiff.cli.hub:pull")
-    register("push", "Upload a model to a hub.", "anydiff.cli.hub:push")
-    register("convert", "Turn a pickled checkpoint into safetensors.", "anydiff.cli.hub:convert")
-    register("data", "Fetch, check and list data sets.", "anydiff.cli.data:app")
-    register("solvers", "List the solvers; print the plan of one.", "anydiff.cli.solvers:app")
-    register("operators", "List the operators of measurements.", "anydiff.cli.inverse:operators")
-    register("inverse", "List the methods for inverse problems.", "anydiff.cli.inverse:inverse")
-    register("edits", "List the methods of editing.", "anydiff.cli.edit:edits")
-    register("check", "Run the conformance kit on a plugin.", "anydiff.cli.check:command")
-    register("new-plugin", "Write the skeleton of a plugin.", "anydiff.cli.new_plugin:command")
-    register("plugins", "List, check, enable and disable plugins.", "anydiff.cli.plugins:app")
+    for name, help, reference in COMMANDS:
+        register(name, help, f"anydiff.cli.{reference}")
 
 
 @hookimpl

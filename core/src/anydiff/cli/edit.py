@@ -88,12 +88,9 @@ def command(
     natural_number("--members", members)
     natural_number("--batch-size", batch_size)
     registry().get("edits", method)  # a wrong name is told before anything is loaded
-    if picture is not None:
-        common.check_picture(picture)
-        common.refuse_existing(picture, overwrite)
+    common.check_picture(picture, overwrite)
     pipeline = load(source)
-    if out is None:
-        out = Path(f"edited{'' if '' in pipeline.domain.suffixes else (*pipeline.domain.suffixes, '')[0]}")
+    out = out or common.own_place("edited", pipeline)
     check_suffix(out, pipeline.domain.suffixes, "samples of this domain")
     common.refuse_existing(out, overwrite)
     method_options: dict[str, Any] = {

@@ -64,7 +64,7 @@ def command(
                 raise UnknownNameError(name, value, known)
         common.refuse_existing(out, overwrite)
         given = pipeline.conditioning(common.pairs(condition, "--condition"), natural_number("--batch", batch)).given
-        options = common.sampling_options(solver, nfe, grid, end, None, None)
+        options = common.sampling_options(solver, nfe, grid, end, None)
         inputs = export_graph(pipeline, out, form, part, batch=batch, condition=given, **options)
         tell(f"wrote {str(out)!r} ({out.stat().st_size / 2**20:.2f} MiB), whose inputs are {', '.join(inputs)}.")
         return

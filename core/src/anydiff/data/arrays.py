@@ -11,6 +11,21 @@ from anydiff.data.reading import Source, check_declared_size, located, reading
 from anydiff.errors import FileFormatError
 
 
+def array_names(path: Source) -> tuple[str, ...]:
+    """The names of the arrays in an ``.npz`` file.
+
+    Raises:
+        AnydiffError: the file does not exist or may not be read.
+        FileFormatError: it is damaged, or no archive of arrays.
+    """
+    with reading(path, "an archive of NumPy arrays", "write it with np.savez"):
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise FileFormatError(f"{located(path)} is one array and no archive; write it with np.savez.")
+        with loaded as archive:
+            return tuple(archive.files)
+
+
 def read_array(path: Source, name: str, advice: str = "") -> NDArray[Any]:
     """The array called ``name`` of an ``.npz`` file, or the one array of an ``.npy`` file.
 

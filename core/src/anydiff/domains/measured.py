@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,13 @@ class Measurement:
     Attributes:
         values: float64 ``[C, *output]`` in the field's units, one row per case; NaN where nothing was measured.
         labels: what tells the cases apart, as :meth:`anydiff.domains.NamesCases.labels` gives it; None where nothing.
+        condition: what else the file says of the cases, one row each: the place of a volume in the world. It is told to
+            the domain alone, which makes objects by it, and not to the network.
     """
 
     values: Tensor
     labels: Sequence[Any] | None = None
+    condition: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def affine_units(domain: Domain, condition: Conditioning) -> tuple[Tensor, Tensor]:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from anydiff.domains import Measurement
 from anydiff.errors import AnydiffError
 from anydiff.inverse import Gaussian, InverseMethod, MeasurementNoise, Problem
 from anydiff.inverse.method import GuidanceMethod
-from anydiff.inverse.operators import AveragePooling, LinearOperator, Mask, Operator, observing
+from anydiff.inverse.operators import AveragePooling, LinearOperator, Mask, Operator
 from anydiff.metrics import SampleSet
 from anydiff.pipeline.conditions import fixing, number_of_cases
 from anydiff.pipeline.fixed import require_free, require_whole
+from anydiff.pipeline.measured import Measured, said
 from anydiff.pipeline.samplers import sampler_of
 from anydiff.pipeline.sampling import Draws, SampleOptions, member_rows
 from anydiff.registry import registry
@@ -85,8 +83,8 @@ def restored(pipeline: Pipeline, measurement: Any, options: Restoration) -> tupl
     require_free(pipeline, "restoration from a measurement")
     if options.sampling.get("reverse"):
         raise AnydiffError("reverse travels a bridge from its data, of which nothing is to be restored; leave it out.")
-    operator, found = measured(pipeline, measurement, options)
-    values = found.values
+    ready = Measured.of(pipeline, measurement, options.operator, options.operator_options, options.noise, options.mask)
+    operator, found, values = ready.operator, ready.found, ready.found.values
     sampling = SampleOptions.of(dict(options.sampling))
     cases = number_of_cases(sampling.condition or {}, sampling.cases, len(values))
     if len(values) not in (1, cases):
@@ -96,11 +94,12 @@ def restored(pipeline: Pipeline, measurement: Any, options: Restoration) -> tupl
     draws = Draws.of(pipeline, member_rows(options.members, cases), replace(sampling, cases=cases))
     one = torch.tensor(1.0), torch.tensor(0.0)
     # What decides the units is told to domains and not to the network, which has the measurement by the method.
-    told_by = pipeline.domain.measured_condition(said(operator, values)) if options.units else {}
+    decides = pipeline.domain.measured_condition(said(operator, values)) if options.units else {}
+    told_by = {**found.condition, **decides}
     decided = Conditioning({**told_by, **draws.condition.given})
     scale, offset = pipeline.domain.units(decided) if options.units else one
-    problem = Problem(operator, values, options.noise)
-    check_sense(pipeline, problem, scale, offset, relative=bool(told_by))
+    problem = Problem(operator, values, ready.noise)
+    check_sense(pipeline, problem, scale, offset, relative=bool(decides))
     method = build_method(options.method, options.method_options)
     states = solve(draws, method, problem.in_states(scale, offset))
     samples, rows = draws.finished(states), torch.arange(draws.rows) % cases
@@ -149,100 +148,6 @@ def build_method(method: str | InverseMethod, options: Mapping[str, Any]) -> Inv
     if options:
         raise AnydiffError("method_options go with a method given by name; set them on the method itself.")
     return method
-
-
-def measured(pipeline: Pipeline, measurement: Any, options: Restoration) -> tuple[Operator, Measurement]:
-    """The operator, and the measurement ``[C, *output]`` (float64) in the field's units, NaN where there is none.
-
-    Raises:
-        AnydiffError: a size does not fit, or nothing was observed.
-    """
-    shape = tuple(pipeline.domain.spec.shape)
-    named = options.operator
-    operator: Operator | None = named if isinstance(named, Operator) else None
-    if operator is not None and options.operator_options:
-        raise AnydiffError("operator_options go with an operator given by name; set them on the operator itself.")
-    masked = named == "mask"
-    if operator is None and not masked:
-        operator = build_operator(str(named), shape, options.operator_options)
-    output = shape if operator is None else operator.output
-    if isinstance(measurement, (str, Path)):
-        mask = options.mask if isinstance(options.mask, (str, Path)) else None
-        found = pipeline.domain.read_measurement(measurement, output, mask)
-    else:
-        found = Measurement(_array(pipeline, measurement, output))
-    values = _with_mask(found.values, options.mask, output)
-    present = ~values.isnan()
-    if not bool(present.flatten(1).any(1).all()):
-        raise AnydiffError(
-            "the measurement observes nothing: its mask, or all of its values, are empty; check the mask."
-        )
-    if masked:
-        operator = build_operator("mask", shape, {"mask": present, **options.operator_options})
-        present = operator.observed(values)
-    assert operator is not None
-    return observing(operator, present), replace(found, values=values)
-
-
-def said(operator: Operator, values: Tensor) -> Tensor:
-    """What a measurement says of each entry of the states, ``[C, *shape]``: A⁺ y, NaN where nothing was measured."""
-    cases = max(len(values), operator.cases)
-    if not isinstance(operator, LinearOperator):
-        same = operator.output == operator.shape
-        return values if same else torch.full((cases, *operator.shape), math.nan, dtype=values.dtype)
-    seen = operator.observed(values)
-    found = operator.pseudo_inverse(torch.where(seen, values, 0.0).expand(cases, *operator.output))
-    reached = operator.adjoint(seen.to(values.dtype).expand(cases, *operator.output)) != 0
-    return torch.where(reached, found, math.nan)
-
-
-def build_operator(name: str, shape: tuple[int, ...], options: Mapping[str, Any]) -> Operator:
-    """The operator called ``name`` for states of ``shape``."""
-    made = registry().build("operators", name, shape=shape, **options)
-    if not isinstance(made, Operator):
-        raise AnydiffError(
-            f"the operator {name!r} builds a {type(made).__name__}, which is no anydiff.inverse.operators.Operator; "
-            "derive it from that class."
-        )
-    return made
-
-
-def _array(pipeline: Pipeline, measurement: Any, output: tuple[int, ...]) -> Tensor:
-    try:
-        values = torch.as_tensor(measurement)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise AnydiffError(
-            f"the measurement is a {type(measurement).__name__}, which is no array of numbers; give numbers in the "
-            f"field's units of shape {output}, or the name of a file."
-        ) from error
-    values = values.double()
-    values = values[None] if tuple(values.shape) == output else values
-    if tuple(values.shape[1:]) != output:
-        raise AnydiffError(
-            f"the measurement has shape {tuple(values.shape)}, but the operator gives {output} for a state of "
-            f"{tuple(pipeline.domain.spec.shape)}; give one number per measured entry, with an axis of cases in front "
-            "or none."
-        )
-    return values
-
-
-def _with_mask(values: Tensor, mask: Any, output: tuple[int, ...]) -> Tensor:
-    """NaN where ``mask`` is false, too."""
-    if mask is None or isinstance(mask, (str, Path)):
-        return values
-    seen = torch.as_tensor(mask).bool()
-    if tuple(seen.shape) not in (output, (len(values), *output)):
-        raise AnydiffError(
-            f"mask has shape {tuple(seen.shape)}, but a measurement has {output}; give one truth value per measured "
-            "entry."
-        )
-    wrong = seen & values.isnan()
-    if bool(wrong.any()):
-        raise AnydiffError(
-            f"the mask says that {int(wrong.sum())} entries were observed whose value is NaN; leave them out of the "
-            "mask."
-        )
-    return torch.where(seen, values, math.nan)
 
 
 def data_range(pipeline: Pipeline) -> tuple[tuple[float, float], str]:

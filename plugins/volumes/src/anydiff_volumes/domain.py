@@ -14,14 +14,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.domains import Domain, LabelledArray
+from anydiff.domains import Domain, LabelledArray, Measurement
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Leaf, StateSpec
 from anydiff_volumes import cases
 from anydiff_volumes.dicom import stated_modality
 from anydiff_volumes.files import SUFFIXES, read_volumes, write_volumes
 from anydiff_volumes.intensity import CT_WINDOW, MODALITIES, UNIT, shares, window
-from anydiff_volumes.placement import Placement, as_nifti, check_geometry, millimetres, place, squeezed, values_of
+from anydiff_volumes.placement import (
+    AFFINE,
+    Placement,
+    as_nifti,
+    check_geometry,
+    millimetres,
+    place,
+    squeezed,
+    values_of,
+)
 
 if TYPE_CHECKING:
     from anydiff.states import ArrayCondition
@@ -145,6 +154,8 @@ class Volumes(Domain):
     def decode(self, states: Tensor, condition: Conditioning | None = None) -> list[Any]:
         """NIfTI images (float32) of ``states [B, 1, X, Y, Z]`` on this domain's grid; values are clamped to the range.
 
+        They lie where the condition ``affine`` ``[B, 4, 4]`` says, if it is there: where what was measured of them is.
+
         Raises:
             AnydiffError: states of another shape or with values that are not finite.
         """
@@ -155,7 +166,9 @@ class Volumes(Domain):
             )
         decoded = UNIT.decode(states.detach().to("cpu", torch.float64).clamp(-1, 1))
         values = self.window.decode(decoded[:, 0].numpy()).astype(np.float32)
-        return [as_nifti(each, self.affine) for each in values]
+        told = None if condition is None else condition.given.get(AFFINE)
+        places = [self.affine] * len(values) if told is None else told.double().cpu().numpy()
+        return [as_nifti(each, place) for each, place in zip(values, places, strict=True)]
 
     def in_units(self, states: Tensor, condition: Conditioning) -> Tensor:
         """Values ``[B, 1, X, Y, Z]`` of the grid, [0, 1] for MR and Hounsfield units for CT; not clamped."""
@@ -205,6 +218,17 @@ class Volumes(Domain):
             FileFormatError: a file that is no readable volume.
         """
         return read_volumes(Path(path))
+
+    def read_measurement(self, path: str | Path, output: Sequence[int], mask: str | Path | None = None) -> Measurement:
+        """Volumes with NaN where no voxel was measured, on this grid or on that of an operator's blocks; they may lie
+        anywhere, and what is restored lies there too. ``mask`` is a volume that is 1 where a voxel was measured.
+
+        Raises:
+            AnydiffError: another shape, voxel size or orientation, or a mask on another grid.
+        """
+        from anydiff_volumes.measured import read_measurement
+
+        return read_measurement(self, Path(path), tuple(output), None if mask is None else Path(mask))
 
     def write(self, objects: Sequence[Any], path: str | Path) -> None:
         """Write to one ``.nii`` or ``.nii.gz``, or to a new folder of ``.nii.gz`` files: ``0007.nii.gz``, or

@@ -64,19 +64,21 @@ def scan_paths(folder: Path) -> list[Path]:
     return found or [folder]
 
 
-def read_scan(path: Path) -> Any:
-    """The volume of a NIfTI file, or of a folder of DICOM slices."""
-    return read_series(path) if path.is_dir() else read_nifti(path)
+def read_scan(path: Path, missing: bool = False) -> Any:
+    """The volume of a NIfTI file, or of a folder of DICOM slices; ``missing`` as for :func:`read_nifti`."""
+    return read_series(path) if path.is_dir() else read_nifti(path, missing)
 
 
-def read_nifti(path: Path) -> Any:
+def read_nifti(path: Path, missing: bool = False) -> Any:
     """A NIfTI image with its affine and header as they are, and its data checked; one time point is no axis.
+
+    Voxels may be NaN where ``missing`` says that some may not have been measured.
 
     Raises:
         AnydiffError: no such file, not three axes, no affine or a singular one, values that are not finite.
         FileFormatError: no NIfTI file, or a truncated one.
     """
-    return _checked(path, [squeezed(_load(path))])[0]
+    return _checked(path, [squeezed(_load(path))], missing)[0]
 
 
 def read_sequence(path: Path) -> list[Any]:
@@ -110,13 +112,13 @@ def _check_begins(path: Path) -> None:
             raise EOFError(f"its first part unpacks to {len(begin)} bytes, which hold no header")
 
 
-def _checked(path: Path, images: list[Any]) -> list[Any]:
+def _checked(path: Path, images: list[Any], missing: bool = False) -> list[Any]:
     """``images`` of the file ``path`` with places and values that are sound."""
     for image in images:
         check_geometry(image, repr(str(path)))
         try:
             with reading(path, "a NIfTI file", "get the file again"):
-                values_of(image, repr(str(path)))
+                values_of(image, repr(str(path)), missing)
         except AnydiffError as error:
             raise FileFormatError(str(error)) from error
     return images
@@ -143,9 +145,10 @@ def _check_length(path: Path, image: Any) -> None:
         raise EOFError(f"its header declares {end} bytes, shape {tuple(image.shape)}, but it holds {length}")
 
 
-def read_volumes(path: Path) -> list[Any]:
-    """The volumes of a NIfTI file, of a folder of scans (:func:`scan_paths`), or of a folder of one DICOM series."""
-    return [read_scan(scan) for scan in (scan_paths(path) if path.is_dir() else [path])]
+def read_volumes(path: Path, missing: bool = False) -> list[Any]:
+    """The volumes of a NIfTI file, of a folder of scans (:func:`scan_paths`), or of a folder of one DICOM series;
+    ``missing`` as for :func:`read_nifti`."""
+    return [read_scan(scan, missing) for scan in (scan_paths(path) if path.is_dir() else [path])]
 
 
 def write_volumes(images: Sequence[Any], path: Path) -> None:

@@ -39,6 +39,9 @@ LABEL_ROUNDING = 0.25
 QFORM = 1e-3
 """Largest distance, in voxels, between a volume's corners by qform and by sform if both are to say one place."""
 
+AFFINE = "affine"
+"""The condition that says where a volume lies: ``[B, 4, 4]``, RAS+ millimetres."""
+
 UNITS = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}
 """Millimetres per unit of length by its code in a NIfTI header (none stated, metre, millimetre, micrometre)."""
 
@@ -125,8 +128,9 @@ def check_cubes(image: Any, name: str) -> None:
         )
 
 
-def values_of(image: Any, name: str) -> NDArray[np.float32]:
-    """The voxel values, float32, with the header's slope and intercept applied.
+def values_of(image: Any, name: str, missing: bool = False) -> NDArray[np.float32]:
+    """The voxel values, float32, with the header's slope and intercept applied; NaN is a value that was not measured
+    where ``missing`` allows that.
 
     Raises:
         AnydiffError: the data end too early, hold a NaN or an infinity, or are complex or colours.
@@ -140,7 +144,7 @@ def values_of(image: Any, name: str) -> NDArray[np.float32]:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise AnydiffError(f"the data of {name} cannot be read ({reason}); get the file again.") from error
-    wrong = ~np.isfinite(values)
+    wrong = np.isinf(values) if missing else ~np.isfinite(values)
     if wrong.any():
         first = tuple(int(index) for index in np.argwhere(wrong)[0])
         raise AnydiffError(

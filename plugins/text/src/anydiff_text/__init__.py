@@ -12,6 +12,9 @@ _SMALL = {
     "network.options.width": 16,
     "network.options.blocks": 1,
 }
+ANYDIFF_EXPECTED_FAILURES = {
+    "metric.direction[text/copied]": "noise copies nothing, and so do held-out texts",
+}
 ANYDIFF_CHECK_OPTIONS = {
     "text": {"length": 32, "tokeniser": "byte"},
     "text/works": {"size": 64, "domain": {"length": 32, "tokeniser": "byte"}},
@@ -39,8 +42,10 @@ def register_datasets(register: Register) -> None:
 
 @hookimpl
 def register_metrics(register: Register) -> None:
-    """n-grams."""
+    """n-grams, an independent judge, and copies of the training texts."""
     register("text/ngram-divergence", "divergence of trigrams", "anydiff_text.metrics:NgramDivergence")
+    register("text/judge-departure", "bits under an n-gram judge", "anydiff_text.metrics:JudgeDeparture")
+    register("text/copied", "share copied from the training texts", "anydiff_text.metrics:Copied")
 
 
 @hookimpl

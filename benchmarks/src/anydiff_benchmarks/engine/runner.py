@@ -285,6 +285,8 @@ class _Run:
         suite = self.suite
         names = list(dict.fromkeys(name for plan in plans for name, _, _ in plan.models))
         titles = [f"{name} · {method.title}" if name else method.title for name in names for method in suite.methods]
+        own = [cell.title for plan in plans for cell in plan.cells if cell.method is not None]  # of fixed plans
+        titles = list(dict.fromkeys([*titles, *own]))
         note = {
             "suite": suite.model_dump(mode="json"),
             "titles": titles,

@@ -130,14 +130,17 @@ def _of_folder(folder: Path, split: str, domain: Images | None) -> NDArray[np.ui
 
 
 def fashion_few_shot() -> Recipe:
-    """The bundled weights of ``images/fashion`` adapted to ten drawings by DomainStudio."""
+    """The bundled weights of ``images/fashion`` adapted to ten drawings by DomainStudio.
+
+    The weights of the terms are those of the script that was released for text: with 5 the pairs hardly count.
+    """
     base = fashion().model_dump(mode="json")
     pairs = {"name": "pair-similarities"}
     terms: dict[str, Any] = {
         "denoising": {"weight": 1.0, "options": base["objective"]["options"]},
-        "pictures": {**pairs, "weight": 0.5},
-        "details": {**pairs, "weight": 0.5, "options": {"of_details": True}},
-        "wavelet-details": {"weight": 0.05},
+        "pictures": {**pairs, "weight": 100.0},
+        "details": {**pairs, "weight": 100.0, "options": {"of_details": True}},
+        "wavelet-details": {"weight": 0.1},
     }
     recipe = {
         **base,

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.domains import Domain
+from anydiff.domains import Domain, Measurement
 from anydiff.domains.kit import Normaliser, Scale, make_normaliser
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Known, Leaf, StateSpec
 from anydiff_trajectories.episodes import CUT, Episode, returns_to_go
 from anydiff_trajectories.files import SUFFIXES, read_episodes, write_episodes
 from anydiff_trajectories.layout import Layout
+from anydiff_trajectories.waypoints import SUFFIX, read_waypoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -337,6 +338,19 @@ class TrajectoryCodec(Domain):
     def read(self, path: str | Path) -> list[Episode]:
         """Episodes of a D4RL HDF5 file or of a Minari data set's folder; see :mod:`anydiff_trajectories.files`."""
         return read_episodes(Path(path))
+
+    def read_measurement(self, path: str | Path, output: Sequence[int], mask: str | Path | None = None) -> Measurement:
+        """Way-points of a ``.txt`` file (:mod:`anydiff_trajectories.waypoints`), or whole episodes.
+
+        Raises:
+            AnydiffError: a step of no trajectory, a file of masks, or an operator of other sizes.
+            FileFormatError: a line is no way-point.
+        """
+        if Path(path).suffix.lower() != SUFFIX:
+            return super().read_measurement(path, output, mask)
+        if mask is not None:
+            raise AnydiffError(f"--mask is {str(mask)!r}, but way-points tell what was seen; leave it out.")
+        return read_waypoints(self, Path(path), tuple(output))
 
     def write(self, objects: Sequence[Episode], path: str | Path) -> None:
         """Write D4RL HDF5 (``.hdf5``, ``.h5``) or a Minari data set (``.minari``, or a folder without an ending)."""

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from found import EXAMPLES, found
 
 from anydiff.pipeline import train
-from anydiff.plugins import forget, use_folder
 from anydiff.recipes import load_recipe
-
-EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 @pytest.fixture(autouse=True)
-def _examples(monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-    monkeypatch.setenv("ANYDIFF_PLUGINS", "two_moons")
-    monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", "")
-    use_folder(EXAMPLES)
-    forget()
-    yield
-    monkeypatch.undo()
-    forget()
+def _examples(tmp_path_factory):
+    with found("two_moons", EXAMPLES, tmp_path_factory):
+        yield
 
 
 @pytest.fixture

@@ -1,36 +1,20 @@
 """Diffusion of codes: an autoencoder with a codebook makes data classes, and everything else stays what it is."""
 
-from contextlib import contextmanager
-from pathlib import Path
-
 import pytest
 import torch
+from found import WAVES, found
 
 from anydiff.errors import AnydiffError
 from anydiff.pipeline import load, train
 from anydiff.pipeline.codec import usage
-from anydiff.plugins import forget, use_folder
 from anydiff.recipes import Start, load_recipe
 
-WAVES = Path(__file__).parent / "latent_plugin"
 CODEC = ["network.options.codebook=8", "network.options.code_size=4", "training.steps=40"]
-
-
-@contextmanager
-def waves(home):
-    """The plugin of the tests, found for as long as this lasts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYDIFF_HOME", str(home))
-        patch.setenv("ANYDIFF_PLUGINS", "waves")
-        use_folder(WAVES)
-        forget()
-        yield
-    forget()
 
 
 @pytest.fixture(autouse=True)
 def _waves(tmp_path_factory):
-    with waves(tmp_path_factory.getbasetemp() / "home"):
+    with found("waves", WAVES, tmp_path_factory):
         yield
 
 
@@ -43,7 +27,7 @@ def trained(tmp_path_factory):
         "path=masked", "parametrization=logits", "objective=masked-cross-entropy",
         "sampling={solver: ancestral, nfe: 4}",
     ]  # fmt: skip
-    with waves(tmp_path_factory.getbasetemp() / "home"):
+    with found("waves", WAVES, tmp_path_factory):
         train(load_recipe("waves/codes", CODEC), folder / "codec")
         train(load_recipe("waves/diffusion", changes), folder / "masked")
     return folder

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from found import WAVES, found
 
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.networks import Autoencoder
@@ -26,7 +27,6 @@ from anydiff.training import weights as weights_module
 from anydiff.training.weights import BEFORE, FORMAT, load_metadata, requirements, save_weights
 from anydiff_benchmarks.engine.worker import _source
 
-WAVES = Path(__file__).parent / "latent_plugin"
 FILE = "model.safetensors"
 SHIFT = """\
 from anydiff.hookspecs import hookimpl
@@ -45,26 +45,15 @@ def samples_ready(states):
 
 
 @pytest.fixture(autouse=True)
-def _waves(monkeypatch, tmp_path_factory):
-    # One home for all: in a fresh one each test would try the plugin in a process of its own.
-    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-    monkeypatch.setenv("ANYDIFF_PLUGINS", "waves")
-    monkeypatch.delenv("ANYDIFF_PLUGINS_DIR", raising=False)
-    use_folder(WAVES)
-    forget()
-    yield
-    monkeypatch.undo()
-    forget()
+def _waves(tmp_path_factory):
+    with found("waves", WAVES, tmp_path_factory):
+        yield
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder with an autoencoder ``codes`` and a model ``model`` in its space, trained from within the folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-        patch.setenv("ANYDIFF_PLUGINS", "waves")
-        use_folder(WAVES)
-        forget()
+    with found("waves", WAVES, tmp_path_factory) as patch:
         folder = tmp_path_factory.mktemp("trained")
         patch.chdir(folder)
         train(load_recipe("waves/codes", ["training.steps=5"]), "codes")

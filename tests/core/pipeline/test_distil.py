@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from found import EXAMPLES, found
 
 from anydiff.cli.main import run as command_line
 from anydiff.errors import AnydiffError
@@ -20,14 +20,7 @@ SHORT = ["training.steps=4", "training.batch_size=32", "training.checkpoint_ever
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    from anydiff.plugins import forget, use_folder
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-        patch.setenv("ANYDIFF_PLUGINS", "two_moons")
-        patch.setenv("ANYDIFF_PLUGINS_DIR", "")
-        use_folder(Path(__file__).parents[3] / "examples")
-        forget()
+    with found("two_moons", EXAMPLES, tmp_path_factory):
         folder = tmp_path_factory.mktemp("distil") / "base"
         train(load_recipe("two_moons/small", ["training.steps=30", "training.batch_size=64"]), folder)
     return folder

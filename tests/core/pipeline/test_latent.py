@@ -1,10 +1,9 @@
 """Latent diffusion for any domain: one line in the recipe; data, files and metrics stay in the domain's own space."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from found import WAVES, found
 
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
@@ -13,33 +12,21 @@ from anydiff.objectives import Reconstruction
 from anydiff.paths import VPLinear
 from anydiff.pipeline import Pipeline, load, train
 from anydiff.pipeline.latent import Latent, LatentDataset
-from anydiff.plugins import forget, use_folder
 from anydiff.recipes import load_recipe
 from anydiff.registry import registry
 from anydiff.states import Conditioning, Known, StateSpec
 
-WAVES = Path(__file__).parent / "latent_plugin"
-
 
 @pytest.fixture(autouse=True)
-def _waves(monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-    monkeypatch.setenv("ANYDIFF_PLUGINS", "waves")
-    use_folder(WAVES)
-    forget()
-    yield
-    monkeypatch.undo()
-    forget()
+def _waves(tmp_path_factory):
+    with found("waves", WAVES, tmp_path_factory):
+        yield
 
 
 @pytest.fixture(scope="module")
 def codes(tmp_path_factory):
     """A trained autoencoder of waves, as a run folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-        patch.setenv("ANYDIFF_PLUGINS", "waves")
-        use_folder(WAVES)
-        forget()
+    with found("waves", WAVES, tmp_path_factory):
         folder = tmp_path_factory.mktemp("codes") / "run"
         train(load_recipe("waves/codes"), folder)
     return str(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from found import EXAMPLES, found
 
 from anydiff.cli.main import run
 from anydiff.denoisers import GaussianOracle
@@ -31,16 +32,8 @@ def height(values):
 @pytest.fixture(scope="module")
 def moons(tmp_path_factory):
     """The example's pipeline as it is initialised: a nonlinear map, which is all that these tests need."""
-    from anydiff.plugins import forget, use_folder
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-        patch.setenv("ANYDIFF_PLUGINS", "two_moons")
-        patch.setenv("ANYDIFF_PLUGINS_DIR", "")
-        use_folder(Path(__file__).parents[3] / "examples")
-        forget()
+    with found("two_moons", EXAMPLES, tmp_path_factory):
         yield Pipeline.untrained(load_recipe("two_moons/small"))
-    forget()
 
 
 def gaussian_draw(count, seed, nfe=60):

@@ -1,20 +1,18 @@
 """A model with an order, from training to files: domains, data sets and metrics see states, and the loop draws them."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from found import WAVES, found
 
 from anydiff.autoregressive import BlockPlan
 from anydiff.denoisers.wrappers import CountingDenoiser
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import load, train
+from anydiff.pipeline import Pipeline, load, train
+from anydiff.pipeline.graph import export_graph
 from anydiff.pipeline.positions import Positions
 from anydiff.pipeline.stream import StreamRequest, stream
-from anydiff.plugins import forget, use_folder
 from anydiff.recipes import load_recipe
 
-WAVES = Path(__file__).parent / "latent_plugin"
 CHANGES = [
     "network={name: acdit, options: {patch: 2, block: 2, width: 16, blocks: 1, heads: 2}}",
     "objective=block-denoising",
@@ -27,24 +25,15 @@ CHANGES = [
 
 
 @pytest.fixture(autouse=True)
-def _waves(monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-    monkeypatch.setenv("ANYDIFF_PLUGINS", "waves")
-    use_folder(WAVES)
-    forget()
-    yield
-    monkeypatch.undo()
-    forget()
+def _waves(tmp_path_factory):
+    with found("waves", WAVES, tmp_path_factory):
+        yield
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A short training of blocks of waves, as a run folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-        patch.setenv("ANYDIFF_PLUGINS", "waves")
-        use_folder(WAVES)
-        forget()
+    with found("waves", WAVES, tmp_path_factory):
         folder = tmp_path_factory.mktemp("blocks") / "run"
         train(load_recipe("waves/diffusion", CHANGES), folder)
     return folder
@@ -142,3 +131,10 @@ def test_what_a_model_with_an_order_cannot_do_is_one_sentence(run):
     with pytest.raises(AnydiffError, match="block is 3, but must divide the 8"):
         train(load_recipe("waves/diffusion", [*CHANGES, "network.options.block=3"]), run.parent / "none")
     assert not (run.parent / "none").exists()
+
+
+def test_a_graph_of_a_sampler_that_goes_block_by_block_is_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Pipeline, "latent", None)  # which would be the reason else
+    with pytest.raises(AnydiffError, match=r"draws a sample block by block.*--part network"):
+        export_graph(load(run), tmp_path / "sampler.pt2", "torch-export", "sampler")
+    assert list(tmp_path.iterdir()) == []

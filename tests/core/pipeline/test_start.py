@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from found import EXAMPLES, found
 
 from anydiff.cli.main import run as command_line
 from anydiff.errors import AnydiffError, FileFormatError
@@ -27,14 +27,7 @@ SHORT = ["training.steps=20", "training.batch_size=32", "training.checkpoint_eve
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A run of 20 steps, which the tests start from and leave as it is."""
-    from anydiff.plugins import forget, use_folder
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-        patch.setenv("ANYDIFF_PLUGINS", "two_moons")
-        patch.setenv("ANYDIFF_PLUGINS_DIR", "")
-        use_folder(Path(__file__).parents[3] / "examples")
-        forget()
+    with found("two_moons", EXAMPLES, tmp_path_factory):
         folder = tmp_path_factory.mktemp("start") / "base"
         train(load_recipe("two_moons/small", SHORT), folder)
     return folder

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from found import WAVES, found
 
 from anydiff.errors import AnydiffError
 from anydiff.pipeline import load, train
-from anydiff.plugins import forget, use_folder
 from anydiff.recipes import load_recipe
-
-WAVES = Path(__file__).parent / "latent_plugin"
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Runs of two steps: an autoencoder ``codes``, another one ``others``, and a model ``model`` in its space."""
-    with pytest.MonkeyPatch.context() as patch:
-        _waves(patch, tmp_path_factory)
+    with found("waves,images", WAVES, tmp_path_factory):
         folder = tmp_path_factory.mktemp("kinds")
         for name, seed in (("codes", 0), ("others", 1)):
             train(load_recipe("waves/codes", ["training.steps=2", f"training.seed={seed}"]), folder / name)
@@ -27,19 +22,9 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _own(monkeypatch, tmp_path_factory):
-    _waves(monkeypatch, tmp_path_factory)
-    yield
-    monkeypatch.undo()
-    forget()
-
-
-def _waves(patch, tmp_path_factory):
-    patch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
-    patch.setenv("ANYDIFF_PLUGINS", "waves,images")
-    patch.delenv("ANYDIFF_PLUGINS_DIR", raising=False)
-    use_folder(WAVES)
-    forget()
+def _own(tmp_path_factory):
+    with found("waves,images", WAVES, tmp_path_factory):
+        yield
 
 
 def test_an_autoencoder_is_no_base_of_a_denoiser_nor_the_other_way_round(runs, tmp_path):

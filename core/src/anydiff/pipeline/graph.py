@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from anydiff.autoregressive import BlockPlan
 from anydiff.denoisers import PredictionKind, conversion
 from anydiff.denoisers.wrappers.thresholding import Limit
 from anydiff.errors import AnydiffError
@@ -196,6 +197,11 @@ def export_graph(
         inputs = ["x", "told", *names]
     else:
         plan = pipeline.plan(**options)
+        if isinstance(plan, BlockPlan):
+            raise AnydiffError(
+                f"{pipeline.recipe.name!r} draws a sample block by block, which a graph does not hold; export the "
+                "network (--part network)."
+            )
         graph = SamplerGraph(pipeline, plan, names)
         example = (torch.randn(graph.draws, batch, *shape), *given)
         inputs = ["noise", *names]

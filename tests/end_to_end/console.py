@@ -67,6 +67,7 @@ NOT_RUN = [
     (r"^anydiff( --plugins-dir \S+)? check ", "the whole kit; every plugin's conformance test runs it"),
     (r"COMMAND", "stands for any command"),
     (r"^anydiff sample diffusers:", "needs a folder of that library; tests/plugins/adapters makes one"),
+    (r"--format onnx", "needs an extra; tests/end_to_end/test_graph.py exports where it is installed"),
     (r"^anydiff (pull|push|convert) ", "needs a hub or a pickled checkpoint; tests/core/data/test_hub.py has both"),
     (r"^anydiff train RECIPE ", "stands for any recipe; tests/core/objectives/test_fokker_planck.py trains one"),
 ]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.domains import Domain, LabelledArray
+from anydiff.domains import Domain, LabelledArray, Measurement
 from anydiff.domains.kit import Limits
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.states import Conditioning, Leaf, StateSpec
@@ -193,6 +193,25 @@ class Poses(Domain):
     def read(self, path: str | Path) -> list[Pose]:
         """Poses of a COCO or PoseTrack key point file; see :func:`anydiff_pose.coco.read_poses`."""
         return read_poses(path, self.skeleton)
+
+    def read_measurement(self, path: str | Path, output: Sequence[int], mask: str | Path | None = None) -> Measurement:
+        """Key points that are set by hand: the heatmaps of labelled joints are measured, all others are not.
+
+        Raises:
+            AnydiffError: no joint is labelled; a file of masks; or an operator that measures no whole heatmaps.
+        """
+        if mask is not None:
+            raise AnydiffError(
+                f"--mask is {str(mask)!r}, but key points tell by their visibility what was set; leave it out."
+            )
+        if tuple(output) != tuple(self.spec.shape):
+            raise AnydiffError(
+                f"key points tell whole heatmaps {self.spec.shape}, but this operator gives {tuple(output)}; leave "
+                "--operator out."
+            )
+        poses = self.read(path)
+        labelled = torch.from_numpy(np.stack([pose.visibility > 0 for pose in poses]))
+        return Measurement(torch.where(labelled[..., None, None], self.encode(poses).double(), torch.nan))
 
     def write(self, objects: Sequence[Pose], path: str | Path) -> None:
         """Write a COCO key point file; see :func:`anydiff_pose.coco.write_poses`."""

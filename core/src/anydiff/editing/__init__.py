@@ -1,5 +1,6 @@
 """Editing: samples that are already there as noises of a plan, and what other noises or conditions make of them."""
 
+from anydiff.editing.cow import COW
 from anydiff.editing.cycle_diffusion import CycleDiffusion, Steering, steered
 from anydiff.editing.ddib import DDIB
 from anydiff.editing.edit_friendly import EditFriendly
@@ -10,6 +11,7 @@ from anydiff.editing.record import NoiseRecord
 from anydiff.editing.sdedit import SDEdit
 
 __all__ = [
+    "COW",
     "DDIB",
     "CycleDiffusion",
     "Edit",

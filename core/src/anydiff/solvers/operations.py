@@ -84,7 +84,17 @@ def numbers(packed: Tensor, *, t: float, size: int, parts: Sequence[Sequence[int
     return out
 
 
-OPERATIONS: Mapping[str, Callable[..., Tensor]] = {"langevin": langevin, "leafwise": leafwise, "numbers": numbers}
+def paste(x: Tensor, values: Tensor, region: Tensor, *, t: float) -> Tensor:
+    """``values`` where ``region`` (above 1/2) is, and x elsewhere; all ``[B, *shape]``."""
+    return torch.where(region > 0.5, values, x)
+
+
+OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
+    "langevin": langevin,
+    "leafwise": leafwise,
+    "numbers": numbers,
+    "paste": paste,
+}
 
 
 def find_operation(name: str, own: Mapping[str, Callable[..., Tensor]] | None = None) -> Callable[..., Tensor]:

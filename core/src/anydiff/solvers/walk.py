@@ -134,13 +134,13 @@ def compile_walk(walk: Walk, path: LinearPath, nfe: int, grid: str | Sequence[fl
     visits = walk.visits(len(nodes) - 1)
     for here, there in itertools.pairwise(visits):
         if there < here and walk.climb == "forward":
-            x = _up(program, x, nodes[here], nodes[there])
+            x = up(program, x, nodes[here], nodes[there])
             continue
         x, data = _seen(program, x, nodes[here], walk.operations.paste)
         if there < here:
             x = _rise(x, data, nodes[here], nodes[there])
         else:
-            x = _down(program, x, data, (nodes[here], nodes[there]), walk)
+            x = down(program, x, data, (nodes[here], nodes[there]), walk)
         program.keep(x)
     x, data = _seen(program, x, nodes[-1], walk.operations.paste)
     return program.finish(_end(program, x, data, nodes[-1], walk), repr(walk), tuple(node.t for node in nodes), None)
@@ -158,7 +158,8 @@ def _seen(program: Program, x: LinearForm, node: Node, paste: str) -> tuple[Line
     return x, program.evaluate(x, node)
 
 
-def _down(program: Program, x: LinearForm, data: LinearForm, nodes: tuple[Node, Node], walk: Walk) -> LinearForm:
+def down(program: Program, x: LinearForm, data: LinearForm, nodes: tuple[Node, Node], walk: Walk) -> LinearForm:
+    """The state at the second of ``nodes``, of less noise, by the walk's rule."""
     t, s = nodes
     names = walk.operations
     if names.step:
@@ -181,7 +182,8 @@ def _down(program: Program, x: LinearForm, data: LinearForm, nodes: tuple[Node, 
     return found + std * z
 
 
-def _up(program: Program, x: LinearForm, t: Node, s: Node) -> LinearForm:
+def up(program: Program, x: LinearForm, t: Node, s: Node) -> LinearForm:
+    """The state at ``s``, of more noise, by the forward process from ``t``; however many nodes lie between."""
     ratio = s.alpha / t.alpha
     std = s.sigma * math.sqrt(-math.expm1(2 * (s.log_snr - t.log_snr)))
     return ratio * x + std * program.noise()

@@ -33,7 +33,10 @@ Calibration = Annotated[
     typer.Option(metavar="FILE", help="What `anydiff calibrate` found for this model; brings its own solver and grid."),
 ]
 GridName = Annotated[
-    str | None, typer.Option(help="Time grid: time, log-snr, quadratic, power-2.5, karras or learned.")
+    str | None,
+    typer.Option(
+        help="Time grid: time, log-snr, quadratic, power-2.5, karras or learned; on a ladder leading or trailing too."
+    ),
 ]
 End = Annotated[str | None, typer.Option(help="How the plan ends: clean, denoise or stop.")]
 Guidance = Annotated[

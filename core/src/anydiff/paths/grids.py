@@ -2,6 +2,12 @@
 
 A grid of N steps has N + 1 nodes. It is a list of float64 numbers made once on the host; its first node is exactly
 ``path.t_start`` and its last exactly ``path.t_end``. There are no integer timesteps.
+
+The grids of published schedulers count the rungs of a :class:`~anydiff.paths.Ladder`, and have a meaning there alone.
+``trailing`` begins at the last rung, as the prior does. ``leading`` does not: schedulers of this name hand pure noise
+to a network that is told a lower level, so brightness and contrast of samples are biased (Lin et al. 2024,
+arXiv:2305.08891). Here a plan on it begins where its first node is, and is refused from the prior: take ``trailing``,
+or hand over states at that time by ``start``.
 """
 
 from __future__ import annotations
@@ -15,7 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anydiff.errors import AnydiffError, UnknownNameError, natural_number
+from anydiff.errors import AnydiffError, NotApplicableError, UnknownNameError, natural_number
+from anydiff.paths.ladder import Ladder
 from anydiff.paths.path import ClockedPath, Path, clocked
 
 Grid = list[float]
@@ -80,24 +87,66 @@ GRIDS: dict[str, Callable[[Path, int], Grid]] = {
 }
 
 
+def leading(path: Path, steps: int) -> Grid:
+    """t_i = (N - i) (T // (N + 1)): with the end ``denoise``, the N + 1 levels of schedulers with leading spacing.
+
+    T is the number of rungs. The last rung is not among them.
+    """
+    rungs = _rungs(path, steps, "leading", each=1)
+    return [float((steps - i) * (rungs // (steps + 1))) for i in range(steps + 1)]
+
+
+def trailing(path: Path, steps: int) -> Grid:
+    """t_i = round(T - i T/N) - 1 for i < N, and the first rung: the N levels of schedulers with trailing spacing.
+
+    T is the number of rungs. From the last of these levels schedulers step to clean data at once; here a plan goes to
+    the first rung, and from there as its end says.
+    """
+    rungs = _rungs(path, steps, "trailing", each=2)  # its last level lies above the first rung
+    return [*(float(round(rungs - i * rungs / steps) - 1) for i in range(steps)), 0.0]
+
+
+STEP_GRIDS: dict[str, Callable[[Path, int], Grid]] = {"leading": leading, "trailing": trailing}
+"""Those that count the rungs of a ladder."""
+
+
+def _rungs(path: Path, steps: int, name: str, each: int) -> int:
+    """The number of rungs, of which every step needs ``each`` and one more."""
+    if not isinstance(path, Ladder):
+        raise NotApplicableError(
+            f"the time grid {name!r} counts the rungs of the path 'ladder', which {path!r} has not; take 'time' there."
+        )
+    most = (path.steps - 1) // each
+    if steps > most:
+        raise AnydiffError(
+            f"the time grid {name!r} of {steps} steps needs more rungs than the {path.steps} of the ladder; take at "
+            f"most {most} steps."
+        )
+    return path.steps
+
+
 def time_grid(path: Path, steps: int, grid: str | Sequence[float] | None = None) -> Grid:
     """The nodes of a grid of ``steps`` steps: ``steps + 1`` decreasing times.
 
     Args:
         path: the path whose [t_end, t_start] is divided.
         steps: whole number of at least 1.
-        grid: a name of :data:`GRIDS`, a custom list of ``steps + 1`` decreasing times, or None for the path's default.
+        grid: a name of :data:`GRIDS` (on a ladder of :data:`STEP_GRIDS` too), a custom list of ``steps + 1`` decreasing
+            times, or None for the path's default.
 
     Raises:
+        UnknownNameError: no such grid.
+        NotApplicableError: a grid of rungs on a path that has none.
         AnydiffError: the custom list has another length, is not decreasing, or leaves the path's range.
     """
     steps = natural_number("steps", steps)
     if grid is None:
         grid = path.default_grid
     if isinstance(grid, str):
-        if grid not in GRIDS:
-            raise UnknownNameError("time grid", grid, GRIDS)
-        return GRIDS[grid](path, steps)
+        known = {**GRIDS, **STEP_GRIDS}
+        if grid not in known:
+            raise UnknownNameError("time grid", grid, known)
+        return known[grid](path, steps)
     try:
         nodes = [float(t) for t in grid]
     except (TypeError, ValueError):

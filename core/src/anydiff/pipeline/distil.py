@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from anydiff.compression.floats import require_floats
-from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.errors import AnydiffError
 from anydiff.networks import Autoencoder
 from anydiff.paths.base import GaussianPath
-from anydiff.paths.grids import GRIDS, time_grid
+from anydiff.paths.grids import time_grid
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.train import train
 from anydiff.recipes import Model, Part, Recipe, SamplingSettings, Start
@@ -128,8 +128,6 @@ def teacher_grid(teacher: Pipeline, calls: int, grid: str | None) -> tuple[float
         )
     if not isinstance(path, GaussianPath):
         raise AnydiffError(f"{recipe.name!r} is on {path!r}, whose states have no noise level; distil another model.")
-    if grid is not None and grid not in GRIDS:
-        raise UnknownNameError("time grid", grid, GRIDS)
     if sampling.fixed:
         if sampling.nfe != calls or grid is not None or sampling.solver.name != "ddim":
             raise AnydiffError(

@@ -6,6 +6,7 @@ Beside the one defect per check of ``mutants.py``: several of these belong to on
 from __future__ import annotations
 
 import class_faults
+import order_faults
 
 INIT_OPERATION = """
 from anydiff.hookspecs import hookimpl
@@ -124,6 +125,7 @@ class Error(EnsembleRMSE):
 """
 WRITTEN = {
     **class_faults.WRITTEN,
+    **order_faults.WRITTEN,
     "operation": {"__init__": INIT_OPERATION, "parts": OPERATION},
     "paired": {"__init__": INIT_PAIRED, "parts": PAIRED},
 }
@@ -169,6 +171,7 @@ _WEIGHTS = '"anydiff_mutant.recipes:small"'
 
 FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
     *class_faults.FAULTS,
+    *order_faults.FAULTS,
     (
         "domain.match",
         "paired",

@@ -22,6 +22,7 @@ ROOMS = (
         "edits",
         "metrics",
         "networks",
+        "remembering",
         "objectives",
         "training_methods",
         "recipes",

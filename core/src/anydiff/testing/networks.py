@@ -28,7 +28,8 @@ def awake(network: nn.Module) -> nn.Module:
     return network
 
 
-def _inputs(network: nn.Module, spec: StateSpec, rows: int, seed: int = 11) -> Inputs:
+def network_inputs(network: nn.Module, spec: StateSpec, rows: int, seed: int = 11) -> Inputs:
+    """States, what is told of the time, and a value for each condition that the network knows."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, *spec.shape, generator=generator)
     if spec.categorical:  # any class, the mask among them
@@ -56,7 +57,7 @@ def shape(plugin: Subject, entry: Entry) -> None:
     """
     network, spec = build_network(plugin, entry)
     for rows in (1, 2, 5):
-        x, log_snr, condition = _inputs(network, spec, rows)
+        x, log_snr, condition = network_inputs(network, spec, rows)
         for given in (UNCONDITIONAL, condition):
             with torch.no_grad():
                 out = network(x, log_snr, given)
@@ -69,7 +70,7 @@ def shape(plugin: Subject, entry: Entry) -> None:
 def rows(plugin: Subject, entry: Entry) -> None:
     """In evaluation a row's prediction does not depend on the other rows."""
     network, spec = build_network(plugin, entry)
-    x, log_snr, condition = _inputs(awake(network), spec, 4)
+    x, log_snr, condition = network_inputs(awake(network), spec, 4)
     with torch.no_grad():
         together = network(x, log_snr, condition)
         for row in range(4):
@@ -86,7 +87,7 @@ def reads(plugin: Subject, entry: Entry) -> None:
     named = getattr(network, "reads_conditions", None)
     if named is None:
         skip("it has no reads_conditions, so every condition counts as read.")
-    x, log_snr, found = _inputs(awake(network), spec, 2)
+    x, log_snr, found = network_inputs(awake(network), spec, 2)
     condition = found.with_given(**_of_domain(plugin, entry, 2))
     for name in named:
         known = sorted(condition.given)
@@ -114,7 +115,7 @@ def _of_domain(plugin: Subject, entry: Entry, rows: int) -> dict[str, Tensor]:
 def saves(plugin: Subject, entry: Entry) -> None:
     """Saved and loaded into a network built anew, it predicts the same."""
     network, spec = build_network(plugin, entry)
-    inputs = _inputs(awake(network), spec, 2)
+    inputs = network_inputs(awake(network), spec, 2)
     path = plugin.scratch / f"{entry.name.replace('/', '-')}.safetensors"
     save_weights(path, network.state_dict(), {}, overwrite=True)
     other, _ = build_network(plugin, entry, seed=1)
@@ -128,7 +129,7 @@ def saves(plugin: Subject, entry: Entry) -> None:
 def fresh(plugin: Subject, entry: Entry) -> None:
     """Saved and loaded in a process of its own, it predicts the same: all it needs is in the file and the options."""
     network, spec = build_network(plugin, entry)
-    x, log_snr, condition = _inputs(awake(network), spec, 2)
+    x, log_snr, condition = network_inputs(awake(network), spec, 2)
     stem = str(plugin.scratch / entry.name.replace("/", "-"))
     files = {name: f"{stem}-{name}.safetensors" for name in ("weights", "inputs", "answer")}
     save_weights(files["weights"], network.state_dict(), {}, overwrite=True)
@@ -147,7 +148,7 @@ def fresh(plugin: Subject, entry: Entry) -> None:
 def compiled(plugin: Subject, entry: Entry) -> None:
     """Captured as a graph by torch.compile (without code generation) it predicts what it predicts eagerly."""
     network, spec = build_network(plugin, entry)
-    x, log_snr, condition = _inputs(awake(network), spec, 3)
+    x, log_snr, condition = network_inputs(awake(network), spec, 3)
     torch.compiler.reset()
     try:
         with torch.no_grad():
@@ -165,7 +166,7 @@ def equivariant(plugin: Subject, entry: Entry) -> None:
     if entry.metadata.get("equivariant") != "nodes":
         skip('it does not register equivariant="nodes".')
     network, spec = build_network(plugin, entry)
-    x, log_snr, condition = _inputs(awake(network), spec, 3)
+    x, log_snr, condition = network_inputs(awake(network), spec, 3)
     nodes = next((leaf.shape[leaf.mask_axes[0]] for leaf in spec.leaves if leaf.mask_axes), 0)
     require(nodes > 1, "it is registered as equivariant, but no leaf of its state has mask_axes.")
     mask = torch.ones(3, nodes, dtype=torch.bool)
@@ -196,7 +197,7 @@ def gradients(plugin: Subject, entry: Entry) -> None:
     missed: list[str] = []
     # Some conditions hide a part by chance, a sequence that shows one frame, say: then other inputs are tried too.
     for seed in range(11, 17):
-        x, log_snr, condition = _inputs(network, spec, 4, seed)
+        x, log_snr, condition = network_inputs(network, spec, 4, seed)
         weight = torch.randn(len(x), *spec.prediction.shape, generator=torch.Generator().manual_seed(13))
         # Once with the conditions and once without, so that the embeddings of absent conditions are used too.
         ((network(x, log_snr, condition) + network(x, log_snr)) * weight).sum().backward()

@@ -38,6 +38,10 @@ def command(
         typer.Option(metavar="PATTERN", help="Of --from do not train these parameters ('down.*'); repeatable."),
     ] = None,
     devices: Annotated[str, typer.Option(help="Number of devices, or auto.")] = "1",
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TRACKER", help="Also log to tensorboard, mlflow or wandb (offline); repeatable."),
+    ] = None,
 ) -> None:
     """Train a recipe. Ctrl-C saves a checkpoint; --resume continues exactly where it stopped.
 
@@ -46,6 +50,7 @@ def command(
       anydiff train images/fashion --set training.steps=200 --set network.options.channels=32
       anydiff train images/fashion --out runs/fashion --resume
       anydiff train images/fashion --from images/fashion --set training.steps=200 --out runs/finer
+      anydiff train images/fashion --out runs/fashion --log tensorboard
       anydiff train my-recipe.yaml --devices 2 --out runs/mine
     """
     from rich.console import Console
@@ -55,6 +60,7 @@ def command(
     from anydiff.pipeline import train
     from anydiff.pipeline.conditions import never_hidden
     from anydiff.pipeline.start import start_words
+    from anydiff.pipeline.trackers import tracker
     from anydiff.recipes import load_recipe
 
     if resume and out is None:
@@ -69,7 +75,12 @@ def command(
     folder = _new_folder(resolved.name) if out is None else out
     try:
         console = Console(stderr=True)
-        pipeline = train(resolved, folder, start=base, resume=resume, devices=count, console=console, command=written)
+        with contextlib.ExitStack() as open_trackers:
+            listeners = [open_trackers.enter_context(tracker(name, resolved)) for name in log or []]
+            pipeline = train(
+                resolved, folder, start=base, resume=resume, devices=count, console=console, command=written,
+                listeners=listeners,
+            )  # fmt: skip
     except BaseException:
         if out is None:
             with contextlib.suppress(OSError):  # it holds a run, or is gone

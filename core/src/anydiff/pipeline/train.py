@@ -56,6 +56,7 @@ def train(
     devices: int | str = 1,
     console: Any = None,
     command: str = "",
+    listeners: Sequence[TrainingEvents] = (),
 ) -> Pipeline:
     """Train ``recipe`` into the run folder ``folder`` and return the trained pipeline (averaged weights).
 
@@ -73,6 +74,7 @@ def train(
         console: a rich console for progress; None for no output.
         command: the command line that trains this, for the card; by default the registered recipe of this name with
             its changes and its base, or the run's own ``config.yaml`` where no recipe is registered.
+        listeners: told of the training beside the plugins, see :mod:`anydiff.pipeline.trackers`.
 
     Raises:
         AnydiffError: the folder holds files, the recipe or the base differs from the run's, or the base does not fit.
@@ -112,7 +114,7 @@ def train(
     }
     notes = [f"trained under transform_batch of {name}, sha256 {found}" for name, found in transforms.items()]
     run = RunFolder.create(folder, recipe.model_dump(mode="json"), metadata, resume=resume, notes=notes)
-    hooked = (_HookEvents(recipe),)
+    hooked = (_HookEvents(recipe), *listeners)
     hardware = Hardware(devices)
     fit(method, dataset, recipe.training, run, hardware=hardware, resume=resume, callbacks=hooked, console=console)
     pipeline = load(run.path)

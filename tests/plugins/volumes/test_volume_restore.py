@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from anydiff.cli.main import run
+from anydiff.errors import AnydiffError
 from anydiff.inverse.operators import Radon
 from anydiff.pipeline import load
 
@@ -135,3 +136,17 @@ def test_files_that_are_refused(tmp_path, truth, capsys):
         assert run(["restore", RECIPE, "--measurement", *map(str, arguments), "--nfe", "2", "--out", str(out)]) == 2
         assert sentence in capsys.readouterr().err
         assert not out.exists()
+
+
+def test_latents_are_measured_through_their_decoder(truth):
+    """Half of a brain, seen with noise: by DPS, and not by methods of linear operators."""
+    pipeline = load("volumes/brain-latent")
+    seen = np.zeros_like(truth, dtype=bool)
+    seen[:14] = True
+    options = {"mask": seen[None], "noise": 0.02, "nfe": 8}
+    ((found,),) = pipeline.restore(truth[None], method="dps", **options)
+    (free,) = pipeline.sample(1, nfe=8)
+    off = [((np.asarray(each.dataobj) - truth)[seen] ** 2).mean() for each in (found, free)]
+    assert off[0] < 0.4 * off[1]
+    with pytest.raises(AnydiffError, match="is not linear, which this method needs; use the method 'dps'"):
+        pipeline.restore(truth[None], **options)

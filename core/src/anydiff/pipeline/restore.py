@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -17,6 +18,7 @@ from anydiff.inverse.operators import AveragePooling, LinearOperator, Mask, Oper
 from anydiff.metrics import SampleSet
 from anydiff.pipeline.conditions import fixing, number_of_cases
 from anydiff.pipeline.fixed import require_free, require_whole
+from anydiff.pipeline.latent import Latent, Space
 from anydiff.pipeline.measured import Measured, said
 from anydiff.pipeline.samplers import sampler_of
 from anydiff.pipeline.sampling import Draws, SampleOptions, member_rows
@@ -76,9 +78,10 @@ def restored(pipeline: Pipeline, measurement: Any, options: Restoration) -> tupl
         AnydiffError: sizes, units or noise do not fit, or the method does not take this operator.
     """
     require_whole(pipeline, "restoration from a measurement")
-    if pipeline.latent is not None:
+    if pipeline.latent is not None and (not isinstance(pipeline.latent, Latent) or pipeline.latent.spec.categorical):
         raise AnydiffError(
-            f"{pipeline.recipe.name!r} diffuses latents, of which nothing was measured; use a recipe without latent."
+            f"{pipeline.recipe.name!r} diffuses codes or parts, through which no measurement has a gradient; use a "
+            "recipe without latent, or one whose latents are numbers."
         )
     require_free(pipeline, "restoration from a measurement")
     if options.sampling.get("reverse"):
@@ -121,14 +124,48 @@ def solve(draws: Draws, method: InverseMethod, problem: Problem) -> Tensor:
     else:
         solving.update(options.solving)
         solving.update({} if options.solver is None else {"solver": options.solver})
+    if pipeline.latent is not None:
+        problem = Problem(Decoded(problem.operator, pipeline.latent), problem.measurement, problem.noise)
     found = method.solve(
-        problem, draws.denoiser, pipeline.domain.spec, draws.count, seed=options.seed, guidance=draws.layers,
+        problem, draws.denoiser, draws.spec, draws.count, seed=options.seed, guidance=draws.layers,
         condition=draws.condition.without(fixing(pipeline.domain)), cases=options.cases,
         temperature=draws.temperature, batch_size=options.batch_size, start=options.start,
         operations=options.operations,
         device=options.device or "cpu", callbacks=draws.callbacks, **solving,
     )  # fmt: skip
     return found.float()
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded(Operator):
+    """z -> A(decode(z)): what was measured of data, of their latents. The decoder is not linear.
+
+    Attributes:
+        operator: A, of states of the data.
+        space: of the latents.
+    """
+
+    parts = ("operator",)
+    operator: Operator
+    space: Space
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Of the latents of one state."""
+        return tuple(self.space.spec.shape)
+
+    @property
+    def output(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Of one measurement."""
+        return self.operator.output
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A(decode(x)), with gradients through the decoder."""
+        return self.operator.forward(self.space.decoded(x.cpu()).to(x))
+
+    def observed(self, y: Tensor) -> Tensor:
+        """What A says."""
+        return self.operator.observed(y)
 
 
 def build_method(method: str | InverseMethod, options: Mapping[str, Any]) -> InverseMethod:
@@ -156,7 +193,8 @@ def data_range(pipeline: Pipeline) -> tuple[tuple[float, float], str]:
     known = next(iter(ranges)) if len(ranges) == 1 else None
     if known is not None:
         return known, "the whole range of the data"
-    width = UNLIKELY * pipeline.denoiser.sigma_data
+    # Of latents the network knows the deviation, and nobody that of the data.
+    width = math.inf if pipeline.latent is not None else UNLIKELY * pipeline.denoiser.sigma_data
     return (-width, width), f"{UNLIKELY:g} deviations of the data to both sides"
 
 
@@ -173,6 +211,8 @@ def check_sense(pipeline: Pipeline, problem: Problem, scale: Tensor, offset: Ten
             "out."
         )
     low_high, what = data_range(pipeline)
+    if math.isinf(low_high[1]):
+        return
     low, high = (level * scale + offset for level in low_high)
     width = float((high - low).max())
     if isinstance(noise, Gaussian) and float(noise.std.max()) > FAR * width:

@@ -1,4 +1,4 @@
-"""Exact laws of samplers of classes, by pushing a distribution over all states through a plan's own instructions."""
+"""Small laws of classes, and the exact laws of what plans draw of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import itertools
 import torch
 from torch import Tensor
 
+from anydiff import samplers
 from anydiff.denoisers.table import TableOracle
 from anydiff.paths import CategoricalPath
-from anydiff.solvers.plan import Evaluate, Plan, Transition
-from anydiff.solvers.transitions import LAWS
+from anydiff.solvers.plan import Plan
 from anydiff.states import StateSpec
 
 CLASSES, LENGTH = 3, 4
@@ -31,33 +31,9 @@ def law_p() -> Tensor:
     return (law / law.sum()).reshape(*[CLASSES] * LENGTH)
 
 
-def prior(path: CategoricalPath, states: Tensor) -> Tensor:
-    """The probability of each of ``states`` at t = 1."""
-    _, replaced, masked = path.marginal(1.0)
-    single = torch.cat([replaced * path.law_tensor(states), torch.tensor([masked], dtype=torch.float64)])
-    return single[states].prod(dim=1)
-
-
 def sampled_law(path: CategoricalPath, plan: Plan, law: Tensor) -> Tensor:
     """The exact law ``[K ** L]`` of the plan's samples, the denoiser being exact."""
-    length, classes = law.ndim, path.bound
-    symbols = classes + 1 if path.masks else classes
-    states = sequences(symbols, length)
-    weights = prior(path, states)
-    oracle = TableOracle(path, spec(length, classes), law)
-    calls = [each for each in plan.instructions if isinstance(each, Evaluate)]
-    steps = [each for each in plan.instructions if isinstance(each, Transition)]
-    for call, step in zip(calls, steps, strict=True):
-        there = weights > 0
-        made = oracle.predict(states[there], call.t, call.kind)
-        entries = LAWS[step.rule](states[there], made, **step.options)[..., :symbols]
-        joint = weights[there][:, None]
-        for place in range(length):
-            joint = (joint[..., None] * entries[:, place][:, None, :]).flatten(1)
-        weights = joint.sum(0)
-    clean = (states < classes).all(dim=1)
-    assert float(weights[~clean].sum()) < 1e-12, "masks are left"
-    return weights[clean]
+    return samplers.sampled_law(TableOracle(path, spec(law.ndim, path.bound), law), plan).flatten()
 
 
 def distance(one: Tensor, two: Tensor) -> float:

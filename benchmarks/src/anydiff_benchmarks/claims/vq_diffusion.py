@@ -68,7 +68,7 @@ def _stepped(path: CategoricalPath, plan: Plan, passed: int) -> Plan:
     for each in plan.instructions:
         options = getattr(each, "options", {})
         if "step" in options:  # a transition
-            each = replace(each, options={**options, "step": _product(path, nodes[place], passed)})  # type: ignore[call-arg]
+            each = replace(each, options={**options, "step": _product(path, nodes[place], passed)})  # type: ignore[arg-type]
             place += 1
         changed.append(each)
     return replace(plan, instructions=tuple(changed))

@@ -7,6 +7,7 @@ of its own, trained with the objective ``reconstruction``, and is named by its r
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,8 @@ from anydiff.training import weights_hash
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
 
+SEEN = 64
+"""Examples whose latents tell their deviation."""
 KEPT_BYTES = 256 << 20
 """Encoded latents that a data set keeps, in bytes; those used longest ago go first."""
 
@@ -241,3 +244,21 @@ def latent_of(pipeline: Pipeline, source: str, domain: Domain) -> Latent:
             "of the network 'autoencoder'."
         )
     return Latent(domain, network)
+
+
+def warn_of_scale(dataset: LatentDataset, sigma_data: float) -> None:
+    """Warn where latents are of another size than the recipe says, the usual reason why a latent model fails.
+
+    Networks see states divided by a size that follows from ``sigma_data``, and losses are weighed by it; so the
+    deviation of latents need not be 1, but must be known: within a factor of two.
+    """
+    if not isinstance(dataset.latent, Latent) or dataset.latent.spec.categorical:
+        return
+    deviation = float(dataset.batch(range(min(SEEN, len(dataset))))[0].double().std())
+    if not 0.5 <= deviation / sigma_data <= 2:
+        warnings.warn(
+            f"latents of {dataset.name!r} have a deviation of {deviation:.3g}, but the recipe says sigma_data="
+            f"{sigma_data:g}, so noise levels and inputs are of another size than the network is made for; set "
+            f"sigma_data={deviation:.3g}.",
+            stacklevel=3,
+        )

@@ -14,7 +14,7 @@ from anydiff.data.dataset import Dataset
 from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError
 from anydiff.pipeline.companions import companions_of, recorded_text
-from anydiff.pipeline.latent import LatentDataset
+from anydiff.pipeline.latent import LatentDataset, warn_of_scale
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.start import (
     check_companion,
@@ -96,7 +96,8 @@ def train(
     pipeline = _begun(recipe, Path(folder), transforms, resume)
     _begin_weights(pipeline, base, dataset)
     if pipeline.latent is not None:
-        dataset = LatentDataset(dataset, pipeline.latent)
+        dataset = seen = LatentDataset(dataset, pipeline.latent)
+        warn_of_scale(seen, recipe.sigma_data)
     asked_of = {name: each.denoiser for name, each in companions.items()}
     method = build_training_method(recipe, pipeline.denoiser, asked_of)  # refused before anything is written
     for name, each in companions.items():

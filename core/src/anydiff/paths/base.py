@@ -320,7 +320,10 @@ def linear(path: Path, what: str) -> LinearPath:
         AnydiffError: it is another, on which ``what`` has no meaning.
     """
     if not isinstance(path, LinearPath):
-        raise NotApplicableError(f"{what} needs a path of real numbers, which {path!r} is not; choose another path.")
+        raise NotApplicableError(
+            f"{what} needs a path of real numbers, which {path!r} is not; choose another path, or what is made for "
+            "classes (objectives masked-cross-entropy and discrete-bound, of both kinds mixed; solver ancestral)."
+        )
     return path
 
 
@@ -330,9 +333,10 @@ def gaussian(path: Path, what: str) -> GaussianPath:
     Raises:
         AnydiffError: it is another, on which ``what`` has no meaning.
     """
-    if not isinstance(path, GaussianPath):
+    if not isinstance(linear(path, what), GaussianPath):
         raise NotApplicableError(
             f"{what} needs a path of data and noise with a log-SNR, which {path!r} is not; use the solver "
             "'interpolant' there, or train on another path."
         )
+    assert isinstance(path, GaussianPath)
     return path

@@ -117,6 +117,31 @@ def recorded_text(companions: Companions, folder: Path) -> dict[str, str]:
     return {REQUIRES: requirements_text(found)}
 
 
+def require_same_classes(pipeline: Pipeline, other: Pipeline, what: str) -> None:
+    """Refuse a model whose classes mean something else than those of ``pipeline``; of real numbers nothing is said.
+
+    Args:
+        pipeline: whose states are handed to the other.
+        other: is asked.
+        what: it is called in errors.
+
+    Raises:
+        AnydiffError: states of classes, and another domain, shape, number of classes or vocabulary.
+    """
+    own, its = pipeline.domain, other.domain
+    if not any(leaf.categorical for leaf in own.spec.leaves):
+        return
+    shapes = [", ".join(f"{leaf.shape} of {leaf.classes} classes" for leaf in each.spec.leaves) for each in (own, its)]
+    for quality, mine, theirs in (
+        ("domain", own.name, its.name), ("states", *shapes), ("vocabulary", dict(own.codec), dict(its.codec)),
+    ):  # fmt: skip
+        if mine != theirs:
+            raise AnydiffError(
+                f"{what} is of {quality} {theirs}, but {pipeline.recipe.name!r} of {quality} {mine}; name a model that "
+                "was trained on the same states."
+            )
+
+
 def joint_hash(own: str, companions: Companions) -> str:
     """sha256 (hex) of a model's own weights and those of every model it needs; its own alone where it needs none."""
     if not companions:

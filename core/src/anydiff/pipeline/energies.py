@@ -11,6 +11,7 @@ from anydiff.denoisers.wrappers import Wrapper
 from anydiff.errors import AnydiffError
 from anydiff.guidance.energy import AutoregressiveEnergy, Energy, EnergyFunction
 from anydiff.objectives import network_heads
+from anydiff.pipeline.companions import require_same_classes
 from anydiff.pipeline.load import load_pipeline
 from anydiff.recipes.build import build_guidance
 from anydiff.states import Conditioning
@@ -52,16 +53,7 @@ def guidance_of(pipeline: Pipeline, guidance: Any = None) -> list[Wrapper]:
 def _met(pipeline: Pipeline, layer: Energy) -> Energy:
     assert layer.model is not None
     other = load_pipeline(type(pipeline), layer.model)
-    for what, own, its in (
-        ("domain", pipeline.domain.name, other.domain.name),
-        ("state", repr(pipeline.domain.spec), repr(other.domain.spec)),
-        ("vocabulary", pipeline.domain.codec, other.domain.codec),
-    ):
-        if own != its:
-            raise AnydiffError(
-                f"the energy's model {layer.model!r} is of {what} {its}, but {pipeline.recipe.name!r} of {own}; name "
-                "one that was trained on the same states."
-            )
+    require_same_classes(pipeline, other, f"the energy's model {layer.model!r}")
     if layer.model_hash not in ("", other.weights_hash):
         raise AnydiffError(
             f"the energy's model {layer.model!r} has the weights {other.weights_hash}, but model_hash says "

@@ -21,7 +21,7 @@ from anydiff.compression.floats import require_floats
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.networks import Autoencoder
 from anydiff.objectives import Objective, Sum
-from anydiff.pipeline.companions import hidden_recipe
+from anydiff.pipeline.companions import hidden_recipe, require_same_classes
 from anydiff.pipeline.fixed import own_plan, require_whole
 from anydiff.recipes import Model, Recipe, Start
 from anydiff.solvers import Plan
@@ -107,8 +107,8 @@ def check_companion(pipeline: Pipeline, companion: Pipeline, name: str, objectiv
     """Refuse a companion that cannot answer what the objective asks of it.
 
     Raises:
-        AnydiffError: it diffuses in another latent space than ``pipeline``, so that its states mean something else, or
-            it is a denoiser on its own plan alone and is asked at other times.
+        AnydiffError: it diffuses in another latent space than ``pipeline``, or its classes are others, so that its
+            states mean something else; or it is a denoiser on its own plan alone and is asked at other times.
     """
     settings, asked = companion.recipe.sampling, objective.asked_times(name)
     if settings.fixed:
@@ -124,6 +124,7 @@ def check_companion(pipeline: Pipeline, companion: Pipeline, name: str, objectiv
                 f"({own_plan(settings)}), but it is asked {at}; name the model that it was made of, or a grid of its "
                 "times."
             )
+    require_same_classes(pipeline, companion, f"companions.{name}")
     own, other = latent_hash(pipeline), latent_hash(companion)
     if own != other and not isinstance(companion.denoiser.network, Autoencoder):
         raise AnydiffError(

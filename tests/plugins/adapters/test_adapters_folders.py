@@ -177,3 +177,26 @@ def test_plugins_are_listed_without_any_of_the_libraries():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_training_begins_with_a_foreign_model(tmp_path):
+    folder = tmp_path / "base"
+    unet().save_pretrained(folder)
+    diffusers.DDPMScheduler(clip_sample=False).save_pretrained(folder)
+    base = anydiff.load(f"diffusers:{folder}")
+    data = tmp_path / "own.npy"
+    np.save(data, np.random.default_rng(0).standard_normal((20, 1, 8, 8)).astype(np.float32))
+    changes = ["training.steps=2", "training.batch_size=4", f"dataset.options.path={data}"]
+    (tmp_path / "fine.yaml").write_text(base.recipe.with_changes(changes).to_yaml())
+    words = ["--from", f"diffusers:{folder}", "--out", str(tmp_path / "run")]
+    assert run(["train", str(tmp_path / "fine.yaml"), *words]) == 0
+    tuned = anydiff.load(tmp_path / "run")
+    assert tuned.recipe.start is not None
+    assert tuned.recipe.start.weights_hash == base.weights_hash
+    moved = max(
+        float((a - b).detach().abs().max())
+        for a, b in zip(tuned.denoiser.parameters(), base.denoiser.parameters(), strict=True)
+    )
+    assert 0 < moved < 0.01
+    with pytest.raises(AnydiffError, match="are not known; set dataset"):
+        base.reference()

@@ -238,7 +238,7 @@ class DaskPool:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A job that a worker was given, for the so-manieth time."""
+    """A job that a worker was given; ``tries`` says how often by now."""
 
     job: Job
     worker: str

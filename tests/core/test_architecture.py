@@ -45,4 +45,4 @@ def test_seams_name_examples_hooks_and_no_others():
     assert set(re.findall(r"`(\w+)\.py`", SEAMS)) <= set(EXAMPLES)
     hooks = set(re.findall(r"`(register_\w+)`", SEAMS))
     assert all(f"def {hook}(" in (ROOT / "hookspecs.py").read_text(encoding="utf-8") for hook in hooks)
-    assert len(hooks) == 15
+    assert len(hooks) == 16

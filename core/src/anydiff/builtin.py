@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from anydiff.builtin_commands import COMMANDS
-from anydiff.builtin_solvers import EDITS, INVERSE_METHODS, SOLVERS
+from anydiff.builtin_solvers import CALIBRATIONS, EDITS, INVERSE_METHODS, OPERATORS, SOLVERS
 from anydiff.hookspecs import Register, hookimpl
 
 #: Small enough for the conformance kit (:mod:`anydiff.testing`).
@@ -35,6 +35,9 @@ ANYDIFF_CHECK_OPTIONS = {
     "sum": {"terms": {"denoising": {"weight": 1.0}, "flow-matching": {"weight": 0.5}}},
     "head": {"head": "label"},
     "mmd": {"nfe": 2},
+    "v3": {"points": 13},
+    "s3": {"evaluations": 4},
+    "auto": {"evaluations": 4},
     "progressive": {"grid": [1.0, 0.7, 0.4, 0.2, 0.001]},
     "mt-diffusion": {"heads": {"label": {"weight": 0.5}}},
     "mlp": {"width": 16, "blocks": 2},
@@ -208,25 +211,10 @@ def register_guidance(register: Register) -> None:
     )
 
 
-#: name | help | class in anydiff.inverse.operators | linear?
-_OPERATORS = """
-mask            | some entries are observed (inpainting, gaps)       | Mask           | linear
-average-pooling | weighted means, or sums, of blocks (coarser grids) | AveragePooling | linear
-blur            | a convolution with periodic edges                  | Blur           | linear
-radon           | line integrals at several angles (CT, parallel beams)| Radon          | linear
-fourier         | some frequencies are observed (MRI)                | Fourier        | linear
-matrix          | a dense matrix on flattened states                 | Matrix         | linear
-sparse-matrix   | a sparse matrix on flattened states                | SparseMatrix   | linear
-clipped         | values clipped to a range                          | Clipped        |
-magnitude       | sizes of the Fourier transform (phase retrieval)   | Magnitude      |
-quantised       | values rounded to multiples of a step              | Quantised      |
-"""
-
-
 @hookimpl
 def register_operators(register: Register) -> None:
     """What a measurement makes of a state. Metadata: linear."""
-    for line in _OPERATORS.strip().splitlines():
+    for line in OPERATORS.strip().splitlines():
         name, help_, made, linear = (cell.strip() for cell in line.split("|"))
         register(name, help_, f"anydiff.inverse.operators:{made}", linear=bool(linear))
 
@@ -246,6 +234,14 @@ def register_edits(register: Register) -> None:
     for line in EDITS.strip().splitlines():
         name, help_, made, exact, takes, source = (cell.strip() for cell in line.split("|"))
         register(name, help_, f"anydiff.editing:{made}", exact=bool(exact), takes=takes, source=source)
+
+
+@hookimpl
+def register_calibrations(register: Register) -> None:
+    """Methods of calibration. Metadata: source."""
+    for line in CALIBRATIONS.strip().splitlines():
+        name, help_, made, source = (cell.strip() for cell in line.split("|"))
+        register(name, help_, f"anydiff.calibration:{made}", source=source)
 
 
 @hookimpl

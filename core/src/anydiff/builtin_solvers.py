@@ -1,7 +1,4 @@
-"""The tables of the core's solvers and of the methods made of them, which :mod:`anydiff.builtin` announces.
-
-Imports nothing.
-"""
+"""The tables of what the core registers by the dozen, which :mod:`anydiff.builtin` announces. Imports nothing."""
 
 from __future__ import annotations
 
@@ -79,3 +76,25 @@ cycle-diffusion | encoded as the plan's own noises, decoded on the other side   
 ddib            | along the ODE to noise and back on the other side             | DDIB           | exact | no solver: the adaptive ODE | Su et al. 2023
 sdedit          | noised to a level and taken down on the other side            | SDEdit         |       | any plan                    | Meng et al. 2022
 """  # noqa: E501 (a table is read by its columns)
+
+#: name | help | class in anydiff.inverse.operators | linear?
+OPERATORS = """
+mask            | some entries are observed (inpainting, gaps)       | Mask           | linear
+average-pooling | weighted means, or sums, of blocks (coarser grids) | AveragePooling | linear
+blur            | a convolution with periodic edges                  | Blur           | linear
+radon           | line integrals at several angles (CT, parallel beams)| Radon          | linear
+fourier         | some frequencies are observed (MRI)                | Fourier        | linear
+matrix          | a dense matrix on flattened states                 | Matrix         | linear
+sparse-matrix   | a sparse matrix on flattened states                | SparseMatrix   | linear
+clipped         | values clipped to a range                          | Clipped        |
+magnitude       | sizes of the Fourier transform (phase retrieval)   | Magnitude      |
+quantised       | values rounded to multiples of a step              | Quantised      |
+"""
+
+#: name | help | class in anydiff.calibration | source
+CALIBRATIONS = """
+dc   | a ratio per step that moves the newest prediction in time   | DCSolver              | Zhao et al. 2024
+v3   | statistics of the model for DPM-Solver-v3                   | DPMSolverV3Statistics | Zheng et al. 2023
+s3   | all decisions of each step, by an evolutionary search       | S3                    | Liu et al. 2024
+auto | which of 1,000 times are visited, for the law of the samples | AutoDiffusion        | Li et al. 2023
+"""

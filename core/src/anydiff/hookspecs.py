@@ -3,8 +3,8 @@
 Registration, called once when the plugins are loaded, each with a ``register`` callable (see :class:`Register`):
     register_domains  register_datasets  register_networks  register_paths  register_solvers  register_operations
     register_samplers  register_guidance  register_operators  register_inverse_methods  register_edits
-    register_objectives  register_training_methods  register_metrics  register_recipes  register_tasks
-    register_adapters  register_commands
+    register_calibrations  register_objectives  register_training_methods  register_metrics  register_recipes
+    register_tasks  register_adapters  register_commands
 
 Events, called for whoever listens; the answer is ignored. ``recipe`` is the resolved ``Recipe``:
     training_started  training_step  checkpoint_saved  sampling_step  evaluation_finished
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["API_VERSION", "Register", "hookimpl"]  # and every hook below
 
-API_VERSION = "2.2"
+API_VERSION = "2.3"
 """Version of the hooks below. A plugin may ask for a range in its module: ``ANYDIFF_API = ">=2.0,<3"``."""
 
 hookspec = pluggy.HookspecMarker("anydiff")
@@ -61,9 +61,7 @@ def register_domains(register: Register) -> None:
     """Announce domains: codecs between native objects and states, each an ``anydiff.domains.domain.Domain``.
 
     Metadata: ``beside_codec=["colour"]`` names options that leave the meaning of numbers as it is; ``codec`` holds all
-    others that the spec does not show.
-
-    Example::
+    others that the spec does not show. Example::
 
         register("weather", "fields on a latitude-longitude grid", "anydiff_weather.domain:Weather")
     """
@@ -77,9 +75,7 @@ def register_datasets(register: Register) -> None:
     :func:`anydiff.domains.kit.domain_of_data`).
 
     Metadata: ``ledger="package.module:ROW"`` names the :class:`anydiff.data.LedgerRow` (origin, licence, address,
-    sha256) of data that are fetched by ``anydiff data get`` and not before.
-
-    Example::
+    sha256) of data that are fetched by ``anydiff data get`` and not before. Example::
 
         register("weather/era5", "ERA5 at 5.6 degrees", "anydiff_weather.data:Era5")
     """
@@ -87,21 +83,17 @@ def register_datasets(register: Register) -> None:
 
 @hookspec
 def register_networks(register: Register) -> None:
-    """Announce networks, built as ``build("networks", name, spec=..., conditions=..., **options)``.
+    """Announce networks, built as ``build("networks", name, spec=..., conditions=..., **options)``. Example::
 
-    Example::
-
-        register("weather/sfno", "spherical Fourier operator", "anydiff_weather.networks:SFNO")
+    register("weather/sfno", "spherical Fourier operator", "anydiff_weather.networks:SFNO")
     """
 
 
 @hookspec
 def register_paths(register: Register) -> None:
-    """Announce paths (how data becomes noise), each an ``anydiff.paths`` path.
+    """Announce paths (how data becomes noise), each an ``anydiff.paths`` path. Example::
 
-    Example::
-
-        register("weather/blur", "heat dissipation on the sphere", "anydiff_weather.blur:BlurPath")
+    register("weather/blur", "heat dissipation on the sphere", "anydiff_weather.blur:BlurPath")
     """
 
 
@@ -133,9 +125,7 @@ def register_operations(register: Register) -> None:
 def register_samplers(register: Register) -> None:
     """Announce samplers that are no plans (adaptive steps, optimisers, outer loops): ``anydiff.samplers.Sampler``.
 
-    They are chosen by name wherever a solver is. State ``stochastic`` and ``source`` as metadata.
-
-    Example::
+    They are chosen by name wherever a solver is. State ``stochastic`` and ``source`` as metadata. Example::
 
         register("mine/langevin", "annealed Langevin dynamics", "anydiff_mine:AnnealedLangevin",
                  stochastic=True, source="arXiv:1907.05600")
@@ -188,6 +178,16 @@ def register_edits(register: Register) -> None:
     Metadata: ``takes`` (in words), ``source``, ``exact=True`` where the same on both sides gives them back. Example::
 
         register("mine/prompt", "attention of the source", "anydiff_mine:Prompt", exact=True, takes="any plan")
+    """
+
+
+@hookspec
+def register_calibrations(register: Register) -> None:
+    """Announce methods of calibration, ``anydiff calibrate --method``: each an ``anydiff.calibration.Method``.
+
+    Its ``name`` is the registered one. Metadata: ``source``. Example::
+
+        register("mine/orders", "the order of each step", "anydiff_mine:Orders", source="doi:10.1137/...")
     """
 
 

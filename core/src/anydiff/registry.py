@@ -33,6 +33,7 @@ KINDS = (
     "operators",
     "inverse_methods",
     "edits",
+    "calibrations",
     "objectives",
     "training_methods",
     "metrics",
@@ -66,6 +67,7 @@ def singular(kind: str) -> str:
         "training_methods": "training method",
         "inverse_methods": "inverse method",
         "edits": "method of editing",
+        "calibrations": "method of calibration",
     }.get(kind, kind.removesuffix("s"))
 
 

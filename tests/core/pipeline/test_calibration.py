@@ -57,7 +57,7 @@ def test_what_is_refused(calibrated, recipe, tmp_path):
         pipeline.sample_set(2, nfe=4, calibration=file)
     with pytest.raises(AnydiffError, match="unknown method of calibration 'cd'"):
         pipeline.calibrate("cd", nfe=[4])
-    with pytest.raises(AnydiffError, match="has no options nope"):
+    with pytest.raises(AnydiffError, match="unknown option of method of calibration 'dc': 'nope'"):
         pipeline.calibrate("dc", nfe=[4], nope=1)
 
 

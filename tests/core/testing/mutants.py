@@ -121,6 +121,34 @@ class Mine(EditFriendly):
         found = super().edited(edit)
         return found
 """
+INIT_CALIBRATION = """
+from anydiff.hookspecs import hookimpl
+
+@hookimpl
+def register_calibrations(register):
+    register("mutant", "ratios, by few candidates", "anydiff_mutant.parts:Mine")
+"""
+CALIBRATION = """
+from dataclasses import dataclass, replace
+from typing import ClassVar
+from anydiff.calibration import DCSolver, Spending
+
+@dataclass(frozen=True)
+class Mine(DCSolver):
+    name: ClassVar[str] = "mutant"
+    candidates: int = 4
+
+    def plan(self, values, path, nfe, guided=False):
+        return super().plan(values, path, nfe, guided)
+
+    def search(self, trials, nfe, spending):
+        found = super().search(trials, nfe, spending)
+        return found
+
+    def compared(self, won, plain, end):
+        value, other, ratio = super().compared(won, plain, end)
+        return value, other, ratio
+"""
 INIT_OBJECTIVE = """
 from anydiff.hookspecs import hookimpl
 
@@ -289,6 +317,7 @@ WRITTEN = {
     "measured": {"__init__": INIT_MEASURED, "parts": MEASURED},
     "inverse": {"__init__": INIT_INVERSE, "parts": INVERSE},
     "edit": {"__init__": INIT_EDIT, "parts": EDIT},
+    "calibration": {"__init__": INIT_CALIBRATION, "parts": CALIBRATION},
     "path": {"__init__": INIT_PATH, "parts": PATH},
     "objective": {"__init__": INIT_OBJECTIVE, "parts": OBJECTIVE},
     "method": {"__init__": INIT_METHOD, "parts": METHOD},
@@ -417,6 +446,24 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "parts",
         "        return found\n",
         "        return found + (0.1 * (edit.clean[1] + 1) if len(found) == 6 else 0.0)\n",
+    ),
+    ("calibration.determinism", "calibration", "parts", "path, nfe, guided)\n", "path, nfe + bool(values), guided)\n"),
+    ("calibration.budget", "calibration", "parts", "nfe, spending)\n", "nfe, Spending(spending.seconds))\n"),
+    ("calibration.refusal", "calibration", "parts", "path, nfe, guided)\n", "path, max(nfe, 1), guided)\n"),
+    (
+        "calibration.resume",
+        "calibration",
+        "parts",
+        "        return found\n",
+        "        seen = trials.once('seen', list)\n        seen.append(nfe)\n"
+        "        return replace(found, score=found.score + 1e-6 * len(seen))\n",
+    ),
+    (
+        "calibration.validation",
+        "calibration",
+        "parts",
+        "        return value, other, ratio\n",
+        "        return value, other, (ratio[0], ratio[1], min(ratio[2], 0.9))\n",
     ),
     ("sampler.exact", "sampler", "parts", "return x\n", "return 1.3 * x\n"),
     ("sampler.batch", "sampler", "parts", "return x\n", "return x + 0.1 * chunk.rows.start\n"),

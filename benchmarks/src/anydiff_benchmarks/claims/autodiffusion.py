@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.calibration.autodiffusion import Grids, Indices, nodes_of, search_grid, uniform
+from anydiff.calibration import Grids, Indices, nodes_of, search_grid, uniform
 from anydiff.denoisers import GaussianMixtureOracle
-from anydiff.metrics.distances import frechet_distance
+from anydiff.metrics import frechet_distance
 from anydiff.registry import registry
-from anydiff.solvers import build_plan, compile_plan, execute
-from anydiff.solvers.ddim import DDIM
+from anydiff.solvers import DDIM, build_plan, compile_plan, execute
 from anydiff_benchmarks.claims._ode_targets import energy_distance
 from anydiff_benchmarks.claims.base import Claim, Verdict
 from anydiff_benchmarks.peers.targets import PATH, target

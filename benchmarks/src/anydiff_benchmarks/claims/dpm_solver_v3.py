@@ -9,11 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anydiff.calibration.statistics import Sampled, estimate, statistic_times
+from anydiff.calibration import Sampled, estimate, statistic_times
 from anydiff.registry import registry
-from anydiff.solvers import Plan, Solver, build_plan, compile_plan, execute
-from anydiff.solvers.dpm_solver_v3 import DPMSolverV3, Statistics
-from anydiff.solvers.uni_pc import UniPC
+from anydiff.solvers import DPMSolverV3, Plan, Solver, Statistics, build_plan, compile_plan, execute
 from anydiff.states import StateSpec
 from anydiff_benchmarks.claims.base import Claim, Verdict
 from anydiff_benchmarks.peers.targets import PATH, target
@@ -81,7 +79,7 @@ def measure(seed: int) -> dict[str, float]:
         made, aim = statistics_of(name, seed), target(name)
         generator = torch.Generator().manual_seed(seed)
         start = torch.randn(200, aim.dimension, dtype=torch.float64, generator=generator)
-        exact = execute(compile_plan(UniPC(3), PATH, 400, "log-snr"), aim.oracle, start)
+        exact = execute(compile_plan("unipc-3", PATH, 400, "log-snr"), aim.oracle, start)
         for nfe in (nfe for each, nfe in CELLS if each == name):
             plan = compile_plan(DPMSolverV3(made), PATH, nfe, "log-snr")
             plans = {"v3": plan, "shuffled": compile_plan(DPMSolverV3(shuffled(made, seed)), PATH, nfe, "log-snr")}

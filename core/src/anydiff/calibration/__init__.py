@@ -1,15 +1,17 @@
 """Solvers that learn their coefficients: a search whose result must win on fresh noise, and is of one model alone."""
 
 from anydiff.calibration.artefact import Artefact, Entry
-from anydiff.calibration.autodiffusion import AutoDiffusion
+from anydiff.calibration.autodiffusion import AutoDiffusion, Grids, Indices, nodes_of, search_grid, uniform
 from anydiff.calibration.calibrate import Setting, calibrate, framed, guidance_text, plan_of_entry
 from anydiff.calibration.dc_solver import DCSolver
 from anydiff.calibration.dpm_solver_v3 import DPMSolverV3Statistics
+from anydiff.calibration.objective import median_distance
+from anydiff.calibration.reference import Trials
 from anydiff.calibration.s3 import S3
-from anydiff.calibration.search import Found, Method, Spending, bounded_minimum
+from anydiff.calibration.search import Found, Method, Spending, SpentError, bounded_minimum
+from anydiff.calibration.statistics import Sampled, estimate, statistic_times
 
 __all__ = [
-    "METHODS",
     "S3",
     "Artefact",
     "AutoDiffusion",
@@ -17,15 +19,23 @@ __all__ = [
     "DPMSolverV3Statistics",
     "Entry",
     "Found",
+    "Grids",
+    "Indices",
     "Method",
+    "Sampled",
     "Setting",
     "Spending",
+    "SpentError",
+    "Trials",
     "bounded_minimum",
     "calibrate",
+    "estimate",
     "framed",
     "guidance_text",
+    "median_distance",
+    "nodes_of",
     "plan_of_entry",
+    "search_grid",
+    "statistic_times",
+    "uniform",
 ]
-
-METHODS: dict[str, type[Method]] = {each.name: each for each in (DCSolver, DPMSolverV3Statistics, S3, AutoDiffusion)}
-"""The methods by name."""

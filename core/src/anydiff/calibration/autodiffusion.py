@@ -168,7 +168,7 @@ class AutoDiffusion(Method):
 
     @property
     def grid(self) -> str | None:
-        """The baseline's."""
+        """The time grid of the baseline; searched plans have their own times."""
         return self.on
 
     def solver(self, values: Mapping[str, NDArray[Any]]) -> Solver:

@@ -74,6 +74,7 @@ class DPMSolverV3Statistics(Method):
     def search(self, trials: Trials, nfe: int, spending: Spending) -> Found:
         """The statistics, made once for all numbers of calls, and the best of some twenty ways to use them."""
         _, end = trials.reference()
+        spending.check(trials.calls + self.points * (3 + 2 * self.probes))
         shared, calls = trials.once("statistics", lambda: self._statistics(trials, end, spending))
         trials.calls += calls
         spending.check(trials.calls)

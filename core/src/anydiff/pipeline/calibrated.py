@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anydiff.calibration import METHODS, Artefact, Method, framed, guidance_text, plan_of_entry
+from anydiff.calibration import Artefact, Method, framed, guidance_text, plan_of_entry
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers import Wrapper
-from anydiff.errors import AnydiffError, UnknownNameError
+from anydiff.errors import AnydiffError
 from anydiff.recipes import SamplingSettings
+from anydiff.registry import registry
 from anydiff.samplers import PlanSampler, SampleRequest
 from anydiff.samplers.sampler import Chunk
 from anydiff.solvers import Start
@@ -51,13 +52,10 @@ def method_of(name: str, options: Mapping[str, Any]) -> Method:
         UnknownNameError: no such method.
         AnydiffError: no such option.
     """
-    if name not in METHODS:
-        raise UnknownNameError("method of calibration", name, METHODS)
-    try:
-        return METHODS[name](**options)
-    except TypeError:
-        known = ", ".join(METHODS[name].__dataclass_fields__)  # type: ignore[attr-defined]
-        raise AnydiffError(f"the method {name!r} has no options {', '.join(options)}; it has {known}.") from None
+    made = registry().build("calibrations", name, **options)
+    if not isinstance(made, Method):
+        raise AnydiffError(f"the method of calibration {name!r} builds a {type(made).__name__}, which is none.")
+    return made
 
 
 def calibrated_sampler(

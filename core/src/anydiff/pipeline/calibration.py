@@ -21,7 +21,7 @@ def calibrated(pipeline: Pipeline, method: str, options: Mapping[str, Any]) -> A
 
     Args:
         pipeline: the model.
-        method: a name of :data:`anydiff.calibration.METHODS`: ``dc`` (:class:`anydiff.calibration.DCSolver`), ``v3``
+        method: registered (``register_calibrations``): ``dc`` (:class:`anydiff.calibration.DCSolver`), ``v3``
             (:class:`anydiff.calibration.DPMSolverV3Statistics`), ``s3`` (:class:`anydiff.calibration.S3`) or ``auto``
             (:class:`anydiff.calibration.AutoDiffusion`).
         options: ``nfe``, numbers of calls (default: the recipe's); ``guidance``, scales, or lists of guidances, for

@@ -4,6 +4,7 @@ from anydiff.solvers.adams import ExponentialAdams
 from anydiff.solvers.base import ENDS, Solver, build_plan, compile_plan
 from anydiff.solvers.ddim import DDIM, DDPM, ddim_row
 from anydiff.solvers.dpm_solver_pp import DPMSolverPP
+from anydiff.solvers.dpm_solver_v3 import DPMSolverV3, Statistics
 from anydiff.solvers.executor import Step, execute
 from anydiff.solvers.exponential import checked_choice, step_size
 from anydiff.solvers.interpolant import InterpolantSolver
@@ -21,12 +22,15 @@ from anydiff.solvers.rddm import RDDMSolver
 from anydiff.solvers.runge_kutta import EDMHeun, Euler
 from anydiff.solvers.snapshots import Snapshot, advance, resume, shared
 from anydiff.solvers.start import Fixed, Prior, PriorAt, Start
+from anydiff.solvers.usf import USF, Record
 
 __all__ = [
     "DDIM",
     "DDPM",
     "ENDS",
+    "USF",
     "DPMSolverPP",
+    "DPMSolverV3",
     "EDMHeun",
     "Euler",
     "EulerMaruyama",
@@ -42,9 +46,11 @@ __all__ = [
     "PriorAt",
     "Program",
     "RDDMSolver",
+    "Record",
     "Snapshot",
     "Solver",
     "Start",
+    "Statistics",
     "Step",
     "advance",
     "build_plan",

@@ -20,6 +20,7 @@ ROOMS = (
         "operators",
         "inverse_methods",
         "edits",
+        "calibrations",
         "metrics",
         "networks",
         "remembering",

@@ -90,7 +90,7 @@ def pages() -> list[Page]:
     """Every page that shows a command: Markdown files, and the help of every command of the core and the plugins."""
     files = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
     found = [Page(str(file.relative_to(ROOT)), tuple(_blocks(file.read_text()))) for file in files]
-    for module in ["app", "check", "data", "distil", "evaluate", "export", "inverse", "new_plugin", "plugins",
+    for module in ["app", "check", "data", "distil", "edit", "evaluate", "export", "inverse", "new_plugin", "plugins",
                    "recipes", "restore", "sample", "show", "solvers", "train"]:  # fmt: skip
         found.append(_help(f"anydiff.cli.{module}"))
     commands = {

@@ -72,8 +72,8 @@ def command(
     """Edit objects: other labels, properties or times, another model, or moved entries; what is not asked for stays.
 
     Examples:
-      anydiff edit images/fashion shoes/ --given label=Sneaker --to label="Ankle boot" --picture before-after.png
-      anydiff edit images/fashion shoes/ --given label=Sneaker --to label=Bag --method cycle-diffusion --guidance 3
+      anydiff edit images/fashion shoes/ --given label=Sneaker --to label="Ankle boot" --out boots --picture pair.png
+      anydiff edit images/fashion shoes/ --given label=Sneaker --to label=Bag --method cycle-diffusion --out bags
       anydiff edit molecules/qm9 mine.smi --given logp=0.5 --to logp=2 --out edited.smi
       anydiff edit images/fashion shoes/ --given label=Sneaker --roll 2=5 --out moved
     """

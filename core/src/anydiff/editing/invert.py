@@ -80,7 +80,8 @@ def invert(
     indices = range(asked["count"]) if isinstance(asked["count"], int) else asked["count"]
     wanted = replace(SampleRequest(**{**asked, "count": indices}), start=clean, noise=None)
     inverter = _Inverter(made)
-    result = torch.cat([inverter.draw(chunk) for chunk in inverter.chunks(wanted, denoiser, spec)])
+    made_of = [inverter.draw(chunk) for chunk in inverter.chunks(wanted, denoiser, spec)]
+    result = made_of[0] if len(made_of) == 1 else torch.cat(made_of)
     about = {"solver": plan.solver, "trajectory": trajectory, "seed": str(wanted.seed), **(facts or {})}
     start, numbers = inverter.whole(0), sorted(set(inverter.kept) - {0})
     return NoiseRecord(
@@ -90,7 +91,7 @@ def invert(
         start=start,
         draws={number: inverter.whole(number) for number in numbers},
         clean=clean,
-        residual=clean - result,
+        residual=torch.sub(clean, result, out=result),
         fixed=fixed_order(spec),
         facts=about,
     )

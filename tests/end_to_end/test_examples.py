@@ -12,7 +12,7 @@ import torch
 
 from anydiff.errors import AnydiffError
 from anydiff.pipeline import Pipeline, load, train
-from anydiff.plugins import forget, use_folder
+from anydiff.plugins import forget, loaded, use_folder
 from anydiff.recipes import load_recipe
 from anydiff.registry import registry
 from anydiff.testing import check_plugin
@@ -24,7 +24,8 @@ FAST = ["training.steps=4", "training.batch_size=16", "training.log_every=1"]
 
 @pytest.fixture
 def only(monkeypatch, tmp_path_factory):
-    """Load these examples alone."""
+    """Load these examples alone, as plugins that were tried before: one trial of all of them is a test below."""
+    monkeypatch.setattr("anydiff.plugins.state.tried", lambda name, version, fingerprint: True)
 
     def load(*names):
         monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path_factory.getbasetemp() / "home"))
@@ -50,6 +51,22 @@ def test_there_is_one_of_each_kind():
         "watermark",
         "tensorboard_log",
     } <= set(NAMES)
+
+
+def test_every_example_passes_the_trial_of_a_new_plugin(monkeypatch, tmp_path):
+    """In a fresh state folder, where a process of its own loads them first."""
+    monkeypatch.setenv("ANYDIFF_HOME", str(tmp_path))
+    monkeypatch.setenv("ANYDIFF_PLUGINS", ",".join(NAMES))
+    monkeypatch.setenv("ANYDIFF_PLUGINS_DIR", "")
+    use_folder(EXAMPLES)
+    forget()
+    try:
+        found = {plugin.name: (plugin.status, plugin.problem) for plugin in loaded().plugins}
+        assert {name: found[name] for name in NAMES} == dict.fromkeys(NAMES, ("loaded", ""))
+        assert {path.stem for path in (tmp_path / "plugins" / "last").iterdir()} >= set(NAMES)
+    finally:
+        monkeypatch.undo()
+        forget()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -36,7 +36,7 @@ ANYDIFF_CHECK_OPTIONS = {
     "sum": {"terms": {"denoising": {"weight": 1.0}, "flow-matching": {"weight": 0.5}}},
     "head": {"head": "label"},
     "mmd": {"nfe": 2},
-    "v3": {"points": 13},
+    "v3": {"points": 61},
     "s3": {"evaluations": 4},
     "auto": {"evaluations": 4},
     "progressive": {"grid": [1.0, 0.7, 0.4, 0.2, 0.001]},

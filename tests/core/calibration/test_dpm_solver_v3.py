@@ -319,3 +319,11 @@ def test_bad_input():
         DPMSolverV3Statistics(pool="all")
     with pytest.raises(AnydiffError, match="unknown solver 'unipc-9'"):
         DPMSolverV3Statistics(base="unipc-9").solver({})
+
+
+def test_a_way_that_overflows_is_no_winner_and_no_end_of_the_search():
+    """With statistics at 13 points some variants overflow on so sharp a mixture; the search goes on without them."""
+    setting = Setting(nfe=(4,), count=8, fresh=16)
+    entry = calibrate(mixture(PATH), (2,), DPMSolverV3Statistics(points=13), setting, {"name": "w2"}).entries[0]
+    assert math.isfinite(entry.search[0])
+    assert entry.search[0] <= entry.search[1]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers import bent
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, NonFiniteError
 from anydiff.paths.base import GaussianPath
 from anydiff.samplers import PlanSampler, SampleRequest
 from anydiff.samplers.sampler import Chunk, given_layers
@@ -85,10 +85,13 @@ class Trials:
         return next(iter(PlanSampler(plan).chunks(request, self.denoiser, self.spec)))
 
     def run(self, plan: Plan, start: Start | None = None) -> Tensor:
-        """The samples of a plan ``[n, *shape]``."""
+        """The samples of a plan ``[n, *shape]``; infinite where it overflows, so that such a candidate never wins."""
         chunk = self.chunk(plan, start)
         self.calls += plan.nfe
-        return execute(plan, chunk.denoiser, chunk.first, noise=chunk.noise, condition=chunk.condition)
+        try:
+            return execute(plan, chunk.denoiser, chunk.first, noise=chunk.noise, condition=chunk.condition)
+        except NonFiniteError:
+            return torch.full_like(chunk.first, float("inf"))
 
     def advance(self, plan: Plan, until: int, begun: Snapshot | None = None) -> Snapshot:
         """The run of ``plan`` stopped before instruction ``until``."""

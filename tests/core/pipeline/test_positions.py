@@ -10,6 +10,7 @@ from anydiff.errors import AnydiffError
 from anydiff.pipeline import Pipeline, load, train
 from anydiff.pipeline.graph import export_graph
 from anydiff.pipeline.positions import Positions
+from anydiff.pipeline.quantise import refuse
 from anydiff.pipeline.stream import StreamRequest, stream
 from anydiff.recipes import load_recipe
 
@@ -123,6 +124,9 @@ def test_what_a_model_with_an_order_cannot_do_is_one_sentence(run):
         (lambda: pipeline.encode(waves), "needs a model that is drawn at once"),
         (lambda: pipeline.log_likelihood(waves), "needs a model that is drawn at once"),
         (lambda: pipeline.restore(waves[:1], operator="mask"), "needs a model that is drawn at once"),
+        (lambda: pipeline.calibrate(), "a calibration of solvers needs a model that is drawn at once"),
+        (lambda: pipeline.optimise(lambda x: x.sum(), 2), "guided optimisation needs a model that is drawn at once"),
+        (lambda: refuse(pipeline), "quantisation needs a model that is drawn at once"),
         (lambda: pipeline.sample(1, nfe=4, solver=pipeline.plan()), "nfe is 4, but solver is a BlockPlan"),
         (lambda: pipeline.sample(start=torch.zeros(2, 8, 1, 2)), "begins each block at noise"),
     ):

@@ -16,7 +16,7 @@ from anydiff.metrics.metric import Metric
 from anydiff.networks import Autoencoder
 from anydiff.pipeline import Pipeline
 from anydiff.pipeline.evaluate import like
-from anydiff.pipeline.fixed import require_free
+from anydiff.pipeline.fixed import require_free, require_whole
 from anydiff.recipes.build import build_dataset, sample_set
 from anydiff.registry import registry
 from anydiff.states import permutation
@@ -106,6 +106,7 @@ class Bench:
         if isinstance(pipeline.denoiser.network, Autoencoder):
             raise AnydiffError(f"{name!r} is an autoencoder, which draws nothing; evaluate it instead.")
         require_free(pipeline, "advice on solvers and budgets")
+        require_whole(pipeline, "advice on solvers and budgets")
         if not pipeline.recipe.metrics:
             raise AnydiffError(f"{name!r} names no metric, so no error can be split; set metrics in its recipe.")
         part = pipeline.recipe.metrics[0]

@@ -22,7 +22,7 @@ from anydiff.metrics import sliced_wasserstein
 from anydiff.networks import Autoencoder
 from anydiff.objectives import fokker_planck_residual, pair_mean, require_equation
 from anydiff.pipeline import Pipeline
-from anydiff.pipeline.fixed import require_free
+from anydiff.pipeline.fixed import require_free, require_whole
 from anydiff.recipes.build import build_dataset
 from anydiff.states import Draws, NoiseSource, permutation
 
@@ -112,6 +112,7 @@ def gap(
     if isinstance(pipeline.denoiser.network, Autoencoder):
         raise AnydiffError(f"{pipeline.recipe.name!r} is an autoencoder, which has no score; ask for its metrics.")
     require_free(pipeline, "the gap between ODE and SDE")
+    require_whole(pipeline, "the gap between ODE and SDE")
     require_equation(pipeline.denoiser)
     natural_number("count", count, 2)
     if natural_number("most", most, 1) < 2 * LEAST:

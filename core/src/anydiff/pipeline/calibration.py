@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from anydiff.calibration import Artefact, Setting, calibrate, guidance_text
 from anydiff.pipeline.calibrated import identity_of, method_of
-from anydiff.pipeline.fixed import require_free
+from anydiff.pipeline.fixed import require_free, require_whole
 from anydiff.pipeline.sampling import Draws, SampleOptions
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def calibrated(pipeline: Pipeline, method: str, options: Mapping[str, Any]) -> A
             finished is in ``out``).
     """
     require_free(pipeline, "a calibration of solvers")
+    require_whole(pipeline, "a calibration of solvers")
     given = dict(options)
     nfe = given.pop("nfe", None) or [pipeline.recipe.sampling.nfe]
     guidance = given.pop("guidance", None) or [None]

@@ -15,7 +15,7 @@ from anydiff.editing.method import Edit
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.metrics import SampleSet
 from anydiff.pipeline.conditions import Asked
-from anydiff.pipeline.fixed import require_free
+from anydiff.pipeline.fixed import require_free, require_whole
 from anydiff.pipeline.noises import facts_of
 from anydiff.pipeline.sampling import Draws, SampleOptions, member_rows
 from anydiff.recipes.build import build_guidance
@@ -170,6 +170,7 @@ def encoded(pipeline: Pipeline, objects: Sequence[Any], options: Editing) -> tup
         AnydiffError: there are none, or the pipeline has a plan of its own alone.
     """
     require_free(pipeline, "an edit")
+    require_whole(pipeline, "an edit")
     if not len(objects):
         raise AnydiffError("there are no objects to edit; give at least one.")
     told = pipeline.conditioning(options.given, len(objects)) if options.given else Conditioning()
@@ -269,6 +270,7 @@ def _draws(
 
 def _require_same_states(pipeline: Pipeline, target: Pipeline) -> None:
     require_free(target, "an edit")
+    require_whole(target, "an edit")
     if target.domain.spec != pipeline.domain.spec or target.domain.name != pipeline.domain.name:
         raise AnydiffError(
             f"model is {target.recipe.name!r} of domain {target.domain.name!r}, but the objects are of "

@@ -22,7 +22,7 @@ from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.guidance import LookAhead, NaiveGradient
 from anydiff.guidance.gradient import VARIANCES
 from anydiff.metrics import SampleSet
-from anydiff.pipeline.fixed import require_free
+from anydiff.pipeline.fixed import require_free, require_whole
 from anydiff.pipeline.sampling import Draws, SampleOptions
 from anydiff.states import derived_seed
 
@@ -199,6 +199,7 @@ def optimise(pipeline: Pipeline, reward: Reward, count: int | Sequence[int], opt
             number per row, or not finite; or what sampling refuses.
     """
     require_free(pipeline, "guided optimisation")
+    require_whole(pipeline, "guided optimisation")
     own = {each.name for each in fields(Ascent)}
     ascent = Ascent(**{name: value for name, value in options.items() if name in own})
     report: Callable[[Round], None] | None = options.get("report")

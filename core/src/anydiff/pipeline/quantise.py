@@ -12,6 +12,7 @@ from anydiff.compression.quantised import TIME, Quantised
 from anydiff.compression.temporal import Calibration, found_layers, recorded
 from anydiff.errors import AnydiffError
 from anydiff.networks import Autoencoder
+from anydiff.pipeline.fixed import require_whole
 from anydiff.recipes import Part
 from anydiff.recipes.build import build_denoiser
 from anydiff.states import ClassCondition, Conditioning
@@ -69,6 +70,7 @@ def refuse(pipeline: Pipeline) -> None:
     Raises:
         AnydiffError: the network is quantised already, or an autoencoder.
     """
+    require_whole(pipeline, "quantisation")
     if isinstance(pipeline.denoiser.network, Quantised):
         raise AnydiffError(
             f"{pipeline.recipe.name!r} is quantised already ({pipeline.denoiser.network.weights} bits); quantise the "

@@ -119,7 +119,12 @@ def register_recipes(register: Register) -> None:
     register(
         "images/fashion-vq-codes-refit", "the same with 64 codes, rebuilt (ReFiT)", f"{codes}:fashion_vq_codes_refit"
     )
-    register("images/vq-diffusion", "Fashion-MNIST by diffusion of its codes", f"{codes}:vq_diffusion")
+    register(
+        "images/vq-diffusion",
+        "Fashion-MNIST by diffusion of its codes",
+        f"{codes}:vq_diffusion",
+        weights="anydiff_images:weights/vq-diffusion.safetensors",
+    )
     register("images/fashion-bridge", "sneakers become ankle boots, unpaired", "anydiff_images.bridge:fashion_bridge")
 
 

@@ -94,7 +94,11 @@ def vq_diffusion() -> Recipe:
             "condition_dropout": 0.1,
             "checkpoint_every": 250,
         },
-        "sampling": {"solver": "ancestral", "nfe": 16},
+        "sampling": {
+            "solver": "ancestral",
+            "nfe": 16,
+            "guidance": [{"name": "classifier-free", "options": {"scale": 2.0}}],
+        },
         "metrics": feature_metrics("fashion-mnist"),
     }
     return Recipe.parse(recipe, f"recipe {recipe['name']!r}")

@@ -103,10 +103,9 @@ class TensorBoard(Tracker):
 
     def picture(self, step: int, path: Path) -> None:
         """An image event; then everything is on disk."""
-        import numpy as np
-        from PIL import Image
+        from anydiff.data.frames import Conversion, read_picture
 
-        self.writer.add_image("samples", np.asarray(Image.open(path).convert("RGB")), step, dataformats="HWC")
+        self.writer.add_image("samples", read_picture(path, Conversion()), step, dataformats="HWC")
         self.writer.flush()
 
     def close(self, failed: bool) -> None:

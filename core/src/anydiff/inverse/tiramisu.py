@@ -11,7 +11,8 @@ known entries are pasted with fresh noise, each entry of x_0 is drawn from
 with p_i the denoiser's law of the symbol: its own where it tells one, else a Gaussian around D of variance
 r_t² = σ_d² σ²/(σ² + α² σ_d²) at the symbols' values. The next state is α_s x_0 + σ_s e, with the direction e that
 leads from x_0 to x_t (``recomputed``: of an exact law the next state then has its law, entry by entry), or that of the
-network's own D (``kept``, as the authors do, which makes samples likelier than the truth: the claim ``tiramisu``).
+network's own D (``kept``, as the authors do; in two of three seeds of the claim ``tiramisu`` the samples are then
+likelier than the truth, in one less likely).
 
 Marginals are drawn entry by entry: what entries have to do with one another is repaired over many steps, so a few
 steered steps of a weak model say little.

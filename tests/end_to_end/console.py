@@ -66,7 +66,8 @@ NOT_RUN = [
     (r"^anydiff plugins doctor", "starts a process for each plugin; tests/core/plugins"),
     (r"^anydiff( --plugins-dir \S+)? check ", "the whole kit; every plugin's conformance test runs it"),
     (r"COMMAND", "stands for any command"),
-    (r"^anydiff sample diffusers:", "needs a folder of that library; tests/plugins/adapters makes one"),
+    (r"^anydiff (sample|train .*--from) diffusers:", "needs a folder of that library; tests/plugins/adapters makes one"),
+    (r"^anydiff train .*--log ", "needs a tracker; tests/core/pipeline/test_trackers.py"),
     (r"--format onnx", "needs an extra; tests/end_to_end/test_graph.py exports where it is installed"),
     (r"^anydiff (pull|push|convert) ", "needs a hub or a pickled checkpoint; tests/core/data/test_hub.py has both"),
     (r"^anydiff train RECIPE ", "stands for any recipe; tests/core/objectives/test_fokker_planck.py trains one"),
@@ -147,7 +148,7 @@ def smaller(command: str) -> str:
         command = re.sub(pattern, replacement, command, count=1)
     if match := re.search(r"anydiff(?: --plugins-dir \S+)? train (\S+)", command):
         changes = TRAINING.get(match.group(1).partition("/")[0], TRAINING[""]).split()
-        if "--from " in command or "-mmd " in command or "vq-" in command:  # another network, or the base's as it is
+        if "--from " in command or re.search(r"-mmd |-shot |vq-", command):  # another network, or the base's as it is
             changes = [change for change in changes if not change.startswith("network.")]
         command += "".join(f" --set {change}" for change in changes)
     if re.search(r"anydiff distil ", command):

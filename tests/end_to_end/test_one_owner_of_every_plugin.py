@@ -9,8 +9,8 @@ from anydiff.recipes import load_recipe
 from anydiff.recipes.build import build_dataset, takes_domain
 from anydiff.registry import registry
 
-OWN = {"timeseries/seasonal-gaussian"}
-"""Data whose every size is fixed by what they are."""
+OWN = {"timeseries/seasonal-gaussian", "adapters/files"}
+"""Data whose every size is fixed by what they are, or said by their own options."""
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in registry().entries("datasets")])

@@ -74,8 +74,8 @@ BAD = {
         "anydiff>=99",
     ),
     "too-old": Bad("raise RuntimeError('imported')", ("needs anydiff <0.0.1",), "anydiff<0.0.1"),
-    "other-api": Bad("ANYDIFF_API = '>=99'", ("asks for the plugin API >=99", "this is 2.2", "upgrade")),
-    "written-for-1": Bad(WRITTEN_FOR_1, ("asks for the plugin API >=1.0,<2", "this is 2.2", "'From API 1 to 2'")),
+    "other-api": Bad("ANYDIFF_API = '>=99'", ("asks for the plugin API >=99", "this is 2.3", "upgrade")),
+    "written-for-1": Bad(WRITTEN_FOR_1, ("asks for the plugin API >=1.0,<2", "this is 2.3", "'From API 1 to 2'")),
     "nested": Bad(
         "from anydiff.registry import registry\nregistry()", ("while plugins are loading", "inside a function")
     ),

@@ -40,7 +40,7 @@ from anydiff.errors import AnydiffError, natural_number
 from anydiff.networks import Autoencoder, counted_memory, estimate_memory
 from anydiff.pipeline.load import weights_file
 from anydiff.solvers.plan import Evaluate
-from anydiff.states import ClassCondition, Conditioning, VectorCondition
+from anydiff.states import ClassCondition, Conditioning, StateSpec, VectorCondition
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
@@ -206,7 +206,7 @@ def network_call(pipeline: Pipeline, rows: int) -> NetworkCall:
     given = example_conditioning(pipeline, rows).to(device)
     time = _usual_time(pipeline)
     try:
-        x = torch.randn(rows, *spec.shape, generator=torch.Generator().manual_seed(0)).to(device)
+        x = _states(spec, rows).to(device)
         x = x if given.mask is None else spec.project(x, given.mask)
         with torch.no_grad():
             call = NetworkCall(denoiser, x, time, denoiser.encode_condition(given))
@@ -218,6 +218,14 @@ def network_call(pipeline: Pipeline, rows: int) -> NetworkCall:
             "cost cannot be told; mend the network or the model's recipe."
         ) from error
     return call
+
+
+def _states(spec: StateSpec, rows: int) -> Tensor:
+    """Any noisy states ``[rows, *shape]``: normal numbers, or classes where the states are such."""
+    generator, classes = torch.Generator().manual_seed(0), spec.leaves[0].classes
+    if spec.categorical and classes is not None:
+        return torch.randint(classes, (rows, *spec.shape), generator=generator)
+    return torch.randn(rows, *spec.shape, generator=generator)
 
 
 def _usual_time(pipeline: Pipeline) -> float:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from anydiff.data.reading import read_json
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
-from anydiff.optional import require
 from anydiff_adapters.diffusers_schedulers import Conventions, from_config
+from anydiff_adapters.libraries import imported
 
 INDEX, CONFIG, SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -64,7 +64,7 @@ def read_folder(folder: Path, known: Iterable[str]) -> Folder:
     if kind not in known:
         raise UnknownNameError(f"class of diffusers in {str(inner / CONFIG)!r}:", kind, list(known))
     plain = {name: value for name, value in config.items() if not name.startswith("_")}
-    library = require("diffusers", f"loading {str(folder)!r}", "anydiff-adapters[diffusers]")
+    library = imported("diffusers", f"loading {str(folder)!r}", "anydiff-adapters[diffusers]")
     told = from_config(library, *_scheduler(folder, inner))
     return Folder(kind, plain, told, _tensors(inner), _card(folder))
 

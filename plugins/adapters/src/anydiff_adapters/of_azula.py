@@ -12,9 +12,9 @@ from anydiff.adapters import Adapter, Example, denoiser_of
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.networks import ForeignNetwork
-from anydiff.optional import require
 from anydiff.paths import Scheduled, foreign
 from anydiff.states import Condition
+from anydiff_adapters.libraries import imported
 
 
 def _call(network: nn.Module, x: Tensor, times: Tensor, given: Mapping[str, Tensor]) -> Tensor:
@@ -59,7 +59,7 @@ class Azula(Adapter):
 
     def example(self) -> Example:
         """A Karras denoiser of a linear backbone on a VP schedule."""
-        require("azula", "the example of azula", "anydiff-adapters[azula]")
+        imported("azula", "the example of azula", "anydiff-adapters[azula]")
         from azula.denoise import KarrasDenoiser
         from azula.noise import VPSchedule
 

@@ -13,11 +13,11 @@ from anydiff.adapters import Adapter, Example, ForeignModel
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.networks import ForeignNetwork
-from anydiff.optional import require
 from anydiff.registry import registry
 from anydiff.states import ArrayCondition, ClassCondition, Condition, StateSpec
 from anydiff_adapters.diffusers_folders import read_folder
 from anydiff_adapters.diffusers_schedulers import Conventions, conventions
+from anydiff_adapters.libraries import imported
 
 EXTRA = "anydiff-adapters[diffusers]"
 TOKENS = 77
@@ -81,7 +81,7 @@ class Diffusers(Adapter):
 
     def read(self, folder: Path) -> ForeignModel:
         """The model of a folder with ``config.json`` and a scheduler, or with ``model_index.json``."""
-        require("diffusers", f"loading {str(folder)!r}", EXTRA)
+        imported("diffusers", f"loading {str(folder)!r}", EXTRA)
         found = read_folder(folder, CALLS)
         shape = shape_of(found.kind, found.config)
         if shape is None:
@@ -114,7 +114,7 @@ class Diffusers(Adapter):
 
     def example(self) -> Example:
         """A tiny U-Net of two sizes whose scheduler is DDIM's."""
-        library = require("diffusers", "the example of diffusers", EXTRA)
+        library = imported("diffusers", "the example of diffusers", EXTRA)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = library.UNet2DModel(
@@ -197,7 +197,7 @@ def build(kind: str, config: Mapping[str, Any], told: Mapping[str, Condition]) -
         UnknownNameError: no such class.
         AnydiffError: diffusers is not installed, or an option is not modelled.
     """
-    library = require("diffusers", f"a network {kind}", EXTRA)
+    library = imported("diffusers", f"a network {kind}", EXTRA)
     if kind not in CALLS:
         raise UnknownNameError("class of diffusers", kind, CALLS)
     made: nn.Module = getattr(library, kind).from_config(dict(config))

@@ -12,9 +12,9 @@ from anydiff.adapters import Adapter, Example, denoiser_of
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.networks import ForeignNetwork
-from anydiff.optional import require
 from anydiff.paths import Flow, Scheduled, foreign
 from anydiff.states import Condition
+from anydiff_adapters.libraries import imported
 
 PREDICTS = {"velocity": ("flow", -1.0), "x1": ("data", 1.0), "epsilon": ("noise", 1.0)}
 """What a network predicts, in the library's words -> (our kind, sign)."""
@@ -66,7 +66,7 @@ class FlowMatching(Adapter):
 
     def example(self) -> Example:
         """A linear velocity on a polynomial path; the library's own change of prediction gives the data."""
-        require("flow_matching", "the example of flow_matching", "anydiff-adapters[flow-matching]")
+        imported("flow_matching", "the example of flow_matching", "anydiff-adapters[flow-matching]")
         from flow_matching.path import AffineProbPath
         from flow_matching.path.scheduler import PolynomialConvexScheduler
 

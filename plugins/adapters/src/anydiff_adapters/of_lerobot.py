@@ -15,9 +15,9 @@ from anydiff.adapters import Adapter, Example
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.networks import ForeignNetwork
-from anydiff.optional import require
 from anydiff.states import Condition, VectorCondition
 from anydiff_adapters.diffusers_schedulers import conventions
+from anydiff_adapters.libraries import imported
 from anydiff_adapters.of_diffusers import EXTRA, denoiser
 
 
@@ -56,7 +56,7 @@ class LeRobot(Adapter):
 
     def example(self) -> Example:
         """A stand-in of the policy with the published faces: a linear network in plans of actions."""
-        library = require("diffusers", "the example of LeRobot", EXTRA)
+        library = imported("diffusers", "the example of LeRobot", EXTRA)
         scheduler = library.DDPMScheduler(
             num_train_timesteps=100, beta_schedule="squaredcos_cap_v2", prediction_type="epsilon", clip_sample=False
         )

@@ -12,8 +12,8 @@ from anydiff.adapters import Adapter, Example, denoiser_of
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.networks import ForeignNetwork
-from anydiff.optional import require
 from anydiff.registry import registry
+from anydiff_adapters.libraries import imported
 from anydiff_adapters.schedules import kind_of, ladder
 
 
@@ -56,7 +56,7 @@ class Lucidrains(Adapter):
 
     def example(self) -> Example:
         """A small U-Net in one dimension that predicts v."""
-        library = require("denoising_diffusion_pytorch", "the example of lucidrains", "denoising-diffusion-pytorch")
+        library = imported("denoising_diffusion_pytorch", "the example of lucidrains", "denoising-diffusion-pytorch")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = library.Unet1D(dim=8, dim_mults=(1, 2), channels=2)

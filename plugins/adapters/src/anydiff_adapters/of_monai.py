@@ -12,10 +12,10 @@ from anydiff.adapters import Adapter, Example, denoiser_of
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.networks import ForeignNetwork
-from anydiff.optional import require
 from anydiff.paths import Flow, foreign
 from anydiff.registry import registry
 from anydiff.states import ArrayCondition, ClassCondition, Condition
+from anydiff_adapters.libraries import imported
 from anydiff_adapters.schedules import kind_of, ladder
 
 EXTRA = "anydiff-adapters[monai]"
@@ -82,7 +82,7 @@ class Monai(Adapter):
 
     def example(self) -> Example:
         """A small U-Net in three dimensions that predicts the noise."""
-        require("monai", "the example of MONAI", EXTRA)
+        imported("monai", "the example of MONAI", EXTRA)
         from monai.networks.nets import DiffusionModelUNet
         from monai.networks.schedulers import DDIMScheduler
 

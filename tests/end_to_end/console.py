@@ -66,7 +66,10 @@ NOT_RUN = [
     (r"^anydiff plugins doctor", "starts a process for each plugin; tests/core/plugins"),
     (r"^anydiff( --plugins-dir \S+)? check ", "the whole kit; every plugin's conformance test runs it"),
     (r"COMMAND", "stands for any command"),
-    (r"^anydiff (sample|train .*--from) diffusers:", "needs a folder of that library; tests/plugins/adapters makes one"),
+    (
+        r"^anydiff (sample|train .*--from) diffusers:",
+        "needs a folder of that library; tests/plugins/adapters makes one",
+    ),
     (r"^anydiff train .*--log ", "needs a tracker; tests/core/pipeline/test_trackers.py"),
     (r"--format onnx", "needs an extra; tests/end_to_end/test_graph.py exports where it is installed"),
     (r"^anydiff (pull|push|convert) ", "needs a hub or a pickled checkpoint; tests/core/data/test_hub.py has both"),

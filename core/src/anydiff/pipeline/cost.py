@@ -258,10 +258,11 @@ def predicted_memory(call: NetworkCall, domain: Domain) -> int:
     with contextlib.suppress(DataDependentOutputException):
         return estimate_memory(
             denoiser.network, tuple(call.x.shape[1:]), batch=rows, condition=call.condition.with_given(**soft),
-            told=denoiser.path.told_size,
+            told=denoiser.path.told_size, dtype=call.x.dtype,
         ).activations  # fmt: skip
-    scaled, told, _ = denoiser.network_input(call.x, batch_times(call.time, call.x))
-    return counted_memory(denoiser.network, scaled, told, call.condition).activations
+    times = batch_times(call.time, call.x)
+    seen = denoiser.path.seen(call.x, times, denoiser.sigma_data)
+    return counted_memory(denoiser.network, seen, denoiser.told(call.x, times), call.condition).activations
 
 
 def measured_memory(pipeline: Pipeline, batches: Sequence[int]) -> dict[int, int]:

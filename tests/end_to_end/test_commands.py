@@ -181,6 +181,7 @@ MAKE = {
     "samples": _pictures,
     "pictures": _classes,
     "clean-pictures": _small_pictures,
+    "my-pictures": _small_pictures,
     "degraded-pictures": _small_pictures,
     "forecast.nc": _forecast,
     "patient": _patient,

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
+from anydiff.data.described import read_described
 from anydiff.data.reading import parse_json
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import write_atomic
@@ -123,17 +122,7 @@ class Artefact:
         Raises:
             FileFormatError: the file is missing, truncated, foreign, or of another version.
         """
-        try:
-            with safetensors.safe_open(path, "numpy") as file:
-                text = (file.metadata() or {}).get(METADATA)
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dictionary)
-        except (OSError, SafetensorError) as error:
-            raise FileFormatError(
-                f"{str(path)!r} is missing, truncated or no safetensors file ({error}); make it with `anydiff "
-                "calibrate`."
-            ) from error
-        if text is None:
-            raise FileFormatError(f"{str(path)!r} holds no calibration; make one with `anydiff calibrate`.")
+        text, arrays = read_described(path, "numpy", METADATA, "calibration", "make one with `anydiff calibrate`")
         body = parse_json(text, path, "a calibration", "make it with `anydiff calibrate`")
         found = body.get("format") if isinstance(body, dict) else body
         if found not in range(1, FORMAT + 1):

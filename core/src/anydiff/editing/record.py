@@ -17,13 +17,12 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 
+from anydiff.data.described import read_described
 from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import write_atomic
@@ -264,17 +263,7 @@ class NoiseRecord(Start):
         Raises:
             FileFormatError: the file is missing, truncated, or holds no record of this format.
         """
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                text = (file.metadata() or {}).get(METADATA)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
-        except (OSError, SafetensorError) as error:
-            raise FileFormatError(
-                f"{str(path)!r} is missing, truncated or no safetensors file ({error}); write it with "
-                "NoiseRecord.save()."
-            ) from error
-        if text is None:
-            raise FileFormatError(f"{str(path)!r} holds no noise record; write one with NoiseRecord.save().")
+        text, tensors = read_described(path, "pt", METADATA, "noise record", "write one with NoiseRecord.save()")
         try:
             about = parse_json(text, Place(str(path)), "a noise record", "write one with NoiseRecord.save()")
             if about["format"] != FORMAT:

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
+from anydiff.data.described import read_described
 from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import write_atomic
@@ -239,16 +238,7 @@ class Plan:
         Raises:
             FileFormatError: the file is missing, truncated, or holds no plan of this format.
         """
-        try:
-            with safetensors.safe_open(path, "numpy") as file:
-                text = (file.metadata() or {}).get(METADATA)
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dictionary)
-        except (OSError, SafetensorError) as error:
-            raise FileFormatError(
-                f"{str(path)!r} is missing, truncated or no safetensors file ({error}); write it with Plan.save()."
-            ) from error
-        if text is None:
-            raise FileFormatError(f"{str(path)!r} holds no plan; write one with Plan.save().")
+        text, arrays = read_described(path, "numpy", METADATA, "plan", "write one with Plan.save()")
         return cls.from_json(text, arrays)
 
     def body(self, stored: Callable[[NDArray[np.float64]], Any]) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
 from anydiff.cli.main import run as anydiff
 from anydiff.errors import AnydiffError
-from anydiff.pipeline import load
+from anydiff.pipeline import calibrated_for, load
 
 
 @pytest.fixture
@@ -81,3 +84,18 @@ def test_bad_words(run, tmp_path, capsys, words, says):
     assert anydiff(["calibrate", str(run), "--out", str(file), *words]) != 0
     assert says in " ".join(capsys.readouterr().err.split())
     assert not file.exists()
+
+
+def test_a_plan_does_not_carry_where_a_calibration_begins(run):
+    """Without the start the plan of searched times would begin with noise of another scale, and nothing would show."""
+    pipeline = load(run)
+    made = pipeline.calibrate("auto", nfe=[3], count=16, fresh=16, evaluations=1)
+    values = {"times": np.array([0.5, 0.3, 0.1, 0.001]), "indices": np.array([99, 299, 499])}
+    made.entries = [replace(made.entries[0], values=values, dropped=False)]
+    with pytest.raises(AnydiffError, match=r"begins at states of its own \(PriorAt\), which a plan does not carry"):
+        pipeline.plan(3, calibration=made)
+    found = calibrated_for(pipeline, made, 3)
+    assert found.nfe == 3
+    assert torch.equal(
+        pipeline.sample_set(4, nfe=3, calibration=made).states, pipeline.sample_set(4, solver=found).states
+    )

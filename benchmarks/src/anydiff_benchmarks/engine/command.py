@@ -39,6 +39,10 @@ Isolate = Annotated[
     bool,
     typer.Option("--isolate/--no-isolate", help="Judge in a process of its own, which alone holds the truth."),
 ]
+Calibrations = Annotated[
+    list[str] | None,
+    typer.Option("--calibration", metavar="FILE", help="A calibration beside the suite's methods; repeatable."),
+]
 Explain = Annotated[bool, typer.Option("--explain-cache", help="Say of every cell why it was reused or computed.")]
 
 
@@ -55,6 +59,7 @@ def bench(
     scheduler: Scheduler = "",
     isolate: Isolate = True,
     against: Against = None,
+    calibration: Calibrations = None,
     explain_cache: Explain = False,
 ) -> None:
     """Compare solvers over domains, budgets and seeds; without a command, run a suite.
@@ -71,7 +76,7 @@ def bench(
       anydiff bench list
     """
     if context.invoked_subcommand is None:
-        run(suite, out, seeds, tasks, budget, device, workers, scheduler, isolate, against, explain_cache)
+        run(suite, out, seeds, tasks, budget, device, workers, scheduler, isolate, against, calibration, explain_cache)
         return
     given = [name for name in context.params if "COMMANDLINE" in str(context.get_parameter_source(name))]
     if given:
@@ -91,6 +96,7 @@ def run(
     scheduler: Scheduler = "",
     isolate: Isolate = True,
     against: Against = None,
+    calibration: Calibrations = None,
     explain_cache: Explain = False,
 ) -> None:
     """Run a suite and write the report.
@@ -102,6 +108,7 @@ def run(
       anydiff bench run --suite quick --against before
       anydiff bench run --suite mine.yaml --scheduler tcp://10.0.0.1:8786
       anydiff bench run --suite mine.yaml --budget 0 --device cuda
+      anydiff bench run --tasks images/fashion --calibration fashion.safetensors
     """
     from anydiff_benchmarks.engine.suite import load_suite, parse_seeds
 
@@ -111,7 +118,10 @@ def run(
     if budget is not None:
         changes["budget_seconds"] = budget or None
     chosen = load_suite(suite)
+    if calibration:
+        changes["methods"] = [*chosen.model_dump()["methods"], *({"calibration": file} for file in calibration)]
     chosen = type(chosen).parse({**chosen.model_dump(), **changes}, f"suite {suite!r}")
+    chosen.check_names()
     _refuse_foreign(out)
     earlier = None if against is None else _rows(against)
     from anydiff_benchmarks.engine.progress import Progress

@@ -14,13 +14,13 @@ from anydiff.data import Dataset
 from anydiff.denoisers.wrappers import CountingDenoiser
 from anydiff.errors import AnydiffError
 from anydiff.metrics import SampleSet, Score
-from anydiff.pipeline import Pipeline, file_bytes, load, network_multiply_adds
+from anydiff.pipeline import Calibrated, Pipeline, calibrated_for, file_bytes, load, network_multiply_adds
 from anydiff.recipes import build_dataset, load_recipe
 from anydiff.states import Conditioning, permutation
 from anydiff.tasks import Task, is_paired, load_reference
 from anydiff_benchmarks.engine import baselines
 from anydiff_benchmarks.engine.measure import Cost, measured
-from anydiff_benchmarks.engine.suite import RECIPE, Method
+from anydiff_benchmarks.engine.suite import CALIBRATED, RECIPE, Method
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ class Generator:
 
     def options(self, method: Method, nfe: int) -> dict[str, Any]:
         """The sampling options of a method, as ``Pipeline.sample`` takes them."""
-        given = {"grid": method.grid, "end": method.end, "guidance": method.guidance}
+        given = {"grid": method.grid, "end": method.end, "guidance": method.guidance, "calibration": method.calibration}
         chosen = {name: value for name, value in given.items() if value is not None}
-        solver = {} if method.solver == RECIPE else {"solver": method.solver}
+        solver = {} if method.solver in (RECIPE, CALIBRATED) else {"solver": method.solver}
         return {**solver, "nfe": nfe, **chosen, **method.options}
 
     def sample(self, count: int, seed: int, **options: Any) -> SampleSet:
@@ -128,25 +128,46 @@ class Generator:
         """The samples of a method and what they cost, calls counted and compared with the plan.
 
         Raises:
-            AnydiffError: the solver made other calls than its plan says.
+            AnydiffError: the solver made other calls than its plan says, or a calibration belongs to other weights.
+            NotApplicableError: a calibration is for another recipe, other calls or another guidance.
         """
-        options = self.options(method, nfe)
-        guidance = {"guidance": options.pop("guidance")} if "guidance" in options else {}
-        plan = self.pipeline.plan(options.pop("nfe"), options.pop("solver", None), **options, **guidance)
+        options, calls = self._drawn_by(method, nfe)
         if not self._warm:  # the first call of a process pays for memory and kernels that the others find ready
-            self.sample(min(count, self.batch_size), seed, solver=plan, **guidance)
+            self.sample(min(count, self.batch_size), seed, **options)
             self._warm = True
         self.denoiser.reset()
         with measured(self.device) as cost:
-            samples = self.sample(count, seed, solver=plan, **guidance)
+            samples = self.sample(count, seed, **options)
         counted = self.denoiser.calls / -(-count // self.batch_size)
-        layers = self.pipeline.recipe.sampling.guidance or guidance
-        if counted < plan.nfe or (counted != plan.nfe and not layers):
+        layers = self.pipeline.recipe.sampling.guidance or "guidance" in options
+        if counted < calls or (counted != calls and not layers):
             raise AnydiffError(
-                f"{method.title} made {counted:g} network calls per sample, but its plan says {plan.nfe}; its cost "
+                f"{method.title} made {counted:g} network calls per sample, but its plan says {calls}; its cost "
                 "cannot be compared."
             )
         return samples, self._cost(cost, count, counted)
+
+    def calibrated(self, method: Method, nfe: int) -> Calibrated | None:
+        """The sampler of the method's calibration for so many calls; None for a method without one.
+
+        Raises:
+            NotApplicableError: it belongs to another recipe's model, or has nothing for so many calls or this guidance.
+            AnydiffError: it belongs to other weights of this recipe.
+        """
+        if method.calibration is None:
+            return None
+        asked = {"condition": self.asked.rows(self.case_rows(1, 0))} if self.asked else {}
+        return calibrated_for(self.pipeline, method.calibration, nfe, guidance=method.guidance, **asked)
+
+    def _drawn_by(self, method: Method, nfe: int) -> tuple[dict[str, Any], int]:
+        """The options of :meth:`sample`, and the network calls that its plan makes."""
+        options = self.options(method, nfe)
+        guidance = {"guidance": options.pop("guidance")} if "guidance" in options else {}
+        found = self.calibrated(method, nfe)
+        if found is not None:
+            return {"solver": found, **guidance}, found.nfe
+        plan = self.pipeline.plan(options.pop("nfe"), options.pop("solver", None), **options, **guidance)
+        return {"solver": plan, **guidance}, plan.nfe
 
     def closed_loop(self, method: Method, nfe: int, count: int, seed: int) -> tuple[dict[str, Score], SamplingCost]:
         """The scores of the task's evaluator, and what it cost. How often it samples is its own affair."""

@@ -294,4 +294,4 @@ def method_parts(method: Method, identity: Mapping[str, Any], sources: Mapping[s
     found = Source(identity.get("code", {}), identity.get("libraries", {}))
     for name in method.names:
         found |= sources.get(name, Source())
-    return {"method": method.identity(), **found.as_dict()}
+    return {"method": method.inputs(), **found.as_dict()}

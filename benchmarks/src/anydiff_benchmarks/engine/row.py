@@ -58,6 +58,8 @@ class Row(Settings):
         parameters: of the network.
         multiply_adds: of a network call, per sample; conditions are encoded once beforehand.
         weights_bytes: of the weights on disk.
+        calibration_calls: network calls that the method's calibration took, each of all its noises together.
+        calibration_seconds: of the clock, for the same.
         machine: device, processor, threads and system.
         precision: number format of the sampling.
         inputs: what the row depends on.
@@ -78,6 +80,7 @@ class Row(Settings):
         "status", "counted_nfe", "rows_per_call", "rows_per_sample",
         "seconds", "metric_seconds", "peak_memory_mib", "parameters",
         "multiply_adds", "weights_bytes", "precision", "started", "reason", "key",
+        "calibration_calls", "calibration_seconds",
     )  # fmt: skip
     """The columns of ``rows.csv``, in their order; behind them come the device and the metrics."""
 
@@ -117,6 +120,8 @@ class Row(Settings):
     parameters: int | None = None
     multiply_adds: int | None = None
     weights_bytes: int | None = None
+    calibration_calls: int | None = None
+    calibration_seconds: float | None = None
     machine: dict[str, str] = Field(default_factory=dict)
     precision: str = ""
 
@@ -165,7 +170,8 @@ class Row(Settings):
     def text(self) -> str:
         """The row as one line of JSON; columns that came later stand where they say something, so old rows stay."""
         found = self.model_dump()
-        for name in ("units", "cases", "blocks", "multiply_adds", "weights_bytes"):
+        later = ("multiply_adds", "weights_bytes", "calibration_calls", "calibration_seconds")
+        for name in ("units", "cases", "blocks", *later):
             if found[name] is None or found[name] in ({}, ()):
                 del found[name]
         for card in found["cards"].values():

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from anydiff.calibration import Artefact
 from anydiff.data.reading import read_yaml
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.recipes import Part
@@ -32,18 +33,24 @@ FIXED_PLAN = "fixed plan"
 """Of what is known of a model: the calls of its own plan, where it has no other."""
 RECIPE = "recipe"
 """The solver of a :class:`Method` that samples as the model's own recipe says, whatever that is."""
+CALIBRATED = "calibrated"
+"""The solver of a :class:`Method` that samples as a calibration says."""
 
 
 class Method(Settings):
     """A solver with its options, and how it is run. In a file ``- ddim`` is short for ``- {solver: ddim}``.
 
+    Or a calibration, ``- {calibration: FILE}``, which brings its own solver, grid and end.
+
     Attributes:
-        solver: its registered name; or ``recipe`` for the solver, grid and options of each model's recipe.
+        solver: its registered name; or ``recipe`` for the solver, grid and options of each model's recipe; of a
+            calibration always ``calibrated``.
         options: its options.
         grid: time grid; None for the recipe's.
         end: how the plan ends; None for the recipe's.
         guidance: classifier-free scale, or registered guidances with their options as in a recipe (``clamp``, or
             ``[{name: dynamic-threshold, options: {quantile: 0.99}}]``, the first innermost); None for the recipe's.
+        calibration: what ``anydiff calibrate`` wrote, for the one model that it belongs to.
         label: its name in tables; made from the rest by default.
     """
 
@@ -52,12 +59,23 @@ class Method(Settings):
     grid: str | None = None
     end: str | None = None
     guidance: float | tuple[Part, ...] | None = None
+    calibration: str | None = None
     label: str = ""
 
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("calibration") is not None:
+            return {"solver": CALIBRATED, **value}
         return {"solver": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _calibrations_own(self) -> Method:
+        if (self.calibration is not None) != (self.solver == CALIBRATED):
+            raise ValueError(f"solver is {self.solver!r}; name either a solver or a calibration with its file")
+        if self.calibration is not None and (self.options or self.grid is not None or self.end is not None):
+            raise ValueError("a calibration has its own solver, options, grid and end; leave these out")
+        return self
 
     @model_validator(mode="after")
     def _recipes_own(self) -> Method:
@@ -75,7 +93,8 @@ class Method(Settings):
         """The label, or the solver with whatever differs from the defaults."""
         if self.label:
             return self.label
-        extra = {**self.options, "grid": self.grid, "end": self.end, "guidance": self._guidance_title()}
+        extra = {**self.options, "grid": self.grid, "end": self.end, "guidance": self._guidance_title(),
+                 "calibration": None if self.calibration is None else Path(self.calibration).stem}  # fmt: skip
         shown = ", ".join(f"{name}={value}" for name, value in extra.items() if value is not None)
         return f"{self.solver} ({shown})" if shown else self.solver
 
@@ -89,13 +108,31 @@ class Method(Settings):
         return "+".join(texts) or "none"
 
     def identity(self) -> dict[str, Any]:
-        """What can change a number: everything but the label."""
-        return self.model_dump(mode="json", exclude={"label"})
+        """What makes this method again: everything but the label."""
+        return self.model_dump(mode="json", exclude={"label", *([] if self.calibration else ["calibration"])})
+
+    def inputs(self) -> dict[str, Any]:
+        """What can change a number: of a calibration what it holds, wherever it lies."""
+        found = self.identity()
+        return found if self.calibration is None else {**found, "calibration": self.artefact().digest}
+
+    def artefact(self) -> Artefact:
+        """The calibration.
+
+        Raises:
+            FileFormatError: the file is missing, truncated or foreign.
+        """
+        assert self.calibration is not None
+        return Artefact.load(self.calibration)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Whatever it names: its solver, and what its options and guidance may name."""
-        return tuple(dict.fromkeys(texts(self.identity())))
+        """Whatever it names: its solver, and what its options, guidance and calibration may name."""
+        found = self.identity()
+        if self.calibration is not None:
+            artefact = self.artefact()
+            found["calibration"] = [artefact.method, artefact.options]
+        return tuple(dict.fromkeys(texts(found)))
 
 
 class Suite(Settings):
@@ -170,13 +207,16 @@ class Suite(Settings):
         return found
 
     def check_names(self) -> None:
-        """Refuse solvers, guidances and baselines that nothing provides.
+        """Refuse solvers, guidances and baselines that nothing provides, and calibrations that cannot be read.
 
         Raises:
             UnknownNameError: suggests the nearest.
+            FileFormatError: of a calibration the file is missing, truncated or foreign.
         """
         for method in self.methods:
-            if method.solver != RECIPE:
+            if method.calibration is not None:
+                method.artefact()
+            elif method.solver != RECIPE:
                 registry().get("solvers", method.solver)
             for part in method.guidance if isinstance(method.guidance, tuple) else ():
                 registry().get("guidance", part.name)

@@ -203,6 +203,9 @@ def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[Row, byte
         if cell.method is not None:
             row.parameters = generator.pipeline.parameters
             row.multiply_adds, row.weights_bytes = generator.multiply_adds, generator.weights_bytes
+            learned = generator.calibrated(cell.method, cell.nfe)
+            if learned is not None and learned.entry is not None:
+                row.calibration_calls, row.calibration_seconds = learned.entry.calls, learned.entry.seconds
         row.training_seed = generator.pipeline.recipe.training.seed
         row.machine = identity.machine(generator.device)
         row.cards = {card.name: card for card in opening.cards}

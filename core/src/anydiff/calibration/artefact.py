@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from anydiff.data.described import read_described
 from anydiff.data.reading import parse_json
-from anydiff.errors import AnydiffError, FileFormatError
+from anydiff.errors import AnydiffError, FileFormatError, NotApplicableError
 from anydiff.files import write_atomic
 
 METADATA = "anydiff-calibration"
@@ -75,13 +76,13 @@ class Artefact:
         """The entry for so many calls under this guidance.
 
         Raises:
-            AnydiffError: there is none; names those that there are.
+            NotApplicableError: there is none; names those that there are.
         """
         for each in self.entries:
             if (each.nfe, each.guidance) == (nfe, guidance):
                 return each
         there = ", ".join(f"{each.nfe} calls with {each.guidance or 'no guidance'}" for each in self.entries) or "none"
-        raise AnydiffError(
+        raise NotApplicableError(
             f"the calibration has nothing for {nfe} calls with {guidance or 'no guidance'}, but for: {there}; sample "
             "with one of those, or calibrate for this."
         )
@@ -96,8 +97,18 @@ class Artefact:
                     "(`anydiff calibrate`)."
                 )
 
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of all that it holds, the clock's times and the command apart: what samples can depend on."""
+        timeless = replace(self, entries=[replace(each, seconds=0.0) for each in self.entries], command="")
+        return hashlib.sha256(timeless._bytes()).hexdigest()
+
     def save(self, path: str | Path) -> None:
         """Write it, atomically; the same content is the same bytes."""
+        write_atomic(path, self._bytes())
+
+    def _bytes(self) -> bytes:
+        """The file."""
         arrays: dict[str, NDArray[Any]] = {}
         rows = []
         for number, each in enumerate(self.entries):
@@ -113,7 +124,7 @@ class Artefact:
         body = {"format": FORMAT, "method": self.method, "options": self.options, "setting": self.setting,
                 "identity": self.identity,
                 "entries": rows, "command": self.command}  # fmt: skip
-        write_atomic(path, safetensors.numpy.save(arrays, {METADATA: json.dumps(body, sort_keys=True)}))
+        return bytes(safetensors.numpy.save(arrays, {METADATA: json.dumps(body, sort_keys=True)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Artefact:

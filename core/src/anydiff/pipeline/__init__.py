@@ -1,6 +1,8 @@
 """What a user holds: runs and pipelines (DESIGN 7 and 9)."""
 
 from anydiff.pipeline.aggregate import Aggregate, ReadOut
+from anydiff.pipeline.calibrated import Calibrated
+from anydiff.pipeline.calibration import calibrated_for
 from anydiff.pipeline.cost import Cost, costs, file_bytes, network_multiply_adds
 from anydiff.pipeline.distil import Students, distil
 from anydiff.pipeline.encoders import Encoder
@@ -13,6 +15,7 @@ from anydiff.pipeline.train import train
 __all__ = [
     "Aggregate",
     "Ascent",
+    "Calibrated",
     "Cost",
     "Encoder",
     "Optimised",
@@ -21,6 +24,7 @@ __all__ = [
     "Round",
     "SampleOptions",
     "Students",
+    "calibrated_for",
     "costs",
     "distil",
     "file_bytes",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anydiff.calibration import Artefact, Method, framed, guidance_text, plan_of_entry
+from anydiff.calibration import Artefact, Entry, Method, framed, guidance_text, plan_of_entry
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers import Wrapper
 from anydiff.errors import AnydiffError
@@ -28,9 +28,11 @@ class Calibrated(PlanSampler):
 
     Attributes:
         start: None for the prior.
+        entry: what the calibration found.
     """
 
     start: Start | None = None
+    entry: Entry | None = None
 
     def chunks(self, request: SampleRequest, denoiser: Denoiser, spec: StateSpec) -> Iterator[Chunk]:
         """As always; the states to begin with by ``start``, unless the request brings its own."""
@@ -61,24 +63,24 @@ def method_of(name: str, options: Mapping[str, Any]) -> Method:
 def calibrated_sampler(
     pipeline: Pipeline, calibration: Artefact | str | Path, nfe: int | None, beside: Mapping[str, Any],
     layers: Sequence[Wrapper],
-) -> PlanSampler:  # fmt: skip
+) -> Calibrated:  # fmt: skip
     """The sampler that an artefact, or the file that holds one, stands for.
 
     Raises:
-        AnydiffError: it belongs to another model, has nothing for so many calls or for this guidance, or a solver, grid
-            or end stands beside it.
+        AnydiffError: it belongs to another model, or a solver, grid or end stands beside it.
+        NotApplicableError: it has nothing for so many calls or for this guidance.
     """
-    artefact = calibration if isinstance(calibration, Artefact) else Artefact.load(calibration)
     for name, value in beside.items():
         if value is not None:
             raise AnydiffError(
                 f"{name} is {value!r}, but a calibration has its own solver, grid and end; leave {name} or the "
                 "calibration out."
             )
-    spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
-    path = pipeline.denoiser.path
-    artefact.require(framed(identity_of(pipeline), path, spec))
-    method = method_of(artefact.method, artefact.options)
+    artefact = calibration if isinstance(calibration, Artefact) else Artefact.load(calibration)
     calls = pipeline.recipe.sampling.nfe if nfe is None else nfe
-    plan = plan_of_entry(artefact, method, path, calls, layers)
-    return Calibrated(plan, method.start(artefact.entry(calls, guidance_text(layers)).values))
+    spec = pipeline.domain.spec if pipeline.latent is None else pipeline.latent.spec
+    artefact.require(framed(identity_of(pipeline), pipeline.denoiser.path, spec))
+    entry = artefact.entry(calls, guidance_text(layers))
+    method = method_of(artefact.method, artefact.options)
+    plan = plan_of_entry(artefact, method, pipeline.denoiser.path, calls, layers)
+    return Calibrated(plan, method.start(entry.values), entry)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anydiff.calibration import Artefact, Setting, calibrate, guidance_text
-from anydiff.pipeline.calibrated import identity_of, method_of
+from anydiff.errors import NotApplicableError
+from anydiff.pipeline.calibrated import Calibrated, calibrated_sampler, identity_of, method_of
 from anydiff.pipeline.fixed import require_free, require_whole
 from anydiff.pipeline.sampling import Draws, SampleOptions
 
@@ -62,3 +64,28 @@ def calibrated(pipeline: Pipeline, method: str, options: Mapping[str, Any]) -> A
     )
     denoiser, spec = begun[0].denoiser, begun[0].spec
     return calibrate(denoiser, spec, chosen, full, identity_of(pipeline), out=out, command=command)
+
+
+def calibrated_for(
+    pipeline: Pipeline, calibration: Artefact | str | Path, nfe: int | None, **options: Any
+) -> Calibrated:
+    """The sampler of a calibration for samples that are asked for by ``options``, guidance and condition among them.
+
+    Args:
+        pipeline: the model.
+        calibration: the artefact or its file.
+        nfe: network calls (default: the recipe's).
+        options: those of :meth:`Pipeline.sample`; a condition has one row.
+
+    Raises:
+        AnydiffError: the calibration belongs to another model.
+        NotApplicableError: it has nothing for so many calls or for this guidance, or belongs to another recipe.
+    """
+    artefact = calibration if isinstance(calibration, Artefact) else Artefact.load(calibration)
+    if artefact.identity.get("recipe") != identity_of(pipeline)["recipe"]:
+        raise NotApplicableError(
+            f"the calibration belongs to another recipe than {pipeline.recipe.name!r}; calibrate this model, or sample "
+            "the one that it was made for."
+        )
+    layers = Draws.of(pipeline, 1, SampleOptions.of(options)).around()
+    return calibrated_sampler(pipeline, artefact, nfe, {}, layers)

@@ -10,7 +10,7 @@ from anydiff.autoregressive import BlockPlan, BlockSampler, Budget, compile_bloc
 from anydiff.denoisers.wrappers import bent
 from anydiff.errors import AnydiffError
 from anydiff.paths.path import Path
-from anydiff.pipeline.calibrated import calibrated_sampler
+from anydiff.pipeline.calibrated import Calibrated, calibrated_sampler
 from anydiff.pipeline.fixed import require_own_plan, require_whole
 from anydiff.recipes import Part
 from anydiff.recipes.build import build_guidance, build_solver
@@ -118,8 +118,13 @@ def plan_of(sampler: Sampler, asked: object) -> Plan | BlockPlan:
     """The plan that ``sampler`` runs, which was ``asked`` for.
 
     Raises:
-        AnydiffError: it chooses its steps while it runs.
+        AnydiffError: it chooses its steps while it runs, or begins where a plan does not say.
     """
+    if isinstance(sampler, Calibrated) and sampler.start is not None:
+        raise AnydiffError(
+            f"the calibration begins at states of its own ({type(sampler.start).__name__}), which a plan does not "
+            "carry; sample with calibration= (`anydiff sample --calibration`)."
+        )
     if not isinstance(sampler, PlanSampler | BlockSampler):
         raise AnydiffError(
             f"{asked!r} chooses its steps while it solves, so there is no plan of it; sample with it "

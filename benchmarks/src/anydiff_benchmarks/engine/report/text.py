@@ -67,10 +67,12 @@ COSTS = (
     ("parameters", "parameters"),
     ("multiply_adds", "multiply-adds per call and sample"),
     ("weights_bytes", "bytes of weights"),
+    ("calibration_calls", "calls of its calibration"),
+    ("calibration_seconds", "seconds of its calibration"),
 )
 """Columns of cost: the name of :meth:`~anydiff_benchmarks.engine.leaderboard.Line.cost`, and its title."""
-LATER_COSTS = ("multiply_adds", "weights_bytes")
-"""Those that rows of earlier versions lack."""
+LATER_COSTS = ("multiply_adds", "weights_bytes", "calibration_calls", "calibration_seconds")
+"""Those that rows of earlier versions, and of methods without a calibration, lack."""
 
 
 def cost_text(name: str, value: float) -> str:

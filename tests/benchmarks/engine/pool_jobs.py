@@ -31,3 +31,8 @@ def die(number, folder):
 
 def fail(number, folder):
     raise AnydiffError(f"{number} is not liked.")
+
+
+def late(number, folder):
+    (Path(folder) / f"late-{time.monotonic_ns()}").touch()
+    raise TimeoutError(f"{number} took too long.")

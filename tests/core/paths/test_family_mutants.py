@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import test_family as family
+from killing import assert_killed
 
 from anydiff.errors import AnydiffError
 from anydiff.paths import RDDM, GaussianPath, Interpolant, PFGMPlusPlus
@@ -62,8 +63,4 @@ MUTANTS = {
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_mutant_is_killed(name, monkeypatch):
-    (owner, attribute, wrong), named_test = MUTANTS[name]
-    named_test()
-    monkeypatch.setattr(owner, attribute, wrong)
-    with pytest.raises((AssertionError, AnydiffError)):
-        named_test()
+    assert_killed(*MUTANTS[name], monkeypatch, (AssertionError, AnydiffError))

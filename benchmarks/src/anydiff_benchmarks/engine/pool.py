@@ -111,8 +111,9 @@ def make_pool(workers: int | None, scheduler: str) -> Pool:
 class DaskPool:
     """Dask workers, each a process with one thread, so that a number does not depend on how many there are.
 
-    Dask runs the job of a worker that died again, on another one or on the same when it is started anew, until
-    :data:`DEATHS` workers died of it.
+    A job is bound to its worker and Dask runs none a second time: where a worker is lost, the job that it had is sent
+    to another one, until :data:`DEATHS` workers died of it. (Dask's own second try stays with the address of the
+    worker that died, and waits for ever.)
     """
 
     def __init__(self, workers: int, scheduler: str) -> None:
@@ -120,7 +121,7 @@ class DaskPool:
         import distributed
 
         self._distributed: Any = distributed  # which has no types
-        dask.config.set({"distributed.scheduler.allowed-failures": DEATHS - 1, "distributed.worker.daemon": True})
+        dask.config.set({"distributed.scheduler.allowed-failures": 0, "distributed.worker.daemon": True})
         self._cluster: Any = None
         if scheduler:
             try:
@@ -142,27 +143,35 @@ class DaskPool:
         """See :class:`Pool`."""
         waiting = _Waiting(jobs, self._loaded)
         sent: dict[Any, _Sent] = {}
+        lost: list[_Sent] = []
         self._stopped = False
         moved = time.monotonic()
-        while sent or (waiting and not self._stopped):
+        while sent or lost or (waiting and not self._stopped):
             workers = list(self._client.scheduler_info(n_workers=-1)["workers"])
-            if not self._stopped:
-                self._feed(workers, waiting, sent)
+            self._feed(workers, waiting, sent, lost)
             future = self._finished(sent)
-            if future is not None:
-                moved = time.monotonic()
-                done = sent.pop(future)
-                yield done.job, self._result(future, done)
-            elif any(self._client.processing().values()):
-                moved = time.monotonic()
-            elif workers and sent and time.monotonic() > moved + _IDLE:
-                moved = time.monotonic()
-                yield from self._send_again(sent, workers[0])
-            elif not workers and time.monotonic() > moved + _ALONE:
+            if future is not None or not sent or any(self._client.processing().values()):
+                moved = time.monotonic() if workers else moved
+            idle = bool(workers) and time.monotonic() > moved + _IDLE
+            if not workers and time.monotonic() > moved + _ALONE:
                 raise AnydiffError(
                     f"no worker has been there for {_ALONE:.0f} s; what was finished is stored, so look at the cluster "
                     "(or at this machine's load) and run the same command again."
                 )
+            for each in [future] if future is not None else self._lost(sent, workers, idle):
+                done = sent.pop(each)
+                result = self._result(each, done)
+                if isinstance(result, _Lost) and done.tries < DEATHS:
+                    lost.append(done)
+                elif isinstance(result, _Lost):
+                    yield (
+                        done.job,
+                        AnydiffError(
+                            f"{DEATHS} workers died of it, one after the other; run it with --workers 0 to see why."
+                        ),
+                    )
+                else:
+                    yield done.job, result
 
     def stop(self) -> None:
         """See :class:`Pool`."""
@@ -185,20 +194,26 @@ class DaskPool:
             if self._cluster is not None:
                 self._cluster.close()
 
-    def _feed(self, workers: Sequence[str], waiting: _Waiting, sent: dict[Any, _Sent]) -> None:
+    def _feed(self, workers: Sequence[str], waiting: _Waiting, sent: dict[Any, _Sent], lost: list[_Sent]) -> None:
         """Give every idle worker a job; who is there may change: workers die, are started again, are added."""
         busy = {each.worker for each in sent.values()}
         for worker in workers:
-            if worker not in busy and waiting:
-                job = waiting.next_for(worker, [each.job.group for each in sent.values()])
-                self._send(_Sent(job, worker), sent)
+            if worker in busy:
+                continue
+            if lost:  # what was begun has its result, in a run that was stopped too
+                order = lost.pop(0)
+                self._send(_Sent(order.job, worker, order.tries + 1), sent)
+            elif waiting and not self._stopped:
+                self._send(_Sent(waiting.next_for(worker, [each.job.group for each in sent.values()]), worker), sent)
 
     def _send(self, order: _Sent, sent: dict[Any, _Sent]) -> None:
         job = order.job
-        future = self._client.submit(
-            _call, job.function, *job.arguments, workers=[order.worker], allow_other_workers=True, pure=False
-        )
+        future = self._client.submit(_call, job.function, *job.arguments, workers=[order.worker], pure=False)
         sent[future] = order
+
+    def _lost(self, sent: Mapping[Any, _Sent], workers: Sequence[str], idle: bool) -> list[Any]:
+        """The orders whose worker is gone; all of them where workers have been ``idle`` in spite of them."""
+        return [each for each, order in sent.items() if idle or order.worker not in workers]
 
     def _finished(self, sent: Mapping[Any, _Sent]) -> Any:
         """The next finished job; None if there was none for a while, so that new workers are seen."""
@@ -212,28 +227,25 @@ class DaskPool:
             return None
 
     def _result(self, future: Any, done: _Sent) -> Any:
+        """What the call returned or raised; :class:`_Lost` where its worker died, with the result if it had one."""
+        killed = self._distributed.scheduler.KilledWorker
         try:
-            result = future.result()
-            self._loaded.setdefault(done.worker, set()).add(done.job.group)
-            return result
-        except self._distributed.scheduler.KilledWorker:
-            return AnydiffError(
-                f"{DEATHS} workers died of it, one after the other; run it with --workers 0 to see why."
-            )
-        except Exception as error:  # raised by the call
-            return error
+            if future.status == "error":
+                error = future.exception(timeout=_IDLE)
+                return _Lost() if isinstance(error, killed) else error
+            if future.status != "finished":
+                return _Lost()
+            result = future.result(timeout=_IDLE)
+        except TimeoutError:  # it was finished, and its worker died before it was fetched
+            return _Lost()
         finally:
             future.release()
+        self._loaded.setdefault(done.worker, set()).add(done.job.group)
+        return result
 
-    def _send_again(self, sent: dict[Any, _Sent], worker: str) -> Iterator[tuple[Job, Any]]:
-        """Send a job again that no worker has in hand though there are workers; give it up after so many times."""
-        future, lost = next(iter(sent.items()))
-        del sent[future]
-        future.release()
-        if lost.tries == DEATHS:
-            yield lost.job, AnydiffError(f"no worker took it up in {DEATHS} tries; run it with --workers 0 to see why.")
-        else:
-            self._send(_Sent(lost.job, worker, lost.tries + 1), sent)
+
+class _Lost:
+    """In place of a result: the worker died."""
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,11 @@ def copied(texts: Sequence[str]) -> float:
     """
     runs = [_runs(" ".join(text.split())) for text in texts]
     found = np.concatenate([*runs, np.empty(0, dtype=np.uint64)])
-    return float(np.isin(found, _training_runs()).mean()) if len(found) else math.nan
+    if not len(found):
+        return math.nan
+    known = _training_runs()  # sorted, so each run is looked up; np.isin would sort all of them at every call
+    places = np.searchsorted(known, found).clip(max=len(known) - 1)
+    return float((known[places] == found).mean())
 
 
 @functools.cache

@@ -91,7 +91,7 @@ def test_a_plan_does_not_carry_where_a_calibration_begins(run):
     pipeline = load(run)
     made = pipeline.calibrate("auto", nfe=[3], count=16, fresh=16, evaluations=1)
     values = {"times": np.array([0.5, 0.3, 0.1, 0.001]), "indices": np.array([99, 299, 499])}
-    made.entries = [replace(made.entries[0], values=values, dropped=False)]
+    made.entries = [replace(made.entries[0], values=values, dropped=False, nodes=())]
     with pytest.raises(AnydiffError, match=r"begins at states of its own \(PriorAt\), which a plan does not carry"):
         pipeline.plan(3, calibration=made)
     found = calibrated_for(pipeline, made, 3)
@@ -99,3 +99,20 @@ def test_a_plan_does_not_carry_where_a_calibration_begins(run):
     assert torch.equal(
         pipeline.sample_set(4, nfe=3, calibration=made).states, pipeline.sample_set(4, solver=found).states
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"condition": {"lab": "a"}}, "unknown condition 'lab'"),
+        ({"guidance": [float("nan")]}, "guidance is nan, but a scale must be a finite number"),
+        ({"guidance": [1.0, 1.0]}, "is named twice"),
+        ({"base": "nope"}, "unknown base of DC-Solver 'nope'"),
+        ({"on": "nope"}, "unknown time grid 'nope'"),
+    ],
+)
+def test_what_a_pipeline_is_asked(run, tmp_path, options, words):
+    file = tmp_path / "c.safetensors"
+    with pytest.raises(AnydiffError, match=words):
+        load(run).calibrate("dc", **{"nfe": [4], "count": 2, "fresh": 2, "out": file, **options})
+    assert not file.exists()

@@ -19,8 +19,9 @@ from anydiff.errors import AnydiffError, FileFormatError, NotApplicableError
 from anydiff.files import write_atomic
 
 METADATA = "anydiff-calibration"
-FORMAT = 2
-"""What is written: arrays of any type, each once. Format 1, which has float64 alone, is read as well."""
+FORMAT = 3
+"""What is written: arrays of any type, each once, and the nodes of each entry. Read as well are format 1, which has
+float64 alone, and format 2, which says no nodes."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Entry:
         calls: network calls of the search, each of all noises together, with those of the exact trajectory and of
             statistics; what several entries share is counted in each.
         seconds: of the clock.
+        nodes: times of its plan; empty for a dropped one, and where the file is of an earlier format.
     """
 
     nfe: int
@@ -50,6 +52,7 @@ class Entry:
     ratio: tuple[float, float, float]
     calls: int
     seconds: float
+    nodes: tuple[float, ...] = ()
 
 
 @dataclass
@@ -157,5 +160,6 @@ class Artefact:
             rest = {key: value for key, value in row.items() if key != "arrays"}
             mine = {name: arrays[key] for name, key in row.get("arrays", first).items()}
             pairs = {name: tuple(row[name]) for name in ("search", "fresh", "ratio")}
+            pairs["nodes"] = tuple(row.get("nodes", ()))  # formats 1 and 2 have none
             entries.append(Entry(**{**rest, **pairs, "values": mine}))
         return cls(body["method"], body["options"], body["setting"], body["identity"], entries, body["command"])

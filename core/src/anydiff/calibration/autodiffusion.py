@@ -157,6 +157,8 @@ class AutoDiffusion(Method):
     name: ClassVar[str] = "auto"
     count: ClassVar[int] = 256
     fresh: ClassVar[int] = 512
+    least: ClassVar[int] = 8  # of covariances
+    law: ClassVar[bool] = True
     base: str = "ddim"
     on: str | None = None
     evaluations: int = 400

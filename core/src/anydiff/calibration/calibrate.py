@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from anydiff.calibration.artefact import Artefact, Entry
 from anydiff.calibration.reference import Trials
-from anydiff.calibration.search import Found, Method, Spending
+from anydiff.calibration.search import Found, Method, Spending, SpentError
 from anydiff.denoisers.base import Denoiser
 from anydiff.denoisers.wrappers import Wrapper, bent
-from anydiff.errors import AnydiffError, natural_number
+from anydiff.errors import AnydiffError, FileFormatError, NotApplicableError, natural_number
 from anydiff.paths.path import Path as NoisePath
 from anydiff.samplers import SampleRequest
 from anydiff.solvers import Plan
@@ -58,6 +60,20 @@ class Setting:
         for name in ("count", "fresh"):
             if getattr(self, name) is not None:
                 natural_number(name, getattr(self, name), minimum=2)
+        if self.calls is not None:
+            natural_number("calls", self.calls)
+        if self.seconds is not None and not (isinstance(self.seconds, int | float) and self.seconds > 0):
+            shown = f"{self.seconds:g}" if isinstance(self.seconds, int | float) else repr(self.seconds)
+            raise SpentError(
+                f"seconds is {shown}, but a limit of {shown} seconds allows no search; give a number "
+                "above 0, or leave it out."
+            )
+        texts = [guidance_text(layers) for layers in self.guidances]
+        twice = next((text for text in texts if texts.count(text) > 1), None)
+        if twice is not None:
+            raise AnydiffError(f"the guidance {twice or 'none'!r} is named twice; name each once.")
+        for number in self.nfe:
+            natural_number("nfe", number)
         if not self.nfe:
             raise AnydiffError("nfe is empty, but a calibration needs at least one number of network calls.")
         if len(set(self.nfe)) < len(self.nfe):
@@ -99,9 +115,12 @@ def calibrate(
     spec = spec if isinstance(spec, StateSpec) else StateSpec.single(tuple(spec))
     if not identity:
         raise AnydiffError("identity is empty, but a calibration belongs to one model; give identity={'name': '...'}.")
+    if not all(isinstance(each, str) for each in identity.values()):
+        raise AnydiffError(f"identity is {dict(identity)!r}, but what a model is told by are texts; write them so.")
     options = dataclasses.asdict(method)  # type: ignore[call-overload]
     setting = dataclasses.replace(setting, count=setting.count or method.count, fresh=setting.fresh or method.fresh)
     numbers = {"seed": setting.seed, "count": setting.count or 0, "fresh": setting.fresh or 0}
+    _require_judgeable(method, numbers)
     made = Artefact(method.name, options, numbers, framed(identity, denoiser.path, spec), command=command)
     if out is not None and Path(out).exists():
         made = _begun(Artefact.load(out), made)
@@ -123,9 +142,47 @@ def calibrate(
 
 
 def plan_of_entry(artefact: Artefact, method: Method, path: NoisePath, nfe: int, layers: Sequence[Wrapper]) -> Plan:
-    """The plan that an artefact compiles to for so many calls under this guidance."""
-    entry = artefact.entry(nfe, guidance_text(layers))
-    return method.plan(entry.values, path, nfe, any(layer.bends for layer in layers))
+    """The plan that an artefact compiles to for so many calls under this guidance.
+
+    Raises:
+        NotApplicableError: there is no entry for them.
+        AnydiffError: the nodes of the plan are no longer those of the calibration, or its values are damaged.
+    """
+    entry, guided = artefact.entry(nfe, guidance_text(layers)), any(layer.bends for layer in layers)
+    if not entry.values:
+        return method.plan({}, path, nfe, guided)
+    try:
+        plan = method.plan(entry.values, path, nfe, guided)
+    except NotApplicableError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise FileFormatError(
+            f"the calibration's values for {nfe} calls are damaged ({type(error).__name__}: {error}); calibrate anew."
+        ) from error
+    if plan.nfe > nfe:
+        raise FileFormatError(
+            f"the calibration's values for {nfe} calls make a plan of {plan.nfe}, so they are damaged; calibrate anew."
+        )
+    if entry.nodes and not np.allclose(entry.nodes, plan.nodes, rtol=1e-9, atol=0):
+        raise AnydiffError(
+            f"the calibration was made for the nodes {_shown(entry.nodes)}, but its grid gives {_shown(plan.nodes)} "
+            "now; calibrate anew."
+        )
+    return plan
+
+
+def _shown(nodes: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{t:.6g}" for t in nodes) + "]"
+
+
+def _require_judgeable(method: Method, numbers: Mapping[str, int]) -> None:
+    """Refuse fewer noises than the method can be judged by."""
+    for name in ("count", "fresh"):
+        if numbers[name] < method.least:
+            raise AnydiffError(
+                f"{name} is {numbers[name]}, but {method.name!r} says nothing of fewer than {method.least} samples; "
+                "raise it."
+            )
 
 
 def framed(identity: Mapping[str, str], path: NoisePath, spec: StateSpec) -> dict[str, str]:
@@ -150,6 +207,14 @@ def _trials(
     """Those of the search, which know all nodes that it will ask for, and the fresh ones."""
     guided = bent(denoiser, layers)
     plans = [method.plan({}, denoiser.path, nfe, guided) for nfe in setting.nfe]
+    for nfe, plan in zip(setting.nfe, plans, strict=True):
+        if plan.draws and not method.law:
+            raise NotApplicableError(
+                f"the baseline {plan.solver} draws noise on the way, so its samples have no exact end to be compared "
+                f"with by {method.name!r}; name a deterministic solver (base=ddim)."
+            )
+        if plan.nfe > nfe:
+            raise NotApplicableError(f"nfe is {nfe}, but the baseline {plan.solver} makes {plan.nfe} calls; raise it.")
     nodes = sorted({t for plan in plans for t in plan.nodes}, reverse=True)
     search = Trials(denoiser, spec, setting.asked(range(setting.count or 0), layers), nodes)
     return search, Trials(denoiser, spec, setting.asked(range(FRESH_FROM, FRESH_FROM + (setting.fresh or 0)), layers))
@@ -166,5 +231,5 @@ def _judged(method: Method, fresh: Trials, found: Found, nfe: int, guidance: str
     dropped = not ratio[2] < GAIN
     return Entry(
         nfe, guidance, {} if dropped else found.values, dropped, (found.score, found.baseline),
-        (value, other), ratio, calls, round(time.monotonic() - begun, 3),
+        (value, other), ratio, calls, round(time.monotonic() - begun, 3), winner.nodes if not dropped else (),
     )  # fmt: skip

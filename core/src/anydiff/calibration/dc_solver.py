@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from anydiff.calibration.reference import Trials, per_sample
 from anydiff.calibration.search import Found, Method, Spending, bounded_minimum
-from anydiff.errors import UnknownNameError
+from anydiff.errors import AnydiffError, NotApplicableError, UnknownNameError, natural_number
 from anydiff.paths import time_grid
+from anydiff.paths.path import Path
 from anydiff.solvers import Plan, Solver, build_plan, shared
 from anydiff.solvers.dc_solver import BASES, NODES
 
@@ -44,6 +45,7 @@ class DCSolver(Method):
     def __post_init__(self) -> None:
         if self.base not in BASES:
             raise UnknownNameError("base of DC-Solver", self.base, BASES)
+        natural_number("candidates", self.candidates, minimum=4)
 
     @property
     def grid(self) -> str | None:
@@ -52,10 +54,24 @@ class DCSolver(Method):
 
     def solver(self, values: Mapping[str, NDArray[Any]]) -> Solver:
         """The compensated method."""
-        return BASES[self.base](ratios=tuple(float(each) for each in values.get("ratios", ())))
+        return BASES[self.base](ratios=tuple(float(each) for each in values["ratios"]) if values else ())
+
+    def plan(self, values: Mapping[str, NDArray[Any]], path: Path, nfe: int, guided: bool = False) -> Plan:
+        """As :meth:`Method.plan`; one ratio for each call."""
+        if values and len(values["ratios"]) != nfe:
+            raise AnydiffError(f"there are {len(values['ratios'])} ratios for {nfe} calls; give one for each.")
+        return super().plan(values, path, nfe, guided)
 
     def search(self, trials: Trials, nfe: int, spending: Spending) -> Found:
-        """One ratio after the other; the first two steps have none."""
+        """One ratio after the other; the first two steps have none.
+
+        Raises:
+            NotApplicableError: no step can be compensated.
+        """
+        if nfe < NODES:
+            raise NotApplicableError(
+                f"nfe is {nfe}, but DC-Solver compensates from step {NODES} on; ask for at least {NODES} network calls."
+            )
         path = trials.denoiser.path
         nodes = time_grid(path, nfe, self.on)
         states, end = trials.reference()

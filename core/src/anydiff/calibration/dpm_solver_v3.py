@@ -18,12 +18,15 @@ from torch import Tensor
 from anydiff.calibration.reference import Trials, per_sample
 from anydiff.calibration.search import Found, Method, Spending, named_solver
 from anydiff.calibration.statistics import POOLS, Sampled, estimate, statistic_times
-from anydiff.errors import UnknownNameError, natural_number
+from anydiff.errors import NotApplicableError, UnknownNameError, natural_number
 from anydiff.solvers import Solver
 from anydiff.solvers.dpm_solver_v3 import DPMSolverV3, Statistics
+from anydiff.solvers.exponential import checked_order
 
+MOST = 3
+"""The greatest degree."""
 #: (degree, corrector, pseudo, lower_order_final) that are tried: the settings that the paper uses by number of calls.
-VARIANTS = tuple(itertools.product((1, 2, 3), (True, False), (False, True), (False, True)))
+VARIANTS = tuple(itertools.product(range(1, MOST + 1), (True, False), (False, True), (False, True)))
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class DPMSolverV3Statistics(Method):
         natural_number("probes", self.probes)
         if self.pool not in POOLS:
             raise UnknownNameError("pool", self.pool, POOLS)
+        if self.degree is not None:
+            checked_order("degree", self.degree, MOST)
 
     @property
     def grid(self) -> str | None:
@@ -72,7 +77,16 @@ class DPMSolverV3Statistics(Method):
                            pseudo, lower_order_final=final)  # fmt: skip
 
     def search(self, trials: Trials, nfe: int, spending: Spending) -> Found:
-        """The statistics, made once for all numbers of calls, and the best of some twenty ways to use them."""
+        """The statistics, made once for all numbers of calls, and the best of some twenty ways to use them.
+
+        Raises:
+            NotApplicableError: fewer calls than the degree that was asked for.
+        """
+        if self.degree is not None and nfe < self.degree:
+            raise NotApplicableError(
+                f"nfe is {nfe}, but degree {self.degree} needs {self.degree} network calls; raise it, or leave degree "
+                "out."
+            )
         _, end = trials.reference()
         spending.check(trials.calls + self.points * (3 + 2 * self.probes))
         shared, calls = trials.once("statistics", lambda: self._statistics(trials, end, spending))

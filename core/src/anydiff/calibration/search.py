@@ -80,11 +80,17 @@ class Method(ABC):
 
     Attributes:
         name: as registered.
+        count: noises of a search where the setting says nothing.
+        fresh: noises that decide where it says nothing.
+        least: fewer of either say nothing.
+        law: the law of the samples is compared, so that plans may draw noise; else each sample with its exact end.
     """
 
     name: ClassVar[str]
     count: ClassVar[int] = 10  # search noises where the setting says nothing
     fresh: ClassVar[int] = 64  # and those that decide
+    least: ClassVar[int] = 2  # fewer of either say nothing
+    law: ClassVar[bool] = False  # the law of samples is compared, and not each sample with the exact end of its noise
 
     @abstractmethod
     def search(self, trials: Trials, nfe: int, spending: Spending) -> Found:

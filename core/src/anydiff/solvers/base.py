@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -150,8 +151,13 @@ def build_plan(
     """The plan of ``solver`` on the given nodes; without a ``budget`` every step is a full one, whatever it costs.
 
     Raises:
-        AnydiffError: a solver of real numbers on a path of classes, or the reverse.
+        AnydiffError: a solver of real numbers on a path of classes, or the reverse; nodes that do not decrease.
     """
+    if not all(t < s for s, t in itertools.pairwise(grid)):  # also of what is not a number
+        raise AnydiffError(
+            f"the nodes {[round(t, 6) for t in grid]} do not strictly decrease; sort them and drop repeated ones, "
+            "which make a step singular."
+        )
     if isinstance(path, MixedPath):
         return compile_mixed(
             repr(solver), path, grid, end, lambda numbers: build_plan(solver, numbers, grid, end, budget)

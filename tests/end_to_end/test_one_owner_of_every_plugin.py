@@ -9,7 +9,7 @@ from anydiff.recipes import load_recipe
 from anydiff.recipes.build import build_dataset, takes_domain
 from anydiff.registry import registry
 
-OWN = {"timeseries/seasonal-gaussian", "adapters/files"}
+OWN = {"timeseries/seasonal-gaussian"}
 """Data whose every size is fixed by what they are, or said by their own options."""
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         restoring,
     )
     from anydiff.data.pseudo_labels import PseudoLabelled, rewarded
+    from anydiff.data.stored import StoredRows
     from anydiff.data.zarr_store import check_zarr
 
 __getattr__ = on_demand(
@@ -36,6 +37,7 @@ __getattr__ = on_demand(
         "Degradation": "anydiff.data.pairs",
         "Pairs": "anydiff.data.pairs",
         "Occasion": "anydiff.data.dataset",
+        "StoredRows": "anydiff.data.stored",
         "PseudoLabelled": "anydiff.data.pseudo_labels",
         "check_hdf5": "anydiff.data.hdf5",
         "check_zarr": "anydiff.data.zarr_store",
@@ -60,6 +62,7 @@ __all__ = [
     "Occasion",
     "Pairs",
     "PseudoLabelled",
+    "StoredRows",
     "cached_container",
     "check_hdf5",
     "check_zarr",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from anydiff.domains import Domain
@@ -112,6 +112,16 @@ class Dataset(ABC):
         seed and positions, so that a training can be resumed and divided among devices.
         """
         return self.batch(occasion.indices(occasion.positions))
+
+    @property
+    def pieces(self) -> tuple[NDArray[np.int64], int] | None:
+        """Which examples are read together, and how many such pieces fit into memory; None where all are at hand.
+
+        ``(edges, together)``: piece k holds the examples from ``edges[k]`` up to ``edges[k + 1]``, int64 from 0 to
+        ``len``. A training then takes the pieces in an order of each epoch's own, and mixes the examples of
+        ``together`` pieces at a time.
+        """
+        return None
 
     @property
     def dependence(self) -> int:

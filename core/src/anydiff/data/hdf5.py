@@ -27,10 +27,12 @@ SECONDS = 5.0
 WHOLE_BYTES = 64 << 20
 """Files up to this size are read whole by the process that looks first."""
 START_SECONDS = 60.0
-_known: set[tuple[str, int, int, int]] = set()
+_known: set[tuple[str, int, int, int, bool]] = set()
 
 
-def check_hdf5(path: Source, what: str = "an HDF5 file", advice: str = "get it again") -> None:
+def check_hdf5(
+    path: Source, what: str = "an HDF5 file", advice: str = "get it again", *, in_memory: bool = True
+) -> None:
     """Refuse an HDF5 file that cannot be opened, never ends, asks for too much memory, or holds complex numbers.
 
     Numbers that stand in other files (external links and storage, virtual arrays) are refused as well: a file from
@@ -41,6 +43,7 @@ def check_hdf5(path: Source, what: str = "an HDF5 file", advice: str = "get it a
         path: the file.
         what: what it should be: ``"a NetCDF file"``.
         advice: the fix.
+        in_memory: whether it will be read whole; otherwise some rows at a time, and only a chunk is bounded.
 
     Raises:
         AnydiffError: it does not exist or may not be read.
@@ -51,7 +54,7 @@ def check_hdf5(path: Source, what: str = "an HDF5 file", advice: str = "get it a
         status = os.stat(path)
         with open(path, "rb"):
             pass  # may it be read?
-    key = (os.path.abspath(path), status.st_ino, status.st_size, status.st_mtime_ns)
+    key = (os.path.abspath(path), status.st_ino, status.st_size, status.st_mtime_ns, in_memory)
     if key in _known:
         return
     answer = _scout.ask({"path": os.path.abspath(path)}, SECONDS + min(size, WHOLE_BYTES) / 20e6)
@@ -64,14 +67,16 @@ def check_hdf5(path: Source, what: str = "an HDF5 file", advice: str = "get it a
         )
     for array in answer["arrays"]:
         name = f"its array {array['name']!r} of shape {tuple(array['shape'])}"
-        check_declared_size(array["bytes"], path, name, size)
+        if in_memory:
+            check_declared_size(array["bytes"], path, name, size)
         check_declared_size(array["chunk"], path, f"one chunk of {name}", size)
         if array["complex"]:
             raise FileFormatError(
                 f"{array['name']!r} of {located(path)} is {array['type']}, but must be real numbers; store real and "
                 "imaginary parts apart."
             )
-    check_declared_size(sum(array["bytes"] for array in answer["arrays"]), path, "all that it holds", size)
+    if in_memory:
+        check_declared_size(sum(array["bytes"] for array in answer["arrays"]), path, "all that it holds", size)
     if answer["error"]:
         raise FileFormatError(f"{located(path)} cannot be read as {what} ({answer['error']}); {advice}.")
     _known.add(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from pathlib import Path
@@ -15,13 +16,16 @@ FREE_CHUNKS = 100_000
 MAX_METADATA_BYTES = 16 << 20
 
 
-def check_zarr(path: Source, what: str = "a Zarr group", advice: str = "get it again") -> None:
+def check_zarr(
+    path: Source, what: str = "a Zarr group", advice: str = "get it again", *, in_memory: bool = True
+) -> None:
     """Refuse a Zarr group whose arrays ask for too much memory or too many chunks, or whose metadata are damaged.
 
     Args:
         path: the folder.
         what: what it should be.
         advice: the fix.
+        in_memory: whether it will be read whole; otherwise one chunk at a time, and only a chunk is bounded.
 
     Raises:
         AnydiffError: it does not exist or may not be read.
@@ -37,11 +41,23 @@ def check_zarr(path: Source, what: str = "a Zarr group", advice: str = "get it a
             body = parse_json(read_text(file, MAX_METADATA_BYTES, what, advice), file, what, advice)
             if file.name == "zarr.json" and body["node_type"] != "array":
                 continue
-            total += _check_array(body, file, root, stored, advice)
-    check_declared_size(total, root, "all that it holds", stored)
+            total += _check_array(body, file, root, stored, advice, in_memory)
+    if in_memory:
+        check_declared_size(total, root, "all that it holds", stored)
 
 
-def _check_array(body: dict[str, Any], file: Path, root: Path, stored: int, advice: str) -> int:
+def missing_chunks(folder: Path, array: Any) -> list[str]:
+    """The keys of the chunks (of the shards, where there are some) of a Zarr ``array`` that are no files in ``folder``.
+
+    A chunk that is not stored reads as the fill value: whether it was all that value or is lost cannot be told.
+    """
+    sizes = array.shards or array.chunks
+    counts = [-(-size // part) for size, part in zip(array.shape, sizes, strict=True)]
+    keys = (array.metadata.encode_chunk_key(place) for place in itertools.product(*map(range, counts)))
+    return [key for key in keys if not (folder / key).is_file()]
+
+
+def _check_array(body: dict[str, Any], file: Path, root: Path, stored: int, advice: str, in_memory: bool) -> int:
     """Bytes of one array, whose metadata are ``body``."""
     modern = file.name == "zarr.json"
     shape = [_size(each) for each in body["shape"]]
@@ -50,7 +66,8 @@ def _check_array(body: dict[str, Any], file: Path, root: Path, stored: int, advi
         raise ValueError(f"shape {shape} does not go with chunks {chunk}")
     item = _item_bytes(body["data_type"] if modern else body["dtype"])
     name = f"its array {str(file.parent.relative_to(root))!r} of shape {tuple(shape)}"
-    check_declared_size(math.prod(shape) * item, root, name, stored)
+    if in_memory:
+        check_declared_size(math.prod(shape) * item, root, name, stored)
     check_declared_size(math.prod(chunk) * item, root, f"one chunk of {name}", stored)
     chunks = math.prod(-(-size // part) for size, part in zip(shape, chunk, strict=True))
     files = sum(1 for each in file.parent.rglob("*") if each.is_file())

@@ -168,4 +168,13 @@ class ExampleStream:
         return condition
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
-        return permutation(self.seed, epoch, "order", self.size)
+        """All examples once; of a data set in pieces, those of the same few pieces follow each other, mixed."""
+        order = permutation(self.seed, epoch, "order", self.size)
+        pieces = getattr(self.dataset, "pieces", None)
+        if pieces is None:
+            return order
+        edges, together = pieces
+        turn = permutation(self.seed, epoch, "order/pieces", len(edges) - 1)
+        window = np.empty(len(turn), dtype=np.int64)
+        window[turn] = np.arange(len(turn)) // together
+        return order[np.argsort(np.repeat(window, np.diff(edges))[order], kind="stable")]

@@ -35,7 +35,11 @@ def register_domains(register: Register) -> None:
 @hookimpl
 def register_datasets(register: Register) -> None:
     """Files of arrays."""
-    register("adapters/files", "arrays of a .npy file or a folder of these", "anydiff_adapters.data:ArrayFiles")
+    register(
+        "adapters/files",
+        "rows of .npy, Zarr, HDF5 and Parquet files",
+        "anydiff_adapters.data:ArrayFiles",
+    )
 
 
 @hookimpl

@@ -98,7 +98,7 @@ class Diffusers(Adapter):
             "name": folder.name or "model",
             "help": f"{found.kind} of diffusers with its {told.scheduler}",
             "domain": {"name": "adapters/arrays", "options": options},
-            "dataset": {"name": "adapters/files", "options": {"shape": list(shape)}},
+            "dataset": {"name": "adapters/files", "options": {}},
             "network": {
                 "name": "adapters/network",
                 "options": {"library": "diffusers", "kind": found.kind, "config": found.config},

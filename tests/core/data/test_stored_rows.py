@@ -230,7 +230,7 @@ def test_a_class_out_of_range_names_its_row(tmp_path):
 def test_a_chunk_that_is_gone_is_not_read_as_zeros(tmp_path):
     write_zarr(tmp_path / "a.zarr")
     (tmp_path / "a.zarr" / "x" / "c" / "3" / "0" / "0").unlink()
-    with pytest.raises(FileFormatError, match=r"chunk 'c/3/0/0' of array 'x' .* is not stored, .* write_empty_chunks"):
+    with pytest.raises(FileFormatError, match=r"chunk 'c/3/0/0' of array 'x' .* is not stored: .* write_empty_chunks"):
         open_columns(tmp_path / "a.zarr")
 
 

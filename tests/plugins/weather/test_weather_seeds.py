@@ -9,8 +9,9 @@ from anydiff.errors import AnydiffError, FileFormatError, NonFiniteError
 from anydiff.states import ArrayCondition, Conditioning, StateSpec, VectorCondition
 from anydiff_weather import lorenz96
 from anydiff_weather.climatology import Climatology
-from anydiff_weather.data import ForecastCases, ForecastFiles, Lorenz96Cases
+from anydiff_weather.data import ForecastCases, Lorenz96Cases
 from anydiff_weather.domain import Weather, decode_day, encode_day
+from anydiff_weather.forecast_files import ForecastFiles
 from anydiff_weather.forecasts import forecast_conditions
 from anydiff_weather.networks import SetAxialAttention
 from anydiff_weather.seeds import TRUTH, training_pairs

@@ -11,8 +11,8 @@ from anydiff.errors import AnydiffError
 from anydiff.pipeline import load
 from anydiff_weather.checks import standard_axes
 from anydiff_weather.climatology import Climatology
-from anydiff_weather.data import ForecastFiles
 from anydiff_weather.domain import Weather
+from anydiff_weather.forecast_files import ForecastFiles
 from anydiff_weather.forecasts import forecast_conditions, forecast_days
 from anydiff_weather.metrics import verify
 from anydiff_weather.seeds import emulate

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from anydiff.data.pseudo_labels import PseudoLabelled, rewarded
     from anydiff.data.stored import StoredRows
-    from anydiff.data.zarr_store import check_zarr
+    from anydiff.data.zarr_store import check_chunks, check_zarr
 
 __getattr__ = on_demand(
     __name__,
@@ -39,6 +39,7 @@ __getattr__ = on_demand(
         "Occasion": "anydiff.data.dataset",
         "StoredRows": "anydiff.data.stored",
         "PseudoLabelled": "anydiff.data.pseudo_labels",
+        "check_chunks": "anydiff.data.zarr_store",
         "check_hdf5": "anydiff.data.hdf5",
         "check_zarr": "anydiff.data.zarr_store",
         "degradation_of": "anydiff.data.pairs",
@@ -64,6 +65,7 @@ __all__ = [
     "PseudoLabelled",
     "StoredRows",
     "cached_container",
+    "check_chunks",
     "check_hdf5",
     "check_zarr",
     "data_folder",

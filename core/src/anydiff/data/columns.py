@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from anydiff.data.hdf5 import check_hdf5
 from anydiff.data.reading import check_real, finite, reading
-from anydiff.data.zarr_store import check_zarr, missing_chunks
+from anydiff.data.zarr_store import check_chunks, check_zarr
 from anydiff.errors import AnydiffError, FileFormatError, UnknownNameError
 from anydiff.optional import require
 
@@ -197,17 +197,10 @@ def _folder(path: Path) -> dict[str, Column]:
 def _zarr(path: Path) -> dict[str, Column]:
     zarr = require("zarr", f"reading {str(path)!r}", "anydiff[scale]")
     check_zarr(path, in_memory=False)
+    check_chunks(path)
     with reading(path, "a Zarr group", "write it again"):
         group = zarr.open(path, mode="r")
         arrays = dict(group.arrays()) if hasattr(group, "arrays") else {"": group}
-    for name, array in arrays.items():
-        lost = missing_chunks(path / name, array)
-        if lost:
-            raise FileFormatError(
-                f"chunk {lost[0]!r} of array {name!r} of {str(path)!r} is not stored, and {len(lost) - 1} others: they "
-                "are lost, or hold the fill value alone; write the array with write_empty_chunks, so that the two "
-                "cannot be taken for each other."
-            )
     return {name: _Sliced(path, name, array, array.chunks[0]) for name, array in arrays.items() if array.ndim}
 
 
@@ -272,13 +265,18 @@ class Pieces:
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def rows(self, column: Column, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """The rows ``indices [B]`` of ``column``, ``[B, *shape]``."""
-        out = np.empty((len(indices), *column.shape[1:]), column.dtype)
+    def rows(self, column: Column, indices: NDArray[np.int64], *others: NDArray[np.int64]) -> NDArray[Any]:
+        """``column[indices, *others]`` as NumPy reads it: rows, and places on the axes after the first.
+
+        ``indices`` and ``others`` are broadcast with each other; only the pieces of ``indices`` are read.
+        """
+        indices, *others = np.broadcast_arrays(indices, *others)  # type: ignore[assignment]
+        out = np.empty((*indices.shape, *column.shape[1 + len(others) :]), column.dtype)
         owners = np.searchsorted(column.edges, indices, side="right") - 1
         for number in np.unique(owners):
             at = owners == number
-            out[at] = self._piece(column, int(number))[indices[at] - column.edges[number]]
+            places = (indices[at] - column.edges[number], *(each[at] for each in others))
+            out[at] = self._piece(column, int(number))[places]
         return out
 
     def _piece(self, column: Column, number: int) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,41 @@ def check_zarr(
         check_declared_size(total, root, "all that it holds", stored)
 
 
-def missing_chunks(folder: Path, array: Any) -> list[str]:
-    """The keys of the chunks (of the shards, where there are some) of a Zarr ``array`` that are no files in ``folder``.
+def check_chunks(path: Source, names: Collection[str] | None = None) -> None:
+    """Refuse a Zarr group in which a chunk of numbers is not stored, which would read as the fill value.
 
-    A chunk that is not stored reads as the fill value: whether it was all that value or is lost cannot be told.
+    Whether the chunk was all that value or is lost cannot be told.
+
+    Args:
+        path: the folder.
+        names: of the arrays that are looked at; all by default. An axis may well be all zeros.
+
+    Raises:
+        FileFormatError: names array and chunk.
     """
+    import zarr
+
+    root = Path(path)
+    with reading(root, "a Zarr group", "write it again"):
+        opened = zarr.open(root, mode="r")
+        arrays = dict(opened.arrays()) if isinstance(opened, zarr.Group) else {"": opened}
+        lost = {
+            name: _missing(root / name, array)
+            for name, array in arrays.items()
+            if array.dtype.kind in "biuf" and (names is None or name in names)
+        }
+    for name, keys in lost.items():
+        if keys:
+            others = f", and {len(keys) - 1} others are not" if len(keys) > 1 else ""
+            raise FileFormatError(
+                f"chunk {keys[0]!r} of array {name!r} of {str(root)!r} is not stored{others}: it is lost, or holds the "
+                "fill value alone; write the array with write_empty_chunks, so that the two cannot be taken for each "
+                "other."
+            )
+
+
+def _missing(folder: Path, array: Any) -> list[str]:
+    """The keys of the chunks (of the shards, where there are some) of a Zarr ``array`` that are no files."""
     sizes = array.shards or array.chunks
     counts = [-(-size // part) for size, part in zip(array.shape, sizes, strict=True)]
     keys = (array.metadata.encode_chunk_key(place) for place in itertools.product(*map(range, counts)))

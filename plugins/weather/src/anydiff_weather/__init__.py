@@ -42,7 +42,9 @@ def register_datasets(register: Register) -> None:
         f"{data}:RainInnsbruck",
         ledger=f"{ledger}:RAIN",
     )
-    register("weather/files", "your own forecasts: NetCDF, Zarr or GRIB", f"{data}:ForecastFiles")
+    register(
+        "weather/files", "your own forecasts: NetCDF, Zarr or GRIB", "anydiff_weather.forecast_files:ForecastFiles"
+    )
 
 
 @hookimpl

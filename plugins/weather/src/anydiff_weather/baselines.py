@@ -14,13 +14,14 @@ from anydiff.data import Dataset
 from anydiff.errors import AnydiffError
 from anydiff.states import Conditioning, permutation
 from anydiff_weather.data import ForecastCases, Lorenz96Cases
+from anydiff_weather.stored import held
 
 
 def climatology(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """Past truths, drawn at random: the anomalies of other years, whatever the forecast says."""
     cases = forecast_cases(training_data)
     past = cases.truth if cases.truth is not None else cases.members[:, 0]
-    return past[past_numbers(len(past), count, seed)]
+    return past[torch.from_numpy(past_numbers(len(past), count, seed))]
 
 
 def past_numbers(past: int, count: int, seed: int) -> NDArray[np.int64]:
@@ -52,7 +53,7 @@ def seeds_alone(training_data: Dataset, condition: Conditioning, count: int, see
 def full_ensemble(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
     """The physical ensemble that the seeds come from, in turn where more members are asked for than it has."""
     test = _test_cases(training_data)
-    return _members_of(test.members, test, condition, count)
+    return _members_of(held(test.members), test, condition, count)
 
 
 def perfect_ensemble(training_data: Dataset, condition: Conditioning, count: int, seed: int) -> Tensor:
@@ -62,7 +63,7 @@ def perfect_ensemble(training_data: Dataset, condition: Conditioning, count: int
     its members knows less, and stays behind.
     """
     test = _test_cases(training_data)
-    return _members_of(Lorenz96Cases("test", "perfect", test.domain.seeds).members, test, condition, count)
+    return _members_of(held(Lorenz96Cases("test", "perfect", test.domain.seeds).members), test, condition, count)
 
 
 def _members_of(ensemble: Tensor, test: ForecastCases, condition: Conditioning, count: int) -> Tensor:

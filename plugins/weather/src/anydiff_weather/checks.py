@@ -43,6 +43,10 @@ LEVELS = {
 """Coordinates that say the level of fields: the kind of level, and what one is in its unit where none is given."""
 
 
+BLOCK_VALUES = 1 << 22
+"""Values of a field that are looked at together."""
+
+
 def canonical_unit(unit: str) -> str:
     """The CF spelling of ``unit`` where it is known, else the unit itself."""
     text = str(unit).strip()
@@ -224,9 +228,13 @@ def _on_grid(data: xarray.Dataset, what: str, like: xarray.Dataset) -> xarray.Da
 
 
 def _check_finite(field: xarray.DataArray, name: str, what: str) -> None:
-    bad = ~np.isfinite(field.to_numpy())
-    if not bad.any():
+    """Refuse values that are not finite; a field that is not in memory is gone through along its first axis."""
+    first = field.dims[0] if field.dims else None
+    rows = max(1, BLOCK_VALUES // max(1, field[0].size)) if first else 1
+    blocks = [field] if first is None else (field[at : at + rows] for at in range(0, len(field), rows))
+    if all(bool(np.isfinite(block.to_numpy()).all()) for block in blocks):
         return
+    bad = ~np.isfinite(field.to_numpy())
     place = np.argwhere(bad)[0]
     where = ", ".join(f"{axis} {number}" for axis, number in zip(field.dims, place, strict=True))
     if "number" in field.dims:

@@ -8,6 +8,7 @@ undone. Swapping them is silent at short leads and wrong at long ones, so both a
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from anydiff.data.reading import finite
 from anydiff.domains.kit import Gaussian, content_hash
 from anydiff.errors import AnydiffError, FileFormatError
-from anydiff_weather.checks import LEVELS, check_fields
+from anydiff_weather.checks import BLOCK_VALUES, LEVELS, check_fields
 from anydiff_weather.files import open_dataset, write_netcdf
 from anydiff_weather.times import calendar_of, check_calendar, days_of_year, valid_times
 
@@ -95,6 +96,9 @@ class Climatology:
         up to ``harmonics``; the variance is that of the departures from the fitted mean, at least 5 % of its yearly
         value.
 
+        The fields are gone through block by block, twice, so ``past`` may be larger than memory
+        (``open_dataset(path, in_memory=False)``).
+
         Args:
             past: variables ``(time, *grid)``.
             harmonics: 0 for statistics that do not depend on the day.
@@ -117,15 +121,12 @@ class Climatology:
         mean, std = {}, {}
         for name, field in past.data_vars.items():
             dims = [str(axis) for axis in field.dims if axis != "time"]
-            values = field.transpose("time", *dims).to_numpy().astype(np.float64)
-            flat = values.reshape(len(values), -1)
-            coefficients = np.linalg.lstsq(basis, flat, rcond=None)[0]
-            variance = np.square(flat - basis @ coefficients) * len(flat) / (len(flat) - terms)
-            if not (variance.mean(0) > np.square(1e-7 * np.abs(flat).max())).all():
+            ordered = field.transpose("time", *dims)
+            coefficients, variances, yearly, largest = _harmonics(ordered, basis)
+            if not (yearly > np.square(1e-7 * largest)).all():
                 raise AnydiffError(f"variable {name!r} is constant at some place, so it has no anomalies; drop it.")
-            spread = days @ np.linalg.lstsq(basis, variance, rcond=None)[0]
-            shape = (DAYS, *values.shape[1:])
-            fitted = np.sqrt(np.maximum(spread, 0.05 * variance.mean(0)))
+            shape = (DAYS, *ordered.shape[1:])
+            fitted = np.sqrt(np.maximum(days @ variances, 0.05 * yearly))
             mean[name] = (("dayofyear", *dims), (days @ coefficients).reshape(shape).astype(np.float32), field.attrs)
             std[name] = (("dayofyear", *dims), fitted.reshape(shape).astype(np.float32), field.attrs)
         kept = {
@@ -221,6 +222,37 @@ def _check_statistics(made: Climatology, path: Path) -> None:
             f"{str(path)!r} has standard deviations that are not above 0; make it with "
             "Climatology.fit(past).write(path)."
         )
+
+
+def _harmonics(
+    field: xarray.DataArray, basis: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
+    """Coefficients of mean and variance ``[terms, places]``, mean variance ``[places]``, and the largest value.
+
+    ``field [time, *grid]`` is read in blocks: first for B⁺ x, then for B⁺ (x - B B⁺ x)² with the N - terms of an
+    unbiased variance.
+    """
+    inverse = np.linalg.pinv(basis)
+    count, terms = basis.shape
+    scale = count / (count - terms)
+    coefficients, largest = np.zeros((terms, field[0].size)), 0.0
+    for rows, values in _blocks(field):
+        coefficients += inverse[:, rows] @ values
+        largest = max(largest, float(np.abs(values).max()))
+    variances, yearly = np.zeros_like(coefficients), np.zeros(field[0].size)
+    for rows, values in _blocks(field):
+        squares = np.square(values - basis[rows] @ coefficients) * scale
+        variances += inverse[:, rows] @ squares
+        yearly += squares.sum(0) / count
+    return coefficients, variances, yearly, largest
+
+
+def _blocks(field: xarray.DataArray) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    size = max(1, BLOCK_VALUES // max(1, field[0].size))
+    for begin in range(0, len(field), size):
+        rows = slice(begin, begin + size)
+        values = field.isel(time=rows).to_numpy().astype(np.float64)
+        yield rows, values.reshape(len(values), -1)
 
 
 def _basis(day: NDArray[Any], harmonics: int) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -14,18 +14,18 @@ import xarray
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.data import Dataset, overlapping
+from anydiff.data import Dataset
 from anydiff.domains import Domain
-from anydiff.domains.kit import Split, check_split, content_hash, domain_of_data, last_share
+from anydiff.domains.kit import Split, check_split, content_hash_of, domain_of_data
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.states import Conditioning
-from anydiff_weather.checks import check_fields, standard_axes
+from anydiff_weather.checks import standard_axes
 from anydiff_weather.domain import Weather
 from anydiff_weather.ensembles import Case, forecast_cases
 from anydiff_weather.files import open_dataset
-from anydiff_weather.forecasts import as_forecast, forecast_dates, forecast_days
+from anydiff_weather.forecasts import forecast_days
 from anydiff_weather.seeds import TRUTH, as_tensor, training_pairs
-from anydiff_weather.times import calendar_of, check_calendar, moments, pair, stamp, valid_times
+from anydiff_weather.stored import StoredCases
 
 SYSTEMS = ("perfect", "biased")
 
@@ -65,12 +65,6 @@ class ForecastCases(Dataset):
         truth_labels: int = 0,
         cases: Sequence[Case] | None = None,
     ) -> None:
-        check_split(split)
-        if truth_labels and truth is None:
-            raise AnydiffError(f"truth_labels is {truth_labels}, but no truth was given; set it to 0 or give truth=.")
-        self.name = name
-        self._domain = domain
-        self.cases = cases
         climatology = domain.climatology
         count, size = members.shape[:2]
         flat = members.reshape(count * size, *members.shape[2:])
@@ -80,6 +74,35 @@ class ForecastCases(Dataset):
         self.analysis = None if analysis is None else as_tensor(climatology.normalise(analysis, valid_day))
         conditions = domain.case_conditions(members[:, : domain.seeds], base_day, valid_day)
         self.climatology, self.valid_day = conditions["climatology"], conditions["valid_day"]
+        self._begin(name, domain, split, member_labels, truth_labels, cases)
+
+    members: Tensor | StoredCases
+    truth: Tensor | StoredCases | None
+    analysis: Tensor | None
+    climatology: Tensor | StoredCases
+    valid_day: Tensor
+
+    def _begin(
+        self,
+        name: str,
+        domain: Weather,
+        split: Split,
+        member_labels: int,
+        truth_labels: int,
+        cases: Sequence[Case] | None,
+    ) -> None:
+        """Number the examples of the fields that stand in the attributes.
+
+        Raises:
+            AnydiffError: too few members, or labels of a truth that there is not.
+        """
+        check_split(split)
+        truth, size = self.truth, self.members.shape[1]
+        if truth_labels and truth is None:
+            raise AnydiffError(f"truth_labels is {truth_labels}, but no truth was given; set it to 0 or give truth=.")
+        self.name = name
+        self._domain = domain
+        self.cases = cases
         if split == "train":
             seeds, label = training_pairs(size, domain.seeds, member_labels, truth_labels)
         else:
@@ -98,8 +121,16 @@ class ForecastCases(Dataset):
     def hash(self) -> str:
         """sha256 of all fields, days and choices."""
         held = (self.members, self.truth, self.climatology, self.valid_day, self._seeds, self._label)
-        values = [value for value in held if value is not None]
-        return content_hash(*(part for value in values for part in (f"{value.dtype}{tuple(value.shape)}", value)))
+        return content_hash_of(self._parts([value for value in held if value is not None]))
+
+    @staticmethod
+    def _parts(held: Sequence[Tensor | StoredCases]) -> Iterator[str | Tensor]:
+        for value in held:
+            yield f"{value.dtype}{tuple(value.shape)}"
+            if isinstance(value, StoredCases):
+                yield from value.blocks()
+            else:
+                yield value
 
     def __len__(self) -> int:
         return len(self.members) * len(self._label)
@@ -205,71 +236,6 @@ class Era5Members(ForecastCases):
         )
 
 
-class ForecastFiles(ForecastCases):
-    """A user's own forecasts: NetCDF, Zarr or GRIB with the axes time (of the base), number, and one lead time.
-
-    The cases are taken in the order of their base times, whatever their order in the file.
-
-    Args:
-        forecast: the file of the ensemble.
-        climatology: a file made by ``Climatology.fit(past).write(path)``; None for the domain's.
-        split: ``"train"`` or ``"test"``.
-        truth: a file of the truth (reanalysis) with the axis time, matched to the valid times; needed for
-            ``truth_labels`` and for scores against the truth.
-        seeds: K; None for the domain's.
-        member_labels: see :class:`ForecastCases`.
-        truth_labels: see :class:`ForecastCases`.
-        test_share: the last share of the times is the test split.
-        domain: the recipe's; None makes one of ``climatology`` and 2 seeds.
-    """
-
-    def __init__(
-        self,
-        forecast: str | Path,
-        climatology: str | Path | None = None,
-        split: Split = "train",
-        truth: str | Path | None = None,
-        seeds: int | None = None,
-        member_labels: int = 3,
-        truth_labels: int = 0,
-        test_share: float = 0.2,
-        domain: Domain | None = None,
-    ) -> None:
-        if climatology is None and not isinstance(domain, Weather):
-            raise AnydiffError(
-                "climatology is missing; name a file made by Climatology.fit(past).write(path), or give the domain."
-            )
-        made = domain_of_data(
-            Weather, domain, climatology=None if climatology is None else str(climatology), seeds=seeds
-        )
-        data = _in_order(as_forecast(open_dataset(forecast)))
-        base, valid = (made.climatology.days(dates, "the forecast") for dates in forecast_dates(data))
-        if not 0 < last_share(len(base), "train", test_share).stop < len(base):
-            raise AnydiffError(
-                f"the forecast has {len(base)} times, too few for two splits at test_share {test_share}."
-            )
-        rows = last_share(len(base), split, test_share)
-        part = data.isel(time=rows)
-        super().__init__(
-            "weather/files",
-            made,
-            made.values(part, ("time", "number"), "the forecast"),
-            base[rows],
-            valid[rows],
-            None if truth is None else _truth(made, part, standard_axes(open_dataset(truth), "the truth")),
-            split=split,
-            member_labels=member_labels,
-            truth_labels=truth_labels,
-            cases=forecast_cases(part[list(made.variables)]),
-        )
-        self._times = [dates.to_numpy() for dates in forecast_dates(part)]
-
-    @property
-    def dependence(self) -> int:
-        """How many following forecasts begin before a forecast's valid time."""
-        return overlapping(*self._times)
-
-
 class RainInnsbruck(ForecastCases):
     """Daily rain at Innsbruck with the 11 members of the GEFS reforecast: table RainIbk of the R package crch.
 
@@ -298,39 +264,6 @@ class RainInnsbruck(ForecastCases):
     def dependence(self) -> int:
         """Forecasts of every day reach to the eighth day, so the next seven begin before a forecast's valid time."""
         return 7
-
-
-def _in_order(forecast: xarray.Dataset) -> xarray.Dataset:
-    """``forecast`` by ascending base time, so that the last share of its cases is the latest.
-
-    Raises:
-        AnydiffError: a base time occurs twice, so that it might be in both splits.
-    """
-    base, _ = forecast_dates(forecast)
-    stamps = [stamp(each) for each in base.to_numpy()]
-    repeated = sorted({each for each in stamps if stamps.count(each) > 1}) if len(set(stamps)) < len(stamps) else []
-    if repeated:
-        raise AnydiffError(
-            f"{len(repeated)} base times of the forecast occur more than once (first {repeated[0][:16]}); keep one "
-            "each, with drop_duplicates('time') say."
-        )
-    return forecast.isel(time=sorted(range(len(stamps)), key=stamps.__getitem__))
-
-
-def _truth(domain: Weather, forecast: xarray.Dataset, truth: xarray.Dataset) -> NDArray[np.float32]:
-    """The truth at the valid times of ``forecast``.
-
-    Raises:
-        AnydiffError: other calendars, or a valid time without truth or with several.
-    """
-    check_fields(truth, "the truth", axes=("time",), variables=domain.variables, like=domain.climatology.mean)
-    when = [valid_times(each, what) for each, what in ((forecast, "the forecast"), (truth, "the truth"))]
-    assert when[0] is not None
-    assert when[1] is not None
-    names = ("the forecast", "the truth")
-    check_calendar(calendar_of(when[0]), calendar_of(when[1]), names)
-    places = pair(moments(forecast, names[0]), moments(truth, names[1]), names)
-    return domain.values(truth.isel(time=places), ("time",), "the truth")
 
 
 @functools.cache

@@ -26,6 +26,7 @@ from anydiff.data import Dataset
 from anydiff.errors import AnydiffError
 from anydiff.states import Conditioning
 from anydiff_weather.baselines import forecast_cases, past_numbers
+from anydiff_weather.stored import held
 
 Array = NDArray[np.float64]
 
@@ -113,7 +114,7 @@ def emos(training_data: Dataset, condition: Conditioning, count: int, seed: int)
     if cases.truth is None:
         raise AnydiffError(f"data set {cases.name!r} has no truth, so EMOS has nothing to be fitted to.")
     seeds = cases.members[:, : cases.domain.seeds].double().numpy()
-    truth = cases.truth.double().numpy()
+    truth = held(cases.truth).double().numpy()
     law = Emos.fit(seeds, truth, cases.domain.floor)
     rank = truth.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
     scores = ndtri((rank + 0.5) / len(truth))[past_numbers(len(truth), count, seed)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray
 
-from anydiff.data import check_hdf5, check_zarr
+from anydiff.data import check_chunks, check_hdf5, check_zarr
 from anydiff.data.reading import check_declared_size, reading
 from anydiff.domains.kit import require
 from anydiff.errors import AnydiffError, FileFormatError
@@ -29,8 +29,12 @@ VERTICAL = (
 """Coordinates in which cfgrib keeps the level of a field; fields of different levels disagree in them."""
 
 
-def open_dataset(path: str | Path) -> xarray.Dataset:
-    """A NetCDF, Zarr or (where cfgrib is installed) GRIB file, loaded into memory. Lead times stay as they are stored.
+def open_dataset(path: str | Path, *, in_memory: bool = True) -> xarray.Dataset:
+    """A NetCDF, Zarr or (where cfgrib is installed) GRIB file. Lead times stay as they are stored.
+
+    Args:
+        path: the file or folder.
+        in_memory: whether it is loaded; otherwise fields are read when they are asked for (GRIB is always loaded).
 
     Raises:
         AnydiffError: no such file, GRIB without cfgrib, or a GRIB file whose fields do not fit together.
@@ -41,14 +45,17 @@ def open_dataset(path: str | Path) -> xarray.Dataset:
         raise AnydiffError(f"{str(path)!r} does not exist; give a NetCDF, Zarr or GRIB file.")
     with reading(path, WHAT, ADVICE):
         if path.is_dir():
-            check_zarr(path, WHAT, ADVICE)
-            return _loaded(xarray.open_zarr(path, consolidated=False, decode_timedelta=False), path)
+            check_zarr(path, WHAT, ADVICE, in_memory=in_memory)
+            data = xarray.open_zarr(path, consolidated=False, decode_timedelta=False, chunks=None)
+            check_chunks(path, {str(name) for name in data.data_vars})
+            return _loaded(data, path) if in_memory else data
         engine = _engine(path)
         if engine == "cfgrib":
             return _open_grib(path)
         if engine == "h5netcdf":
-            check_hdf5(path, WHAT, ADVICE)
-        return _loaded(xarray.open_dataset(path, engine=engine, decode_timedelta=False), path)
+            check_hdf5(path, WHAT, ADVICE, in_memory=in_memory)
+        data = xarray.open_dataset(path, engine=engine, decode_timedelta=False)
+        return _loaded(data, path) if in_memory else data
 
 
 def _loaded(data: xarray.Dataset, path: Path) -> xarray.Dataset:

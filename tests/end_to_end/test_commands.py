@@ -158,6 +158,21 @@ def _shoes(path):
     pipeline.domain.write(pipeline.domain.decode(found.states[rows], found.condition.rows(rows)), path)
 
 
+def _rows(path):
+    """Forty held-out pictures as bytes, with their labels, in chunks of eight."""
+    import zarr
+
+    found = load("images/fashion").reference(40)
+    group = zarr.create_group(path)
+    pixels = ((found.states[:, 0] + 1) * 127.5).round().byte().numpy()
+    for name, values in (("pixels", pixels), ("label", found.condition.given["label"].numpy())):
+        array = group.create_array(
+            name, shape=values.shape, chunks=(8, *values.shape[1:]), dtype=values.dtype,
+            config={"write_empty_chunks": True},
+        )  # fmt: skip
+        array[:] = values
+
+
 def _graph(path):
     import networkx
 
@@ -180,6 +195,7 @@ MAKE = {
     "my-samples": _pictures,
     "samples": _pictures,
     "pictures": _classes,
+    "pictures.zarr": _rows,
     "clean-pictures": _small_pictures,
     "my-pictures": _small_pictures,
     "degraded-pictures": _small_pictures,

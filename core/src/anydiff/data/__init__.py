@@ -13,6 +13,7 @@ from anydiff.exports import on_demand
 if TYPE_CHECKING:
     from anydiff.data.arrays import read_array
     from anydiff.data.bridge import Bridge
+    from anydiff.data.columns import Column, Pieces, open_columns
     from anydiff.data.dataset import ArrayDataset, Dataset, Occasion, overlapping
     from anydiff.data.hdf5 import check_hdf5
     from anydiff.data.pairs import (
@@ -34,8 +35,11 @@ __getattr__ = on_demand(
         "ArrayDataset": "anydiff.data.dataset",
         "Bridge": "anydiff.data.bridge",
         "Dataset": "anydiff.data.dataset",
+        "Column": "anydiff.data.columns",
         "Degradation": "anydiff.data.pairs",
         "Pairs": "anydiff.data.pairs",
+        "Pieces": "anydiff.data.columns",
+        "open_columns": "anydiff.data.columns",
         "Occasion": "anydiff.data.dataset",
         "StoredRows": "anydiff.data.stored",
         "PseudoLabelled": "anydiff.data.pseudo_labels",
@@ -56,12 +60,14 @@ __getattr__ = on_demand(
 __all__ = [
     "ArrayDataset",
     "Bridge",
+    "Column",
     "Container",
     "Dataset",
     "Degradation",
     "LedgerRow",
     "Occasion",
     "Pairs",
+    "Pieces",
     "PseudoLabelled",
     "StoredRows",
     "cached_container",
@@ -75,6 +81,7 @@ __all__ = [
     "is_cached",
     "ledger",
     "ledger_row",
+    "open_columns",
     "overlapping",
     "read_array",
     "read_inputs",

@@ -245,7 +245,8 @@ def _sampled(pipeline: Pipeline) -> tuple[int | None, int | None]:
     denoiser = CountingDenoiser(pipeline.denoiser).eval()
     counting = replace(pipeline, denoiser=denoiser)
     condition = example_conditioning(pipeline, 1)
-    counting.sample_set(1, condition=condition)
+    begins = pipeline.denoiser.path.named("start")
+    counting.sample_set(1, condition=condition, start=torch.zeros(1, *pipeline.domain.spec.shape) if begins else None)
     return denoiser.calls, denoiser.rows
 
 

@@ -125,7 +125,12 @@ def register_recipes(register: Register) -> None:
         f"{codes}:vq_diffusion",
         weights="anydiff_images:weights/vq-diffusion.safetensors",
     )
-    register("images/fashion-bridge", "sneakers become ankle boots, unpaired", "anydiff_images.bridge:fashion_bridge")
+    register(
+        "images/fashion-bridge",
+        "sneakers become ankle boots, unpaired",
+        "anydiff_images.bridge:fashion_bridge",
+        weights="anydiff_images:weights/fashion-bridge.safetensors",
+    )
 
 
 @hookimpl

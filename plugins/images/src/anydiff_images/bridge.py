@@ -71,7 +71,7 @@ def fashion_bridge() -> Recipe:
             "options": {
                 "predicts": ["flow", "noise"],
                 "backbone": "unet",
-                "options": {"channels": 32, "multipliers": [1, 2], "blocks": 1, "patch_size": 4},
+                "options": {"channels": 32, "multipliers": [1, 2], "blocks": 1, "patch_size": 2},
             },
         },
         "path": {"name": "interpolant", "options": {"scale": 0.25}},
@@ -79,15 +79,15 @@ def fashion_bridge() -> Recipe:
         "sigma_data": 0.7,
         "objective": "interpolant",
         "training": {
-            "steps": 1500,
+            "steps": 2500,
             "batch_size": 64,
             "learning_rate": 1e-3,
             "warmup_steps": 100,
             "schedule": "cosine",
             "ema_decay": 0.995,
-            "checkpoint_every": 250,
+            "checkpoint_every": 500,
         },
-        "sampling": {"solver": {"name": "interpolant", "options": {"epsilon": 0.0}}, "nfe": 20, "grid": "time"},
+        "sampling": {"solver": {"name": "interpolant", "options": {"epsilon": 0.0}}, "nfe": 50, "grid": "time"},
         "metrics": [
             {"name": f"images/{name}", "options": {"features": "fashion-mnist"}}
             for name in ("frechet-distance", "kernel-distance", "precision", "recall")

@@ -8,8 +8,7 @@ import numpy as np
 import xarray
 from numpy.typing import NDArray
 
-from anydiff.data import overlapping
-from anydiff.data.columns import Column, Pieces
+from anydiff.data import Column, Pieces, overlapping
 from anydiff.domains import Domain
 from anydiff.domains.kit import Split, domain_of_data, last_share
 from anydiff.errors import AnydiffError

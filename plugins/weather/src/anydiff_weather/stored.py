@@ -11,7 +11,7 @@ import xarray
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydiff.data.columns import Column, Pieces
+from anydiff.data import Column, Pieces
 from anydiff.errors import AnydiffError
 from anydiff_weather.seeds import as_tensor
 

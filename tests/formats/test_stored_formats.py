@@ -25,6 +25,7 @@ from anydiff.training import weights as weights_module
 STORED = Path(__file__).parent / "stored"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LATER = {
+    "latent: null\n": "latent: null\nlatent_scale: null\n",
     "training:\n": "companions: {}\nstart: null\ntraining:\n",
     "  guidance: []\n": "  guidance: []\n  fixed: false\n  temperature: 1.0\n  read_out: null\n",
 }

@@ -195,3 +195,32 @@ def test_a_reward_is_of_data_and_led_back_through_the_autoencoder(codes):
     torch.testing.assert_close(found.rewards[0], first(pipeline.sample_set(6, nfe=4).states))
     torch.testing.assert_close(found.rewards[-1], first(found.samples.states))
     assert float(found.rewards[-1].mean()) > float(found.rewards[0].mean())
+
+
+def test_latents_of_unit_deviation_are_those_of_the_autoencoder_times_a_number_that_is_taken_back(codes, tmp_path):
+    recipe = load_recipe("waves/diffusion", [f"latent={codes}", "latent_scale=unit", "training.steps=2"])
+    pipeline = train(recipe, tmp_path / "run")
+    scale = pipeline.recipe.latent_scale
+    data = registry().build("datasets", "waves/data")
+    states = data.batch(range(len(data)))[0]
+    plain = Latent(data.domain, load(codes).denoiser.network)
+    assert scale == pytest.approx(1 / float(plain.to_latent(states).double().std()), rel=1e-5)
+    assert float(pipeline.latent.to_latent(states).std()) == pytest.approx(1, abs=1e-4)
+    assert torch.equal(pipeline.latent.to_latent(states[:3]), plain.to_latent(states[:3]) * scale)
+    there = pipeline.latent.to_data(pipeline.latent.to_latent(states[:3]))
+    torch.testing.assert_close(there, plain.to_data(plain.to_latent(states[:3])), rtol=1e-5, atol=1e-6)
+    again = load(tmp_path / "run")
+    assert again.recipe.latent_scale == scale
+    assert torch.equal(again.sample_set(2).states, pipeline.sample_set(2).states)
+    assert again.latent.identity != plain.identity, "other latents are other data"
+
+
+def test_a_scale_without_numbers_to_scale_is_refused(codes):
+    with pytest.raises(AnydiffError, match="latent_scale is 'unit', but latent names no autoencoder"):
+        load_recipe("waves/diffusion", ["latent=null", "latent_scale=unit"])
+    with pytest.raises(AnydiffError, match="latent_scale"):
+        load_recipe("waves/diffusion", [f"latent={codes}", "latent_scale=-2"])
+    network = Autoencoder(StateSpec.single((1, 16)), codebook=4, code_size=2, channels=16)
+    with pytest.raises(AnydiffError, match="latent_scale is 2, but this autoencoder's latents are classes"):
+        Latent(registry().build("datasets", "waves/data").domain, network, 2.0)
+    assert "latent_scale" not in load_recipe("waves/diffusion", ["latent=x"]).canonical()

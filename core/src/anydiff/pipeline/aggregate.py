@@ -226,7 +226,9 @@ def space_of(recipe: Recipe, domain: Domain, companions: Mapping[str, Pipeline])
         return None
     if isinstance(recipe.latent, Aggregation):
         return aggregate_of(domain, recipe.latent)
-    return latent_of(companions["latent"], recipe.latent, domain)
+    # Training puts a number in place of "unit"; before it there are no data to measure.
+    scale = recipe.latent_scale if isinstance(recipe.latent_scale, float) else 1.0
+    return latent_of(companions["latent"], recipe.latent, domain, scale)
 
 
 def in_space(space: Space | None, condition: Conditioning) -> Conditioning:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,10 @@ from anydiff.training import weights_hash
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
+    from anydiff.recipes.recipe import Recipe
 
+MEASURED = 4096
+"""Examples whose latents are brought to unit deviation."""
 SEEN = 64
 """Examples whose latents tell their deviation."""
 KEPT_BYTES = 256 << 20
@@ -95,15 +98,16 @@ class Latent(Space):
     Args:
         domain: of the data.
         autoencoder: a trained one, on the domain's states.
+        scale: the number that what it encodes is multiplied by, and that is taken back before it decodes.
 
     Attributes:
         spec: one leaf named ``latent``: numbers, or the codes of an autoencoder with a codebook.
 
     Raises:
-        AnydiffError: the autoencoder was made for states of another shape.
+        AnydiffError: the autoencoder was made for states of another shape, or codes are to be scaled.
     """
 
-    def __init__(self, domain: Domain, autoencoder: Autoencoder) -> None:
+    def __init__(self, domain: Domain, autoencoder: Autoencoder, scale: float = 1.0) -> None:
         if tuple(autoencoder.shape) != tuple(domain.spec.shape):
             raise AnydiffError(
                 f"the autoencoder was made for states of shape {tuple(autoencoder.shape)}, but the domain "
@@ -111,11 +115,15 @@ class Latent(Space):
             )
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.spec = StateSpec([autoencoder.latent_leaf])
+        if scale != 1 and self.spec.categorical:
+            raise AnydiffError(f"latent_scale is {scale:g}, but this autoencoder's latents are classes; leave it out.")
+        self.scale = float(scale)
 
     @property
     def identity(self) -> str:
-        """sha256 of the autoencoder's weights."""
-        return weights_hash(self.autoencoder.state_dict())
+        """sha256 of the autoencoder's weights, with the scale where there is one."""
+        weights = weights_hash(self.autoencoder.state_dict())
+        return weights if self.scale == 1 else f"{weights} x {self.scale!r}"
 
     @torch.no_grad()
     def to_latent(self, states: Tensor) -> Tensor:
@@ -123,7 +131,7 @@ class Latent(Space):
 
         Numbers are float32, codes int64.
         """
-        rows = [self.autoencoder.encode(row[None].float().cpu()) for row in states]
+        rows = [self._scaled(self.autoencoder.encode(row[None].float().cpu())) for row in states]
         codes = self.spec.leaves[0].categorical
         empty = torch.empty(0, *self.spec.shape, dtype=torch.int64 if codes else torch.float32)
         return torch.cat([empty, *rows])
@@ -151,8 +159,12 @@ class Latent(Space):
 
     def decoded(self, latents: Tensor) -> Tensor:
         """As :meth:`to_data`, differentiable; ``latents`` are on the host, and at least one."""
-        rows = latents.float() if latents.is_floating_point() else latents
+        rows = latents.float() / self.scale if latents.is_floating_point() else latents
         return torch.cat([self.autoencoder.decode(row[None]) for row in rows])
+
+
+    def _scaled(self, latents: Tensor) -> Tensor:
+        return latents if self.scale == 1 else latents * self.scale
 
 
 def reconstruct(domain: Domain, autoencoder: Autoencoder, reference: SampleSet, count: int) -> SampleSet:
@@ -231,7 +243,7 @@ class LatentDataset(Dataset):
         return latent
 
 
-def latent_of(pipeline: Pipeline, source: str, domain: Domain) -> Latent:
+def latent_of(pipeline: Pipeline, source: str, domain: Domain, scale: float = 1.0) -> Latent:
     """The latent space of ``domain`` by the autoencoder in ``pipeline``, which was loaded from ``source``.
 
     Raises:
@@ -243,7 +255,28 @@ def latent_of(pipeline: Pipeline, source: str, domain: Domain) -> Latent:
             f"latent is {source!r}, which holds a {type(network).__name__}; name a recipe, run folder or weights file "
             "of the network 'autoencoder'."
         )
-    return Latent(domain, network)
+    return Latent(domain, network, scale)
+
+
+def with_unit_scale(recipe: Recipe, dataset: Dataset, load: Callable[[str], Pipeline]) -> Recipe:
+    """``recipe`` with a number in place of ``latent_scale: unit``: one over the deviation of training latents.
+
+    The deviation is that of all numbers of the first :data:`MEASURED` examples, in float64; six digits are kept.
+
+    Raises:
+        AnydiffError: the latents are all one number, or classes.
+    """
+    if recipe.latent_scale != "unit":
+        return recipe
+    assert isinstance(recipe.latent, str)  # which the recipe has checked
+    space = latent_of(load(recipe.latent), recipe.latent, dataset.domain)
+    if space.spec.categorical:
+        raise AnydiffError(f"latent_scale is 'unit', but latents of {recipe.latent!r} are classes; leave it out.")
+    latents = LatentDataset(dataset, space).batch(range(min(MEASURED, len(dataset))))[0].double()
+    deviation = float(latents.std())
+    if not deviation > 0:
+        raise AnydiffError(f"latents of {recipe.latent!r} do not vary over the training data; train it longer.")
+    return recipe.model_copy(update={"latent_scale": float(f"{1 / deviation:.6g}")})
 
 
 def warn_of_scale(dataset: LatentDataset, sigma_data: float) -> None:
@@ -259,6 +292,6 @@ def warn_of_scale(dataset: LatentDataset, sigma_data: float) -> None:
         warnings.warn(
             f"latents of {dataset.name!r} have a deviation of {deviation:.3g}, but the recipe says sigma_data="
             f"{sigma_data:g}, so noise levels and inputs are of another size than the network is made for; set "
-            f"sigma_data={deviation:.3g}.",
+            f"sigma_data={deviation:.3g}, or latent_scale=unit and sigma_data=1.",
             stacklevel=3,
         )

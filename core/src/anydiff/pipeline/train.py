@@ -14,7 +14,7 @@ from anydiff.data.dataset import Dataset
 from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError
 from anydiff.pipeline.companions import companions_of, recorded_text
-from anydiff.pipeline.latent import LatentDataset, warn_of_scale
+from anydiff.pipeline.latent import LatentDataset, warn_of_scale, with_unit_scale
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.start import (
     check_companion,
@@ -90,6 +90,7 @@ def train(
     recipe, dataset = fit_to_data(recipe)
     recipe, base = _with_base(recipe, before, Path(folder))
     recipe, companions = training_companions(recipe, load)
+    recipe = with_unit_scale(recipe, dataset, load)
     if before is not None:
         _check_same_experiment(recipe, before, Path(folder))
     transforms = transforming_code("transform_batch")

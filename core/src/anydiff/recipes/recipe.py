@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -94,6 +94,9 @@ class SamplingSettings(Settings):
         return self.temperature if samples <= cases else 1.0
 
 
+Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["unit"]
+
+
 class Recipe(Settings):
     """A complete experiment. Everything that can change the result stands here, so its hash names the experiment.
 
@@ -104,6 +107,8 @@ class Recipe(Settings):
         latent: where to diffuse instead of on the data: a recipe with bundled weights, a run folder or a weights file
             of the network ``autoencoder`` (see :mod:`anydiff.pipeline.latent`); or a table with ``parts``, which are
             aggregated into one space (see :mod:`anydiff.pipeline.aggregate`).
+        latent_scale: the number that the autoencoder's latents are multiplied by; ``unit``: one over their deviation in
+            the training data, which training puts in its place.
         dataset: training data; ``split`` is filled in (``train``, or ``test`` for the reference).
         network: the network.
         path: how data becomes noise.
@@ -122,6 +127,7 @@ class Recipe(Settings):
     help: str = ""
     domain: Part
     latent: str | Aggregation | None = None
+    latent_scale: Scale | None = None
     dataset: Part
     network: Part
     path: Part = Part(name="vp-linear")
@@ -142,6 +148,12 @@ class Recipe(Settings):
             raise ValueError("a recipe needs a name")
         return value
 
+    @model_validator(mode="after")
+    def _scale_of_a_latent(self) -> Recipe:
+        if self.latent_scale is not None and not isinstance(self.latent, str):
+            raise ValueError(f"latent_scale is {self.latent_scale!r}, but latent names no autoencoder; leave it out")
+        return self
+
     @property
     def hash(self) -> str:
         """sha256 (hex) of the resolved configuration in canonical form."""
@@ -151,7 +163,7 @@ class Recipe(Settings):
         """The resolved configuration as JSON with sorted keys."""
         data = self.model_dump(mode="json")
         # What came later is left out where it is not used, so that a recipe keeps the name it had before.
-        for name in ("latent", "start", "companions"):
+        for name in ("latent", "latent_scale", "start", "companions"):
             if not getattr(self, name):
                 del data[name]
         if self.method == Part(name="objective"):

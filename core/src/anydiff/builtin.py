@@ -17,6 +17,7 @@ ANYDIFF_EXPECTED_FAILURES = {
     "network.gradients[token-energy]": "the layers of its head 'energy' are trained by noise-contrastive, and not by "
     "the logits that it gives when it is called",
     "path.differentiable[ladder]": "its log-SNR is linear between rungs, so that its slope jumps at each of them",
+    "path.differentiable[vp-discrete]": "its log-SNR is linear between rungs, so that its slope jumps at each of them",
 }
 
 ANYDIFF_CHECK_OPTIONS = {
@@ -104,6 +105,7 @@ def register_paths(register: Register) -> None:
     register("rddm", "to a known input: residual and noise on their own schedules", "anydiff.paths:RDDM")
     register("flow-shifted", "straight lines, longer in noise by a shift", "anydiff.paths:ShiftedFlow")
     register("ladder", "variance preserving at whole times, which networks are told", "anydiff.paths:Ladder")
+    register("vp-discrete", "variance preserving in whole steps: the chain of DDPM", "anydiff.paths:DiscreteVP")
     register("foreign", "a path under another library's conventions", "anydiff.paths:foreign")
     register("interpolant", "a bridge between two data sets", "anydiff.paths:Interpolant")
     register("interpolant-one-sided", "the interpolant from Gaussian noise", "anydiff.paths:OneSided")

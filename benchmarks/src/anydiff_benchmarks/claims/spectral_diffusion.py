@@ -6,9 +6,7 @@ import copy
 import functools
 import itertools
 import math
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,11 +15,12 @@ from torch import Tensor, nn
 from anydiff.denoisers import NetworkDenoiser
 from anydiff.distillation import Spectral
 from anydiff.networks import MLP, UNet
-from anydiff.objectives import Denoising, Objective, Sum, Weighted
+from anydiff.objectives import Denoising, Sum, Weighted
 from anydiff.paths import VPLinear
 from anydiff.samplers import sample
-from anydiff.states import UNCONDITIONAL, Condition, Conditioning, StateSpec
-from anydiff.training import ObjectiveMethod, RunFolder, TrainingSettings, fit, load_into, load_weights, meet
+from anydiff.states import UNCONDITIONAL, StateSpec
+from anydiff.training import TrainingSettings
+from anydiff_benchmarks.claims._training import Held, trained
 from anydiff_benchmarks.claims.base import Claim, Verdict
 
 EXACT = {1: 546, 2: 418, 4: 279, 8: 160, 16: 82, 32: 39}
@@ -59,37 +58,6 @@ LENGTH, SIDE, STEPS = 64, 16, 1000
 LINE, FIELD = StateSpec.single((LENGTH,), name="sequence"), StateSpec.single((1, SIDE, SIDE), name="field")
 UPPER = (6, 7, 8)
 """Rings of frequency of the upper third."""
-
-
-class Held:
-    """States in memory, without conditions; random access."""
-
-    conditions: Mapping[str, Condition] = {}
-
-    def __init__(self, name: str, states: Tensor, spec: StateSpec) -> None:
-        self.name = self.hash = name
-        self.states, self.spec = states, spec
-
-    def __len__(self) -> int:
-        return len(self.states)
-
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Conditioning]:
-        """The states."""
-        return self.states[indices], UNCONDITIONAL
-
-
-def trained(
-    denoiser: NetworkDenoiser, objective: Objective, data: Held, settings: TrainingSettings,
-    teacher: NetworkDenoiser | None = None,
-) -> NetworkDenoiser:  # fmt: skip
-    """``denoiser`` after its training, with the averaged weights."""
-    method = ObjectiveMethod(denoiser, objective)
-    meet(method, {} if teacher is None else {"teacher": teacher})
-    with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.create(Path(folder) / "run", settings.model_dump(mode="json"), {"recipe": "{}"})
-        fit(method, data, settings, run)
-        load_into(denoiser.network, load_weights(run.weights_path)[0], "the training")
-    return denoiser.eval()
 
 
 def _settings(steps: int, batch: int, seed: int) -> TrainingSettings:

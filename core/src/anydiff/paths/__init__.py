@@ -6,7 +6,7 @@ from anydiff.paths.flow import Flow, ShiftedFlow
 from anydiff.paths.foreign import Foreign, Scheduled, foreign
 from anydiff.paths.grids import GRIDS, power, time_grid
 from anydiff.paths.interpolant import Interpolant, OneSided
-from anydiff.paths.ladder import Ladder
+from anydiff.paths.ladder import DiscreteVP, Ladder
 from anydiff.paths.mean_reverting import MeanReverting
 from anydiff.paths.mean_shift import Aggregated, MeanShift
 from anydiff.paths.ornstein_uhlenbeck import OrnsteinUhlenbeck
@@ -25,6 +25,7 @@ __all__ = [
     "Aggregated",
     "CategoricalPath",
     "ClockedPath",
+    "DiscreteVP",
     "ExponentialVE",
     "Flow",
     "Foreign",

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch.nn.functional import softplus
 from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.paths.base import GaussianPath
 
-SCHEDULES = ("linear", "scaled-linear", "cosine", "sigmoid")
+SCHEDULES = ("linear", "scaled-linear", "cosine", "sigmoid", "diffusion-rate")
 CEILING = 0.999
 """Of a β of the cosine schedule (Nichol and Dhariwal 2021)."""
 
@@ -27,9 +28,11 @@ class Ladder(GaussianPath):
     time that belongs to its noise level, and no level is rounded to a rung.
 
     Args:
-        schedule: of the β: ``linear``, ``scaled-linear`` (linear in √β), ``cosine`` or ``sigmoid``.
-        beta_start: β_0 of ``linear``, ``scaled-linear`` and ``sigmoid``.
-        beta_end: β_{N-1} of these.
+        schedule: of the β: ``linear``, ``scaled-linear`` (linear in √β), ``cosine``, ``sigmoid``, or
+            ``diffusion-rate``, β_i = 1 - exp(-b_0/N - (b_1 - b_0)(2i + 1)/(2 N²)), exact rungs of a linear rate, with
+            which ProDiff has few of them (N = 5, b_0 = 0.1, b_1 = 40).
+        beta_start: β_0 of ``linear``, ``scaled-linear`` and ``sigmoid``; b_0 of ``diffusion-rate``.
+        beta_end: β_{N-1} of these, or b_1.
         steps: N.
         betas: the β themselves, which come before the schedule; their number is N.
 
@@ -71,6 +74,9 @@ class Ladder(GaussianPath):
         """The first rung, 0."""
         return 0.0
 
+    tells_rungs: ClassVar[bool] = True
+    """Whether a network is told the number of a rung, in place of the log-SNR."""
+
     def told(self, t: Tensor) -> Tensor:
         """The time itself: networks of a ladder know its rungs by their numbers."""
         return t.to(torch.float64)
@@ -102,6 +108,24 @@ class Ladder(GaussianPath):
         return torch.exp(-softplus(2 * self._log_snr(t)) / 2)
 
 
+@dataclass(frozen=True)
+class DiscreteVP(Ladder):
+    """The chain of a :class:`Ladder` for networks of this library: they are told the log-SNR, and see unit scale.
+
+    So a network outlives number and schedule of the rungs, and the grids ``leading`` and ``trailing`` count them.
+    """
+
+    tells_rungs: ClassVar[bool] = False
+
+    def told(self, t: Tensor) -> Tensor:
+        """The log-SNR λ_t."""
+        return self.log_snr(t)
+
+    def input_scale(self, t: Tensor, sigma_data: float) -> Tensor:
+        """1/sqrt(α² σ_data² + σ²): unit scale of the input."""
+        return GaussianPath.input_scale(self, t, sigma_data)
+
+
 def _digest(betas: tuple[float, ...]) -> str:
     return hashlib.sha256(repr(betas).encode()).hexdigest()[:12]
 
@@ -113,6 +137,9 @@ def _betas(schedule: str, start: float, end: float, steps: int) -> tuple[float, 
         found = start + (end - start) * line
     elif schedule == "scaled-linear":
         found = (math.sqrt(start) + (math.sqrt(end) - math.sqrt(start)) * line) ** 2
+    elif schedule == "diffusion-rate":
+        rung = torch.arange(steps, dtype=torch.float64)
+        found = -torch.expm1(-start / steps - (end - start) * (2 * rung + 1) / (2 * steps**2))
     elif schedule == "sigmoid":
         found = start + (end - start) * torch.sigmoid(12 * line - 6)
     else:

@@ -162,7 +162,6 @@ class Latent(Space):
         rows = latents.float() / self.scale if latents.is_floating_point() else latents
         return torch.cat([self.autoencoder.decode(row[None]) for row in rows])
 
-
     def _scaled(self, latents: Tensor) -> Tensor:
         return latents if self.scale == 1 else latents * self.scale
 

@@ -18,6 +18,7 @@ from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
 from anydiff.guidance import ClassifierFree
 from anydiff.metrics import SampleSet
+from anydiff.networks import LogSNREmbedding
 from anydiff.objectives import Objective
 from anydiff.recipes.recipe import Part, Recipe
 from anydiff.registry import registry
@@ -142,6 +143,11 @@ def build_denoiser(recipe: Recipe, domain: Domain | None = None, spec: StateSpec
         torch.manual_seed(recipe.training.seed)
         network = registry().build(
             "networks", recipe.network.name, spec=spec, conditions=domain.conditions, **told, **recipe.network.options
+        )
+    if getattr(path, "tells_rungs", False) and any(isinstance(each, LogSNREmbedding) for each in network.modules()):
+        raise AnydiffError(
+            f"the path {recipe.path.name!r} tells networks the number of a rung, but {recipe.network.name!r} reads the "
+            "log-SNR, and would take all rungs beyond 20 for one; choose the path 'vp-discrete', the same chain."
         )
     order = getattr(network, "order", None)
     spec = spec if order is None else positions_spec(spec, order)

@@ -97,4 +97,5 @@ dc   | a ratio per step that moves the newest prediction in time   | DCSolver   
 v3   | statistics of the model for DPM-Solver-v3                   | DPMSolverV3Statistics | Zheng et al. 2023
 s3   | all decisions of each step, by an evolutionary search       | S3                    | Liu et al. 2024
 auto | which of 1,000 times are visited, for the law of the samples | AutoDiffusion        | Li et al. 2023
+ot   | stored latents at a late level, coupled to noise by transport | DPMOT               | Li et al. ICCV 2023
 """

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anydiff.calibration.objective import compared_laws, frechet
 from anydiff.calibration.reference import Trials
 from anydiff.calibration.search import Evolution, Found, Method, Space, Spending, evolve, named_solver
 from anydiff.errors import AnydiffError, NotApplicableError, natural_number
-from anydiff.metrics.distances import frechet_distance
 from anydiff.paths import time_grid
 from anydiff.paths.path import Path
 from anydiff.solvers import Plan, PriorAt, Solver, Start, build_plan
@@ -32,7 +31,6 @@ TIMES = 1000
 MUTATION, SMALL_MUTATION = 0.25, 0.1
 POPULATION, PARENTS = 50, 10
 FIXED = ("time", "log-snr", "quadratic", "karras", "learned")
-RESAMPLES = 200
 
 Indices = tuple[int, ...]
 """Distinct indices from 0 to 999, ascending."""
@@ -191,14 +189,7 @@ class AutoDiffusion(Method):
 
     def compared(self, won: Tensor, plain: Tensor, end: Tensor) -> tuple[float, float, tuple[float, float, float]]:
         """Fréchet distances, and their ratio with the interval over resampled samples."""
-        values = frechet(won, end), frechet(plain, end)
-        rng = np.random.default_rng(0)
-        drawn = []
-        for _ in range(RESAMPLES):
-            rows = torch.from_numpy(rng.integers(0, len(end), len(end)))
-            drawn.append(frechet(won[rows], end[rows]) / max(frechet(plain[rows], end[rows]), 1e-300))
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        return *values, (values[0] / max(values[1], 1e-300), float(low), float(high))
+        return compared_laws(won, plain, end)
 
     def search(self, trials: Trials, nfe: int, spending: Spending) -> Found:
         """The best set of times on the noises of ``trials``."""
@@ -225,10 +216,3 @@ class AutoDiffusion(Method):
 
         found, indices = search_grid(space, fitness, self.evaluations, told)[0]
         return Found(values(indices) if found < baseline else {}, min(found, baseline), baseline)
-
-
-def frechet(states: Tensor, other: Tensor) -> float:
-    """The Fréchet distance of two sets of states, flattened."""
-    if not bool(torch.isfinite(states).all()):
-        return float("inf")
-    return frechet_distance(states.flatten(1), other.flatten(1))

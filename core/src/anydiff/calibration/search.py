@@ -136,6 +136,10 @@ class Method(ABC):
         """Where sampling begins with these values; None for the prior."""
         return None
 
+    def remark(self, values: Mapping[str, NDArray[Any]]) -> str:
+        """What whoever samples with these values must know, a sentence; empty for nothing."""
+        return ""
+
 
 Candidate = TypeVar("Candidate")
 

@@ -19,7 +19,8 @@ def command(
     method: Annotated[
         str,
         typer.Option(
-            help="What is learned: dc (a ratio per step), v3 (statistics), s3 (each step's decisions) or auto (times)."
+            help="What is learned: dc (a ratio per step), v3 (statistics), s3 (each step's decisions), auto (times) "
+            "or ot (stored latents to begin at)."
         ),
     ] = "dc",
     nfe: Annotated[str | None, typer.Option(help="Network calls, 3,4,5 say (default: the recipe's).")] = None,

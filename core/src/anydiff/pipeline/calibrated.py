@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from anydiff.registry import registry
 from anydiff.samplers import PlanSampler, SampleRequest
 from anydiff.samplers.sampler import Chunk
 from anydiff.solvers import Start
-from anydiff.states import StateSpec
+from anydiff.states import Conditioning, StateSpec
 
 if TYPE_CHECKING:
     from anydiff.pipeline.pipeline import Pipeline
@@ -29,10 +30,18 @@ class Calibrated(PlanSampler):
     Attributes:
         start: None for the prior.
         entry: what the calibration found.
+        remark: what is told with every sample set; empty for nothing.
     """
 
     start: Start | None = None
     entry: Entry | None = None
+    remark: str = ""
+
+    def warn(self, denoiser: Denoiser, layers: Sequence[Wrapper], condition: Conditioning) -> None:
+        """As always, and what the calibration says of its samples."""
+        super().warn(denoiser, layers, condition)
+        if self.remark:
+            warnings.warn(self.remark, stacklevel=2)
 
     def chunks(self, request: SampleRequest, denoiser: Denoiser, spec: StateSpec) -> Iterator[Chunk]:
         """As always; the states to begin with by ``start``, unless the request brings its own."""
@@ -83,4 +92,4 @@ def calibrated_sampler(
     entry = artefact.entry(calls, guidance_text(layers))
     method = method_of(artefact.method, artefact.options)
     plan = plan_of_entry(artefact, method, pipeline.denoiser.path, calls, layers)
-    return Calibrated(plan, method.start(entry.values), entry)
+    return Calibrated(plan, method.start(entry.values), entry, method.remark(entry.values))

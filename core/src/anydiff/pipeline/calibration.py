@@ -24,8 +24,8 @@ def calibrated(pipeline: Pipeline, method: str, options: Mapping[str, Any]) -> A
     Args:
         pipeline: the model.
         method: registered (``register_calibrations``): ``dc`` (:class:`anydiff.calibration.DCSolver`), ``v3``
-            (:class:`anydiff.calibration.DPMSolverV3Statistics`), ``s3`` (:class:`anydiff.calibration.S3`) or ``auto``
-            (:class:`anydiff.calibration.AutoDiffusion`).
+            (:class:`anydiff.calibration.DPMSolverV3Statistics`), ``s3`` (:class:`anydiff.calibration.S3`), ``auto``
+            (:class:`anydiff.calibration.AutoDiffusion`) or ``ot`` (:class:`anydiff.calibration.DPMOT`).
         options: ``nfe``, numbers of calls (default: the recipe's); ``guidance``, scales, or lists of guidances, for
             each of which it is searched (default: the recipe's own alone); ``condition`` as text, the same for all
             (default: as the held-out data is); ``seed``, ``count`` (search noises; the method's own number), ``fresh``

@@ -2,6 +2,7 @@
 
 from anydiff.solvers.adams import ExponentialAdams
 from anydiff.solvers.base import ENDS, Solver, build_plan, compile_plan
+from anydiff.solvers.coupled import Coupled, cells
 from anydiff.solvers.ddim import DDIM, DDPM, ddim_row
 from anydiff.solvers.dpm_solver_pp import DPMSolverPP
 from anydiff.solvers.dpm_solver_v3 import DPMSolverV3, Statistics
@@ -29,6 +30,7 @@ __all__ = [
     "DDPM",
     "ENDS",
     "USF",
+    "Coupled",
     "DPMSolverPP",
     "DPMSolverV3",
     "EDMHeun",
@@ -54,6 +56,7 @@ __all__ = [
     "Step",
     "advance",
     "build_plan",
+    "cells",
     "checked_choice",
     "compile_plan",
     "ddim_row",

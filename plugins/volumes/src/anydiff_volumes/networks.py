@@ -30,6 +30,7 @@ from anydiff.errors import AnydiffError, UnknownNameError
 from anydiff.networks import UNet
 from anydiff.states import UNCONDITIONAL, ArrayCondition, Conditioning
 from anydiff_volumes.course import Course, weights_given
+from anydiff_volumes.local_spread import LocalSpread
 from anydiff_volumes.sequence_encoder import SequenceEncoder, known_estimates
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class SequenceUNet(nn.Module):
             state; the U-Net sees the latest frame too, and where whole sequences are encoded the straight line
             through the two latest. Rows without frames take m = 0 and
             s = sigma_data. Needs ``parametrization: data``.
+        local_spread: with ``spread``, tell s of each voxel from the frames (:mod:`anydiff_volumes.local_spread`).
         sigma_data: the recipe's, with ``spread``.
         map_channels: channels that the tokens of ``attention`` are spread out to.
         changes: heads of its attention over time.
@@ -66,7 +68,8 @@ class SequenceUNet(nn.Module):
         options: of :class:`anydiff.networks.UNet`.
 
     Raises:
-        AnydiffError: conditions that are not those of a sequence, or ``course`` without ``spread``.
+        AnydiffError: conditions that are not those of a sequence, or ``course`` or ``local_spread`` without
+            ``spread``.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class SequenceUNet(nn.Module):
         *,
         encoder: str = "attention",
         spread: float = 0.0,
+        local_spread: bool = False,
         sigma_data: float = 1.0,
         map_channels: int = 4,
         changes: int = 4,
@@ -113,7 +117,10 @@ class SequenceUNet(nn.Module):
             )
         if encoder == "course" and not spread:
             raise AnydiffError("encoder 'course' predicts about the course of a motion; set spread above 0.")
+        if local_spread and not spread:
+            raise AnydiffError("local_spread tells the spread of each voxel from that of all; set spread above 0.")
         self.spread, self.sigma_data = float(spread), float(sigma_data)
+        self.local = LocalSpread(self.spread) if local_spread else None
         if self.spread:
             channels += 1 if encoder == "previous" else 2
         self.unet = UNet(spec, {"context": ArrayCondition((channels, *self.shape))}, **options)
@@ -134,28 +141,36 @@ class SequenceUNet(nn.Module):
         if self.course is not None:
             return self._along(x, log_snr, known, parts, present)
         shown = known[:, 1:2] if self.kind == "previous" else known[:, 1:]
-        return self._around(x, log_snr, known[:, :1], torch.cat([context, shown], dim=1))
+        spread = self._spreads(parts, known[:, :1])
+        return self._around(x, log_snr, known[:, :1], spread, torch.cat([context, shown], dim=1))
 
     def _along(
         self, x: Tensor, log_snr: Tensor, known: Tensor, parts: Mapping[str, Tensor] | None, present: Tensor
     ) -> Tensor:
         """The prediction about the course of the motion, as far as frames and state tell it."""
         centre = known[:, :1]
+        spread = self._spreads(parts, centre)
         if parts is not None:
             noise = torch.exp(-log_snr.expand(x.shape[0]).clamp(-10, 10)).to(x.dtype)
             state = x * torch.sqrt(self.sigma_data**2 + noise**2)[:, None, None, None, None] - centre
             differences = parts["differences"].to(x.dtype)
-            variance = noise**2 + self.spread**2
-            weights = weights_given(state, differences, parts["mean"], parts["root"], variance)
+            # Voxels count by what the state says of each, so that the least certain ones decide least.
+            scale = torch.rsqrt(noise[:, None, None, None, None] ** 2 + spread**2)
+            one = torch.ones_like(noise)
+            weights = weights_given(state * scale, differences * scale, parts["mean"], parts["root"], one)
             moved = (weights[:, :, None, None, None] * differences).sum(dim=1, keepdim=True)
             centre = torch.where(present, centre + moved, centre)
-        return self._around(x, log_snr, centre, torch.cat([centre, known[:, 1:]], dim=1))
+        return self._around(x, log_snr, centre, spread, torch.cat([centre, known[:, 1:]], dim=1))
 
-    def _around(self, x: Tensor, log_snr: Tensor, centre: Tensor, context: Tensor) -> Tensor:
+    def _spreads(self, parts: Mapping[str, Tensor] | None, centre: Tensor) -> Tensor:
+        """The spread about the centre, one for each row or, with ``local_spread``, for each of its voxels."""
+        known = centre.flatten(1).any(dim=1)[:, None, None, None, None]
+        told = self.spread if parts is None or self.local is None else parts["spread"].to(centre.dtype)
+        return torch.where(known, told, self.sigma_data).to(centre.dtype)
+
+    def _around(self, x: Tensor, log_snr: Tensor, centre: Tensor, spread: Tensor, context: Tensor) -> Tensor:
         """The prediction of the data about a centre; see ``spread``."""
         noise = torch.exp(-log_snr.expand(x.shape[0]).clamp(-10, 10)).to(x.dtype)[:, None, None, None, None]
-        known = centre.flatten(1).any(dim=1)[:, None, None, None, None]
-        spread = torch.where(known, self.spread, self.sigma_data).to(x.dtype)
         # The network is handed x_t / sqrt(α² σ_data² + σ²), on every path.
         difference = x * torch.sqrt(self.sigma_data**2 + noise**2) - centre
         scale = torch.rsqrt(spread**2 + noise**2)
@@ -171,7 +186,7 @@ class SequenceUNet(nn.Module):
         """The condition with parts of ``frames``: ``map``, that of its sequence; ``nothing``, that of no sequence;
         ``known``: the centre of the prediction (see ``spread``), the latest frame that is seen and the straight line
         through the two latest, zero without any; with ``course`` also what :class:`~anydiff_volumes.course.Course`
-        makes of the sequence.
+        makes of the sequence, and with ``local_spread`` the ``spread`` of each voxel.
 
         The first three are ``[B, channels, X, Y, Z]``; a sampler has all made once.
 
@@ -199,6 +214,8 @@ class SequenceUNet(nn.Module):
         law = {}
         if self.course is not None:
             law = dict(zip(("differences", "mean", "root"), self.course(frames, seen, since), strict=True))
+        if self.local is not None:
+            law["spread"] = self.local(frames, seen, latest, line)
         return condition.with_parts("frames", map=encoded, nothing=nothing, known=known, **law)
 
     def _nothing(self, rows: int) -> Tensor:

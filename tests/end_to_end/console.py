@@ -37,6 +37,7 @@ SMALLER = [
 
 TRAINING = {
     "images": "training.steps=2 training.batch_size=4 network.options.channels=8",
+    "audio": "training.steps=2 training.batch_size=4 network.options.channels=8 network.options.multipliers=[1]",
     "weather": "training.steps=2 training.batch_size=4",
     "text": "training.steps=2 training.batch_size=4 network.options.width=16 network.options.blocks=1",
     "": "training.steps=2 training.batch_size=4",

@@ -10,6 +10,7 @@ import pytest
 from alone import ROOT, Alone
 
 PLUGINS = {
+    "audio": ("run", "--count", "2"),
     "images": ("images/fashion", "--count", "2"),
     "molecules": ("molecules/qm9", "--count", "2"),
     "pose": ("pose/diffpose", "--members", "1", "--cases", "2"),
@@ -24,6 +25,10 @@ PLUGINS = {
 Where a plugin bundles no weights: the run that :data:`TRAINED` leaves.
 """
 TRAINED = {
+    "audio": (
+        "audio/numbers-wave", "network.options.channels=8", "network.options.multipliers=[1]", "training.steps=2",
+        "training.batch_size=4", "training.warmup_steps=0",
+    ),
     "text": (
         "text/shakespeare", "domain.options.length=24", "dataset.options.size=64", "network.options.width=16",
         "network.options.blocks=1", "training.steps=2", "training.batch_size=8", "training.warmup_steps=0",

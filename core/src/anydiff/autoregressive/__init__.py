@@ -2,6 +2,7 @@
 
 from anydiff.autoregressive.blocks import BlockPlan, BlockSampler, Budget, PlanPerGroup, compile_blocks
 from anydiff.autoregressive.cspd import Chain, Speculated, speculate
+from anydiff.autoregressive.heads import DiffusionHead, GaussianHead, SoftmaxHead, TokenHead, TokenKeys
 from anydiff.autoregressive.loop import Drawn, Group, Inner, Rollout, fill
 from anydiff.autoregressive.paths import DrawnPath, PathLaw, PathPair
 from anydiff.autoregressive.rollout import Context, Draw, rollout
@@ -15,9 +16,11 @@ __all__ = [
     "Chain",
     "Context",
     "Densities",
+    "DiffusionHead",
     "Draw",
     "Drawn",
     "DrawnPath",
+    "GaussianHead",
     "Group",
     "Inner",
     "Pair",
@@ -26,8 +29,11 @@ __all__ = [
     "PlanPerGroup",
     "Rollout",
     "Sampled",
+    "SoftmaxHead",
     "Speculated",
     "Tables",
+    "TokenHead",
+    "TokenKeys",
     "Verdict",
     "compile_blocks",
     "fill",

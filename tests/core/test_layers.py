@@ -28,7 +28,7 @@ LAYERS = [
     {"distillation"},
     {"training"},
     {"calibration"},
-    {"compression", "editing", "inverse"},
+    {"compression", "editing", "inverse", "representation"},
     {"recipes"},
     {"adapters"},
     {"tasks"},

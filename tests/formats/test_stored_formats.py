@@ -26,6 +26,7 @@ STORED = Path(__file__).parent / "stored"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LATER = {
     "latent: null\n": "latent: null\nlatent_scale: null\n",
+    "dataset:\n": "refines: null\ndataset:\n",
     "training:\n": "companions: {}\nstart: null\ntraining:\n",
     "  guidance: []\n": "  guidance: []\n  fixed: false\n  temperature: 1.0\n  read_out: null\n",
 }

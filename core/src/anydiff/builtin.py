@@ -97,6 +97,7 @@ def register_paths(register: Register) -> None:
     register("edm", "sigma = t, data not scaled", "anydiff.paths:EDM")
     register("mean-reverting", "to a known observation and noise around it", "anydiff.paths:MeanReverting")
     register("mean-shift", "variance preserving, around a growing share of a known mean", "anydiff.paths:MeanShift")
+    register("known-shift", "another path, around a fixed share of a known input", "anydiff.paths:known_shift")
     register("aggregated", "the same, where the data are that mean", "anydiff.paths:Aggregated")
     register("ornstein-uhlenbeck", "dx = -x dt + dw, to a variance of 1/2", "anydiff.paths:OrnsteinUhlenbeck")
     register("product", "each leaf of the state on its own path", "anydiff.paths.mixed:product")

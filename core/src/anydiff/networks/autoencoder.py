@@ -11,6 +11,7 @@ categorical path.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from torch.nn import functional
 
 from anydiff.errors import AnydiffError, natural_number
 from anydiff.networks.codebook import Codebook
+from anydiff.networks.latent_density import LatentDensity
 from anydiff.networks.layers import (
     check_input,
     crop,
@@ -75,12 +77,15 @@ class Autoencoder(nn.Module):
         blocks: residual blocks per resolution, in the encoder and again in the decoder.
         codebook: K, the number of codes; None for latents that are numbers.
         code_size: numbers per code's vector; 8 by default.
+        density: components of the mixture of Gaussians that is fitted to the codes at the end of a training
+            (:class:`~anydiff.networks.latent_density.LatentDensity`); None for none. Not with a codebook.
 
     Attributes:
         latent_leaf: what a latent is.
 
     Raises:
-        AnydiffError: an option out of range, a code size without a codebook, or a state that is not (C, *spatial).
+        AnydiffError: an option out of range, a code size without a codebook, a density with one, or a state that is
+            not (C, *spatial).
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class Autoencoder(nn.Module):
         blocks: int = 1,
         codebook: int | None = None,
         code_size: int | None = None,
+        density: int | None = None,
     ) -> None:
         super().__init__()
         natural_number("blocks", blocks)
@@ -133,6 +139,9 @@ class Autoencoder(nn.Module):
         self.norm = group_norm(widths[0])
         self.exit = _convolution(dimensions, widths[0], state_channels * cell, 3)
         self.codebook = None if codebook is None else Codebook(codebook, features)
+        if codebook is not None and density is not None:
+            raise AnydiffError(f"density is {density}, but codes of a codebook are classes; leave one of them out.")
+        self.density = None if density is None else LatentDensity(density, math.prod(self._features_shape))
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

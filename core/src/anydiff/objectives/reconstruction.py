@@ -140,6 +140,7 @@ class Reconstruction(Sum):
                 raise AnydiffError(f"{name} is {value}, but must be a finite number of at least 0.")
         if error not in ERRORS:
             raise UnknownNameError("error", str(error), ERRORS)
+        self.noise = noise
         parts = {"error": Weighted(ReconstructionError(noise, error), 1.0)}
         self._of_numbers, self._of_codes = {**parts}, {**parts, "codebook": Weighted(CodebookError(), 1.0)}
         if penalty > 0:

@@ -6,6 +6,7 @@ from anydiff.paths.flow import Flow, ShiftedFlow
 from anydiff.paths.foreign import Foreign, Scheduled, foreign
 from anydiff.paths.grids import GRIDS, power, time_grid
 from anydiff.paths.interpolant import Interpolant, OneSided
+from anydiff.paths.known_shift import KnownShift, known_shift
 from anydiff.paths.ladder import DiscreteVP, Ladder
 from anydiff.paths.mean_reverting import MeanReverting
 from anydiff.paths.mean_shift import Aggregated, MeanShift
@@ -31,6 +32,7 @@ __all__ = [
     "Foreign",
     "GaussianPath",
     "Interpolant",
+    "KnownShift",
     "Ladder",
     "LinearPath",
     "Marginal",
@@ -52,6 +54,7 @@ __all__ = [
     "VPLogSNR",
     "check_range",
     "foreign",
+    "known_shift",
     "power",
     "time_grid",
 ]

@@ -28,7 +28,7 @@ Companions = Mapping[str, "Pipeline"]
 
 def sources(recipe: Recipe) -> dict[str, str]:
     """Role -> source of every model that ``recipe`` names; a further role is a further entry here."""
-    named = {"latent": recipe.latent}
+    named = {"latent": recipe.latent, "refines": recipe.refines}
     return {role: source for role, source in named.items() if isinstance(source, str)}
 
 

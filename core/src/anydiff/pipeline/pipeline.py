@@ -27,6 +27,7 @@ from anydiff.pipeline.likelihood import bound, ode_inputs, require_density
 from anydiff.pipeline.load import load_pipeline
 from anydiff.pipeline.optimise import Optimised, optimise
 from anydiff.pipeline.positions import ordered
+from anydiff.pipeline.refinement import refined_by, refinement_of
 from anydiff.pipeline.restore import Restoration, restored
 from anydiff.pipeline.samplers import SolverLike, plan_of, sampler_of
 from anydiff.pipeline.sampling import SampleOptions, member_rows, objects_per_case, sample_states
@@ -48,7 +49,7 @@ class Pipeline:
         denoiser: E[x_0 | x_t], in evaluation mode.
         domain: the codec between states and the field's own objects.
         metadata: where the weights come from.
-        companions: role -> every other model that this one needs: ``latent`` is the autoencoder it diffuses in.
+        companions: role -> every other model that this one needs: ``latent`` it diffuses in, ``refines`` it refines.
         origin: what it was loaded from: a recipe's name, or the absolute path of a run folder or weights file.
     """
 
@@ -64,7 +65,7 @@ class Pipeline:
         """A pipeline with freshly initialised weights; ``companions`` are loaded by name where none are given."""
         domain = build_domain(recipe)
         found = companions_of(recipe, load) if companions is None else dict(companions)
-        latent = space_of(recipe, domain, found)
+        latent, _ = space_of(recipe, domain, found), refinement_of(recipe, domain, found)  # either may be refused
         denoiser = build_denoiser(recipe, domain, None if latent is None else latent.spec).eval()
         return cls(recipe, denoiser, domain, companions=found)
 
@@ -100,8 +101,7 @@ class Pipeline:
         """Draw samples as the field's own objects.
 
         Args:
-            count: how many, or the indices themselves; sample k of a seed is the same in every set. By default as many
-                as there are states or objects in ``start``.
+            count: how many (default: as in ``start``), or their indices; sample k of a seed is the same in every set.
             options: the fields of :class:`SampleOptions`, which explains them; ``grid``, ``end`` and the solver's own.
         """
         samples = self.sample_set(count, **options)
@@ -169,7 +169,7 @@ class Pipeline:
         denoiser, states, options = ode_inputs(self, objects, condition, options)
         return (ode or AdaptiveODE()).log_likelihood(denoiser, states, **options)
 
-    bound, edit, invert = bound, edit, invert
+    bound, edit, invert, refinement = bound, edit, invert, cached_property(refined_by)
 
     def reference(self, count: int | None = None) -> SampleSet:
         """The first ``count`` (default all) entries of the held-out split."""

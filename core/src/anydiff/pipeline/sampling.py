@@ -26,6 +26,7 @@ from anydiff.pipeline.conditions import Asked, fixing, known_entries, require_gu
 from anydiff.pipeline.energies import guidance_of
 from anydiff.pipeline.fixed import require_free
 from anydiff.pipeline.noises import check_record
+from anydiff.pipeline.refinement import with_codes
 from anydiff.pipeline.samplers import sampler_of
 from anydiff.plugins import hooks
 from anydiff.samplers import Sampler, SampleRequest
@@ -182,8 +183,9 @@ class Draws:
         rows = natural_number("count", count) if isinstance(count, int) else len(count)
         distinct = rows if options.cases is None else natural_number("cases", options.cases)
         layers = guidance_of(pipeline, options.guidance)
-        asked = pipeline.conditioning(options.condition, distinct, [name for layer in layers for name in layer.reads])
         numbers = range(distinct) if options.cases is not None or isinstance(count, int) else count
+        given = with_codes(pipeline, options.condition, numbers, options.seed)
+        asked = pipeline.conditioning(given, distinct, [name for layer in layers for name in layer.reads])
         condition = _sized_and_fixed(pipeline.domain, asked, numbers, options)
         layers = _fitting(pipeline, layers, condition, options)
         device = next(pipeline.denoiser.parameters()).device if options.device is None else options.device

@@ -13,8 +13,10 @@ from typing import Any
 from anydiff.data.dataset import Dataset
 from anydiff.data.reading import Place, parse_json
 from anydiff.errors import AnydiffError
+from anydiff.networks import Autoencoder
+from anydiff.networks.latent_density import LatentDensity
 from anydiff.pipeline.companions import companions_of, recorded_text
-from anydiff.pipeline.latent import LatentDataset, warn_of_scale, with_unit_scale
+from anydiff.pipeline.latent import Latent, LatentDataset, warn_of_scale, with_unit_scale
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.start import (
     check_companion,
@@ -35,11 +37,14 @@ from anydiff.recipes import Model, Part, Recipe, Start, load_recipe
 from anydiff.recipes.build import build_training_method
 from anydiff.recipes.statistics import fit_to_data
 from anydiff.registry import registry
+from anydiff.representation import RefinedDataset
 from anydiff.training import Hardware, RunFolder, TrainingEvents, fit
 from anydiff.training.events import Batch
 from anydiff.training.run import process_rank
-from anydiff.training.weights import BEFORE, load_metadata
+from anydiff.training.weights import BEFORE, load_metadata, save_weights
 
+CODES = 20_000
+"""Examples to whose codes a density is fitted, at most."""
 FIRST_EXAMPLES = 512
 """What a network that begins with data is shown before its first step."""
 
@@ -96,6 +101,8 @@ def train(
     transforms = transforming_code("transform_batch")
     pipeline = _begun(recipe, Path(folder), transforms, resume)
     _begin_weights(pipeline, base, dataset)
+    if pipeline.refinement is not None:
+        dataset = RefinedDataset(dataset, pipeline.refinement)
     if pipeline.latent is not None:
         dataset = seen = LatentDataset(dataset, pipeline.latent)
         warn_of_scale(seen, recipe.sigma_data)
@@ -119,6 +126,8 @@ def train(
     hooked = (_HookEvents(recipe), *listeners)
     hardware = Hardware(devices)
     fit(method, dataset, recipe.training, run, hardware=hardware, resume=resume, callbacks=hooked, console=console)
+    if process_rank() == 0:
+        _fit_density(run, dataset)
     pipeline = load(run.path)
     if process_rank() == 0:
         run.write_card(card(pipeline, dataset))
@@ -158,6 +167,8 @@ def _begin_weights(pipeline: Pipeline, base: Pipeline | None, dataset: Dataset) 
         taken = take_weights(pipeline, base, start)
         if not taken.whole:
             warnings.warn(f"started from {start.source!r} in part: {taken}.", stacklevel=3)
+    if isinstance(pipeline.denoiser.network, Autoencoder) and pipeline.denoiser.network.density is not None:
+        LatentDensity.ready()
     begin = getattr(pipeline.denoiser.network, "begin", None)
     if begin is not None and (taken is None or taken.random):
         states, _ = dataset.batch(range(min(FIRST_EXAMPLES, len(dataset))))
@@ -166,11 +177,24 @@ def _begin_weights(pipeline: Pipeline, base: Pipeline | None, dataset: Dataset) 
         freeze(pipeline.denoiser.network, start.freeze)
 
 
+def _fit_density(run: RunFolder, dataset: Dataset) -> None:
+    """Where the network has a density of its codes, fit it to those of the data and store it with the weights."""
+    pipeline = load(run.path)
+    network = pipeline.denoiser.network
+    if not isinstance(network, Autoencoder) or network.density is None:
+        return
+    states, _ = dataset.batch(range(min(len(dataset), CODES)))
+    network.density.fit(Latent(pipeline.domain, network).to_latent(states), pipeline.recipe.training.seed)
+    _, metadata = run.load_weights()
+    save_weights(run.weights_path, network.state_dict(), metadata, overwrite=True)
+
+
 def _check_same_experiment(recipe: Recipe, before: Recipe, folder: Path) -> None:
     """Refuse to resume a run under a recipe that makes another model, before anything of the run is replaced."""
     for part in (
         "domain",
         "latent",
+        "refines",
         "dataset",
         "network",
         "path",

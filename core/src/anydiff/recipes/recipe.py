@@ -109,6 +109,9 @@ class Recipe(Settings):
             aggregated into one space (see :mod:`anydiff.pipeline.aggregate`).
         latent_scale: the number that the autoencoder's latents are multiplied by; ``unit``: one over their deviation in
             the training data, which training puts in its place.
+        refines: the autoencoder (as for ``latent``) whose reconstruction is the condition ``input``: in training that
+            of a code drawn about the example's own, in sampling that of a code drawn from the density of codes (see
+            :mod:`anydiff.representation.diffusevae`).
         dataset: training data; ``split`` is filled in (``train``, or ``test`` for the reference).
         network: the network.
         path: how data becomes noise.
@@ -128,6 +131,7 @@ class Recipe(Settings):
     domain: Part
     latent: str | Aggregation | None = None
     latent_scale: Scale | None = None
+    refines: str | None = None
     dataset: Part
     network: Part
     path: Part = Part(name="vp-linear")
@@ -163,7 +167,7 @@ class Recipe(Settings):
         """The resolved configuration as JSON with sorted keys."""
         data = self.model_dump(mode="json")
         # What came later is left out where it is not used, so that a recipe keeps the name it had before.
-        for name in ("latent", "latent_scale", "start", "companions"):
+        for name in ("latent", "latent_scale", "refines", "start", "companions"):
             if not getattr(self, name):
                 del data[name]
         if self.method == Part(name="objective"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anydiff.hookspecs import Register, hookimpl
 
 ANYDIFF_API = ">=2.0,<3"
-ANYDIFF_CHECK_OPTIONS = {"images/mmd": {"nfe": 2}}
+ANYDIFF_CHECK_OPTIONS = {"images/mmd": {"nfe": 2}, "images/coarse": {"network.options.density": "null"}}
 
 
 @hookimpl
@@ -46,6 +46,12 @@ def register_datasets(register: Register) -> None:
         "images/few-shot",
         "a few pictures without labels: ten drawings of Fashion-MNIST, or a folder",
         "anydiff_images.few_shot:FewShot",
+        ledger="anydiff_images.ledger:FASHION_MNIST",
+    )
+    register(
+        "images/fashion-plain",
+        "the bundled Fashion-MNIST without its labels",
+        "anydiff_images.diffusevae:PlainFashion",
         ledger="anydiff_images.ledger:FASHION_MNIST",
     )
     register("images/bridge", "two kinds of pictures as the ends of a bridge", "anydiff_images.bridge:ImageBridge")
@@ -131,6 +137,13 @@ def register_recipes(register: Register) -> None:
         "anydiff_images.bridge:fashion_bridge",
         weights="anydiff_images:weights/fashion-bridge.safetensors",
     )
+    for name, help_ in (
+        ("coarse", "codes of Fashion-MNIST: 16 numbers each, and their density"),
+        ("refined", "Fashion-MNIST: drawn codes, refined by a diffusion"),
+        ("unrefined", "the unconditional twin of images/refined"),
+    ):
+        weights = f"anydiff_images:weights/{name}.safetensors"
+        register(f"images/{name}", help_, f"anydiff_images.diffusevae:{name}", weights=weights)
 
 
 @hookimpl

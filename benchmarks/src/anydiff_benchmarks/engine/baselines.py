@@ -1,7 +1,8 @@
 """Free baselines: what a metric says when no model is involved. They cost no training and no network evaluation.
 
 ``resample`` is the floor (other real data: no model can be told apart from it and win), the two ``gaussian`` ones are
-the ceiling (what the first two moments alone give). All work on any :class:`~anydiff.data.dataset.Dataset`.
+the ceiling (what the first two moments alone give). Where states are classes, ``independent`` (the frequencies of the
+classes, entry by entry) stands for the Gaussians, which mean nothing there.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from torch import Tensor
 from anydiff.data import Dataset
 from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.metrics import SampleSet
-from anydiff.states import UNCONDITIONAL, Conditioning, permutation, standard_normal
+from anydiff.states import UNCONDITIONAL, Conditioning, StateSpec, permutation, standard_normal, uniform
 
-BASELINES = ("resample", "gaussian", "gaussian-diagonal")
+BASELINES = ("resample", "gaussian", "gaussian-diagonal", "independent")
 FULL_COVARIANCE_LIMIT = 4096
 _CHUNK = 1024
 
@@ -29,7 +30,16 @@ def baseline(
         return resample(dataset, count, seed, condition)
     if name in ("gaussian", "gaussian-diagonal"):
         return gaussian(dataset, count, seed, name == "gaussian-diagonal", condition)
+    if name == "independent":
+        return independent(dataset, count, seed, condition)
     raise UnknownNameError("baseline", name, BASELINES)
+
+
+def without_meaning(spec: StateSpec) -> tuple[str, ...]:
+    """The baselines that say nothing of states of ``spec``: Gaussians of classes, frequencies of real numbers."""
+    classes = [leaf.kind == "categorical" for leaf in spec.leaves]
+    gaussians = ("gaussian", "gaussian-diagonal") if any(classes) else ()
+    return (*gaussians, *(() if all(classes) else ("independent",)))
 
 
 def resample(dataset: Dataset, count: int, seed: int = 0, condition: Conditioning = UNCONDITIONAL) -> SampleSet:
@@ -123,6 +133,39 @@ def gaussian(
     mean, factor = _moments(dataset, diagonal)
     flat = mean + (noise * factor if diagonal else noise @ factor.T)
     states = flat.to(chosen.states.dtype).reshape(count, *spec.shape)
+    return SampleSet(states, chosen.condition.rows(rows), dataset.domain)
+
+
+def independent(dataset: Dataset, count: int, seed: int = 0, condition: Conditioning = UNCONDITIONAL) -> SampleSet:
+    """``count`` states of classes, every entry drawn by itself with the frequencies that it has in ``dataset``.
+
+    Args:
+        dataset: the training split, of states whose leaves are all categorical.
+        count: number of draws.
+        seed: of the draws, and of the conditions beside them, as for :func:`gaussian`.
+        condition: as for :func:`resample`.
+
+    Raises:
+        AnydiffError: a leaf that is not categorical.
+    """
+    spec = dataset.spec
+    real = [leaf.name for leaf in spec.leaves if leaf.kind != "categorical"]
+    if real:
+        raise AnydiffError(
+            f"the baseline 'independent' draws classes, but leaf {real[0]!r} of {dataset.name!r} holds real numbers; "
+            "take 'gaussian-diagonal'."
+        )
+    chosen = resample(dataset, min(count, len(dataset)), seed, condition)
+    rows = torch.arange(natural_number("count", count)) % len(chosen)
+    kinds = max(leaf.classes or 0 for leaf in spec.leaves)
+    counts = torch.zeros(spec.size, kinds, dtype=torch.float64)
+    for start in range(0, len(dataset), _CHUNK):
+        found = dataset.batch(range(start, min(start + _CHUNK, len(dataset))))[0].flatten(1).long()
+        counts.scatter_add_(1, found.T, torch.ones(found.T.shape, dtype=torch.float64))
+    numbers = uniform(seed, range(count), 0, "baseline/independent", (spec.size,))
+    reached = counts.cumsum(1) / len(dataset)
+    states = torch.searchsorted(reached, numbers.T.contiguous(), right=True).clamp(max=kinds - 1).T
+    states = spec.project(states.reshape(count, *spec.shape).to(chosen.states.dtype), chosen.condition.mask)
     return SampleSet(states, chosen.condition.rows(rows), dataset.domain)
 
 

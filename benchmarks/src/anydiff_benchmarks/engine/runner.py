@@ -100,7 +100,7 @@ class TaskPlan:
         free = [] if self.task.evaluator and not self.first.facts["cards"] else list(suite.baselines)
         if self.first.facts["paired"]:
             free = [name for name in free if name != "real"]  # the truth of another case is no ceiling
-        return [name for name in free if not (name == "gaussian" and self.first.wide)] + list(self.task.baselines)
+        return [name for name in free if name not in self.first.senseless] + list(self.task.baselines)
 
 
 @dataclass(frozen=True)

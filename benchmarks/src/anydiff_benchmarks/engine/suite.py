@@ -24,7 +24,7 @@ from anydiff.settings import Settings
 from anydiff.tasks import Tier
 from anydiff_benchmarks.engine.identity import texts
 
-BASELINES = ("real", "resample", "gaussian", "gaussian-diagonal")
+BASELINES = ("real", "resample", "gaussian", "gaussian-diagonal", "independent")
 """The free baselines of every task: held-out data against held-out data, and those of
 :mod:`anydiff_benchmarks.engine.baselines`; a task adds its own."""
 

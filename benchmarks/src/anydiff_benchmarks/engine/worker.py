@@ -23,8 +23,10 @@ from anydiff.pipeline import Pipeline
 from anydiff.plugins import Source, hooks, source_of
 from anydiff.recipes import Recipe
 from anydiff.registry import KINDS, Entry, registry
+from anydiff.states import StateSpec
 from anydiff.tasks import load_task
 from anydiff_benchmarks.engine import identity
+from anydiff_benchmarks.engine.baselines import FULL_COVARIANCE_LIMIT, without_meaning
 from anydiff_benchmarks.engine.generation import Generator, SamplingCost
 from anydiff_benchmarks.engine.measure import measured
 from anydiff_benchmarks.engine.planning import Cell, Speed
@@ -74,7 +76,8 @@ class Description:
         speed: measured here and now.
         least: fewer cases say nothing, or are refused by a metric.
         size: number of held-out cases.
-        wide: the state is too large for a Gaussian with full covariance.
+        senseless: free baselines that mean nothing here, or cost too much: a Gaussian with the full covariance of a
+            large state, Gaussians of classes, frequencies of real numbers.
         picture: of held-out data.
         note: why there is no picture.
     """
@@ -87,7 +90,7 @@ class Description:
     speed: Speed
     least: int
     size: int
-    wide: bool
+    senseless: tuple[str, ...]
     picture: bytes
     note: str
 
@@ -189,8 +192,13 @@ def describe(setting: Setting, speed: Speed | None) -> Description:
     }
     return Description(
         common, model, {"training data": opening.facts["training data"]["hash"]}, _sources(setting.names), facts, speed,
-        opening.least, opening.size, pipeline.domain.spec.size > 4096, opening.picture, opening.note,
+        opening.least, opening.size, _senseless(pipeline.domain.spec), opening.picture, opening.note,
     )  # fmt: skip
+
+
+def _senseless(spec: StateSpec) -> tuple[str, ...]:
+    wide = ("gaussian",) if spec.size > FULL_COVARIANCE_LIMIT else ()
+    return (*without_meaning(spec), *wide)
 
 
 def compute(setting: Setting, cell: Cell, with_picture: bool) -> tuple[Row, bytes]:

@@ -137,4 +137,19 @@ def _short(plugin: Subject, entry: Entry) -> Recipe:
         # A recipe may be called as its network is; what the network is built with is no change of the recipe.
         options = {key: value for key, value in options.items() if key.partition(".")[0] in Recipe.model_fields}
     own = [f"{key}={value}" for key, value in options.items()]
+    for name, model in load_recipe(entry.name).companions.items():
+        stand_in = next((each for each in plugin.of_kind("recipes") if each.name == model.source), None)
+        if stand_in is not None and not stand_in.metadata.get("weights"):
+            own.append(f"companions.{name}={_trained(plugin, stand_in)}")
     return load_recipe(entry.name, [*SHORT, *own])
+
+
+def _trained(plugin: Subject, entry: Entry) -> str:
+    """Two steps of a recipe that has no bundled weights, as the companion of another; its run folder."""
+
+    def made() -> str:
+        folder = plugin.scratch / f"companion-{entry.name.replace('/', '-')}"
+        train(_short(plugin, entry), folder)
+        return str(folder)
+
+    return plugin.once(("companion", entry.name), made)

@@ -20,6 +20,7 @@ ANYDIFF_CHECK_OPTIONS = {
     "text/works": {"size": 64, "domain": {"length": 32, "tokeniser": "byte"}},
     "text/shakespeare": _SMALL,
     "text/autoregressive": {**_SMALL, "sampling.nfe": 32},
+    "text/edlm": _SMALL,
 }
 
 
@@ -55,7 +56,14 @@ def register_commands(register: Register) -> None:
 
 
 @hookimpl
+def register_tasks(register: Register) -> None:
+    """Texts of Shakespeare."""
+    register("text/shakespeare@1", "64 texts of 256 characters of Shakespeare", "anydiff_text.tasks:shakespeare")
+
+
+@hookimpl
 def register_recipes(register: Register) -> None:
-    """Masked diffusion of characters, and autoregression."""
+    """Masked diffusion of characters, autoregression, and an energy."""
     register("text/shakespeare", "masked diffusion of Shakespeare's characters", "anydiff_text.recipes:shakespeare")
     register("text/autoregressive", "Shakespeare character by character", "anydiff_text.recipes:autoregressive")
+    register("text/edlm", "an energy that corrects a masked model of texts", "anydiff_text.recipes:edlm")

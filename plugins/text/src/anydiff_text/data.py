@@ -107,6 +107,11 @@ class Shakespeare(Dataset):
         return states, UNCONDITIONAL
 
 
+def training_tokens(tokeniser: str, vocabulary: str | None) -> list[Tensor]:
+    """The class numbers of the training part of every work, int64."""
+    return [_numbers("train", work, tokeniser, vocabulary) for work in works()]
+
+
 def _defaults(domain: object) -> dict[str, Any]:
     """Options of a domain that is not said whole: the vocabulary of the works, where tokens are characters."""
     said = domain if isinstance(domain, Mapping) else {}

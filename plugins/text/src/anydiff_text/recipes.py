@@ -50,6 +50,20 @@ def autoregressive() -> Recipe:
     return Recipe.parse(recipe, f"recipe {recipe['name']!r}")
 
 
+def edlm() -> Recipe:
+    """An energy of whole texts, which corrects the proposals of a masked model; train that one first."""
+    recipe = {
+        "name": "text/edlm",
+        "help": "an energy of whole texts for the samples of text/shakespeare, by noise contrast (EDLM)",
+        **_texts(),
+        "network": {"name": "token-energy", "options": _NETWORK},
+        "objective": "noise-contrastive",
+        "companions": {"proposal": "text/shakespeare"},
+        "sampling": {"solver": "ancestral", "nfe": 64},
+    }
+    return Recipe.parse(recipe, f"recipe {recipe['name']!r}")
+
+
 def _texts() -> dict[str, Any]:
     """What all recipes of Shakespeare share."""
     options = {"length": 256, "tokeniser": "character", "vocabulary": CHARACTERS}

@@ -16,6 +16,7 @@ BASELINE_HELP: Mapping[str, str] = {
     "resample": "training data",
     "gaussian": "Gaussian of all moments",
     "gaussian-diagonal": "marginal Gaussian",
+    "independent": "frequencies of classes",
 }
 
 

@@ -38,7 +38,7 @@ class Ladder(GaussianPath):
 
     Raises:
         UnknownNameError: no such schedule.
-        AnydiffError: fewer than two β, or one outside of (0, 1).
+        AnydiffError: fewer than two β, one outside of (0, 1), or a rate ``b_1`` below 1.
     """
 
     schedule: str = "linear"
@@ -56,6 +56,12 @@ class Ladder(GaussianPath):
             raise UnknownNameError("schedule of the betas", self.schedule, SCHEDULES)
         if not isinstance(self.steps, int) or self.steps < 2:
             raise AnydiffError(f"steps is {self.steps}, but a ladder needs a whole number of at least 2 rungs.")
+        if self.schedule == "diffusion-rate" and not self.beta_end >= 1:
+            raise AnydiffError(
+                f"beta_end is {self.beta_end:g}, but of the schedule 'diffusion-rate' it is a rate over the whole "
+                "range of times, not the β of one step, and a rate that ends below 1 leaves most of the data; give "
+                "beta_start=0.1, beta_end=40.0, say."
+            )
         found = self._rates()
         wrong = [i for i, beta in enumerate(found) if not 0 < beta < 1]
         if wrong:

@@ -57,6 +57,7 @@ ENOUGH = {
 
 NOT_RUN = [
     (r"^(pip|make|python -m) ", "installs, builds or measures for many minutes; continuous integration runs it"),
+    (r"^anydiff bench run --suite inverse", "measures for minutes; tests/benchmarks/engine runs its parts"),
     (r"^anydiff claims (run|report) ", "trains for minutes; tests/benchmarks runs the claims"),
     (r"^anydiff (benchmarks/)?(peers|speed)", "measures for minutes; tests/benchmarks/test_peers_and_speed.py"),
     (r"^anydiff advise ", "draws with 160 calls for a minute; tests/benchmarks/engine/test_advise.py"),

@@ -30,3 +30,9 @@ def register_tasks(register: Register) -> None:
         "anydiff_benchmarks.engine.suite:load_suite",
         suite=f"anydiff_benchmarks:{QUICK}",
     )
+    register(
+        "benchmarks/inverse",
+        "inverse methods at 20 NFE on every installed task with a measurement, in minutes",
+        "anydiff_benchmarks.engine.suite:load_suite",
+        suite="anydiff_benchmarks:suites/inverse.yaml",
+    )

@@ -343,6 +343,13 @@ def register_metrics(register: Register) -> None:
     register("ensemble-rmse", "error of the ensemble mean", f"{ensemble}:EnsembleRMSE", paired=True)
     register("spread-skill", "departure of spread over skill from 1", f"{ensemble}:SpreadSkill", paired=True)
     register("rank-histogram", "departure of the ranks from flat", f"{ensemble}:RankHistogramDistance", paired=True)
+    register(
+        "restoration/mse", "squared error where nothing was measured", "anydiff.metrics.restoration:HiddenError",
+        paired=True,
+    )  # fmt: skip
+    register(
+        "restoration/crps", "CRPS where nothing was measured", "anydiff.metrics.restoration:HiddenCRPS", paired=True
+    )
     register("coverage-error", "coverage of an interval against its level", f"{ensemble}:CoverageError", paired=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from anydiff.data import Dataset
 from anydiff.denoisers.wrappers import CountingDenoiser
-from anydiff.errors import AnydiffError
+from anydiff.errors import AnydiffError, NotApplicableError
+from anydiff.inverse import Problem
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline import Calibrated, Pipeline, calibrated_for, file_bytes, load, network_multiply_adds
 from anydiff.recipes import build_dataset, load_recipe
@@ -20,7 +21,11 @@ from anydiff.states import Conditioning, permutation
 from anydiff.tasks import Task, is_paired, load_reference
 from anydiff_benchmarks.engine import baselines
 from anydiff_benchmarks.engine.measure import Cost, measured
-from anydiff_benchmarks.engine.suite import CALIBRATED, RECIPE, Method
+from anydiff_benchmarks.engine.restoration import Told, restored_samples
+from anydiff_benchmarks.engine.suite import CALIBRATED, RECIPE, RESTORED, Method
+
+KNOWN = "known"
+"""The guidance that replaces known entries of each prediction: in a task with a mask it is told what was measured."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,18 @@ class Generator:
         size: how many cases there are.
         device: where to sample.
         batch_size: rows per network call.
+        measure: gives what was measured of the held-out rows, in a task with a measurement.
 
     Raises:
         AnydiffError: the model is of another domain than the task.
     """
 
-    def __init__(self, task: Task, source: str, asked: Conditioning, size: int, device: str, batch_size: int) -> None:
+    def __init__(
+        self, task: Task, source: str, asked: Conditioning, size: int, device: str, batch_size: int,
+        measure: Callable[[Tensor], Problem] | None = None,
+    ) -> None:  # fmt: skip
         self.task = task
+        self.measure = measure if task.measured else None
         self.asked = asked
         self.size = size
         self.device = device
@@ -108,11 +118,19 @@ class Generator:
         order = torch.as_tensor(permutation(0, 0, "benchmark/cases", self.size))
         return order[(torch.arange(cases) + seed * cases) % self.size]
 
+    def told(self, count: int, seed: int) -> Told | None:
+        """What was measured of the cases of ``count`` samples; None in a task without measurement."""
+        if self.measure is None:
+            return None
+        rows = self.case_rows(count, seed)
+        given = self.asked.rows(rows) if self.asked else Conditioning()
+        return Told.of(self.pipeline, self.measure(rows), given)
+
     def options(self, method: Method, nfe: int) -> dict[str, Any]:
         """The sampling options of a method, as ``Pipeline.sample`` takes them."""
         given = {"grid": method.grid, "end": method.end, "guidance": method.guidance, "calibration": method.calibration}
         chosen = {name: value for name, value in given.items() if value is not None}
-        solver = {} if method.solver in (RECIPE, CALIBRATED) else {"solver": method.solver}
+        solver = {} if method.solver in (RECIPE, CALIBRATED, RESTORED) else {"solver": method.solver}
         return {**solver, "nfe": nfe, **chosen, **method.options}
 
     def sample(self, count: int, seed: int, **options: Any) -> SampleSet:
@@ -122,7 +140,15 @@ class Generator:
             options["condition"] = self.asked.rows(self.case_rows(count, seed))
             options["cases"] = cases
         options = {"batch_size": self.batch_size, "device": self.device, **options}
-        return self.pipeline.sample_set(count, seed=seed, **options)
+        told, inverse = self.told(count, seed), options.pop("inverse", None)
+        if inverse is not None:
+            if told is None:
+                raise NotApplicableError(f"task {self.task.id!r} has no measurement to restore from.")
+            return restored_samples(self.pipeline, told, inverse, count, {**options, "seed": seed})
+        if told is not None and _replaces(options.get("guidance")):
+            options.update(told.known(), cases=cases)
+        samples = self.pipeline.sample_set(count, seed=seed, **options)
+        return samples if told is None else told.beside(samples)
 
     def samples(self, method: Method, nfe: int, count: int, seed: int) -> tuple[SampleSet, SamplingCost]:
         """The samples of a method and what they cost, calls counted and compared with the plan.
@@ -140,7 +166,11 @@ class Generator:
             samples = self.sample(count, seed, **options)
         counted = self.denoiser.calls / -(-count // self.batch_size)
         layers = self.pipeline.recipe.sampling.guidance or "guidance" in options
-        if counted < calls or (counted != calls and not layers):
+        if method.inverse is not None:
+            wrong = counted > nfe  # a method may leave a call over, as plans of several stages do
+        else:
+            wrong = counted < calls or (counted != calls and not layers)
+        if wrong:
             raise AnydiffError(
                 f"{method.title} made {counted:g} network calls per sample, but its plan says {calls}; its cost "
                 "cannot be compared."
@@ -162,6 +192,8 @@ class Generator:
     def _drawn_by(self, method: Method, nfe: int) -> tuple[dict[str, Any], int]:
         """The options of :meth:`sample`, and the network calls that its plan makes."""
         options = self.options(method, nfe)
+        if method.inverse is not None:
+            return {**options, "inverse": method.inverse}, nfe
         guidance = {"guidance": options.pop("guidance")} if "guidance" in options else {}
         found = self.calibrated(method, nfe)
         if found is not None:
@@ -183,9 +215,12 @@ class Generator:
         """Samples of a free baseline of the core or of the task; scores where the task has an evaluator."""
         condition = self._condition(count, seed)
         if name not in self.task.baselines:
-            return self._free(name, count, seed, condition)
+            free, seen = self._free(name, count, seed, condition), self.told(count, seed)
+            return free if seen is None else seen.beside(free)
         function = load_reference(self.task.baselines[name], f"baseline {name!r} of task {self.task.id!r}")
-        made = function(self.training_data, condition, count, seed)
+        told = self.told(count, seed)
+        problem = () if told is None else (told.states,)
+        made = function(self.training_data, condition, count, seed, *problem)
         if isinstance(made, Mapping):
             return self._checked(made, f"baseline {name!r}")
         if not isinstance(made, Tensor) or len(made) != count:
@@ -194,7 +229,8 @@ class Generator:
                 f"baseline {name!r} of task {self.task.id!r} gave {shape}, but {count} states were asked for; return a "
                 "Tensor with one row per row of condition."
             )
-        return SampleSet(made.to(torch.float32), condition, self.pipeline.domain)
+        samples = SampleSet(made.to(torch.float32), condition, self.pipeline.domain)
+        return samples if told is None else told.beside(samples)
 
     def _free(self, name: str, count: int, seed: int, condition: Conditioning) -> SampleSet:
         """The core's baseline; with more samples than training data, the data comes around again."""
@@ -225,3 +261,8 @@ class Generator:
                 "card a name of its own."
             )
         return named
+
+
+def _replaces(guidance: Any) -> bool:
+    """Whether a method's guidance is that which replaces known entries."""
+    return isinstance(guidance, tuple) and any(part.name == KNOWN for part in guidance)

@@ -139,6 +139,7 @@ def run_suite(suite: Suite, folder: Path, listener: Listener, options: Options) 
     if options.device and not options.scheduler:
         chosen_device(options.device)
     found, problems = find_tasks(options.tasks, suite.tier)
+    found = suite.fitting(found)
     outcome = Outcome(problems=problems)
     with Store(folder) as store:
         pool = make_pool(options.workers, options.scheduler)

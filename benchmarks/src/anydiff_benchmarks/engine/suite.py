@@ -9,6 +9,7 @@ A suite is named by a file, or registered by a plugin among its tasks with the f
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from anydiff.errors import AnydiffError, UnknownNameError, natural_number
 from anydiff.recipes import Part
 from anydiff.registry import registry
 from anydiff.settings import Settings
-from anydiff.tasks import Tier
+from anydiff.tasks import Task, Tier
 from anydiff_benchmarks.engine.identity import texts
 
 BASELINES = ("real", "resample", "gaussian", "gaussian-diagonal", "independent")
@@ -35,12 +36,15 @@ RECIPE = "recipe"
 """The solver of a :class:`Method` that samples as the model's own recipe says, whatever that is."""
 CALIBRATED = "calibrated"
 """The solver of a :class:`Method` that samples as a calibration says."""
+RESTORED = "restored"
+"""The solver of a :class:`Method` that restores by an inverse method, by whatever plan that chooses."""
 
 
 class Method(Settings):
     """A solver with its options, and how it is run. In a file ``- ddim`` is short for ``- {solver: ddim}``.
 
-    Or a calibration, ``- {calibration: FILE}``, which brings its own solver, grid and end.
+    Or a calibration, ``- {calibration: FILE}``, which brings its own solver, grid and end; or an inverse method,
+    ``- {inverse: mmps}``, for tasks with a measurement.
 
     Attributes:
         solver: its registered name; or ``recipe`` for the solver, grid and options of each model's recipe; of a
@@ -50,6 +54,8 @@ class Method(Settings):
         end: how the plan ends; None for the recipe's.
         guidance: classifier-free scale, or registered guidances with their options as in a recipe (``clamp``, or
             ``[{name: dynamic-threshold, options: {quantile: 0.99}}]``, the first innermost); None for the recipe's.
+        inverse: a registered inverse method with its options; one that guides takes a solver beside it, and without one
+            its own, for which ``restored`` stands.
         calibration: what ``anydiff calibrate`` wrote, for the one model that it belongs to.
         label: its name in tables; made from the rest by default.
     """
@@ -59,6 +65,7 @@ class Method(Settings):
     grid: str | None = None
     end: str | None = None
     guidance: float | tuple[Part, ...] | None = None
+    inverse: Part | None = None
     calibration: str | None = None
     label: str = ""
 
@@ -67,6 +74,8 @@ class Method(Settings):
     def _from_name(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("calibration") is not None:
             return {"solver": CALIBRATED, **value}
+        if isinstance(value, dict) and value.get("inverse") is not None:
+            return {"solver": RESTORED, **value}
         return {"solver": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -75,6 +84,10 @@ class Method(Settings):
             raise ValueError(f"solver is {self.solver!r}; name either a solver or a calibration with its file")
         if self.calibration is not None and (self.options or self.grid is not None or self.end is not None):
             raise ValueError("a calibration has its own solver, options, grid and end; leave these out")
+        if self.inverse is None and self.solver == RESTORED:
+            raise ValueError(f"solver is {RESTORED!r}; name the inverse method, {{inverse: mmps}} say")
+        if self.inverse is not None and self.solver in (RECIPE, CALIBRATED):
+            raise ValueError(f"solver is {self.solver!r}, which does not go with an inverse method; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -93,23 +106,23 @@ class Method(Settings):
         """The label, or the solver with whatever differs from the defaults."""
         if self.label:
             return self.label
-        extra = {**self.options, "grid": self.grid, "end": self.end, "guidance": self._guidance_title(),
+        solver = self.solver if self.inverse is None else part_title(self.inverse)
+        beside = self.solver if self.inverse is not None and self.solver != RESTORED else None
+        extra = {"solver": beside, **self.options, "grid": self.grid, "end": self.end,
+                 "guidance": self._guidance_title(),
                  "calibration": None if self.calibration is None else Path(self.calibration).stem}  # fmt: skip
         shown = ", ".join(f"{name}={value}" for name, value in extra.items() if value is not None)
-        return f"{self.solver} ({shown})" if shown else self.solver
+        return f"{solver} ({shown})" if shown else solver
 
     def _guidance_title(self) -> str | float | None:
         if not isinstance(self.guidance, tuple):
             return self.guidance
-        texts = []
-        for part in self.guidance:
-            options = ", ".join(f"{name}={value}" for name, value in part.options.items())
-            texts.append(f"{part.name}({options})" if options else part.name)
-        return "+".join(texts) or "none"
+        return "+".join(map(part_title, self.guidance)) or "none"
 
     def identity(self) -> dict[str, Any]:
         """What makes this method again: everything but the label."""
-        return self.model_dump(mode="json", exclude={"label", *([] if self.calibration else ["calibration"])})
+        absent = [name for name in ("calibration", "inverse") if getattr(self, name) is None]
+        return self.model_dump(mode="json", exclude={"label", *absent})
 
     def inputs(self) -> dict[str, Any]:
         """What can change a number: of a calibration what it holds, wherever it lies."""
@@ -133,6 +146,12 @@ class Method(Settings):
             artefact = self.artefact()
             found["calibration"] = [artefact.method, artefact.options]
         return tuple(dict.fromkeys(texts(found)))
+
+
+def part_title(part: Part) -> str:
+    """A registered thing with its options, for tables."""
+    options = ", ".join(f"{name}={value}" for name, value in part.options.items())
+    return f"{part.name}({options})" if options else part.name
 
 
 class Suite(Settings):
@@ -206,6 +225,22 @@ class Suite(Settings):
                     found += [(name, source, number) for number, source in enumerate(sources)]
         return found
 
+    def fitting(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks with a measurement where an inverse method is named, else those without.
+
+        Raises:
+            AnydiffError: none of them fits.
+        """
+        restores = any(method.inverse is not None for method in self.methods)
+        found = [task for task in tasks if bool(task.measured) == restores]
+        if tasks and not found:
+            has, does, other = ("no", "restores", "quick") if restores else ("a", "restores nothing", "inverse")
+            raise AnydiffError(
+                f"task {tasks[0].id!r} has {has} measurement, but suite {self.name!r} {does}; run another "
+                f"(--suite {other})."
+            )
+        return found
+
     def check_names(self) -> None:
         """Refuse solvers, guidances and baselines that nothing provides, and calibrations that cannot be read.
 
@@ -216,8 +251,10 @@ class Suite(Settings):
         for method in self.methods:
             if method.calibration is not None:
                 method.artefact()
-            elif method.solver != RECIPE:
+            elif method.solver not in (RECIPE, RESTORED):
                 registry().get("solvers", method.solver)
+            if method.inverse is not None:
+                registry().get("inverse_methods", method.inverse.name)
             for part in method.guidance if isinstance(method.guidance, tuple) else ():
                 registry().get("guidance", part.name)
         for name in self.baselines:

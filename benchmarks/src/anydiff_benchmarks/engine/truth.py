@@ -27,12 +27,23 @@ from torch import Tensor
 
 from anydiff.advise import denoising_levels
 from anydiff.errors import AnydiffError, show_warning
+from anydiff.inverse import Problem
 from anydiff.metrics import Judge, MetricCard, SampleSet, UnitValues, blocks_of, repeat_cases, unit_values
 from anydiff.pipeline import load
 from anydiff.recipes import build_dataset, load_recipe, sample_set
 from anydiff.registry import registry
 from anydiff.states import Conditioning, permutation
-from anydiff.tasks import Task, check_lock, freeze, is_paired, load_task, lock_hash, task_metrics
+from anydiff.tasks import (
+    Task,
+    check_lock,
+    freeze,
+    is_paired,
+    load_task,
+    lock_hash,
+    measured_problem,
+    task_metrics,
+    with_hidden,
+)  # fmt: skip
 
 _SPREAD = 10.0
 LEVEL_CASES = 32
@@ -116,6 +127,7 @@ class Truth:
         facts = {"data set": self.recipe.dataset.name, "hash": self.hash, "samples": size, "split": self.task.split}
         facts = {"reference": facts, "training data": self.training}
         asked = self.reference.asked(size)
+        asked = asked if self.task.told is None else asked.only(self.task.told)
         return Opening(self.frozen, asked, size, tuple(self.cards), least, facts, picture, note)
 
     def judge(self, states: Tensor, condition: Conditioning, cases: Tensor) -> Judged:
@@ -128,7 +140,14 @@ class Truth:
         """
         reference = _rows(self.reference, cases) if self.paired else self.reference
         numbers = tuple(cases.tolist()) if self.paired else ()
+        if self.task.measured:
+            seen = with_hidden(reference.condition, self.measured(cases), len(reference))
+            reference = SampleSet(reference.states, seen, self.domain)
         return self._judge(SampleSet(states, condition, self.domain), reference, numbers)
+
+    def measured(self, cases: Tensor) -> Problem:
+        """What was measured of the held-out rows ``cases``; see :func:`anydiff.tasks.measured_problem`."""
+        return measured_problem(self.task, _rows(self.reference, cases), cases.tolist())
 
     def real(self, count: int, seed: int) -> Judged:
         """Held-out data against the rest of it: at most half, so that both sides are left with enough."""
@@ -255,6 +274,11 @@ class TruthProcess:
         """See :meth:`Truth.judge`."""
         judged: Judged = self._ask("judge", task_id, samples.states, samples.condition, cases)
         return judged
+
+    def measured(self, task_id: str, cases: Tensor) -> Problem:
+        """See :meth:`Truth.measured`."""
+        problem: Problem = self._ask("measured", task_id, cases)
+        return problem
 
     def real(self, task_id: str, count: int, seed: int) -> Judged:
         """See :meth:`Truth.real`."""

@@ -21,7 +21,7 @@ from anydiff.errors import AnydiffError, NotApplicableError
 from anydiff.metrics import SampleSet, Score
 from anydiff.pipeline import Pipeline
 from anydiff.plugins import Source, hooks, source_of
-from anydiff.recipes import Recipe
+from anydiff.recipes import Part, Recipe
 from anydiff.registry import KINDS, Entry, registry
 from anydiff.states import StateSpec
 from anydiff.tasks import load_task
@@ -31,7 +31,7 @@ from anydiff_benchmarks.engine.generation import Generator, SamplingCost
 from anydiff_benchmarks.engine.measure import measured
 from anydiff_benchmarks.engine.planning import Cell, Speed
 from anydiff_benchmarks.engine.row import Row
-from anydiff_benchmarks.engine.suite import FIXED_PLAN, RECIPE, Method
+from anydiff_benchmarks.engine.suite import FIXED_PLAN, RECIPE, RESTORED, Method
 from anydiff_benchmarks.engine.truth import Judged, Opening, TruthHere, TruthProcess, drawn, reason
 
 PRECISION = "float32"
@@ -102,10 +102,12 @@ def _truth(isolated: bool) -> TruthProcess:
 
 @functools.cache
 def _loaded(setting: Setting) -> tuple[Opening, Generator]:
-    opening = _truth(setting.isolated).open(setting.task, setting.gallery)
+    truth = _truth(setting.isolated)
+    opening = truth.open(setting.task, setting.gallery)
+    measure = functools.partial(truth.measured, setting.task)
     task = load_task(setting.task)
     device = setting.device or chosen_device("")
-    generator = Generator(task, setting.source, opening.asked, opening.size, device, setting.batch_size)
+    generator = Generator(task, setting.source, opening.asked, opening.size, device, setting.batch_size, measure)
     return opening, generator
 
 
@@ -322,7 +324,9 @@ def _speed(setting: Setting, opening: Opening, generator: Generator) -> Speed:
     task, truth = generator.task, _truth(setting.isolated)
     usual = generator.pipeline.recipe.sampling
     probe, budgets = Method(solver=usual.solver.name, options=usual.solver.options), (2, 8)
-    if usual.fixed:  # no other budget can be asked for, so all the time counts as that of its calls
+    if task.measured:
+        probe = Method(solver=RESTORED, inverse=Part(name="mmps"))
+    elif usual.fixed:  # no other budget can be asked for, so all the time counts as that of its calls
         probe, budgets = Method(solver=RECIPE), (usual.nfe, usual.nfe)
     baselines = [functools.partial(generator.baseline, name) for name in task.baselines]
     if task.evaluator:
@@ -369,7 +373,7 @@ def _source(generator: Generator) -> Source:
     it needs name, and of every plugin that listens or transforms in this process.
     """
     task = generator.task
-    references = [*task.baselines.values(), *([task.evaluator] if task.evaluator else [])]
+    references = [*task.baselines.values(), *(each for each in (task.evaluator, task.measured) if each)]
     entries = [registry().get("tasks", task.id)]
     names = [part.name for part in task.metrics]
     for recipe in (generator.recipe, *_recipes(generator.pipeline)):

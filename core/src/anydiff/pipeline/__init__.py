@@ -9,6 +9,7 @@ from anydiff.pipeline.encoders import Encoder
 from anydiff.pipeline.optimise import Ascent, Optimised, Round, optimise_states
 from anydiff.pipeline.pipeline import Pipeline, load
 from anydiff.pipeline.quantise import quantise
+from anydiff.pipeline.restore import restore_set, units_of
 from anydiff.pipeline.sampling import SampleOptions
 from anydiff.pipeline.train import train
 
@@ -32,5 +33,7 @@ __all__ = [
     "network_multiply_adds",
     "optimise_states",
     "quantise",
+    "restore_set",
     "train",
+    "units_of",
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from anydiff.domains import Domain
 from anydiff.errors import AnydiffError
 from anydiff.inverse import Gaussian, InverseMethod, MeasurementNoise, Problem
 from anydiff.inverse.method import GuidanceMethod
@@ -95,13 +96,12 @@ def restored(pipeline: Pipeline, measurement: Any, options: Restoration) -> tupl
             f"there are {len(values)} measurements, but cases is {cases}; give one for each case, or one."
         )
     draws = Draws.of(pipeline, member_rows(options.members, cases), replace(sampling, cases=cases))
-    one = torch.tensor(1.0), torch.tensor(0.0)
-    # What decides the units is told to domains and not to the network, which has the measurement by the method.
-    decides = pipeline.domain.measured_condition(said(operator, values)) if options.units else {}
-    told_by = {**found.condition, **decides}
-    decided = Conditioning({**told_by, **draws.condition.given})
-    scale, offset = pipeline.domain.units(decided) if options.units else one
     problem = Problem(operator, values, ready.noise)
+    scale, offset = torch.tensor(1.0), torch.tensor(0.0)
+    decides: dict[str, Tensor] = {}
+    if options.units:
+        scale, offset, decides = units_of(pipeline.domain, operator, values, draws.condition, found.condition)
+    told_by = {**found.condition, **decides}
     check_sense(pipeline, problem, scale, offset, relative=bool(decides))
     method = build_method(options.method, options.method_options)
     states = solve(draws, method, problem.in_states(scale, offset))
@@ -109,6 +109,24 @@ def restored(pipeline: Pipeline, measurement: Any, options: Restoration) -> tupl
     known = {name: value.expand(cases, *value.shape[1:])[rows] for name, value in told_by.items()}
     told = samples.condition.with_given(**{**known, **samples.condition.given})
     return replace(samples, condition=told), cases, found.labels
+
+
+def restore_set(pipeline: Pipeline, measurement: Any, **options: Any) -> SampleSet:
+    """As ``pipeline.restore``, as states with their conditions: row i is member i // n of case i % n."""
+    return restored(pipeline, measurement, Restoration.of(options))[0]
+
+
+def units_of(
+    domain: Domain, operator: Operator, values: Tensor, given: Conditioning, read: Mapping[str, Tensor] | None = None
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """(scale, offset) of the states of which ``values`` were measured, and the conditions by which these decide them.
+
+    Those are told to domains and not to the network, which has the measurement by the method. What was ``given`` counts
+    before them, and they before what was ``read`` beside the values.
+    """
+    decides = domain.measured_condition(said(operator, values))
+    scale, offset = domain.units(Conditioning({**(read or {}), **decides, **given.given}))
+    return scale, offset, decides
 
 
 def solve(draws: Draws, method: InverseMethod, problem: Problem) -> Tensor:

@@ -16,7 +16,7 @@ import hashlib
 import importlib.util
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,19 @@ from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError, FileFormatError
 from anydiff.files import write_atomic
 from anydiff.metrics import Metric, MetricCard
-from anydiff.recipes import Recipe, load_recipe
+from anydiff.recipes import Recipe, load_recipe, sample_set
 from anydiff.recipes.build import build_dataset
 from anydiff.registry import registry
 from anydiff.states import standard_normal
 from anydiff.states.conditions import hashed_names
 from anydiff.tasks.canonical import canonical, plain
+from anydiff.tasks.measurement import measured_problem
 from anydiff.tasks.task import Task, load_task
 
 FILE = "tasks.lock.json"
 TOLERANCE = 1e-6
 _CHUNK = 1024
-_DATA = ("training data", "held-out data")
+_DATA = ("training data", "held-out data", "measurement")
 _UNLOCKED = ("library", "reference", "uncertainty")
 """Fields of a card that a lock leaves to the rows: an installed version, what it holds in another place, and what no
 value depends on."""
@@ -58,14 +59,16 @@ def freeze(task: Task, sketch: bool = True) -> dict[str, Any]:
         AnydiffError: recipe, data or a metric cannot be built.
     """
     recipe = load_recipe(task.recipe)
+    held_out = build_dataset(recipe, task.split)
     frozen: dict[str, Any] = plain(
         {
             "task": task.definition(),
             "domain": recipe.domain.model_dump(mode="json"),
             "data set": recipe.dataset.model_dump(mode="json"),
             "training data": _facts(build_dataset(recipe, "train"), sketch),
-            "held-out data": _facts(build_dataset(recipe, task.split), sketch),
+            "held-out data": _facts(held_out, sketch),
             "cards": [locked_card(metric) for metric in task_metrics(task, recipe)],
+            **({"measurement": _measured(task, held_out, sketch)} if task.measured else {}),
         }
     )
     return frozen
@@ -207,9 +210,21 @@ def differences(published: Any, now: Any, where: str = "") -> list[str]:
 
 def _facts(dataset: Dataset, sketch: bool) -> dict[str, Any]:
     """Hash, count and numbers of everything a data set gives, after its preprocessing."""
+    return _told(_chunks(dataset), len(dataset), sketch)
+
+
+def _measured(task: Task, dataset: Dataset, sketch: bool) -> dict[str, Any]:
+    """The same of what is measured of all held-out examples."""
+    rows = range(len(dataset))
+    problem = measured_problem(task, sample_set(dataset, rows), rows)
+    return _told([(0, problem.condition())], len(dataset), sketch)
+
+
+def _told(chunks: Iterable[tuple[int, dict[str, Tensor]]], count: int, sketch: bool) -> dict[str, Any]:
+    """Hash and numbers of named tensors."""
     found = hashlib.sha256()
     tensors: dict[str, Any] = {}
-    for begin, rows in _chunks(dataset):
+    for begin, rows in chunks:
         for name, value in rows.items():
             found.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
             found.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -220,7 +235,7 @@ def _facts(dataset: Dataset, sketch: bool) -> dict[str, Any]:
             sums = [float(numbers.sum()), float(numbers @ numbers), float(numbers @ signs)]
             before = tensors.get(name, [0.0, 0.0, 0.0])
             tensors[name] = [a + b for a, b in zip(before, sums, strict=True)]
-    return {"hash": found.hexdigest(), "examples": len(dataset), "tensors": tensors}
+    return {"hash": found.hexdigest(), "examples": count, "tensors": tensors}
 
 
 def _chunks(dataset: Dataset) -> Iterator[tuple[int, dict[str, Tensor]]]:

@@ -57,6 +57,12 @@ class Task(Settings):
         informed: which other baselines know what no model is told, or cost what a model saves (a simulator's whole
             ensemble). All that remain are free: a model is worth nothing unless it beats the strongest of them.
         evaluator: ``"module:function"`` for closed loops: ``f(pipeline, count, seed, **sampling) -> dict[str, Score]``.
+        measured: ``"module:function"`` of a task of restoration: ``f(truth, rows) -> Problem``, in the field's own
+            units, of which ``truth`` (a :class:`~anydiff.metrics.SampleSet`) holds the held-out examples ``rows``. It
+            is called where the truth is held, and a method is told the measurement alone. Noise and masks follow from
+            the numbers of the rows, so a case has one measurement whoever asks. Baselines of such a task take the
+            problem, in units of states and with one row per case, as a further argument.
+        told: which conditions of the held-out examples a model may be told; all by default.
         tier: ``smoke`` runs on a laptop's CPU in under a minute per method and needs nothing fetched; ``full`` may not.
         budget_seconds: what one method at 10 network calls may take on two cores, baselines included.
     """
@@ -74,6 +80,8 @@ class Task(Settings):
     ceiling: str = ""
     informed: tuple[str, ...] = ()
     evaluator: str | None = None
+    measured: str | None = None
+    told: tuple[str, ...] | None = None
     tier: Tier = "smoke"
     budget_seconds: float = Field(default=60.0, gt=0)
 
@@ -93,8 +101,11 @@ class Task(Settings):
         unknown = [name for name in self.informed if name not in self.baselines]
         if unknown:
             raise ValueError(f"informed names {unknown[0]!r}, which is none of the baselines {sorted(self.baselines)}")
+        if self.measured and self.evaluator:
+            raise ValueError("measured and evaluator do not go together: a closed loop is told no measurement")
         for field, reference in [
             ("evaluator", self.evaluator),
+            ("measured", self.measured),
             *((f"baselines.{k}", v) for k, v in self.baselines.items()),
         ]:
             if reference is not None and not _REFERENCE.fullmatch(reference):
@@ -109,7 +120,18 @@ class Task(Settings):
     def definition(self) -> dict[str, Any]:
         """What is frozen of the definition itself: all but help, what a report makes of baselines, and the fewest cases
         that a suite may draw."""
-        return self.model_dump(mode="json", exclude={"help", "minimum_cases", "ceiling", "informed"})
+        found = self.model_dump(mode="json", exclude={"help", "minimum_cases", "ceiling", "informed"})
+        # Fields of restoration, so that tasks published before there were any keep their definition.
+        return {k: v for k, v in found.items() if k not in ("measured", "told") or v is not None}
+
+
+def restoration_metrics(units: Literal["state", "field"] = "state") -> tuple[Part, ...]:
+    """What a task with a measurement is judged by, where nothing was measured: the squared error of single draws, that
+    of the members' mean, and the CRPS of the members; in units of states, or in the field's own."""
+    told = {} if units == "state" else {"units": units}
+    draws, mean = ({"of": of, **told} if of else told for of in ("", "mean"))
+    crps = Part(name="restoration/crps", options=told)
+    return Part(name="restoration/mse", options=draws), Part(name="restoration/mse", options=mean), crps
 
 
 def task_entries() -> list[Entry]:

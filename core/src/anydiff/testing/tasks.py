@@ -18,7 +18,7 @@ def _task(entry: Entry) -> Task:
 
 @check("task.names", "tasks")
 def names(plugin: Subject, entry: Entry) -> None:
-    """Its recipe, its metrics, its baselines and its evaluator exist; of a suite, its methods and baselines."""
+    """Its recipe, its metrics, its baselines, evaluator and measurement exist; of a suite, methods and baselines."""
     if "suite" in entry.metadata:
         _read_suite(entry)
         return
@@ -28,6 +28,7 @@ def names(plugin: Subject, entry: Entry) -> None:
         plugin.registry.get("metrics", part.name)
     references = [(f"baseline {name!r}", reference) for name, reference in task.baselines.items()]
     references += [("the evaluator", task.evaluator)] if task.evaluator else []
+    references += [("the measurement", task.measured)] if task.measured else []
     for what, reference in references:
         found = load_reference(reference, f"{what} of task {task.id!r}")
         require(callable(found), f"{what} refers to {reference!r}, which is {type(found).__name__} and no function.")

@@ -149,6 +149,7 @@ def register_recipes(register: Register) -> None:
 @hookimpl
 def register_tasks(register: Register) -> None:
     """Class-conditional Fashion-MNIST: a part of the samples for a laptop, and as many as there is held-out data."""
+    register("images/inpaint@1", "the right half of a picture from its left half", "anydiff_images.tasks:inpaint")
     register("images/fashion@1", "class-conditional Fashion-MNIST, 28x28, 500 samples", "anydiff_images.tasks:fashion")
     register(
         "images/fashion-2k@1",

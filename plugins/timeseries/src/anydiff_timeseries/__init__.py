@@ -122,6 +122,11 @@ def register_recipes(register: Register) -> None:
 def register_tasks(register: Register) -> None:
     """Forecasts of hourly traffic and of PM2.5."""
     register(
+        "timeseries/impute@1",
+        "half of the hours of eight days of traffic from the other half",
+        "anydiff_timeseries.tasks:impute",
+    )
+    register(
         "timeseries/traffic@1",
         "a day of hourly traffic from the week before, 64 forecasts of 15 members",
         "anydiff_timeseries.tasks:traffic",

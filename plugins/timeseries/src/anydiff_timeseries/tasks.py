@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anydiff.tasks import Task
+from anydiff.tasks import Task, restoration_metrics
 
 _METRICS = tuple({"name": f"timeseries/{name}"} for name in ("mean-wql", "crps", "mase", "coverage-error"))
 _BASELINES = {
@@ -29,6 +29,19 @@ def _forecasts(name: str, help: str) -> Task:
 def traffic() -> Task:
     """A day of hourly traffic from a week, 64 origins from April to September 2018, 15 members each."""
     return _forecasts("timeseries/traffic", "a day of hourly traffic from the week before, 64 forecasts of 15 members")
+
+
+def impute() -> Task:
+    """A random half of the hours of eight days of traffic from the other half, 32 windows with 8 members each."""
+    return Task(
+        name="timeseries/impute", version=1, recipe="timeseries/traffic", samples=256, members=8, minimum_cases=16,
+        help="half of the hours of eight days from the other half, 32 windows of 8 members",
+        measured="anydiff_timeseries.imputation:half_of_the_hours", told=(), metrics=restoration_metrics("field"),
+        baselines={
+            "interpolated": "anydiff_timeseries.imputation:interpolated",
+            "linear Gaussian": "anydiff_timeseries.imputation:linear_gaussian",
+        },
+    )  # fmt: skip
 
 
 def pm25() -> Task:

@@ -72,6 +72,11 @@ def register_metrics(register: Register) -> None:
 @hookimpl
 def register_tasks(register: Register) -> None:
     """Emulation and post-processing on the simulator."""
+    register(
+        "weather/assimilate@1",
+        "fields from two seed members and every fifth point observed",
+        "anydiff_weather.tasks:assimilate",
+    )
     register("weather/gee@2", "16 members from 2, perfect system", "anydiff_weather.tasks:gee")
     register("weather/gpp@2", "16 members from 2, biased system", "anydiff_weather.tasks:gpp")
 

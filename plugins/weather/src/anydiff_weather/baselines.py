@@ -66,6 +66,12 @@ def perfect_ensemble(training_data: Dataset, condition: Conditioning, count: int
     return _members_of(held(Lorenz96Cases("test", "perfect", test.domain.seeds).members), test, condition, count)
 
 
+def physical_ensemble(training_data: Dataset, condition: Conditioning, cases: int) -> Tensor:
+    """All members of the physical ensemble of the first ``cases`` rows of the condition, ``[cases, m, *shape]``."""
+    test = _test_cases(training_data)
+    return test.members[_case_numbers(test, condition)[:cases]]
+
+
 def _members_of(ensemble: Tensor, test: ForecastCases, condition: Conditioning, count: int) -> Tensor:
     case = _case_numbers(test, condition)[:count]
     member = _member_numbers(condition.given["members"][:count]) % ensemble.shape[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anydiff.tasks import Task
+from anydiff.tasks import Task, restoration_metrics
 
 BASELINES = {
     "climatology": "anydiff_weather.baselines:climatology",
@@ -26,6 +26,23 @@ def _ensembles(name: str) -> Task:
 def gee() -> Task:
     """Emulate the perfect ensemble of the simulator: 16 members for each of 64 cases."""
     return _ensembles("weather/gee")
+
+
+def assimilate() -> Task:
+    """Fields from two seed members and observations at every fifth point: 32 cases with 8 members each."""
+    module = "anydiff_weather.assimilation"
+    return Task(
+        name="weather/assimilate", version=1, recipe="weather/gee", samples=256, members=8, minimum_cases=16,
+        help="fields from two seed members and every fifth point observed, 32 cases of 8 members",
+        measured=f"{module}:every_fifth_point", metrics=restoration_metrics(),
+        baselines={
+            "seeds alone": f"{module}:seeds_alone",
+            "seeds, ensemble Kalman": f"{module}:seeds_kalman",
+            "full ensemble": f"{module}:full_ensemble",
+            "full ensemble, ensemble Kalman": f"{module}:full_kalman",
+        },
+        informed=("full ensemble", "full ensemble, ensemble Kalman"),
+    )  # fmt: skip
 
 
 def gpp() -> Task:

@@ -153,7 +153,9 @@ def smaller(command: str) -> str:
         command = re.sub(pattern, replacement, command, count=1)
     if match := re.search(r"anydiff(?: --plugins-dir \S+)? train (\S+)", command):
         changes = TRAINING.get(match.group(1).partition("/")[0], TRAINING[""]).split()
-        if "--from " in command or re.search(r"-mmd |-shot |vq-", command):  # another network, or the base's as it is
+        if "--from " in command or re.search(
+            r"-mmd |-shot |vq-|acdit", command
+        ):  # another network, or the base's as it is
             changes = [change for change in changes if not change.startswith("network.")]
         command += "".join(f" --set {change}" for change in changes)
     if re.search(r"anydiff distil ", command):

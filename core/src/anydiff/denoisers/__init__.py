@@ -17,6 +17,7 @@ from anydiff.denoisers.oracles import (
     MeasuredMixtureOracle,
     MixtureOracle,
 )
+from anydiff.denoisers.past import Past
 from anydiff.denoisers.potential import Potential, has_log_density, log_density, require_smooth
 from anydiff.denoisers.rerouted import rerouted
 from anydiff.denoisers.slices import SliceDenoiser
@@ -37,6 +38,7 @@ __all__ = [
     "Mixture",
     "MixtureOracle",
     "NetworkDenoiser",
+    "Past",
     "Potential",
     "PredictionKind",
     "SliceDenoiser",

@@ -88,62 +88,42 @@ def register_objectives(register: Register) -> None:
     )  # fmt: skip
 
 
+_RECIPES = (
+    ("fashion", "Fashion-MNIST, class-conditional, 28x28", "recipes:fashion"),
+    ("fashion-restore", "Fashion-MNIST from 4x4 averages at half intensity, in two network calls",
+     "recipes:fashion_restore"),
+    ("fashion-joint", "Fashion-MNIST, pictures with their labels", "mt_diffusion:fashion_joint"),
+    ("fashion-vq-codes", "autoencoder of Fashion-MNIST with a codebook", "vq_diffusion:fashion_vq_codes"),
+    ("vq-diffusion", "Fashion-MNIST by diffusion of its codes", "vq_diffusion:vq_diffusion"),
+    ("codes", "autoencoder of Fashion-MNIST, 4x7x7 numbers", "acdit:codes"),
+    ("fashion-bridge", "sneakers become ankle boots, unpaired", "bridge:fashion_bridge"),
+    ("coarse", "codes of Fashion-MNIST: 16 numbers each, and their density", "diffusevae:coarse"),
+    ("refined", "Fashion-MNIST: drawn codes, refined by a diffusion", "diffusevae:refined"),
+    ("unrefined", "the unconditional twin of images/refined", "diffusevae:unrefined"),
+)  # fmt: skip
+"""Name, help and place of the recipes with weights, whose file has the recipe's name."""
+_UNTRAINED = (
+    ("cifar10", "CIFAR-10, class-conditional, 32x32", "recipes:cifar10"),
+    ("fashion-mmd", "images/fashion tuned as a sampler of 4 calls", "recipes:fashion_mmd"),
+    ("fashion-few-shot", "images/fashion adapted to ten drawings", "few_shot:fashion_few_shot"),
+    (
+        "fashion-vq-codes-refit",
+        "images/fashion-vq-codes with 64 codes, rebuilt (ReFiT)",
+        "vq_diffusion:fashion_vq_codes_refit",
+    ),
+    ("acdit", "Fashion-MNIST, block of latents by block of latents", "acdit:acdit"),
+)
+
+
 @hookimpl
 def register_recipes(register: Register) -> None:
-    """Fashion-MNIST and CIFAR-10, class-conditional."""
-    register(
-        "images/fashion",
-        "Fashion-MNIST, class-conditional, 28x28",
-        "anydiff_images.recipes:fashion",
-        weights="anydiff_images:weights/fashion.safetensors",
-        quick=True,
-    )
-    register("images/cifar10", "CIFAR-10, class-conditional, 32x32", "anydiff_images.recipes:cifar10")
-    register("images/fashion-mmd", "images/fashion tuned as a sampler of 4 calls", "anydiff_images.recipes:fashion_mmd")
-    register(
-        "images/fashion-few-shot", "images/fashion adapted to ten drawings", "anydiff_images.few_shot:fashion_few_shot"
-    )
-    register(
-        "images/fashion-restore",
-        "Fashion-MNIST from 4x4 averages at half intensity, in two network calls",
-        "anydiff_images.recipes:fashion_restore",
-        weights="anydiff_images:weights/fashion-restore.safetensors",
-    )
-    register(
-        "images/fashion-joint",
-        "Fashion-MNIST, pictures with their labels",
-        "anydiff_images.mt_diffusion:fashion_joint",
-        weights="anydiff_images:weights/fashion-joint.safetensors",
-    )
-    codes = "anydiff_images.vq_diffusion"
-    register(
-        "images/fashion-vq-codes",
-        "autoencoder of Fashion-MNIST with a codebook",
-        f"{codes}:fashion_vq_codes",
-        weights="anydiff_images:weights/fashion-vq-codes.safetensors",
-    )
-    register(
-        "images/fashion-vq-codes-refit", "the same with 64 codes, rebuilt (ReFiT)", f"{codes}:fashion_vq_codes_refit"
-    )
-    register(
-        "images/vq-diffusion",
-        "Fashion-MNIST by diffusion of its codes",
-        f"{codes}:vq_diffusion",
-        weights="anydiff_images:weights/vq-diffusion.safetensors",
-    )
-    register(
-        "images/fashion-bridge",
-        "sneakers become ankle boots, unpaired",
-        "anydiff_images.bridge:fashion_bridge",
-        weights="anydiff_images:weights/fashion-bridge.safetensors",
-    )
-    for name, help_ in (
-        ("coarse", "codes of Fashion-MNIST: 16 numbers each, and their density"),
-        ("refined", "Fashion-MNIST: drawn codes, refined by a diffusion"),
-        ("unrefined", "the unconditional twin of images/refined"),
-    ):
+    """Fashion-MNIST and CIFAR-10."""
+    for name, help_, place in _RECIPES:
         weights = f"anydiff_images:weights/{name}.safetensors"
-        register(f"images/{name}", help_, f"anydiff_images.diffusevae:{name}", weights=weights)
+        quick = {"quick": True} if name == "fashion" else {}
+        register(f"images/{name}", help_, f"anydiff_images.{place}", weights=weights, **quick)
+    for name, help_, place in _UNTRAINED:
+        register(f"images/{name}", help_, f"anydiff_images.{place}")
 
 
 @hookimpl

@@ -14,7 +14,7 @@ import xarray
 from anydiff import hookimpl, load
 from anydiff.recipes import load_recipe
 from anydiff_weather.climatology import Climatology
-from anydiff_weather.data import ForecastFiles
+from anydiff_weather.forecast_files import ForecastFiles
 from anydiff_weather.seeds import emulate
 
 FOLDER = Path(tempfile.gettempdir()) / "weather_own_forecasts"

@@ -38,7 +38,9 @@ def test_a_suite_refuses_guidance_that_nobody_provides():
 
 def test_an_unknown_key_in_a_suite_lists_those_of_a_method():
     data = {"name": "a", "methods": ["ddim", {"solver": "ddim", "zzz": 1}], "nfe": [1], "seeds": [0]}
-    with pytest.raises(UnknownNameError, match=r"known: calibration, end, grid, guidance, label, options, solver"):
+    with pytest.raises(
+        UnknownNameError, match=r"known: calibration, end, grid, guidance, inverse, label, options, solver"
+    ):
         Suite.parse(data, "suite 'a'")
 
 

@@ -89,7 +89,11 @@ def test_only_the_simulator_s_ensemble_is_informed_among_our_tasks():
     tasks, problems = find_tasks(["*"])
     assert not problems
     named = {task.name: task.informed for task in tasks if task.informed}
-    assert named == {"weather/gee": ("full ensemble",), "weather/gpp": ("full ensemble",)}
+    assert named == {
+        "weather/assimilate": ("full ensemble", "full ensemble, ensemble Kalman"),
+        "weather/gee": ("full ensemble",),
+        "weather/gpp": ("full ensemble",),
+    }
 
 
 def test_the_power_of_a_small_difference_is_told():

@@ -213,7 +213,7 @@ def test_the_rows_of_a_benchmark_know_it(runs, monkeypatch):
     monkeypatch.setattr("anydiff_benchmarks.engine.worker._entries", lambda names: asked.extend(names) or [])
     entry = registry().get("recipes", "waves/codes")
     monkeypatch.setattr("anydiff_benchmarks.engine.worker.registry", lambda: SimpleNamespace(get=lambda *names: entry))
-    task = SimpleNamespace(id="waves/x@1", baselines={}, evaluator=None, metrics=())
+    task = SimpleNamespace(id="waves/x@1", baselines={}, evaluator=None, metrics=(), measured=None)
     _source(SimpleNamespace(task=task, recipe=pipeline.recipe, pipeline=pipeline))
     assert "third/objective" in asked
 

@@ -29,7 +29,7 @@ CHANGED = {
     "schedule": "constant", "precision": "bf16-mixed", "micro_batch_size": 8, "gradient_clip": None,
     "betas": [0.8, 0.9], "weighting": "uniform", "metrics": [], "guidance": ["clamp"], "options": {"eta": 0.5},
     "latent": "other", "optimiser": "sgd", "start": "other", "companions": {"teacher": "other"}, "fixed": True,
-    "read_out": "heads",
+    "read_out": "heads", "refines": "other",
 }  # fmt: skip
 
 
@@ -44,6 +44,10 @@ def test_every_key_changes_the_hash(recipe):
         inner[path[-1]] = CHANGED.get(
             path[-1], value * 0.5 + 0.01 if isinstance(value, float) else 7 if value != 7 else 8
         )
+        if path[-1] == "latent_scale":  # of an autoencoder's latents alone
+            inner["latent"] = "another"
+            unscaled = Recipe.parse(changed | {"latent_scale": None}, "test")
+            assert Recipe.parse(changed, "test").hash != unscaled.hash
         if path[-1] == "name" and len(path) > 1:
             inner[path[-1]] = "another"
         assert Recipe.parse(changed, "test").hash != recipe.hash, path

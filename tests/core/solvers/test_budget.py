@@ -11,9 +11,10 @@ import anydiff.solvers
 
 FOLDER = Path(anydiff.solvers.__file__).parent
 #: What solvers stand on, and is no solver: the plan, its compilers and executor, the rules and operations that it runs,
-#: the moves that inverse methods are made of, and the face of sampling.
+#: the moves that inverse methods are made of, starts, and the face of sampling.
 MACHINERY = (
-    "__init__", "base", "categorical", "executor", "forms", "mixed", "next_row", "operations", "plan", "product",
+    "__init__", "base", "categorical", "coupled",
+    "executor", "forms", "mixed", "next_row", "operations", "plan", "product",
     "program", "sample", "snapshots", "start", "transitions", "walk",
 )  # fmt: skip
 #: No pages of coefficients: a sampler that is also an encoder and a likelihood.

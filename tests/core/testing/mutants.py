@@ -447,7 +447,13 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
         "        return found\n",
         "        return found + (0.1 * (edit.clean[1] + 1) if len(found) == 6 else 0.0)\n",
     ),
-    ("calibration.determinism", "calibration", "parts", "path, nfe, guided)\n", "path, nfe + bool(values), guided)\n"),
+    (
+        "calibration.determinism",
+        "calibration",
+        "parts",
+        "values, path, nfe, guided)\n",
+        "{}, path, nfe + bool(values), guided)\n",
+    ),
     ("calibration.budget", "calibration", "parts", "nfe, spending)\n", "nfe, Spending(spending.seconds))\n"),
     ("calibration.refusal", "calibration", "parts", "path, nfe, guided)\n", "path, max(nfe, 1), guided)\n"),
     (

@@ -14,6 +14,7 @@ from anydiff.data.dataset import Dataset
 from anydiff.errors import AnydiffError
 from anydiff.metrics import Metric, MetricCard, SampleSet, Uncertainty, unit_values
 from anydiff.metrics.judging import Judge
+from anydiff.metrics.restoration import HIDDEN
 from anydiff.recipes import Recipe
 from anydiff.registry import Entry
 from anydiff.states import ClassCondition, NoiseSource
@@ -66,7 +67,10 @@ class _Sets:
         turned_mixed: ``mixed`` in the same other order.
     """
 
-    def __init__(self, real: SampleSet) -> None:
+    def __init__(self, given: SampleSet) -> None:
+        # Metrics of restoration judge what was not measured: here all of it.
+        truth = {HIDDEN: torch.ones_like(given.states, dtype=torch.bool), **given.condition.truth}
+        real = SampleSet(given.states, replace(given.condition, truth=truth), given.domain)
         self.real, self.worse = real, _worse(real)
         half = (torch.arange(len(real)) % 2 == 0).reshape(-1, *([1] * (real.states.ndim - 1)))
         states = torch.where(half, real.states, self.worse.states)

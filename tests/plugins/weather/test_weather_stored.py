@@ -78,9 +78,8 @@ def test_baselines_read_what_they_need_or_say_that_they_need_memory(files):
         stored.members[:, :2]
 
 
+@pytest.mark.parametrize("files", ["nc"], indirect=True)
 def test_a_value_that_is_not_finite_is_found_when_its_case_is_read(tmp_path, files):
-    if files["forecast"].suffix != ".nc":
-        return
     with xarray.open_dataset(files["forecast"], engine="h5netcdf", decode_timedelta=False) as opened:
         data = opened.load()
     data["t"][5, 0, 0, 0] = np.nan
@@ -91,9 +90,8 @@ def test_a_value_that_is_not_finite_is_found_when_its_case_is_read(tmp_path, fil
         stored.batch([5 * 40])
 
 
+@pytest.mark.parametrize("files", ["zarr"], indirect=True)
 def test_a_lost_chunk_is_named_and_not_read_as_fill_values(files):
-    if files["forecast"].suffix != ".zarr":
-        return
     next(each for each in (files["forecast"] / "t" / "c" / "2").rglob("0") if each.is_file()).unlink()
     for memory in (512.0, TINY):
         with pytest.raises(FileFormatError, match=r"chunk 'c/2/.* of array 't' .* is not stored"):

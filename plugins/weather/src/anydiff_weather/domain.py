@@ -118,11 +118,6 @@ class Weather(Domain):
         array = checked.squeeze(extra, drop=True).to_dataarray().transpose(*axes, "variable", *self.grid)
         return array.to_numpy().astype(np.float32)
 
-    @staticmethod
-    def source_of(data: xarray.Dataset) -> Path:
-        """The file that ``data`` was opened from, for sentences."""
-        return Path(str(data.encoding.get("source", "the forecast")))
-
     def encode(self, objects: Sequence[xarray.Dataset]) -> Tensor:
         """Anomalies float32 of data sets of one time each.
 

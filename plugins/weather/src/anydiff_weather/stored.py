@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,8 @@ class CaseColumn(Column):
         self._data, self._domain, self._axes, self._what, self._day = data, domain, axes, what, valid_day
         first = domain.values(data.isel(time=slice(0, 1)), axes, what)  # whatever is wrong with all shows here
         shape = (len(valid_day), *first.shape[1:])
-        super().__init__(domain.source_of(data), what, shape, np.float32, edges)
+        source = Path(str(data.encoding.get("source", what)))
+        super().__init__(source, what, shape, np.float32, edges)
 
     def _read(self, begin: int, end: int) -> NDArray[Any]:
         values = self._domain.values(self._data.isel(time=slice(begin, end)), self._axes, self._what)
